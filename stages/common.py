@@ -1,0 +1,80 @@
+"""What every stage shares: how it starts and fails, and where it keeps unfinished work.
+
+A stage is `python -m stages.NAME [--option VALUE]`: it reads its section of params.yaml, calls pose_rft, and writes its
+outs whole. Work that must survive a kill (checkpoints, shards under construction, feature caches) lies in a scratch
+folder that DVC does not know, keyed by everything that the result depends on: another key can never be resumed by
+mistake, and the same key always continues.
+"""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io.atomic import canonical_json
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def stage_main(main: Callable[[list[str]], None]) -> None:
+    """Runs `main(arguments)` as the process's work and ends the process with its status.
+
+    A PoseRftError becomes `error: …` on stderr and status 2; anything else is a bug and keeps its traceback. No model
+    hub is asked unless the caller's environment says HF_HUB_OFFLINE=0, and all cores that this process may use are used.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for name, value in {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores)}.items():
+        os.environ.setdefault(name, value)
+    if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    try:
+        main(sys.argv[1:])
+    except PoseRftError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(USAGE_ERROR) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def scratch_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Sequence[Path]) -> Path:
+    """`.scratch/<stage>/<key>/` (or below `POSE_RFT_SCRATCH`), created; key = sha256(params, fingerprints of inputs).
+
+    Raises:
+        PoseRftError: an input does not exist, or the folder cannot be made.
+    """
+    content = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
+    identity = {"params": content, "inputs": [[str(path), fingerprint(path)] for path in inputs]}
+    key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
+    folder = Path(os.environ.get("POSE_RFT_SCRATCH", ".scratch")) / stage / key
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PoseRftError(
+            f"The scratch folder {folder} cannot be made ({error.strerror}); set POSE_RFT_SCRATCH to a writable place."
+        ) from None
+    return folder
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of a file's content, or of a folder's: its manifest.json where it has one (shards), else all files below.
+
+    Raises:
+        PoseRftError: `path` does not exist.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        raise PoseRftError(f"{path} does not exist; run `dvc repro`, which makes it before this stage.")
+    if (path / "manifest.json").is_file():
+        return fingerprint(path / "manifest.json")
+    digest = hashlib.sha256()
+    for child in sorted(path.iterdir(), key=lambda child: child.name):
+        digest.update(f"{child.name}\0{fingerprint(child)}\n".encode())
+    return digest.hexdigest()
