@@ -26,10 +26,11 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     """Runs `main(arguments)` as the process's work and ends the process with its status.
 
     A PoseRftError becomes `error: …` on stderr and status 2; anything else is a bug and keeps its traceback. No model
-    hub is asked unless the caller's environment says HF_HUB_OFFLINE=0, and all cores that this process may use are used.
+    hub is asked unless the caller's environment says HF_HUB_OFFLINE=0; all cores that this process may use are used.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for name, value in {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores)}.items():
+    defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores)}
+    for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
