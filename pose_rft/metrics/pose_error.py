@@ -1,7 +1,7 @@
 """Joint errors of Table 1 and of the joint reward (paper eq. 7): MPJPE and PA-MPJPE.
 
-Which joints, and which of them is the origin, is the caller's choice: `BodyModel.eval_joints` gives the 14 pelvis-aligned
-joints of Table 1. Nothing here centres the joints, so that an error of position is never hidden.
+Which joints, and which of them is the origin, is the caller's choice: `BodyModel.eval_joints` gives the 14
+pelvis-aligned joints of Table 1. Nothing here centres the joints, so that an error of position is never hidden.
 """
 
 import torch

@@ -98,5 +98,5 @@ def _queries_first(similarity: Tensor, direction: Direction) -> Tensor:
 
 
 def _percent(above: Tensor, level: Tensor, k: int) -> float:
-    """Mean chance that the partner is among the first k, given how many score above it and level with it (itself too)."""
+    """Mean chance that the partner is among the first k, given how many score above and level with it (itself too)."""
     return float(((k - above) / level).clamp(0.0, 1.0).double().mean() * 100.0)

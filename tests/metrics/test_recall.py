@@ -20,8 +20,8 @@ def test_identical_embeddings_are_always_found(direction):
 def test_random_scores_reach_chance(direction):
     recall = recall_at(random_scores(2000), KS, direction)
     assert all(abs(recall[k] - chance(k, 2000)) < 0.3 for k in KS)
-    pooled = pooled_recall(random_scores(400), KS, direction, pool=32, repeats=20, seed=1)
-    assert all(abs(pooled[k] - chance(k, 32)) < 3 for k in KS)
+    pooled = pooled_recall(random_scores(1000), KS, direction, pool=32, repeats=3, seed=1)
+    assert all(abs(pooled[k] - chance(k, 32)) < 4 for k in KS)
 
 
 def test_directions_ask_rows_and_columns():
