@@ -32,7 +32,9 @@ class Progress:
             self._last = now
             rate = (self.done - self._first) / max(now - self._began, 1e-9)
             tail = f" · {note}" if note else ""
-            print(f"{self.label}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s){tail}", file=sys.stderr, flush=True)
+            print(
+                f"{self.label}: {self.done}/{self.total} {self.unit} ({rate:.1f}/s){tail}", file=sys.stderr, flush=True
+            )
 
     def __enter__(self) -> "Progress":
         return self

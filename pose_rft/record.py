@@ -1,7 +1,7 @@
 """One sample as a frozen, checked thing, and its form as WebDataset members.
 
 A `Record` is one person in one image, or one text-pose pair, or one VQA dialogue. Readers of releases make Records,
-the shard writer stores them, the loader gives them back unchanged: `Record.from_members(record.to_members()) == record`.
+the shard writer stores them, the loader gives them back: `Record.from_members(record.to_members()) == record`.
 
 Units and frames: metres, radians, pixels; camera frame x right, y down, z forward. Text-pose samples (PoseScript) are
 in the AMASS frame (z up); `Smpl.frame` says which. What is unknown is None, never a zero-filled array.
@@ -127,6 +127,7 @@ ARRAYS = {
     "joints2d": ("points",),
     "camera": ("K", "R", "t", "distortion"),
 }
+PLAIN = ("key", "dataset", "split", "subject", "sequence", "camera_id", "frame")
 GROUPS = {"smpl": Smpl, "joints3d": Keypoints, "joints2d": Keypoints, "camera": Camera}
 
 
@@ -165,7 +166,7 @@ class Record:
         """{extension: content} in a fixed order and with fixed bytes: image, json, npz."""
         members: dict[str, bytes] = {}
         meta: dict[str, Any] = {"schema": SCHEMA_VERSION, "valid": {}}
-        for name in ("key", "dataset", "split", "subject", "sequence", "camera_id", "frame", "flags", "provenance"):
+        for name in (*PLAIN, "flags", "provenance"):
             meta[name] = getattr(self, name)
         if self.image is not None:
             members[self.image.extension] = self.image.data
@@ -198,7 +199,8 @@ class Record:
             meta = json.loads(members["json"])
             if meta["schema"] != SCHEMA_VERSION:
                 raise PoseRftError(
-                    f"Sample {meta.get('key')} has schema {meta['schema']}, this version reads {SCHEMA_VERSION}; convert again."
+                    f"Sample {meta.get('key')} has schema {meta['schema']}, this version reads {SCHEMA_VERSION}; "
+                    "convert again."
                 )
             arrays = dict(np.load(io.BytesIO(members["npz"]), allow_pickle=False)) if "npz" in members else {}
             groups = {}
@@ -209,7 +211,9 @@ class Record:
             extension = next((e for e in ("jpg", "png") if e in members), None)
             image = Image(members[extension], extension, **meta["image"]) if extension else None  # type: ignore[arg-type]
             box = meta["box"] and Box(tuple(meta["box"]["center"]), meta["box"]["side"], meta["box"]["convention"])
-            plain = {name: meta[name] for name in ("key", "dataset", "split", "subject", "sequence", "camera_id", "frame")}
+            plain = {
+                name: meta[name] for name in ("key", "dataset", "split", "subject", "sequence", "camera_id", "frame")
+            }
             return cls(
                 **plain,
                 **groups,
@@ -221,7 +225,9 @@ class Record:
                 provenance=tuple((name, text) for name, text in meta["provenance"]),
             )
         except (KeyError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
-            raise PoseRftError(f"A sample's members {sorted(members)} are damaged ({error}); run `pose-rft shards verify`.") from None
+            raise PoseRftError(
+                f"A sample's members {sorted(members)} are damaged ({error}); run `pose-rft shards verify`."
+            ) from None
 
     def flagged(self, *flags: str) -> "Record":
         """The same record with more flags, e.g. `drifted`."""

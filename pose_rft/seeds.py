@@ -5,9 +5,11 @@ continues with the numbers that the uninterrupted run would have drawn.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+if TYPE_CHECKING:  # both are heavy, and `inventory` must start at once
+    import numpy as np
+    import torch
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -16,9 +18,13 @@ def derive(seed: int, *purpose: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def numpy_rng(seed: int, *purpose: str | int) -> np.random.Generator:
+def numpy_rng(seed: int, *purpose: str | int) -> "np.random.Generator":
+    import numpy as np
+
     return np.random.default_rng(derive(seed, *purpose))
 
 
-def torch_generator(seed: int, *purpose: str | int, device: str | torch.device = "cpu") -> torch.Generator:
+def torch_generator(seed: int, *purpose: str | int, device: "str | torch.device" = "cpu") -> "torch.Generator":
+    import torch
+
     return torch.Generator(device=device).manual_seed(derive(seed, *purpose))

@@ -1,0 +1,40 @@
+# Two commands matter: `make run` and `make test`. Both install what they need into .venv first.
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+INSTALLED := .venv/.installed
+export PATH := $(BIN):$(PATH)
+
+.PHONY: install run test test-fast test-slow lint format clean
+
+run: $(INSTALLED)
+	dvc --wait-for-lock repro
+	pose-rft tables
+
+install: $(INSTALLED)
+
+$(INSTALLED): constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,dev]"
+	touch $@
+
+test: $(INSTALLED)
+	pytest -m "not slow and not pipeline"
+	pytest -m "pipeline and not slow"
+
+test-fast: $(INSTALLED)
+	pytest -m "not slow and not pipeline"
+
+test-slow: $(INSTALLED)
+	pytest -m slow
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: $(INSTALLED)
+	ruff check --fix .
+	ruff format .
+
+clean:
+	rm -rf .scratch report
