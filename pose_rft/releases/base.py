@@ -1,0 +1,117 @@
+"""What every reader of a release offers, and the few things that all readers do alike.
+
+A release is planned from its annotation indices (`units`) before any picture is decoded; a unit (a whole video, or one
+image with all its persons) is then read to `Record`s, or to `Defect`s where a sample is missing or damaged.
+A unit never gives fewer rows than it promised: what cannot be read is a Defect, so nothing shifts.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pose_rft.errors import PoseRftError
+from pose_rft.record import KEY, Box, Defect, Record
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work that a worker reads by itself.
+
+    key: unique in its split, sortable, `[A-Za-z0-9_-]+`. expected: how many samples it should give.
+    payload: picklable, of the release's own kind.
+    """
+
+    key: str
+    expected: int
+    payload: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        if not KEY.fullmatch(self.key):
+            raise PoseRftError(f"Unit key {self.key!r} may hold only letters, digits, _ and -.")
+
+
+class Release(Protocol):
+    """A data set on disk. Constructed in each worker, so instances are picklable and open no file when constructed."""
+
+    dataset: str
+    licence: str
+    where_to_get: str
+    published_counts: Mapping[str, Mapping[str, int]]
+
+    def units(self, split: str) -> list[Unit]:
+        """The split's units sorted by key; reads annotation indices only, decodes no image."""
+        ...
+
+    def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
+        """The unit's samples in a fixed order; a frame that is missing is a Defect."""
+        ...
+
+    def inventory(self) -> list[Path]:
+        """The files (absolute, sorted) that the conversion depends on."""
+        ...
+
+
+def sample_key(*parts: str | int) -> str:
+    """Parts joined by `_`, integers zero-filled to six digits, everything outside `[A-Za-z0-9-]` made `-`.
+
+    WebDataset cuts a key at its first dot, and H36M's stems hold dots and spaces: keys hold neither.
+    """
+
+    def text(part: str | int) -> str:
+        return f"{part:06d}" if isinstance(part, int) else re.sub(r"[^A-Za-z0-9-]+", "-", part).strip("-")
+
+    return "_".join(filter(None, map(text, parts)))
+
+
+def box_around(points: np.ndarray, scale: float, convention: str) -> Box:
+    """Square box around 2D points.
+
+    Args:
+        points: (J, 2) px, the points to enclose; confidence is the caller's business.
+        scale: the longer side of the tight box times this is the side.
+    Raises:
+        ValueError: no point.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if len(points) == 0:
+        raise ValueError("a box needs at least one point")
+    low, high = points.min(axis=0), points.max(axis=0)
+    return square_box(float(low[0]), float(low[1]), float(high[0]), float(high[1]), scale, convention)
+
+
+def square_box(x0: float, y0: float, x1: float, y1: float, scale: float, convention: str) -> Box:
+    """Square box with the centre of (x0, y0, x1, y1) px and `scale` times its longer side (at least 1 px)."""
+    side = max(scale * max(x1 - x0, y1 - y0), 1.0)
+    return Box((round((x0 + x1) / 2, 3), round((y0 + y1) / 2, 3)), round(side, 3), convention)
+
+
+def existing_files(root: Path, patterns: Iterable[str]) -> list[Path]:
+    """The files under `root` that match any of the glob patterns, sorted, each once."""
+    return sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+
+
+def require(path: Path, dataset: str, where_to_get: str) -> Path:
+    """`path` if it exists.
+
+    Raises:
+        PoseRftError: it does not; the sentence says what is missing and where to get it.
+    """
+    if not path.exists():
+        raise PoseRftError(f"{dataset}: {path} does not exist; get it from {where_to_get} and set `data.root`.")
+    return path
+
+
+def check_split(split: str, allowed: Iterable[str], dataset: str) -> str:
+    """`split` if the release has it.
+
+    Raises:
+        PoseRftError: it does not.
+    """
+    allowed = tuple(allowed)
+    if split not in allowed:
+        raise PoseRftError(f"{dataset} has no split {split!r}; choose from {', '.join(allowed)} under `datasets`.")
+    return split
