@@ -1,0 +1,273 @@
+"""Posed people in front of cameras: the pictures of every miniature release, and what is true of them.
+
+The sample's world is SMPL's own: metres, y up, floor at y = 0, a person with identity root rotation faces +z and has
+the left hand at +x. A `Person` is placed in that world once, any number of `View`s (OpenCV cameras) look at it, and a
+`Shot` is one picture with the people seen in it. Writers turn the world into the axes and units of their release.
+
+Every random choice takes a generator derived from (seed.data, release, index) by `pose_rft.seeds`, so neither the
+number of processes nor the order of work changes a picture.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pose_rft.sample.key_poses import sample_pose
+from pose_rft.sample.renderer import NumpyBody, Renderer
+from pose_rft.sample.scene import Background, Outfit, background, light, outfit
+
+BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
+Gender = Literal["neutral", "male", "female"]
+Size = tuple[int, int]  # (width, height) px
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An OpenCV camera (x right, y down, z forward): `X_cam = R X_world + t`, metres, no distortion.
+
+    K (3, 3) px, R (3, 3), t (3,).
+    """
+
+    K: np.ndarray
+    R: np.ndarray
+    t: np.ndarray
+    width: int
+    height: int
+
+    @property
+    def size(self) -> Size:
+        return self.width, self.height
+
+    def to_camera(self, points: np.ndarray) -> np.ndarray:
+        """World points (..., 3) in the camera frame, metres."""
+        return (points @ self.R.T + self.t).astype(points.dtype)
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """Camera-frame points (..., 3), metres, in px (..., 2)."""
+        return project(points, self.K)
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """Who is in the picture: betas (10,), the model's gender, clothes."""
+
+    betas: np.ndarray
+    gender: Gender
+    outfit: Outfit
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """An identity in a pose at a place of the sample's world.
+
+    rotations (24, 3, 3) relative to the parent joint, the root's relative to the world; transl (3,): SMPL's, so that
+    model vertices + transl are world points; vertices (V, 3) and joints (24, 3) world metres.
+    """
+
+    identity: Identity
+    rotations: np.ndarray
+    transl: np.ndarray
+    vertices: np.ndarray = field(repr=False)
+    joints: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One person as one camera sees it: everything of `Person` in the camera frame.
+
+    rotations (24, 3, 3), transl (3,), vertices (V, 3), joints (24, 3) metres; mask (H, W) bool: pixels that show this
+    person and nothing in front; joints2d (24, 2) px.
+    """
+
+    person: Person
+    rotations: np.ndarray
+    transl: np.ndarray
+    vertices: np.ndarray = field(repr=False)
+    joints: np.ndarray = field(repr=False)
+    joints2d: np.ndarray = field(repr=False)
+    mask: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A picture (H, W, 3) uint8 RGB, its camera, its people (in the order given), and what stands behind them."""
+
+    image: np.ndarray = field(repr=False)
+    view: View
+    seen: tuple[Seen, ...]
+    background: Background
+
+
+def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Camera-frame points (..., 3) in px (..., 2) through K (3, 3), no distortion."""
+    return (points[..., :2] / points[..., 2:]) * np.array([K[0, 0], K[1, 1]]) + K[:2, 2]
+
+
+def look_at(eye: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """World-to-camera (R, t) of an upright OpenCV camera at `eye` (3,) that looks at `target` (3,)."""
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    down = np.array([0.0, -1.0, 0.0]) + forward[1] * forward
+    down /= np.linalg.norm(down)
+    R = np.stack([np.cross(down, forward), down, forward])
+    return R, -R @ eye
+
+
+def orbit(target: np.ndarray, azimuth: float, elevation: float, distance: float) -> np.ndarray:
+    """A camera centre (3,) around `target`; degrees; azimuth 0 is in front (+z), positive towards +x."""
+    a, e = np.deg2rad([azimuth, elevation])
+    return target + distance * np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
+
+
+def fixed_view(size: Size, azimuth: float, elevation: float, distance: float, tall: float = 2.4) -> View:
+    """A camera on a stand, `distance` metres from the middle of the floor, that sees `tall` metres of height there."""
+    width, height = size
+    target = np.array([0.0, 0.42 * tall, 0.0])
+    R, t = look_at(orbit(target, azimuth, elevation, distance), target)
+    focal = height * distance / tall
+    return View(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, width, height)
+
+
+def framed_view(
+    rng: np.random.Generator,
+    people: Sequence[Person],
+    size: Size,
+    fill: tuple[float, float] = (0.6, 0.9),
+    azimuth: tuple[float, float] = (-20.0, 20.0),
+    elevation: tuple[float, float] = (-5.0, 20.0),
+    distance: tuple[float, float] = (2.6, 6.0),
+) -> View:
+    """A photographer's camera: aimed at `people`, who fill a share drawn from `fill` of the tighter side."""
+    points = np.concatenate([person.vertices for person in people])
+    middle = (points.min(0) + points.max(0)).astype(np.float64) / 2
+    eye = orbit(middle, rng.uniform(*azimuth), rng.uniform(*elevation), rng.uniform(*distance))
+    width, height = size
+    share, jitter = rng.uniform(*fill), rng.uniform(-0.5, 0.5, 2)
+    # The bounding box of a perspective picture is not centred on the middle of the points: aim twice.
+    target = middle
+    for _ in range(2):
+        R, t = look_at(eye, target)
+        rays = points @ R.T + t
+        plane = rays[:, :2] / rays[:, 2:]
+        low, high = plane.min(0), plane.max(0)
+        offset = np.array([*(low + high) / 2, 0.0]) * np.linalg.norm(target - eye)
+        target = target + R.T @ offset
+    R, t = look_at(eye, target)
+    rays = points @ R.T + t
+    plane = rays[:, :2] / rays[:, 2:]
+    low, high = plane.min(0), plane.max(0)
+    focal = share * min(width / (high[0] - low[0]), height / (high[1] - low[1]))
+    # Off-centre people: move the picture inside the margin that is left, keeping the principal point in the middle.
+    margin = (np.array([width, height]) - focal * (high - low)) / focal * jitter * 0.8
+    target = target + R.T @ np.array([*margin, 0.0]) * np.linalg.norm(target - eye)
+    R, t = look_at(eye, target)
+    return View(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, width, height)
+
+
+class Studio:
+    """Body models and renderer of one process; everything it makes is a function of the generators given to it."""
+
+    def __init__(self, body_models: Path) -> None:
+        self.folder = body_models
+        self.renderer = Renderer(body_models)
+        self._bodies: dict[str, NumpyBody] = {}
+
+    def body(self, gender: Gender = "neutral") -> NumpyBody:
+        if gender not in self._bodies:
+            self._bodies[gender] = NumpyBody(self.folder, gender)
+        return self._bodies[gender]
+
+    def identity(self, rng: np.random.Generator, gender: Gender = "neutral") -> Identity:
+        betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
+        return Identity(betas, gender, outfit(rng, self.renderer.wardrobe))
+
+    def place(self, identity: Identity, rotations: np.ndarray, at: tuple[float, float] = (0.0, 0.0)) -> Person:
+        """Puts a pose, rotations (24, 3, 3) in the body frame, on the floor with the pelvis over (x, z)."""
+        vertices, joints = self.body(identity.gender).vertices(rotations, identity.betas, np.zeros(3))
+        transl = np.array([at[0] - joints[0, 0], -float(vertices[:, 1].min()), at[1] - joints[0, 2]])
+        return Person(identity, rotations, transl, vertices + transl.astype(np.float32), joints + transl)
+
+    def somebody(
+        self, rng: np.random.Generator, gender: Gender = "neutral", at: tuple[float, float] = (0.0, 0.0)
+    ) -> Person:
+        """A new identity in a new pose."""
+        return self.place(self.identity(rng, gender), sample_pose(rng), at)
+
+    def shoot(
+        self,
+        rng: np.random.Generator,
+        people: Sequence[Person],
+        view: View,
+        backdrop: Background | None = None,
+        noise: float = 0.012,
+        occluder: float = 0.0,
+    ) -> Shot:
+        """One picture; without `backdrop` a new one is drawn. `occluder`: chance of a bar before the people."""
+        if backdrop is None:
+            backdrop = background(rng, (view.height, view.width))
+        sun = light(rng)
+        canvas = backdrop.image.astype(np.float32)
+        cameras = [self._see(person, view) for person in people]
+        masks = [np.zeros((view.height, view.width), bool) for _ in people]
+        # Far people first: each next one covers those behind it.
+        for i in sorted(range(len(people)), key=lambda i: -cameras[i].joints[0, 2]):
+            colors = people[i].identity.outfit.face_colors
+            image, mask = self.renderer.render(
+                cameras[i].vertices, colors, view.K, (view.height, view.width), canvas, sun
+            )
+            canvas = image.astype(np.float32) / 255
+            for other in masks:
+                other &= mask <= 0.5
+            masks[i] = mask > 0.5
+        if rng.uniform() < occluder:
+            bar = _bar(rng, canvas)
+            for mask in masks:
+                mask &= ~bar
+        canvas = canvas * rng.uniform(0.85, 1.12) + rng.normal(0.0, noise, canvas.shape)
+        image = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+        seen = tuple(
+            Seen(s.person, s.rotations, s.transl, s.vertices, s.joints, s.joints2d, mask)
+            for s, mask in zip(cameras, masks, strict=True)
+        )
+        return Shot(image, view, seen, backdrop)
+
+    def _see(self, person: Person, view: View) -> Seen:
+        rotations = person.rotations.copy()
+        rotations[0] = view.R @ rotations[0]
+        pelvis = person.joints[0] - person.transl  # SMPL turns about the rest pelvis, not about the origin
+        transl = view.R @ person.joints[0] + view.t - pelvis
+        vertices = view.to_camera(person.vertices)
+        joints = view.to_camera(person.joints)
+        nothing = np.zeros((0, 0), bool)
+        return Seen(person, rotations, transl, vertices, joints, view.project(joints), nothing)
+
+
+def _bar(rng: np.random.Generator, canvas: np.ndarray) -> np.ndarray:
+    """Paints a plain rectangle into `canvas`; returns its pixels (H, W) bool."""
+    height, width = canvas.shape[:2]
+    corner = rng.uniform(0, 0.8, 2) * (width, height)
+    extent = rng.uniform(0.08, 0.25, 2) * min(width, height)
+    x0, y0 = corner.astype(int)
+    x1, y1 = (corner + extent).astype(int)
+    cv2.rectangle(canvas, (int(x0), int(y0)), (int(x1), int(y1)), rng.uniform(0.1, 0.9, 3).tolist(), -1)
+    covered = np.zeros((height, width), bool)
+    covered[y0 : y1 + 1, x0 : x1 + 1] = True
+    return covered
+
+
+def box_of(mask_or_points: np.ndarray, size: Size) -> tuple[float, float, float, float]:
+    """(x, y, width, height) px of points (N, 2), clipped to the picture; the COCO form of a box."""
+    low = np.clip(mask_or_points.min(0), 0, size)
+    high = np.clip(mask_or_points.max(0), 0, size)
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+def encode(image: np.ndarray, extension: str = "jpg", quality: int = 92) -> bytes:
+    """RGB (H, W, 3) uint8 as the bytes of a .jpg or .png."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    done, data = cv2.imencode(f".{extension}", image[..., ::-1], options)
+    assert done
+    return data.tobytes()

@@ -1,0 +1,99 @@
+"""How much of each miniature release is rendered, and the shape that all its writers share.
+
+A writer is a module with three functions (`Writer`). `tasks` cuts the release into pieces that a process can render
+alone, `render` makes the pictures and videos of one piece and returns what annotations need, `finish` writes the
+annotation files from all results. `pose_rft.sample.build` runs the pieces of all releases over one pool.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import Field
+
+from pose_rft.params import Count, Fraction, Section
+
+if TYPE_CHECKING:
+    from pose_rft.sample.people import Studio
+
+
+class VideoSample(Section):
+    """A release of videos: sequences x cameras x frames that are rendered."""
+
+    size: Count  # px, the picture's shorter side
+    train_sequences: Count  # per training subject
+    test_sequences: int = Field(ge=0)  # per test subject; 0 for 3DHP
+    frames: Count  # rendered frames per training video; frames between them repeat, as nobody reads them
+    test_frames: Count
+
+
+class PictureSample(Section):
+    """A release of single pictures."""
+
+    size: Count
+    train: Count
+    val: int = Field(ge=0)
+
+
+class Pw3dSample(Section):
+    """3DPW: test sequences of one or two people; train and validation hold one short sequence each."""
+
+    size: Count
+    sequences: Count
+    frames: Count
+
+
+class PoseScriptSample(Section):
+    """Poses per split, and how many of the training poses have a human caption (val and test: all)."""
+
+    train: Count
+    train_human: Count
+    val: Count
+    test: Count
+    automatic_captions: Count = 3
+
+
+class LlavaSample(Section):
+    """Dialogues about pictures of COCO's training set; some pictures have two."""
+
+    dialogues: Count
+    longest: Count = 3  # question-answer pairs in one dialogue
+
+
+class SampleParams(Section):
+    """`sample` in params.yaml."""
+
+    processes: Count
+    h36m: VideoSample
+    mpi_inf_3dhp: VideoSample
+    coco: PictureSample
+    mpii: PictureSample
+    bedlam: PictureSample
+    pw3d: Pw3dSample
+    posescript: PoseScriptSample
+    llava_instruct: LlavaSample
+    vocabulary: Count = 4000  # words of the tokenizer at most
+    two_people: Fraction = 0.12  # share of COCO, MPII and BEDLAM pictures that show two people
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of one release: `index` orders it, `payload` is for the writer, `weight` = pictures it renders."""
+
+    release: str
+    index: int
+    payload: tuple[Any, ...]
+    weight: int
+
+
+class Writer(Protocol):
+    """What `pose_rft.sample.write_*` modules offer. Paths: `root` is the folder that holds one folder per release."""
+
+    def tasks(self, params: SampleParams, seed: int) -> list[Task]: ...
+
+    def render(self, task: Task, params: SampleParams, seed: int, studio: "Studio", root: Path) -> Any:
+        """Writes the task's media below `root`; returns picklable rows for `finish`."""
+
+    def finish(self, params: SampleParams, seed: int, results: Sequence[Any], root: Path) -> None:
+        """Writes the annotation files; `results` in the order of `tasks`."""
