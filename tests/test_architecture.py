@@ -1,0 +1,123 @@
+"""The layering of docs/architecture.md, and DVC's knowledge of which code a stage runs."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+# From the ground up; a module may import its own floor and those below.
+FLOORS = [
+    {"errors", "seeds", "progress", "io", "record", "params"},
+    {"body"},
+    {"metrics", "releases", "captions"},
+    {"sample", "shards"},
+    {"convert", "validate"},
+    {"policy", "retrieval"},
+    {"training"},
+    {"hygrpo"},
+    {"evaluation"},
+    {"predict", "report"},
+    {"cli"},
+]
+
+
+def module_file(name: str) -> Path | None:
+    path = ROOT / Path(*name.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.exists():
+            return candidate
+    return None
+
+
+@cache
+def imports(file: Path) -> frozenset[str]:
+    """Names of the project's own modules that `file` imports anywhere, also inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(n for n in names if n.split(".")[0] in ("pose_rft", "stages", "flows") and module_file(n))
+
+
+def floor(file: Path) -> int:
+    part = file.relative_to(ROOT / "pose_rft").parts[0].removesuffix(".py")
+    return next(i for i, names in enumerate(FLOORS) if part in names)
+
+
+def library_files() -> list[Path]:
+    return [f for f in sorted((ROOT / "pose_rft").rglob("*.py")) if f != ROOT / "pose_rft/__init__.py"]
+
+
+@pytest.mark.parametrize("file", library_files(), ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_import_runs_back_up(file):
+    for name in imports(file):
+        target = module_file(name)
+        if target in (ROOT / "pose_rft/__init__.py", None):
+            continue
+        assert name.startswith("pose_rft"), f"{file} imports {name}"
+        assert floor(target) <= floor(file), f"{file.name} imports {name} from a floor above"
+
+
+@pytest.mark.parametrize("package, forbidden", [("pose_rft", {"dvc", "prefect"}), ("stages", {"prefect", "flows"})])
+def test_orchestrators_stay_out_of(package, forbidden):
+    for file in (ROOT / package).rglob("*.py"):
+        tops = {
+            name.split(".")[0]
+            for node in ast.walk(ast.parse(file.read_text()))
+            for name in (
+                [a.name for a in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            )
+        }
+        assert not tops & forbidden, f"{file} imports {tops & forbidden}"
+
+
+def stages() -> dict[str, dict]:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def closure(file: Path) -> set[Path]:
+    """Every file of the project that running `file` may execute."""
+    seen: set[Path] = set()
+    todo = [file]
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            todo += [found for name in imports(current) if (found := module_file(name))]
+    return seen
+
+
+@pytest.mark.parametrize("name", [n for n in stages() if n != "inventory"])  # inventory always runs
+def test_a_stages_deps_cover_the_code_it_runs(name):
+    stage = stages()[name]
+    stage = stage.get("do", stage)
+    module = re.search(r"python -m ([\w.]+)", stage["cmd"])[1]
+    deps = [ROOT / dep for dep in stage["deps"] if "${" not in dep]
+    trivial = {ROOT / "pose_rft/__init__.py", ROOT / "stages/__init__.py"}
+    uncovered = {
+        str(file.relative_to(ROOT))
+        for file in closure(module_file(module)) - trivial
+        if not any(dep == file or dep in file.parents for dep in deps)
+    }
+    assert not uncovered, f"add to deps of {name} in dvc.yaml: {sorted(uncovered)}"
+
+
+def test_inventory_starts_without_heavy_imports():
+    """A second `dvc repro` runs only `inventory`; torch or transformers in its imports would cost seconds."""
+    heavy = {"torch", "transformers", "deepspeed", "smplx", "anny", "cv2", "scipy", "polars", "roma", "av", "cdflib"}
+    loaded = __import__("subprocess").run(
+        [__import__("sys").executable, "-c", "import sys, stages.inventory; print(*{m.split('.')[0] for m in sys.modules})"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not heavy & set(loaded.stdout.split())
