@@ -1,0 +1,77 @@
+"""Coordinate frames of a pose; the only module that changes them.
+
+Camera frame: x right, y down, z forward. AMASS frame: z up, a person with heading 0 looks along -y. SMPL's own (body)
+frame: y up, z front, x to the person's left. Only the root rotation depends on the frame, by a left product.
+AMASS → camera is Rx(+90°) (ChatPose and UniPose data code, PoseEmbroider for the inverse); heading removal sets the z
+angle of the root's ZYX Euler angles to 0 (PoseScript `utils.py`), which the text-pose model expects of every pose.
+"""
+
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Frame = Literal["camera", "amass"]
+Array = TypeVar("Array", np.ndarray, Tensor)
+
+# Length of the root's x axis in the ground plane under which the heading is undefined and left as it is.
+NO_HEADING = 1e-6
+
+
+def _amass_to_camera(like: Tensor) -> Tensor:
+    """Rx(+90°): z up becomes y down, (x, y, z) → (x, -z, y)."""
+    return like.new_tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+def amass_to_camera(root: Tensor) -> Tensor:
+    """(..., 3, 3) root rotation in the AMASS frame → in the camera frame of a level camera that looks along +y."""
+    return _amass_to_camera(root) @ root
+
+
+def camera_to_amass(root: Tensor) -> Tensor:
+    """(..., 3, 3) inverse of `amass_to_camera`; the camera is taken as level."""
+    return _amass_to_camera(root).mT @ root
+
+
+def remove_heading(root: Tensor) -> Tensor:
+    """(..., 3, 3) root rotation in the AMASS frame → the same turned about z so that its z Euler angle (ZYX) is 0.
+
+    Idempotent; differentiable also where the heading is undefined (the body's x axis vertical), where nothing turns.
+    """
+    x, y = root[..., 0, 0], root[..., 1, 0]
+    length_squared = x.square() + y.square()
+    defined = length_squared > NO_HEADING**2
+    length = torch.where(defined, length_squared, 1.0).sqrt()
+    cos, sin = torch.where(defined, x / length, 1.0), torch.where(defined, y / length, 0.0)
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    turn_back = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, one), dim=-1).unflatten(-1, (3, 3))
+    return turn_back @ root
+
+
+def semantic_frame(rotations: Tensor, source: Frame) -> Tensor:
+    """A pose as the text-pose model takes it: AMASS frame, heading removed.
+
+    Args:
+        rotations: (..., 24, 3, 3) local rotations, joint 0 = root in the frame `source`.
+    """
+    root = rotations[..., 0, :, :]
+    root = remove_heading(camera_to_amass(root) if source == "camera" else root)
+    return torch.cat((root.unsqueeze(-3), rotations[..., 1:, :, :]), dim=-3)
+
+
+def world_to_camera_smpl(
+    root: Array, transl: Array, rotation: Array, translation: Array, pelvis: Array
+) -> tuple[Array, Array]:
+    """SMPL's global orientation and translation after a change of frame `X' = rotation X + translation`.
+
+    SMPL turns the body about its rest pelvis, not about the origin, so the translation must make up for it.
+
+    Args:
+        root: (..., 3, 3); transl: (..., 3) metres; rotation: (..., 3, 3); translation: (..., 3) metres;
+        pelvis: (..., 3) rest position of joint 0 for the person's betas and gender, metres (`rest_joints`).
+    Returns:
+        root (..., 3, 3) and transl (..., 3) in the new frame.
+    """
+    moved = (rotation @ (pelvis + transl)[..., None])[..., 0]
+    return rotation @ root, moved + translation - pelvis
