@@ -1,0 +1,49 @@
+"""Group-relative advantages for the two action branches (paper eq. 16).
+
+Text rewards are normalised over the G candidates of a group; pose rewards over all poses of the group's V candidates
+that carry one (V poses with one pose per answer, K·V with K). The paper writes G under both sums, but a candidate
+without a pose has no pose reward, so it takes no part (`group_advantages` with `valid`).
+
+A group whose rewards do not differ prefers nothing and gets exactly zero. "Do not differ" is relative: rewards from
+float32 arithmetic carry a residue of about 1e-7 of their size, which a bare z-score, or one with a tiny additive
+epsilon, blows up to advantages near one. Deviations are unbiased (n - 1), as in TRL, verl and VLM-R1: four rewards
+with one winner give the winner 1.5 (1.73 with n).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Advantages(NamedTuple):
+    """values: as the rewards, float32, 0 where not valid; informative (B,) bool: the group's rewards differ."""
+
+    values: Tensor
+    informative: Tensor
+
+
+@torch.no_grad()
+def group_advantages(rewards: Tensor, valid: Tensor, std_floor: float) -> Advantages:
+    """(R - mean) / std inside each group, over its valid members.
+
+    Args:
+        rewards: (B, N), any unit; entries that are not valid may be NaN.
+        valid: (B, N) bool.
+        std_floor: a deviation at or below `std_floor` times the group's largest absolute reward counts as none.
+    Raises:
+        ValueError: a valid reward is not finite, or the shapes differ.
+    """
+    if rewards.shape != valid.shape or rewards.ndim != 2:
+        raise ValueError(f"rewards {tuple(rewards.shape)} and valid {tuple(valid.shape)} must be one (B, N) shape")
+    exact = torch.where(valid, rewards, 0.0).double()
+    if not exact.isfinite().all():
+        raise ValueError("a valid reward is not finite")
+    count = valid.sum(1, keepdim=True)
+    mean = exact.sum(1, keepdim=True) / count.clamp(min=1)
+    deviation = torch.where(valid, exact - mean, 0.0)
+    std = (deviation.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    largest = exact.abs().amax(1, keepdim=True)
+    informative = (count >= 2) & (std > std_floor * largest)
+    values = torch.where(informative, deviation / std.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    return Advantages(values.float(), informative[:, 0])
