@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from pose_rft.camera_fit import default_intrinsics, fit_box, fit_translation
+
+RNG = np.random.default_rng(3)
+
+
+def project(points, K):
+    return points[:, :2] / points[:, 2:] * K[0, 0] + K[:2, 2]
+
+
+def test_the_true_translation_is_found_whatever_it_is():
+    K = default_intrinsics(640, 480)
+    joints = RNG.normal(size=(24, 3)) * 0.4
+    for _ in range(5):
+        truth = np.array([*RNG.uniform(-1, 1, 2), RNG.uniform(3, 8)])
+        found = fit_translation(joints, project(joints + truth, K), RNG.uniform(0.1, 1, 24), K)
+        assert np.allclose(found, truth, atol=1e-6)
+
+
+def test_a_joint_without_weight_has_no_say():
+    K = default_intrinsics(100, 100)
+    joints, truth = RNG.normal(size=(24, 3)) * 0.4, np.array([0.1, 0.2, 4.0])
+    keypoints, weights = project(joints + truth, K), np.ones(24)
+    keypoints[5], weights[5] = 1e4, 0.0
+    assert np.allclose(fit_translation(joints, keypoints, weights, K), truth, atol=1e-6)
+
+
+def test_one_keypoint_is_refused():
+    with pytest.raises(ValueError, match="two keypoints"):
+        fit_translation(np.zeros((2, 3)), np.zeros((2, 2)), np.array([1.0, 0.0]), default_intrinsics(8, 8))
+
+
+def test_a_body_fitted_to_a_box_lies_inside_it():
+    K = default_intrinsics(640, 480)
+    joints = RNG.normal(size=(24, 3)) * 0.4
+    seen = project(joints + fit_box(joints, np.array([200.0, 300.0]), 150.0, K), K)
+    assert (np.abs(seen - [200, 300]) < 100).all()
