@@ -1,0 +1,71 @@
+"""Checkpoints that are whole or absent, and the pointer to the newest one.
+
+DeepSpeed writes straight into its final folder and names it before all ranks are done, so a kill leaves a checkpoint
+that looks complete. Here every rank writes beside; then one rank syncs the files, renames the folder, moves `latest`,
+and only then removes the older ones.
+
+    <folder>/latest          the name of the newest whole checkpoint
+    <folder>/00000150/       what `Engine.save` wrote after 150 steps
+    <folder>/unfinished/     being written, or left by a kill: never read
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+from pose_rft.training.engine import Engine
+
+LATEST = "latest"
+UNFINISHED = "unfinished"
+
+
+def save(engine: Engine, folder: Path, step: int) -> None:
+    """The state after `step` steps becomes the newest checkpoint of `folder`; every rank must call it."""
+    temporary = folder / UNFINISHED
+    if engine.rank == 0:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    torch.distributed.barrier()
+    engine.save(temporary, {"step": step})
+    torch.distributed.barrier()
+    if engine.rank == 0:
+        for script in temporary.glob("zero_to_*.py"):
+            script.unlink()  # DeepSpeed's conversion tools; the final model is saved in the hub format instead
+        for path in [*temporary.rglob("*"), temporary]:
+            _sync(path)
+        name = f"{step:08d}"
+        shutil.rmtree(folder / name, ignore_errors=True)
+        os.replace(temporary, folder / name)
+        _sync(folder)
+        atomic.write_text(folder / LATEST, name)
+        for old in folder.iterdir():
+            if old.is_dir() and old.name != name:
+                shutil.rmtree(old)
+    torch.distributed.barrier()
+
+
+def restore(engine: Engine, folder: Path) -> int:
+    """Loads the newest checkpoint into `engine`; returns the number of steps already done, 0 when there is none.
+
+    Raises:
+        PoseRftError: the newest checkpoint is missing, damaged, or of another model or world size.
+    """
+    pointer = folder / LATEST
+    if not pointer.is_file():
+        return 0
+    checkpoint = folder / pointer.read_text().strip()
+    if not checkpoint.is_dir():
+        raise PoseRftError(f"{pointer} names {checkpoint.name}, which does not exist; delete {folder} to start again.")
+    return int(engine.load(checkpoint)["step"])
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,257 @@
+"""DeepSpeed as the one owner of optimiser, ZeRO, precision and accumulation, from one CPU process to many nodes.
+
+One process needs no launcher: the five variables that `torch.distributed` reads are set to a group of one. Under
+`torchrun` or `deepspeed` the launcher's values are used. Nothing is compiled: the shared-memory operator (only for
+inference) is switched off and AdamW is torch's own. The learning rate is a function of the step, so a resumed run
+needs no scheduler state.
+
+One update is `accumulation` calls of `backward` and one of `step`:
+
+    for micro_batch in ...:
+        engine.backward(loss_of(micro_batch), keys)
+    norm = engine.step(step)
+
+Every rank must touch the same trainable parameters in every backward, or the ranks' collectives no longer match:
+`touch` gives unused ones a zero gradient.
+"""
+
+import math
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+
+LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+class EngineParams(Section):
+    """Optimiser and precision; AdamW with betas (0.9, 0.95) and a cosine is the paper's table 4."""
+
+    lr: Positive
+    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
+    weight_decay: NonNegative = 0.0
+    warmup: Fraction = 0.0  # part of all steps during which the rate rises linearly
+    final_lr: Fraction = 0.0  # where the cosine ends, as a part of lr
+    grad_clip: NonNegative = 1.0  # largest norm of the gradient; 0 switches clipping off
+    accumulation: Count = 1
+    zero_stage: Literal[0, 1, 2, 3] = Field(default=0)
+    bf16: bool = False
+
+
+def learning_rate(params: EngineParams, step: int, total_steps: int) -> float:
+    """Linear warm-up, then half a cosine from lr to final_lr * lr; `step` counts from 0."""
+    warmup_steps = round(params.warmup * total_steps)
+    if step < warmup_steps:
+        return params.lr * (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return params.lr * (params.final_lr + (1.0 - params.final_lr) * cosine)
+
+
+def touch(*outputs: Tensor) -> Tensor:
+    """Exactly 0, yet every parameter behind `outputs` takes part in the backward pass.
+
+    Collectives of ZeRO 1-3 need the same parameters on every rank; a rank whose micro-batch has no pose adds
+    `touch(pose_head(hidden[:1]))` to its loss. (Outputs, not parameters: under ZeRO-3 those exist only in a forward.)
+    """
+    return torch.stack([output.float().sum() * 0.0 for output in outputs]).sum()
+
+
+def start_distributed() -> torch.device:
+    """Joins the launcher's process group, or makes a group of one; returns this process's device.
+
+    Raises:
+        PoseRftError: a launcher set some of the five variables but not all.
+    """
+    present = [name for name in LAUNCHER_VARIABLES if name in os.environ]
+    if not present:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ |= dict(zip(LAUNCHER_VARIABLES, ("0", "1", "0", "127.0.0.1", str(port)), strict=True))
+    elif len(present) < len(LAUNCHER_VARIABLES):
+        missing = ", ".join(name for name in LAUNCHER_VARIABLES if name not in present)
+        raise PoseRftError(
+            f"The environment sets {', '.join(present)} but not {missing}; start with torchrun or unset them."
+        )
+    gpu = torch.cuda.is_available()
+    if not gpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
+    os.environ.setdefault("DS_LOG_LEVEL", "warning")
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not torch.distributed.is_initialized():
+        deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", verbose=False)
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
+    if gpu:
+        torch.cuda.set_device(device)
+    return device
+
+
+class Engine:
+    """A model under training; `module` is the model itself, on `device`.
+
+    Only parameters with `requires_grad` are given to the optimiser; vectors and scalars (biases, norms, log-sigmas)
+    are not decayed.
+    """
+
+    def __init__(self, model: nn.Module, params: EngineParams, total_steps: int) -> None:
+        self.device = start_distributed()
+        import deepspeed
+        from deepspeed.utils import logger
+
+        logger.setLevel("WARNING")
+        self.params, self.total_steps = params, total_steps
+        self.accumulation = params.accumulation
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": params.weight_decay},
+            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = {
+            "lr": params.lr,
+            "betas": list(params.betas),
+            "weight_decay": params.weight_decay,
+            "torch_adam": True,
+        }
+        config: dict[str, Any] = {
+            "train_micro_batch_size_per_gpu": 1,  # only used for DeepSpeed's own throughput display, which is off
+            "gradient_accumulation_steps": params.accumulation,
+            "gradient_clipping": params.grad_clip,  # DeepSpeed clips at 1.0 when this is absent
+            "zero_optimization": {"stage": params.zero_stage},
+            "bf16": {"enabled": params.bf16},
+            "optimizer": {"type": "AdamW", "params": optimizer},
+            "steps_per_print": 10**9,
+        }
+        model = model.to(self.device)
+        self._engine = deepspeed.initialize(
+            model=model, model_parameters=[group for group in groups if group["params"]], config=config
+        )[0]
+        self._keys: list[str] = []
+        self._pending = 0  # backward() calls since the last step()
+
+    @property
+    def module(self) -> Any:
+        """The model; `Any` because callers know which one they gave."""
+        return self._engine.module
+
+    @property
+    def rank(self) -> int:
+        return torch.distributed.get_rank()
+
+    @property
+    def world_size(self) -> int:
+        return torch.distributed.get_world_size()
+
+    def lr(self, step: int) -> float:
+        return learning_rate(self.params, step, self.total_steps)
+
+    def backward(self, loss: Tensor, keys: Sequence[str] = ()) -> None:
+        """Adds the gradient of one micro-batch; `keys` name its samples, should something be not finite.
+
+        Raises:
+            PoseRftError: the loss is not finite.
+        """
+        if self._pending == self.accumulation:
+            raise ValueError(f"step() is due after {self.accumulation} backward() calls")
+        if not bool(torch.isfinite(loss.detach()).all()):
+            raise PoseRftError(f"The loss is {float(loss.detach()):g} for samples {_shown(keys)}; {_REMEDY}")
+        if self.params.zero_stage:
+            # DeepSpeed does this when its own forward is called; we call methods of the module instead, and without
+            # it stage 3 keeps only the last micro-batch's gradient.
+            self._engine.optimizer.clear_backward_seen_flag()
+        self._engine.backward(loss)
+        self._keys += keys
+        self._pending += 1
+        if self._pending < self.accumulation:
+            self._engine.step()  # not an update: DeepSpeed counts micro-batches here
+
+    def step(self, step: int) -> float:
+        """Updates the weights with the rate of `step`; returns the norm of the gradient before clipping.
+
+        Raises:
+            PoseRftError: the gradient is not finite (the weights are then unchanged).
+        """
+        if self._pending != self.accumulation:
+            raise ValueError(f"step() came after {self._pending} of {self.accumulation} backward() calls")
+        keys, self._keys, self._pending = self._keys, [], 0
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = self.lr(step)
+        norm = self._plain_norm()
+        if norm is None or math.isfinite(norm):
+            self._engine.step()
+        norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
+        if not math.isfinite(norm):
+            raise PoseRftError(f"The gradient of step {step} is not finite for samples {_shown(keys)}; {_REMEDY}")
+        return norm
+
+    def _plain_norm(self) -> float | None:
+        """Norm of the gradient where DeepSpeed neither reports nor checks it (stage 0 in fp32), else None."""
+        if self.params.zero_stage != 0 or self.params.bf16:
+            return None
+        gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Writes weights, optimiser and `state` (plain numbers and texts) under `folder`; every rank must call it."""
+        self._engine.save_checkpoint(
+            str(folder),
+            tag="engine",
+            client_state={"pose_rft": state},
+            save_latest=False,
+            exclude_frozen_parameters=True,
+        )
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Inverse of `save`, for the same number of processes; returns its `state`.
+
+        Raises:
+            PoseRftError: the folder does not hold a checkpoint of this model and world size.
+        """
+        with _tensors_only():
+            try:
+                path, client = self._engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
+            except Exception as error:
+                raise PoseRftError(
+                    f"{folder} is not a checkpoint of this model on {self.world_size} process(es) "
+                    f"({' '.join(str(error).split())[:200]}); delete it to start again."
+                ) from error
+        if path is None:
+            raise PoseRftError(f"{folder} holds no checkpoint; delete it to start again.")
+        return client["pose_rft"]
+
+
+_REMEDY = "look at these samples, or lower the learning rate."
+
+
+def _shown(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+
+
+@contextmanager
+def _tensors_only() -> Iterator[None]:
+    """DeepSpeed loads checkpoints with the full unpickler; here only tensors and three of its classes may appear."""
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            yield
+    finally:
+        if before is None:
+            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        else:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before

@@ -1,0 +1,95 @@
+"""The loop that SFT, RFT and the encoders share: steps, progress, log, checkpoints, resume.
+
+A step is a function of its number: everything random in it derives from (seed, label, step, rank), and so does torch's
+global generator (dropout). A run that was killed and started again therefore continues with the same batches and ends
+with the same weights; its log has each step once.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from pose_rft.io import atomic
+from pose_rft.progress import Progress
+from pose_rft.seeds import derive
+from pose_rft.training import checkpoint
+from pose_rft.training.engine import Engine
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What one step reports: its loss, the samples it consumed (all ranks), and named numbers for the log."""
+
+    loss: float
+    samples: int
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+def run(
+    engine: Engine,
+    step_fn: Callable[[int], StepStats],
+    total_steps: int,
+    scratch: Path,
+    save_every: int,
+    label: str,
+    seed: int,
+) -> pl.DataFrame:
+    """Runs steps 0..total_steps-1, or those that an earlier run left, and returns the log.
+
+    Args:
+        step_fn: does one whole update (`engine.backward` and `engine.step`) for its step number.
+        scratch: holds `checkpoints/` and `log.jsonl`; it must be keyed by everything that the training depends on.
+        save_every: steps between checkpoints; the last step is always saved.
+    Returns:
+        One row per step: step, lr, loss, seconds (of this step), samples_per_second, and the steps' values.
+    Raises:
+        PoseRftError: a loss or gradient is not finite, or the checkpoint does not fit.
+    """
+    folder, log_path = scratch / "checkpoints", scratch / "log.jsonl"
+    first = checkpoint.restore(engine, folder)
+    rows = _rows_before(log_path, first)
+    leader = engine.rank == 0
+    if leader:
+        atomic.write_text(log_path, "".join(json.dumps(row) + "\n" for row in rows))
+    engine.module.train()
+    with Progress(label, total_steps, "steps", start=first) as progress, open(log_path, "a") as log:
+        for step in range(first, total_steps):
+            began = time.monotonic()
+            torch.manual_seed(derive(seed, label, step, engine.rank))
+            stats = step_fn(step)
+            seconds = time.monotonic() - began
+            rate = stats.samples / seconds
+            row = {
+                "step": step,
+                "lr": engine.lr(step),
+                "loss": stats.loss,
+                "seconds": seconds,
+                "samples_per_second": rate,
+            }
+            row |= {name: float(value) for name, value in stats.values.items()}
+            rows.append(row)
+            done = step + 1
+            if leader:
+                log.write(json.dumps(row) + "\n")
+                log.flush()
+                progress.advance(note=f"loss {stats.loss:.4f}, {rate:.0f} samples/s")
+            if done % save_every == 0 or done == total_steps:
+                os.fsync(log.fileno())
+                checkpoint.save(engine, folder, done)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _rows_before(path: Path, step: int) -> list[dict[str, float]]:
+    """The rows of steps 0..step-1; rows after the checkpoint, or torn by a kill, are done again."""
+    rows: list[dict[str, float]] = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        if len(rows) == step:
+            break
+        rows.append(json.loads(line))
+    return rows
