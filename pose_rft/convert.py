@@ -1,0 +1,277 @@
+"""A release becomes shards: planned, mapped over workers, resumable, and moved into place whole.
+
+Everything is built in a scratch folder. A conversion that is killed continues from its complete shards when the plan
+(units, versions, parameters, the converter's own code) is still the same, and ends with the bytes that an undisturbed
+one would have written. The finished folder takes its place by one rename.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pose_rft
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+from pose_rft.progress import Progress
+from pose_rft.record import SCHEMA_VERSION, Defect, Record
+from pose_rft.releases.base import Release, Unit
+from pose_rft.shards.executors import map_jobs
+from pose_rft.shards.index import read_table, write_defects, write_index
+from pose_rft.shards.manifest import CONVERTER_VERSION, DEFECTS, INDEX, MANIFEST, Manifest, Marker, marker_name
+from pose_rft.shards.plan import PlannedShard, ShardParams, plan_digest, plan_shards
+from pose_rft.shards.stats import statistics
+from pose_rft.shards.writer import complete, read_rows, write_shard
+
+CONVERTER_CODE = ("record.py", "convert.py", "io", "body", "captions", "releases", "shards")
+
+
+@dataclass(frozen=True)
+class ConversionSummary:
+    """A finished folder of shards; `reused`: how many of its shards an earlier, killed try had completed."""
+
+    folder: Path
+    manifest: Manifest
+    reused: int
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Numbers for DVC: samples, defects, shards, and the statistics of the split."""
+        manifest = self.manifest
+        return {
+            "samples": manifest.samples,
+            "defects": sum(manifest.defects.values()),
+            "shards": len(manifest.shards),
+            "expected": manifest.expected,
+            "bytes": manifest.bytes,
+            "defects_by_reason": dict(manifest.defects),
+            **manifest.statistics,
+        }
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    release: Release
+    split: str
+    plan: tuple[PlannedShard, ...]
+    digest: str
+    inventory: str
+    max_defect_rate: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.release.dataset} {self.split}"
+
+
+@dataclass(frozen=True)
+class _Job:
+    release: Release
+    split: str
+    shard: PlannedShard
+    shards_folder: Path
+    rows_folder: Path
+
+
+def convert(
+    release: Release,
+    split: str,
+    out: Path,
+    shards: ShardParams,
+    max_defect_rate: float,
+    inventory_digest: str,
+    scratch: Path,
+) -> ConversionSummary:
+    """Writes the split's shards, index, defects and manifest to the folder `out`, all or nothing.
+
+    Args:
+        max_defect_rate: defects may be this part of all rows (samples and defects).
+        inventory_digest: identifies the state of the release on disk.
+        scratch: folder for unfinished work; a later call with the same arguments continues there.
+    Raises:
+        PoseRftError: too many defects, no sample, a key twice, an unreadable release, a full disk, a dead worker.
+    """
+    plan = plan_shards(release.units(split), shards.samples_per_shard)
+    digest = plan_digest(
+        plan,
+        dataset=release.dataset,
+        split=split,
+        schema=SCHEMA_VERSION,
+        converter=CONVERTER_VERSION,
+        jpeg_quality=shards.jpeg_quality,
+        inventory=inventory_digest,
+    )
+    conversion = _Conversion(release, split, plan, digest, inventory_digest, max_defect_rate)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        if _already_there(out, scratch, digest):
+            return ConversionSummary(out, Manifest.read(out), len(plan))
+        folder, rows_folder = _prepare(scratch, digest)
+        done = [complete(folder, rows_folder, shard.index) is not None for shard in plan]
+        todo = [
+            _Job(release, split, shard, folder, rows_folder)
+            for shard, is_done in zip(plan, done, strict=True)
+            if not is_done
+        ]
+        expected = sum(shard.expected for shard in plan)
+        left = sum(job.shard.expected for job in todo)
+        with Progress(f"convert {conversion.name}", expected, "samples", start=expected - left) as progress:
+            for shard in map_jobs(_make_shard, todo, shards.executor, shards.workers):
+                progress.advance(shard.expected, f"shard {shard.index + 1} of {len(plan)}")
+        manifest = _finish(conversion, folder, rows_folder)
+        _move(folder, out)
+        shutil.rmtree(rows_folder, ignore_errors=True)
+        return ConversionSummary(out, manifest, len(plan) - len(todo))
+    except OSError as error:
+        raise PoseRftError(
+            f"{conversion.name}: shards cannot be written ({error.filename or scratch}: {error.strerror or error}); "
+            "mend that and run again, which continues where it stopped."
+        ) from None
+
+
+def _make_shard(job: _Job) -> PlannedShard:
+    """The work of one worker: reads a shard's units and writes the shard."""
+    items = ((unit.key, item) for unit in job.shard.units for item in _read_unit(job.release, unit, job.split))
+    write_shard(job.shards_folder, job.rows_folder, job.shard.index, items)
+    return job.shard
+
+
+def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | Defect]:
+    """
+    Raises:
+        PoseRftError: an operating-system error while reading, which would else look like one of writing.
+    """
+    try:
+        yield from release.read(unit, split)
+    except OSError as error:
+        raise PoseRftError(
+            f"{release.dataset}: {error.filename or unit.key} cannot be read ({error.strerror or error}); mend the "
+            "file or its permission and run again, which continues after the shards that are complete."
+        ) from None
+
+
+def _already_there(out: Path, scratch: Path, plan: str) -> bool:
+    """Whether an earlier call with this plan has finished `out`."""
+    return (
+        _stored_identity(scratch) == _identity(plan) and (out / MANIFEST).is_file() and Manifest.read(out).plan == plan
+    )
+
+
+def _prepare(scratch: Path, plan: str) -> tuple[Path, Path]:
+    """The folders of shards and of their rows; what another plan or another version of the code left is removed."""
+    shards_folder, rows_folder = scratch / "shards", scratch / "rows"
+    if _stored_identity(scratch) != _identity(plan):
+        for folder in (shards_folder, rows_folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        atomic.write_json(scratch / "plan.json", {"identity": _identity(plan)})
+    shards_folder.mkdir(exist_ok=True)
+    rows_folder.mkdir(exist_ok=True)
+    return shards_folder, rows_folder
+
+
+def _stored_identity(scratch: Path) -> str | None:
+    try:
+        return json.loads((scratch / "plan.json").read_text())["identity"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _identity(plan: str) -> str:
+    """The plan and the code that carries it out: shards made by other code are never mixed into a folder."""
+    package = Path(pose_rft.__file__).parent
+    digest = hashlib.sha256(plan.encode())
+    for name in CONVERTER_CODE:
+        path = package / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _finish(job: "_Conversion", folder: Path, rows_folder: Path) -> Manifest:
+    """Writes index, defects and, last, the manifest beside the shards.
+
+    Raises:
+        PoseRftError: too many defects, no sample, a key in two shards; the tables stay in scratch and are named.
+    """
+    markers = [_marker(folder, shard.index) for shard in job.plan]
+    rows: list[dict[str, Any]] = []
+    defects: list[dict[str, Any]] = []
+    for shard in job.plan:
+        content = read_rows(rows_folder, shard.index)
+        rows += content["rows"]
+        defects += content["defects"]
+    write_defects(folder / DEFECTS, defects)
+    write_index(folder / INDEX, rows)
+    reasons = Counter(defect["reason"] for defect in defects)
+    _check_defects(job, len(rows), reasons, defects, folder / DEFECTS)
+    index = read_table(folder / INDEX)
+    if len(twice := index.filter(index["key"].is_duplicated())):
+        key, units = twice["key"][0], sorted(set(twice.filter(twice["key"] == twice["key"][0])["unit"]))
+        raise PoseRftError(
+            f"{job.name}: sample key {key} comes {twice['key'].eq(key).sum()} times (units {', '.join(units)}), keys "
+            "must be unique; remove the double entry from the release."
+        )
+    manifest = Manifest(
+        dataset=job.release.dataset,
+        split=job.split,
+        schema=SCHEMA_VERSION,
+        converter=CONVERTER_VERSION,
+        inventory=job.inventory,
+        licence=job.release.licence,
+        plan=job.digest,
+        samples=len(rows),
+        expected=sum(shard.expected for shard in job.plan),
+        bytes=sum(marker.bytes for marker in markers),
+        defects=dict(sorted(reasons.items())),
+        shards=tuple(markers),
+        statistics=statistics(index),
+    )
+    manifest.write(folder)
+    return manifest
+
+
+def _check_defects(
+    job: "_Conversion", samples: int, reasons: Counter[str], defects: list[dict[str, Any]], table: Path
+) -> None:
+    count = sum(reasons.values())
+    listed = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
+    first = f"; the first is {defects[0]['unit']} {defects[0]['row']}: {defects[0]['detail']}" if defects else ""
+    if count > job.max_defect_rate * (samples + count):
+        raise PoseRftError(
+            f"{job.name}: {count} of {samples + count} rows are defects ({listed}), more than "
+            f"`datasets.{job.release.dataset}.max_defect_rate` = {job.max_defect_rate:g} allows{first}; all are in "
+            f"{table}. Mend the release or allow more, and run again."
+        )
+    if samples == 0:
+        raise PoseRftError(
+            f"{job.name}: the release gives no sample{f' but defects ({listed}){first}' if defects else ''}; look at "
+            f"its folder (from {job.release.where_to_get}) and at `datasets.{job.release.dataset}` in params.yaml."
+        )
+
+
+def _marker(folder: Path, index: int) -> Marker:
+    marker = Marker.read(folder / marker_name(index))
+    if marker is None:
+        raise PoseRftError(f"{folder / marker_name(index)} has gone while the conversion ran; run it again.")
+    return marker
+
+
+def _move(folder: Path, out: Path) -> None:
+    """`folder` takes the place of `out` by a rename; across file systems through a copy beside `out`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        os.replace(folder, beside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(folder, beside)
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(beside, out)
+    shutil.rmtree(folder, ignore_errors=True)

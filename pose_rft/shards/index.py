@@ -1,0 +1,124 @@
+"""`index.parquet`: one row per sample, with where its members lie in which shard and what they hold.
+
+The index gives random access (one `pread` per sample), filters without reading a shard (who has an image, a fit, human
+captions), and the statistics and leakage checks of a data set.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Record
+
+ROW_GROUP_SIZE = 50_000  # explicit: with polars' default the bytes of a file differ from run to run
+
+SCHEMA: dict[str, Any] = {
+    "key": pl.String,
+    "shard": pl.UInt32,
+    "start": pl.Int64,  # of the sample's first tar header; `stop`: end of its last member's content
+    "stop": pl.Int64,
+    "members": pl.List(pl.Struct({"name": pl.String, "offset": pl.Int64, "size": pl.Int64})),
+    "unit": pl.String,
+    "split": pl.String,
+    "subject": pl.String,
+    "sequence": pl.String,
+    "camera_id": pl.String,
+    "frame": pl.Int64,
+    "has_image": pl.Boolean,
+    "width": pl.Int32,
+    "height": pl.Int32,
+    "image_digest": pl.String,  # first 128 bits of sha256 of the encoded image
+    "box_side": pl.Float64,  # px
+    "has_smpl": pl.Boolean,
+    "smpl_source": pl.String,
+    "smpl_frame": pl.String,
+    "smpl_labelled": pl.Int32,  # joints of 24
+    "has_joints2d": pl.Boolean,
+    "joints2d": pl.Int32,
+    "joints2d_visible": pl.Int32,  # confidence > 0
+    "has_joints3d": pl.Boolean,
+    "has_camera": pl.Boolean,
+    "has_captions": pl.Boolean,
+    "captions_human": pl.Int32,
+    "captions_automatic": pl.Int32,
+    "has_dialogue": pl.Boolean,
+    "turns": pl.Int32,
+    "flags": pl.List(pl.String),
+}
+DEFECT_SCHEMA: dict[str, Any] = dict.fromkeys(("unit", "row", "reason", "detail"), pl.String)
+
+
+def index_row(
+    record: Record, unit: str, shard: int, start: int, offsets: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """The index row of a record; offsets: member extension → (offset of its content in the shard, size), bytes."""
+    image, smpl, joints2d = record.image, record.smpl, record.joints2d
+    kinds = [caption.kind for caption in record.captions]
+    return {
+        "key": record.key,
+        "shard": shard,
+        "start": start,
+        "stop": max(offset + size for offset, size in offsets.values()),
+        "members": [{"name": name, "offset": offset, "size": size} for name, (offset, size) in offsets.items()],
+        "unit": unit,
+        "split": record.split,
+        "subject": record.subject,
+        "sequence": record.sequence,
+        "camera_id": record.camera_id,
+        "frame": record.frame,
+        "has_image": image is not None,
+        "width": image.width if image else None,
+        "height": image.height if image else None,
+        "image_digest": hashlib.sha256(image.data).hexdigest()[:32] if image else None,
+        "box_side": record.box.side if record.box else None,
+        "has_smpl": smpl is not None,
+        "smpl_source": smpl.source if smpl else None,
+        "smpl_frame": smpl.frame if smpl else None,
+        "smpl_labelled": int(smpl.valid.sum()) if smpl else None,
+        "has_joints2d": joints2d is not None,
+        "joints2d": len(joints2d.points) if joints2d else None,
+        "joints2d_visible": int(np.sum(joints2d.points[:, -1] > 0)) if joints2d else None,
+        "has_joints3d": record.joints3d is not None,
+        "has_camera": record.camera is not None,
+        "has_captions": bool(kinds),
+        "captions_human": kinds.count("human"),
+        "captions_automatic": kinds.count("automatic"),
+        "has_dialogue": bool(record.dialogue),
+        "turns": len(record.dialogue),
+        "flags": list(record.flags),
+    }
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any], order: list[str]) -> None:
+    """Rows as a parquet file whose bytes depend on the rows only."""
+    table = pl.DataFrame(list(rows), schema=schema, orient="row").sort(order, maintain_order=True)
+    table.write_parquet(path, row_group_size=ROW_GROUP_SIZE)
+
+
+def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_table(path, rows, SCHEMA, ["shard", "start"])
+
+
+def write_defects(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    write_table(path, rows, DEFECT_SCHEMA, ["unit", "row", "reason", "detail"])
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """index.parquet or defects.parquet.
+
+    Raises:
+        PoseRftError: missing or damaged.
+    """
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise PoseRftError(f"{path} does not exist; run `dvc repro convert` or check out the shards again.") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise PoseRftError(
+            f"{path} cannot be read ({str(error).splitlines()[0]}); delete {path.parent} and convert again."
+        ) from None

@@ -1,0 +1,102 @@
+"""Random access to a folder of shards: sample i is one open, one `pread` of its run of members, one close.
+
+No state beside the index, so a ShardSet can be pickled to workers, forked and shared by threads. Order is not its
+business: see `pose_rft.shards.mixture`.
+"""
+
+import hashlib
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Record
+from pose_rft.shards.index import read_table
+from pose_rft.shards.manifest import INDEX, MANIFEST, Manifest, shard_name
+
+
+class ShardSet:
+    """The samples of one folder of shards (`data/shards/DATASET/SPLIT`), addressed by their row in the index.
+
+    Raises:
+        PoseRftError: on construction, when the folder holds no finished conversion.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = Manifest.read(self.folder)
+        self.rows: pl.DataFrame = read_table(self.folder / INDEX)
+        if len(self.rows) != self.manifest.samples:
+            raise PoseRftError(
+                f"{self.folder / INDEX} has {len(self.rows)} rows, its manifest says {self.manifest.samples}; "
+                "convert again."
+            )
+        self._keys = self.rows["key"]
+        self._shards, self._starts, self._stops = (self.rows[name].to_numpy() for name in ("shard", "start", "stop"))
+        members = self.rows["members"].explode().struct.unnest()
+        self._names = [sys.intern(name) for name in members["name"]]
+        self._offsets, self._sizes = members["offset"].to_numpy(), members["size"].to_numpy()
+        self._first = np.concatenate([[0], np.cumsum(self.rows["members"].list.len().to_numpy())])
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the manifest, which holds the sha256 of every shard."""
+        return hashlib.sha256((self.folder / MANIFEST).read_bytes()).hexdigest()
+
+    @cached_property
+    def _row_of_key(self) -> dict[str, int]:
+        return {key: row for row, key in enumerate(self._keys)}
+
+    def row(self, key: str) -> int:
+        """
+        Raises:
+            PoseRftError: no sample has this key.
+        """
+        try:
+            return self._row_of_key[key]
+        except KeyError:
+            raise PoseRftError(f"{self.folder} has no sample {key!r}; its index.parquet lists the keys.") from None
+
+    def record(self, i: int) -> Record:
+        """Sample i exactly as it was converted.
+
+        Raises:
+            PoseRftError: the shard is missing, truncated or damaged at this sample.
+            IndexError: i is not in [0, len).
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.folder} has {len(self)} samples, not one number {i}")
+        key, start, stop = self._keys[i], int(self._starts[i]), int(self._stops[i])
+        path = self.folder / shard_name(int(self._shards[i]))
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                content = os.pread(descriptor, stop - start, start)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise PoseRftError(
+                f"Shard {path} cannot be read ({error.strerror}); run `pose-rft shards verify {self.folder}`."
+            ) from None
+        if len(content) != stop - start:
+            raise PoseRftError(
+                f"Shard {path} is truncated before sample {key}; delete {self.folder} and convert again."
+            )
+        members = {}
+        for member in range(self._first[i], self._first[i + 1]):
+            offset = int(self._offsets[member]) - start
+            members[self._names[member]] = content[offset : offset + int(self._sizes[member])]
+        try:
+            record = Record.from_members(members)
+        except PoseRftError as error:
+            raise PoseRftError(f"Shard {path}, sample {key}: {error}") from None
+        if record.key != key:
+            raise PoseRftError(f"Shard {path} holds {record.key} where its index says {key}; convert again.")
+        return record

@@ -1,0 +1,87 @@
+"""The two JSON files that say what was written: `NNNNN.json` beside each shard, `manifest.json` for the folder.
+
+A marker is written after its shard and completes it; the manifest is written after all else and completes the folder.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+
+CONVERTER_VERSION = 1
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+DEFECTS = "defects.parquet"
+
+
+def shard_name(index: int) -> str:
+    return f"{index:05d}.tar"
+
+
+def marker_name(index: int) -> str:
+    return f"{index:05d}.json"
+
+
+@dataclass(frozen=True)
+class Marker:
+    """Count of samples, size in bytes and sha256 of one complete shard; `defects` rows belong to its units."""
+
+    shard: str
+    count: int
+    bytes: int
+    sha256: str
+    defects: int
+
+    def write(self, path: Path) -> None:
+        atomic.write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> "Marker | None":
+        """None where there is no marker or not a whole one: the shard is not complete."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Totals and origin of a folder of shards. `expected`: samples promised by the plan; `defects`: count by reason."""
+
+    dataset: str
+    split: str
+    schema: int
+    converter: int
+    inventory: str
+    licence: str
+    plan: str
+    samples: int
+    expected: int
+    bytes: int
+    defects: Mapping[str, int]
+    shards: tuple[Marker, ...]
+    statistics: Mapping[str, Any]
+
+    def write(self, folder: Path) -> None:
+        atomic.write_json(folder / MANIFEST, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """
+        Raises:
+            PoseRftError: the folder has no manifest (an unfinished or no conversion), or not a readable one.
+        """
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text())
+            return cls(**{**content, "shards": tuple(Marker(**marker) for marker in content["shards"])})
+        except FileNotFoundError:
+            raise PoseRftError(
+                f"{path} does not exist, so {folder} holds no finished conversion; run `dvc repro convert`."
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise PoseRftError(f"{path} cannot be read ({error}); delete {folder} and convert again.") from None

@@ -1,0 +1,95 @@
+"""Which sample comes at which position of training: a pure function of (seed, position).
+
+Several sources are interleaved by weight, and each source is walked epoch by epoch, every epoch in an order of its
+own. Nothing is remembered between draws, so one integer is the whole state: any worker, any world size and any resumed
+run sees the same order.
+
+Positions come in blocks of 4,096. In a block each source has a fixed number of places (its weight, rounded), shuffled
+by (seed, block); so how often a source was drawn before a position is known without drawing.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from pose_rft.seeds import numpy_rng
+
+BLOCK = 4096
+
+
+class Source(NamedTuple):
+    """length: samples in the source; weight: its share of draws, relative to the other sources' weights."""
+
+    length: int
+    weight: float
+
+
+class Draw(NamedTuple):
+    """Sample number `row` of source `name`."""
+
+    name: str
+    row: int
+
+
+class Mixture:
+    """An endless, reproducible order over the samples of several sources.
+
+    Raises:
+        ValueError: a weight is negative or not finite, or nothing can be drawn.
+    Sources without samples or with weight 0 are never drawn.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], seed: int) -> None:
+        if any(not (np.isfinite(source.weight) and source.weight >= 0) for source in sources.values()):
+            raise ValueError("weights must be finite and not negative")
+        self.seed = seed
+        self.sources = {name: Source(*sources[name]) for name in sorted(sources)}
+        self.names = [name for name, source in self.sources.items() if source.length > 0 and source.weight > 0]
+        if not self.names:
+            raise ValueError("a mixture needs a source with samples and a positive weight")
+        self.places = _places(np.array([self.sources[name].weight for name in self.names], dtype=np.float64))
+        self._block: tuple[int, np.ndarray, np.ndarray] | None = None
+        self._orders: dict[str, tuple[int, np.ndarray]] = {}
+
+    def draw(self, position: int) -> Draw:
+        """The sample at `position` (0, 1, 2, …)."""
+        block, place = divmod(position, BLOCK)
+        who, rank = self._arrangement(block)
+        source = int(who[place])
+        name = self.names[source]
+        epoch, offset = divmod(block * int(self.places[source]) + int(rank[place]), self.sources[name].length)
+        return Draw(name, int(self._order(name, epoch)[offset]))
+
+    def _arrangement(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """(BLOCK,) source at each place, (BLOCK,) how many places of this block before it have the same source."""
+        cached = self._block
+        if cached is None or cached[0] != block:
+            who = np.repeat(np.arange(len(self.names)), self.places)
+            who = numpy_rng(self.seed, "mixture", "block", block).permutation(who)
+            rank = np.empty(BLOCK, dtype=np.int64)
+            for source, count in enumerate(self.places):
+                rank[who == source] = np.arange(count)
+            self._block = cached = (block, who, rank)
+        return cached[1], cached[2]
+
+    def _order(self, name: str, epoch: int) -> np.ndarray:
+        cached = self._orders.get(name)
+        if cached is None or cached[0] != epoch:
+            order = numpy_rng(self.seed, "mixture", name, epoch).permutation(self.sources[name].length)
+            self._orders[name] = cached = (epoch, order)
+        return cached[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_block": None, "_orders": {}}
+
+
+def _places(weights: np.ndarray) -> np.ndarray:
+    """How many of a block's places each source gets: largest remainders, at least one each."""
+    exact = weights / weights.sum() * BLOCK
+    places = np.maximum(np.floor(exact).astype(np.int64), 1)
+    while places.sum() < BLOCK:
+        places[np.argmax(exact - places)] += 1
+    while places.sum() > BLOCK:
+        places[np.argmax(places)] -= 1
+    return places

@@ -1,0 +1,70 @@
+"""Which units go into which shard, decided before any work.
+
+Units (whole videos, or whole images with all their persons) come sorted by key; each shard is a fixed run of them. So
+a shard's content depends on the release and `samples_per_shard` alone, and any number of workers writes the same bytes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pose_rft.io.atomic import canonical_json
+from pose_rft.params import Count, Section
+from pose_rft.releases.base import Unit
+
+
+class ShardParams(Section):
+    """`shards`: how releases become shards. `jpeg_quality` is for video frames; other images pass through unchanged."""
+
+    samples_per_shard: Count
+    executor: Literal["serial", "process"]
+    workers: Count
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """Shard number `index` holds the samples of `units`, in this order."""
+
+    index: int
+    units: tuple[Unit, ...]
+
+    @property
+    def expected(self) -> int:
+        """Samples promised by the units; defects make the real count smaller."""
+        return sum(unit.expected for unit in self.units)
+
+
+def plan_shards(units: Sequence[Unit], samples_per_shard: int) -> tuple[PlannedShard, ...]:
+    """Runs of units with at least `samples_per_shard` expected samples each (the last may have fewer).
+
+    A unit is never cut: a video longer than a shard makes a longer shard.
+
+    Raises:
+        ValueError: units are not sorted by key, or two share a key (a reader's bug).
+    """
+    keys = [unit.key for unit in units]
+    if any(first >= second for first, second in pairwise(keys)):
+        raise ValueError("units must be sorted by key, each key once")
+    shards: list[PlannedShard] = []
+    run: list[Unit] = []
+    expected = 0
+    for unit in units:
+        run.append(unit)
+        expected += unit.expected
+        if expected >= samples_per_shard:
+            shards.append(PlannedShard(len(shards), tuple(run)))
+            run, expected = [], 0
+    if run:
+        shards.append(PlannedShard(len(shards), tuple(run)))
+    return tuple(shards)
+
+
+def plan_digest(shards: Sequence[PlannedShard], **identity: object) -> str:
+    """sha256 of the plan and of everything else that decides the bytes (`identity`: data set, split, versions, …)."""
+    table = [[[unit.key, unit.expected] for unit in shard.units] for shard in shards]
+    return hashlib.sha256(canonical_json({"shards": table, "identity": identity}).encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""Checks a folder of shards against its manifest, its index and the schema; every problem is one sentence.
+
+WebDataset itself reads a truncated tar as a shorter one; this finds it.
+"""
+
+import hashlib
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from pose_rft.errors import PoseRftError
+from pose_rft.record import SCHEMA_VERSION, Record
+from pose_rft.shards.index import read_table
+from pose_rft.shards.manifest import DEFECTS, INDEX, Manifest, Marker, marker_name
+from pose_rft.shards.writer import BLOCK, RECORD
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was looked at, and what is wrong with it (nothing: `ok`)."""
+
+    folder: Path
+    shards: int
+    samples: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify(folder: Path, schema: bool = True) -> VerifyReport:
+    """Compares every shard with marker, manifest and index; with `schema` every sample is read as a Record too.
+
+    Problems are found, not raised: also a missing manifest or index is one.
+    """
+    folder = Path(folder)
+    mend = f"delete {folder} and convert again (or `dvc checkout` it)"
+    try:
+        manifest = Manifest.read(folder)
+        index = read_table(folder / INDEX)
+        defects = read_table(folder / DEFECTS)
+    except PoseRftError as error:
+        return VerifyReport(folder, 0, 0, (str(error),))
+    problems: list[str] = []
+    if manifest.schema != SCHEMA_VERSION:
+        problems.append(
+            f"{folder} was written with schema {manifest.schema}, this version reads {SCHEMA_VERSION}; {mend}."
+        )
+    if len(index) != manifest.samples:
+        problems.append(f"{folder / INDEX} has {len(index)} rows, the manifest says {manifest.samples}; {mend}.")
+    if len(defects) != sum(manifest.defects.values()):
+        problems.append(f"{folder / DEFECTS} has {len(defects)} rows, the manifest says otherwise; {mend}.")
+    listed = {marker.shard for marker in manifest.shards}
+    for path in sorted(folder.glob("*.tar")):
+        if path.name not in listed:
+            problems.append(f"Shard {path} is not in the manifest; delete it.")
+    samples = 0
+    for number, marker in enumerate(manifest.shards):
+        rows = index.filter(pl.col("shard") == number)
+        found = _shard_problems(folder, number, marker, rows, schema, mend)
+        problems += found
+        samples += len(rows)
+    return VerifyReport(folder, len(manifest.shards), samples, tuple(problems))
+
+
+def _shard_problems(
+    folder: Path, number: int, marker: Marker, rows: pl.DataFrame, schema: bool, mend: str
+) -> list[str]:
+    path = folder / marker.shard
+    if Marker.read(folder / marker_name(number)) != marker:
+        return [f"Shard {path} has no marker {marker_name(number)} that agrees with the manifest; {mend}."]
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return [f"Shard {path} cannot be read ({error.strerror}); {mend}."]
+    if len(content) < marker.bytes or len(content) % RECORD or content[-2 * BLOCK :].strip(b"\0"):
+        return [f"Shard {path} is truncated: {len(content)} bytes of {marker.bytes}; {mend}."]
+    if hashlib.sha256(content).hexdigest() != marker.sha256:
+        return [f"Shard {path} is damaged: its sha256 is not the manifest's; {mend}."]
+    return [f"Shard {path}: {problem}; {mend}." for problem in _member_problems(content, marker, rows, schema)]
+
+
+def _member_problems(content: bytes, marker: Marker, rows: pl.DataFrame, schema: bool) -> list[str]:
+    """Whether the members are those of the index, in its places, and make Records."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            stored = {member.name: (member.offset_data, member.size) for member in tar}
+    except tarfile.TarError as error:
+        return [f"not a tar ({error})"]
+    expected = {
+        f"{key}.{member['name']}": (member["offset"], member["size"])
+        for key, members in zip(rows["key"], rows["members"], strict=True)
+        for member in members
+    }
+    problems = []
+    if len(rows) != marker.count:
+        problems.append(f"{len(rows)} samples in the index, {marker.count} in its marker")
+    if stored != expected:
+        names = sorted(set(stored.items()) ^ set(expected.items()))
+        problems.append(f"member {names[0][0]} is not where the index says ({len(names)} such entries)")
+    elif schema:
+        for key, members in zip(rows["key"], rows["members"], strict=True):
+            parts = {
+                member["name"]: content[member["offset"] : member["offset"] + member["size"]] for member in members
+            }
+            try:
+                if Record.from_members(parts).key != key:
+                    problems.append(f"sample {key} holds another key")
+            except PoseRftError as error:
+                problems.append(f"sample {key} does not follow the schema ({str(error).rstrip('.')})")
+    return problems

@@ -1,0 +1,147 @@
+"""Writes one shard: a WebDataset tar, the index rows of its samples, and last the marker that completes it.
+
+webdataset's TarWriter makes the tar, with everything fixed that it would take from the clock or the user. A shard is
+written beside its final name, synced, checked for the end-of-archive that a cut tar lacks (WebDataset reads a tar cut
+at a member boundary without complaint), and renamed. A shard without marker does not count.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from webdataset.writer import TarWriter
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+from pose_rft.record import Defect, Record
+from pose_rft.shards.index import index_row
+from pose_rft.shards.manifest import Marker, marker_name, shard_name
+
+BLOCK = 512  # bytes of a tar header, and the unit to which members are padded
+RECORD = 20 * BLOCK  # a tar ends in two empty blocks, padded to a full record
+LONGEST_MEMBER = 100  # characters of a member name in a USTAR header
+
+
+class _Hashed:
+    """A file that knows the sha256 and the size of what was written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.sha256, self.size = file, hashlib.sha256(), 0
+
+    def write(self, content: bytes) -> int:
+        self.sha256.update(content)
+        self.size += len(content)
+        return self.file.write(content)
+
+
+def write_shard(folder: Path, rows_folder: Path, index: int, items: Iterable[tuple[str, Record | Defect]]) -> Marker:
+    """Writes `NNNNN.tar` and `NNNNN.json` to `folder` and the rows of index and defects to `rows_folder`.
+
+    Args:
+        items: (unit key, record or defect), in the order in which records are stored.
+    Raises:
+        PoseRftError: the disk is full or not writable, a key is too long or comes twice. Nothing half-written stays.
+    """
+    path = folder / shard_name(index)
+    temporary = folder / f".{path.name}.tmp-{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            hashed = _Hashed(file)
+            rows, defects = _write_samples(hashed, index, items)
+            file.flush()
+            os.fsync(file.fileno())
+        check_end_of_archive(temporary)
+        os.replace(temporary, path)
+        atomic.write_text(rows_path(rows_folder, index), atomic.canonical_json({"rows": rows, "defects": defects}))
+        marker = Marker(path.name, len(rows), hashed.size, hashed.sha256.hexdigest(), len(defects))
+        marker.write(folder / marker_name(index))
+        _sync_folder(folder)
+        return marker
+    except OSError as error:
+        raise PoseRftError(
+            f"Shard {path} cannot be written ({error.strerror or error}); make room or mend the permission and run "
+            "again, which continues after the shards that are complete."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_samples(
+    file: _Hashed, index: int, items: Iterable[tuple[str, Record | Defect]]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    defects: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    tar = TarWriter(file, user="root", group="root", mode=0o444, mtime=0, encoder=False)
+    for unit, item in items:
+        if isinstance(item, Defect):
+            defects.append(asdict(item))
+            continue
+        members = item.to_members()
+        if len(item.key) + len("..json") > LONGEST_MEMBER:
+            raise PoseRftError(f"Sample key {item.key} of {item.dataset} is longer than a tar header can hold.")
+        if item.key in seen:
+            raise PoseRftError(f"Sample key {item.key} of {item.dataset} comes twice in unit {unit} or its shard.")
+        seen.add(item.key)
+        start = position = tar.tarstream.offset
+        offsets: dict[str, tuple[int, int]] = {}
+        for name in sorted(members):  # the order in which TarWriter stores them
+            offsets[name] = (position + BLOCK, len(members[name]))
+            position += BLOCK + -(-len(members[name]) // BLOCK) * BLOCK
+        tar.write({"__key__": item.key, **members})
+        if tar.tarstream.offset != position:
+            raise RuntimeError(f"webdataset stored {item.key} otherwise than this writer expects")
+        rows.append(index_row(item, unit, index, start, offsets))
+    tar.close()
+    return rows, defects
+
+
+def rows_path(rows_folder: Path, index: int) -> Path:
+    """Index and defect rows of one shard, kept until the folder's tables are written from all of them."""
+    return rows_folder / f"{index:05d}.rows.json"
+
+
+def read_rows(rows_folder: Path, index: int) -> dict[str, list[dict[str, Any]]]:
+    return json.loads(rows_path(rows_folder, index).read_text())
+
+
+def complete(folder: Path, rows_folder: Path, index: int) -> Marker | None:
+    """The marker of a shard that is whole on disk: marker, size, sha256 and rows agree; else None."""
+    marker = Marker.read(folder / marker_name(index))
+    path = folder / shard_name(index)
+    try:
+        if marker is None or path.stat().st_size != marker.bytes:
+            return None
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != marker.sha256:
+                return None
+        content = read_rows(rows_folder, index)
+        whole = len(content["rows"]) == marker.count and len(content["defects"]) == marker.defects
+        return marker if whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_end_of_archive(path: Path) -> None:
+    """
+    Raises:
+        PoseRftError: the tar does not end as a whole tar does.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(size - 2 * BLOCK, 0))
+        tail = file.read()
+    if size == 0 or size % RECORD or tail.strip(b"\0"):
+        raise PoseRftError(f"{path} ends before its end-of-archive: it is truncated; delete it and convert again.")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
