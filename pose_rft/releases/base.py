@@ -14,30 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pose_rft.errors import PoseRftError
-from pose_rft.params import Fraction, Section
 from pose_rft.record import KEY, Box, Defect, Record
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where every reader finds what is not its own: `Reader(params, sources)` constructs each of them.
-
-    root: `data.root`, which holds one folder per release (a reader's own is `root / params.root`).
-    body_model: `data.body_model`. jpeg_quality: for frames of videos, which are encoded once.
-    """
-
-    root: Path
-    body_model: Path
-    jpeg_quality: int
-
-
-class ReleaseParams(Section):
-    """What each section under `datasets` has: its folder under `data.root`, the splits to convert, and how many
-    samples per expected sample may be defects before the conversion fails."""
-
-    root: str
-    splits: tuple[str, ...]
-    max_defect_rate: Fraction
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,12 @@ class Unit:
 
 
 class Release(Protocol):
-    """A data set on disk. Constructed in each worker, so instances are picklable and open no file when constructed."""
+    """A data set on disk, constructed as `Reader(root, params, body_model, jpeg_quality)`.
+
+    root: `data.root`, the folder of all releases; params: the reader's own section, whose type is `Reader.Params`;
+    body_model: `data.body_model`; jpeg_quality: for frames of videos, which are encoded once. Constructed in each
+    worker, so instances are picklable and open no file when constructed.
+    """
 
     dataset: str
     licence: str

@@ -1,0 +1,133 @@
+"""MATLAB files, both kinds: v5 (3DHP training, MPII) and v7.3, which is HDF5 (3DHP test set, H36M masks).
+
+The 128-byte header says which (MAT-File Format, MathWorks); scipy reads only the first kind, h5py only the second.
+Arrays keep MATLAB's own shape: HDF5 stores them transposed, so what h5py calls (N, 1, 17, 2) is (2, 17, 1, N) here.
+"""
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+from pose_rft.errors import PoseRftError
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def mat_version(path: Path) -> str:
+    """`5` or `7.3`, from the file's header.
+
+    Raises:
+        PoseRftError: no such file, or not a MATLAB file of either kind.
+    """
+    try:
+        with open(path, "rb") as file:
+            header = file.read(128)
+    except FileNotFoundError:
+        raise PoseRftError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise PoseRftError(f"{path} cannot be read ({error.strerror}).") from None
+    if header.startswith(HDF5_SIGNATURE) or header.startswith(b"MATLAB 7.3"):
+        return "7.3"
+    if len(header) == 128 and header[124:128] in (b"\x00\x01IM", b"\x01\x00MI"):
+        return "5"
+    raise PoseRftError(f"{path} is not a MATLAB file (v5 or v7.3) but starts with {header[:16]!r}; download it again.")
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """All variables of a v5 file, or the numeric ones of a v7.3 file, in MATLAB's shapes.
+
+    Cells and structs of v5 files are for `cells` and `structs`; large or nested v7.3 files are for `open_hdf5`.
+
+    Raises:
+        PoseRftError: no such file, not a MATLAB file, or damaged.
+    """
+    if mat_version(path) == "7.3":
+        with open_hdf5(path) as file:
+            return {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+    try:
+        content = scipy.io.loadmat(path)
+    except (ValueError, TypeError, OSError, EOFError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
+        raise PoseRftError(f"{path} is damaged ({_short(error)}); download it again.") from None
+    except Exception as error:  # scipy's MatReadError and what its C reader raises on garbage share no base class
+        raise PoseRftError(f"{path} is damaged ({type(error).__name__}: {_short(error)}); download it again.") from None
+    return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A v7.3 file as h5py sees it (axes reversed). What goes wrong inside the block while reading is reported too.
+
+    Raises:
+        PoseRftError: no such file, not v7.3, damaged, or a variable that the block asks for is missing.
+    """
+    if mat_version(path) != "7.3":
+        raise PoseRftError(f"{path} is a MATLAB v5 file, expected v7.3.")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise PoseRftError(f"{path} is damaged or lacks a variable ({_short(error)}); download it again.") from None
+
+
+def hdf5_cell(file: h5py.File, name: str, row: int) -> np.ndarray:
+    """Element `row` of a (N, 1) or (1, N) cell array, in MATLAB's shape; only this element is read."""
+    cell = file[name]
+    reference = cell[row, 0] if cell.shape[1] == 1 else cell[0, row]
+    return file[reference][()].T
+
+
+def cells(value: Any) -> list[Any]:
+    """The elements of a v5 cell array in MATLAB's order; a bare value counts as a cell of one."""
+    array = np.asarray(value)
+    return list(array.ravel(order="F")) if array.dtype == object else [value]
+
+
+def structs(value: Any) -> list[dict[str, Any]]:
+    """A v5 struct array as one dict per element; an empty or missing struct array gives none.
+
+    Field values are left as they are (arrays of MATLAB's shape); a field that is not there is not in the dict.
+    """
+    if value is None:
+        return []
+    array = np.asarray(value)
+    if array.dtype.names is None:
+        # An empty struct array may be stored as an empty double, and a cell may wrap the struct.
+        return [item for cell in array.ravel(order="F") for item in structs(cell)] if array.dtype == object else []
+    names = array.dtype.names
+    return [dict(zip(names, item, strict=True)) for item in array.ravel(order="F")]
+
+
+def number(value: Any) -> float | None:
+    """A scalar that MATLAB stored as a 1x1 array, a logical, or text such as '1'; None where it is empty or missing."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    while array.dtype == object and array.size == 1:
+        array = np.asarray(array.ravel()[0])
+    if array.size == 0:
+        return None
+    if array.dtype.kind in "US":
+        content = str(array.ravel()[0]).strip()
+        try:
+            return float(content) if content else None
+        except ValueError:
+            return None
+    return float(array.ravel()[0]) if array.dtype.kind in "biuf" else None
+
+
+def text(value: Any) -> str:
+    """A char array as a string; empty where there is none."""
+    array = np.asarray(value)
+    while array.dtype == object and array.size == 1:
+        array = np.asarray(array.ravel()[0])
+    return str(array.ravel()[0]) if array.size and array.dtype.kind in "US" else ""
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160]

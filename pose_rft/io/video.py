@@ -1,0 +1,116 @@
+"""Videos: sequential decoding for the readers, encoding for the sample.
+
+Frames are counted, never sought: seeking by number or time lands on key frames or is off by one in many of the
+releases' files, and one lost frame would shift every label after it. A damaged packet therefore ends the video with an
+error; the frames before it are good, those after it have no trustworthy number.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import av
+import av.error
+import cv2
+import numpy as np
+
+from pose_rft.errors import PoseRftError
+
+Codec = Literal["h264", "xvid"]
+
+
+def frames(path: Path, every: int = 1, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, picture) of the frames 0, every, 2·every, … below `stop`, in order.
+
+    All frames in between are decoded and counted but not converted, so that the index is right and the cost is small.
+
+    Yields:
+        index from 0, and (H, W, 3) uint8 RGB.
+    Raises:
+        PoseRftError: no such file, empty, not a video, or damaged; frames that were yielded before are good.
+    """
+    if not path.is_file():
+        raise PoseRftError(f"{path} does not exist.")
+    if path.stat().st_size == 0:
+        raise PoseRftError(f"{path} is empty; download it again.")
+    index = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise PoseRftError(f"{path} holds no video stream; download it again.")
+            stream = container.streams.video[0]
+            # Conversion runs one process per core; threads of one decoder would only compete with them.
+            stream.codec_context.thread_count = 1
+            for frame in container.decode(stream):
+                if stop is not None and index >= stop:
+                    return
+                if frame.is_corrupt:
+                    raise PoseRftError(f"{path} is damaged at frame {index}; download it again.")
+                if index % every == 0:
+                    yield index, frame.to_ndarray(format="rgb24")
+                index += 1
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        cause = " ".join(str(error).replace(str(path), "").split())[:120]
+        raise PoseRftError(f"{path} cannot be decoded after {index} frames ({cause}); download it again.") from None
+
+
+def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, codec: Codec, quality: int = 3) -> int:
+    """Writes a video, the same bytes for the same pictures: `h264` for .mp4 (H36M), `xvid` for .avi (3DHP).
+
+    Args:
+        pictures: (H, W, 3) uint8 RGB, all of one size, H and W even (both codecs halve the colour planes).
+        quality: 1 (best) to 31, the quantiser of xvid; h264 uses crf = 14 + quality.
+    Returns:
+        the number of frames.
+    Raises:
+        ValueError: no picture, an odd size, or pictures of different sizes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
+    count, size = 0, None
+    try:
+        with av.open(str(temporary), "w", options={"fflags": "+bitexact"}) as container:
+            for picture in pictures:
+                if size is None:
+                    size = picture.shape[:2]
+                    stream = _stream(container, codec, fps, size, quality)
+                if picture.shape[:2] != size:
+                    raise ValueError(f"picture {count} is {picture.shape[:2]}, the first was {size}")
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+                frame.pts = count
+                container.mux(stream.encode(frame))
+                count += 1
+            if size is None:
+                raise ValueError("a video needs at least one picture")
+            container.mux(stream.encode(None))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _stream(
+    container: av.container.OutputContainer, codec: Codec, fps: int, size: tuple[int, int], quality: int
+) -> av.VideoStream:
+    height, width = size
+    if height % 2 or width % 2:
+        raise ValueError(f"a video of {width}x{height} px cannot be encoded: both sides must be even")
+    options = {"threads": "1", "flags": "+bitexact"}
+    if codec == "h264":
+        options |= {"crf": str(14 + quality), "preset": "veryfast"}
+    else:
+        options |= {"qmin": str(quality), "qmax": str(quality)}
+    stream = container.add_stream("libx264" if codec == "h264" else "mpeg4", rate=fps, options=options)
+    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+    if codec == "xvid":
+        stream.codec_context.codec_tag = "XVID"
+    return stream
+
+
+def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """(H, W, 3) uint8 RGB as a JPEG; how every frame of a video enters the shards, once."""
+    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} cannot be encoded as JPEG")
+    return data.tobytes()

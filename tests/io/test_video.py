@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import video
+
+
+def numbered(index: int, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """A picture that shows its index as eight black or white columns."""
+    bits = [(index >> bit) & 1 for bit in range(8)]
+    row = np.repeat(np.array(bits, np.uint8) * 255, size[1] // 8)
+    return np.broadcast_to(row[None, :, None], (*size, 3)).copy()
+
+
+def shown(picture: np.ndarray) -> int:
+    columns = picture.mean(axis=(0, 2)).reshape(8, -1).mean(axis=1) > 127
+    return int(sum(1 << bit for bit, on in enumerate(columns) if on))
+
+
+FORMATS = [("Directions 1.54138969.mp4", "h264"), ("video_0.avi", "xvid")]
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+def test_every_frame_comes_back_under_its_own_number(tmp_path: Path, name: str, codec: video.Codec) -> None:
+    path = tmp_path / "S1 x" / name
+    assert video.encode(path, (numbered(i) for i in range(50)), 50, codec) == 50
+    assert [(i, shown(picture)) for i, picture in video.frames(path)] == [(i, i) for i in range(50)]
+    sampled = [(i, shown(picture)) for i, picture in video.frames(path, every=5, stop=31)]
+    assert sampled == [(i, i) for i in range(0, 31, 5)]
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+def test_repeated_pictures_keep_their_numbers(tmp_path: Path, name: str, codec: video.Codec) -> None:
+    video.encode(tmp_path / name, (numbered(i // 10) for i in range(100)), 25, codec)
+    assert [shown(picture) for _, picture in video.frames(tmp_path / name)] == [i // 10 for i in range(100)]
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+def test_the_same_pictures_give_the_same_bytes(tmp_path: Path, name: str, codec: video.Codec) -> None:
+    for folder in ("a", "b"):
+        video.encode(tmp_path / folder / name, (numbered(i) for i in range(12)), 50, codec)
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+def test_a_cut_video_gives_its_good_frames_and_then_one_sentence(tmp_path: Path, name: str, codec: video.Codec) -> None:
+    path = tmp_path / name
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 255, (48, 64, 3)).astype(np.uint8) for _ in range(20)]
+    video.encode(path, noise, 50, codec)
+    whole = path.read_bytes()
+    for share in (0, 0.01, 0.5):
+        path.write_bytes(whole[: int(share * len(whole))])
+        seen = []
+        try:
+            seen = [index for index, _ in video.frames(path)]
+        except PoseRftError as error:
+            assert name in str(error)
+        assert seen == list(range(len(seen))) and len(seen) < 20
+
+
+def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PoseRftError, match="does not exist"):
+        list(video.frames(tmp_path / "none.mp4"))
+    (tmp_path / "empty.mp4").touch()
+    with pytest.raises(PoseRftError, match=r"empty\.mp4 is empty"):
+        list(video.frames(tmp_path / "empty.mp4"))
+    (tmp_path / "text.mp4").write_text("not a video " * 99)
+    with pytest.raises(PoseRftError, match=r"text\.mp4 cannot be decoded"):
+        list(video.frames(tmp_path / "text.mp4"))
+
+
+def test_odd_sizes_and_changing_sizes_are_refused_without_leaving_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="even"):
+        video.encode(tmp_path / "a.mp4", [np.zeros((5, 8, 3), np.uint8)], 50, "h264")
+    with pytest.raises(ValueError, match="picture 1"):
+        video.encode(tmp_path / "a.mp4", [np.zeros((8, 8, 3), np.uint8), np.zeros((6, 8, 3), np.uint8)], 50, "h264")
+    assert list(tmp_path.iterdir()) == []
