@@ -139,8 +139,8 @@ MPI28 = _joint_set(
     "mpi28",
     (
         "spine3 spine4 spine2 spine pelvis neck head head_top left_clavicle left_shoulder left_elbow left_wrist "
-        "left_hand right_clavicle right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot "
-        "left_toe right_hip right_knee right_ankle right_foot right_toe"
+        "left_hand right_clavicle right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle "
+        "left_foot left_toe right_hip right_knee right_ankle right_foot right_toe"
     ),
     [2, 0, 3, 4, -1, 1, 5, 6, 5, 8, 9, 10, 11, 5, 13, 14, 15, 16, 4, 18, 19, 20, 21, 4, 23, 24, 25, 26],
 )
