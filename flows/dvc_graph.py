@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvc.exceptions import DvcException
 from dvc.lock import LockError
-from dvc.repo import Repo
+from dvc.repo import Repo, lock_repo
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ def read_graph(root: Path) -> StageGraph:
     """The graph of dvc.yaml under `root`."""
     with Repo(str(root)) as repo:
         graph = repo.index.graph
-        waits_for = {s.addressing: sorted(u.addressing for u in graph.successors(s)) for s in graph.nodes}
+        waits_for = {stage.name: sorted(up.name for up in graph.successors(stage)) for stage in graph.nodes}
     ordered: dict[str, tuple[str, ...]] = {}
 
     def visit(name: str) -> None:
@@ -43,7 +42,7 @@ def out_of_date(root: Path, names: list[str]) -> set[str]:
     Where another run holds DVC's lock nothing can be ruled out, so all of them are returned.
     """
     try:
-        with Repo(str(root)) as repo:
-            return {name for name in repo.status(targets=names) if name in names}
-    except (LockError, DvcException):
+        with Repo(str(root)) as repo, lock_repo(repo):
+            return {stage.name for stage in repo.index.stages if stage.name in names and stage.status()}
+    except LockError:
         return set(names)

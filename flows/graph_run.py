@@ -20,32 +20,32 @@ ALWAYS_RUN = ("sample", "inventory")
 
 
 @task(name="stage", task_run_name="{name}", persist_result=False)
-def stage(name: str, suspect: bool, upstream: list[StageRun]) -> State:
+def stage(name: str, suspect: bool, upstream: list[StageRun], root: Path) -> State:
     """One stage; `suspect` says that DVC's status lists a change for it."""
     logger = get_run_logger()
     if not suspect and all(run.outcome == "Cached" for run in upstream):
         run = StageRun(name, "Cached", 0.0)
     else:
-        run = run_stage(name, ROOT, logger.info)
+        run = run_stage(name, root, logger.info)
     messages = {"Cached": "unchanged (dvc.lock)", "Restored": "restored from DVC's run cache", "Completed": "ran"}
     return Completed(name=run.outcome, message=f"{messages[run.outcome]}, {run.seconds:.1f} s", data=run)
 
 
-def run_families(*families: str) -> list[StageRun]:
-    """All stages of these families, in graph order; call it inside a flow.
+def run_families(*families: str, root: Path = ROOT) -> list[StageRun]:
+    """All stages of these families of the pipeline in `root`, in graph order; call it inside a flow.
 
     Raises:
         RuntimeError: at least one stage failed; what waited for it did not run.
     """
-    graph = read_graph(ROOT)
+    graph = read_graph(root)
     names = graph.family(*families)
     first = [name for name in names if name in ALWAYS_RUN]
     rest = [name for name in names if name not in ALWAYS_RUN]
     try:
-        runs = _run(graph, first, suspects=set(first), known={})
+        runs = _run(graph, first, set(first), {}, root)
         # Whether raw files changed is known only now: `inventory` has just looked.
         unchanged = {run.name: StageRun(run.name, "Cached", run.seconds) for run in runs}
-        runs += _run(graph, rest, out_of_date(ROOT, rest), unchanged)
+        runs += _run(graph, rest, out_of_date(root, rest), unchanged, root)
     except BaseException:
         stop_all()
         raise
@@ -57,12 +57,14 @@ def run_families(*families: str) -> list[StageRun]:
     return runs
 
 
-def _run(graph: StageGraph, names: Iterable[str], suspects: set[str], known: dict[str, StageRun]) -> list[StageRun]:
+def _run(
+    graph: StageGraph, names: Iterable[str], suspects: set[str], known: dict[str, StageRun], root: Path
+) -> list[StageRun]:
     futures: dict[str, PrefectFuture[StageRun]] = {}
     for name in names:
         waits_for = [futures[up] for up in graph.upstream[name] if up in futures]
         done = [known[up] for up in graph.upstream[name] if up in known]
-        futures[name] = stage.submit(name, name in suspects, [*waits_for, *done])
+        futures[name] = stage.submit(name, name in suspects, [*waits_for, *done], root)
     failed = []
     for name, future in futures.items():
         future.wait()

@@ -6,6 +6,7 @@ The same graph as `dvc repro`, stage by stage, with parallelism, logs and states
 
 import os
 import sys
+from pathlib import Path
 
 # Without a server of the user's, Prefect starts a private one; nothing of that leaves the machine.
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -15,33 +16,33 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.dvc_stage import StageRun
-from flows.graph_run import run_families
+from flows.graph_run import ROOT, run_families
 
 RUNNER = ThreadPoolTaskRunner(max_workers=2)  # type: ignore[var-annotated]
 
 
 @flow(name="convert", task_runner=RUNNER)
-def convert() -> list[StageRun]:
+def convert(root: Path = ROOT) -> list[StageRun]:
     """Raw releases to shards, checked."""
-    return run_families("sample", "inventory", "convert", "validate")
+    return run_families("sample", "inventory", "convert", "validate", root=root)
 
 
 @flow(name="train", task_runner=RUNNER)
-def train() -> list[StageRun]:
+def train(root: Path = ROOT) -> list[StageRun]:
     """Base model and encoder, SFT, the retrieval models, reinforcement fine-tuning."""
-    return run_families("base_model", "pose_encoder", "sft", "retrieval", "rft")
+    return run_families("base_model", "pose_encoder", "sft", "retrieval", "rft", root=root)
 
 
 @flow(name="evaluate", task_runner=RUNNER)
-def evaluate() -> list[StageRun]:
+def evaluate(root: Path = ROOT) -> list[StageRun]:
     """Every run's evaluation, then tables and report."""
-    return run_families("evaluate", "report")
+    return run_families("evaluate", "report", root=root)
 
 
 @flow(name="pipeline", task_runner=RUNNER)
-def pipeline() -> list[StageRun]:
+def pipeline(root: Path = ROOT) -> list[StageRun]:
     """Everything, in order."""
-    return [*convert(), *train(), *evaluate()]
+    return [*convert(root), *train(root), *evaluate(root)]
 
 
 FLOWS = {"pipeline": pipeline, "convert": convert, "train": train, "evaluate": evaluate}
