@@ -1,0 +1,135 @@
+"""COCO persons: keypoints of `person_keypoints_*.json`, SMPL from EFT fits joined by annotation id.
+
+Layout (2014 or 2017 names): `annotations/person_keypoints_{train,val}YEAR.json`, `trainYEAR/`, `valYEAR/`. A person is
+a sample if it is no crowd and at least `body_joints` of its 12 body joints (shoulders, elbows, wrists, hips, knees,
+ankles) are labelled; 12 is SPIN's rule (28,344 persons of train2014). Persons without a fit keep their keypoints.
+Sources: cocodataset/cocoapi, SPIN datasets/preprocess/coco.py, facebookresearch/eft.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from pose_rft.body.joints import COCO17
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Fraction, Section
+from pose_rft.record import Defect, Keypoints, Record
+from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key, square_box
+from pose_rft.releases.eft import CAMERA_NOTE, EftFit, read_eft
+from pose_rft.releases.pictures import UnreadablePicture, load_picture
+
+BODY = COCO17.indices([joint for joint in COCO17.joints if joint.split("_")[-1] not in ("nose", "eye", "ear")])
+BOX_SCALE = 1.2  # SPIN
+
+
+class CocoParams(Section):
+    """`datasets.coco` in params.yaml."""
+
+    root: str = "coco"
+    splits: tuple[Literal["train", "val"], ...] = ("train",)
+    year: Literal[2014, 2017] = 2017
+    fits: tuple[str, ...] = ()
+    body_joints: int = Field(default=12, ge=0, le=12)
+    max_defect_rate: Fraction = 0.01
+
+
+class Coco:
+    """Reader of COCO; a unit is one image with all its persons."""
+
+    Params = CocoParams
+    dataset = "coco"
+    licence = "COCO annotations CC BY 4.0, photographs under their Flickr licences; EFT fits CC BY-NC 4.0"
+    where_to_get = "https://cocodataset.org/#download (fits: https://github.com/facebookresearch/eft)"
+    published_counts: Mapping[str, Mapping[str, int]] = {
+        "train": {"images_2014": 82_783, "images_2017": 118_287, "samples_12_joints_2014": 28_344},
+        "val": {"images_2014": 40_504, "images_2017": 5_000},
+    }
+
+    def __init__(self, root: Path, params: CocoParams, body_model: Path, jpeg_quality: int) -> None:
+        self.root = root / params.root
+        self.params = params
+
+    def units(self, split: str) -> list[Unit]:
+        check_split(split, ("train", "val"), self.dataset)
+        images, annotations = read_persons(self._annotations(split))
+        fits = {fit.annotation_id: fit for name in self.params.fits for fit in read_eft(self.root / name)}
+        persons: dict[int, list[tuple[dict[str, Any], EftFit | None]]] = defaultdict(list)
+        for row in annotations:
+            if not row.get("iscrowd") and self._labelled(row):
+                kept = {key: row[key] for key in ("id", "keypoints", "bbox")}
+                persons[row["image_id"]].append((kept, fits.get(row["id"])))
+        units = []
+        for image_id, rows in persons.items():
+            rows.sort(key=lambda row: row[0]["id"])
+            if image_id not in images:
+                raise PoseRftError(f"{self._annotations(split)}: annotation {rows[0][0]['id']} names no listed image.")
+            image = images[image_id]
+            payload = (image_id, image["file_name"], image["width"], image["height"], tuple(rows))
+            units.append(Unit(f"{image_id:012d}", len(rows), payload))
+        return sorted(units, key=lambda unit: unit.key)
+
+    def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
+        image_id, name, width, height, rows = unit.payload
+        try:
+            picture = load_picture(self.root / f"{split}{self.params.year}" / name, (width, height))
+        except UnreadablePicture as problem:
+            yield from (problem.defect(unit.key, str(row["id"])) for row, _ in rows)
+            return
+        for row, fit in rows:
+            x, y, w, h = row["bbox"]
+            if w <= 1 or h <= 1:
+                yield Defect(unit.key, str(row["id"]), "empty box", f"{name}: bbox {row['bbox']}")
+                continue
+            points = np.asarray(row["keypoints"], np.float32).reshape(17, 3)
+            points[:, 2] = points[:, 2] > 0
+            points[points[:, 2] == 0] = 0
+            provenance = [("joints2d", "COCO annotation; confidence 1 = labelled, visible or occluded")]
+            if fit is not None:
+                provenance += [("smpl", f"EFT fit of annotation {row['id']}"), ("camera", CAMERA_NOTE)]
+            yield Record(
+                key=sample_key("coco", f"{image_id:012d}", f"{row['id']}"),
+                dataset=self.dataset,
+                split=split,
+                image=picture,
+                subject=str(row["id"]),
+                sequence=unit.key,
+                box=square_box(x, y, x + w, y + h, BOX_SCALE, f"COCO bbox x{BOX_SCALE}"),
+                smpl=fit.smpl if fit else None,
+                camera=fit.camera if fit else None,
+                joints2d=Keypoints(points, COCO17.name),
+                provenance=tuple(provenance),
+            )
+
+    def inventory(self) -> list[Path]:
+        patterns = [f"annotations/person_keypoints_{split}{self.params.year}.json" for split in self.params.splits]
+        patterns += [f"{split}{self.params.year}/*.jpg" for split in self.params.splits]
+        return existing_files(self.root, [*patterns, *self.params.fits])
+
+    def _annotations(self, split: str) -> Path:
+        path = self.root / "annotations" / f"person_keypoints_{split}{self.params.year}.json"
+        return require(path, self.dataset, self.where_to_get)
+
+    def _labelled(self, row: dict[str, Any]) -> bool:
+        visibility = np.asarray(row["keypoints"])[2::3]
+        return len(visibility) == 17 and int((visibility[BODY] > 0).sum()) >= max(self.params.body_joints, 1)
+
+
+def read_persons(path: Path) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """Images by id and the person annotations of a COCO keypoint file.
+
+    Raises:
+        PoseRftError: not a COCO keypoint file.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        return {image["id"]: image for image in content["images"]}, content["annotations"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PoseRftError(
+            f"{path} is not a COCO keypoint file ({type(error).__name__}: {error}); expected `images` and "
+            "`annotations`, download it again."
+        ) from None

@@ -1,0 +1,147 @@
+"""LLaVA-Instruct-150k: dialogues about COCO photographs (haotian-liu/LLaVA, docs/Data.md).
+
+`llava_instruct_150k.json` is a list of {id, image, conversations}; ids are COCO image ids and repeat, so a sample's key
+is `id_occurrence`. Images lie in COCO's train2017, or under 2014 names in train2014 and val2014. The release has no
+split: an image is held out when the sha256 of its id says so, with all its dialogues.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Fraction, Section
+from pose_rft.record import Defect, Record, Turn
+from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.pictures import UnreadablePicture, load_picture
+
+IMAGE_MARKER = "<image>"
+SPEAKERS: Mapping[str, Literal["human", "assistant"]] = {"human": "human", "gpt": "assistant"}
+# In the order tried: folder and what stands before the 12 digits.
+PLACES = (("train2017", ""), ("train2014", "COCO_train2014_"), ("val2014", "COCO_val2014_"), ("val2017", ""))
+
+
+class LlavaInstructParams(Section):
+    """`datasets.llava_instruct` in params.yaml."""
+
+    root: str = "llava_instruct"
+    images: str = "coco"
+    file: str = "llava_instruct_150k.json"
+    splits: tuple[Literal["train", "heldout"], ...] = ("train", "heldout")
+    heldout_percent: float = Field(default=5.0, gt=0, lt=100)
+    max_defect_rate: Fraction = 0.01
+
+
+class LlavaInstruct:
+    """Reader of LLaVA-Instruct; a unit is one image with all its dialogues."""
+
+    Params = LlavaInstructParams
+    dataset = "llava_instruct"
+    licence = "CC BY-NC 4.0 (dialogues made with GPT-4); photographs under COCO's terms"
+    where_to_get = "https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K"
+    published_counts: Mapping[str, Mapping[str, int]] = {"all": {"samples": 157_712, "images": 81_479}}
+
+    def __init__(self, root: Path, params: LlavaInstructParams, body_model: Path, jpeg_quality: int) -> None:
+        self.root = root / params.root
+        self.images = root / params.images
+        self.params = params
+
+    def units(self, split: str) -> list[Unit]:
+        check_split(split, ("train", "heldout"), self.dataset)
+        path = require(self.root / self.params.file, self.dataset, self.where_to_get)
+        require(self.images, f"{self.dataset} (its photographs)", "https://cocodataset.org/#download")
+        seen: Counter[str] = Counter()
+        by_image: dict[str, list[tuple[str, int, Any]]] = defaultdict(list)
+        for number, row in enumerate(_read(path)):
+            try:
+                identity, image = str(row["id"]), PurePosixPath(row["image"]).stem
+                conversation = row["conversations"]
+            except (KeyError, TypeError):
+                raise PoseRftError(
+                    f"{path}, record {number}: expected `id`, `image` and `conversations` as in LLaVA-Instruct-150k."
+                ) from None
+            by_image[image].append((identity, seen[identity], conversation))
+            seen[identity] += 1
+        units = [
+            Unit(sample_key(image), len(rows), (image, tuple(rows)))
+            for image, rows in by_image.items()
+            if is_heldout(image, self.params.heldout_percent) == (split == "heldout")
+        ]
+        return sorted(units, key=lambda unit: unit.key)
+
+    def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
+        image, rows = unit.payload
+        path = find_image(self.images, image)
+        try:
+            picture = load_picture(path or self.images / "train2017" / f"{image}.jpg")
+        except UnreadablePicture as problem:
+            yield from (problem.defect(unit.key, f"{identity}_{n}") for identity, n, _ in rows)
+            return
+        assert path is not None
+        for identity, occurrence, conversation in rows:
+            try:
+                turns = dialogue(conversation)
+            except (KeyError, TypeError, ValueError) as error:
+                yield Defect(unit.key, f"{identity}_{occurrence}", "malformed dialogue", str(error))
+                continue
+            yield Record(
+                key=sample_key("llava", identity, str(occurrence)),
+                dataset=self.dataset,
+                split=split,
+                image=picture,
+                sequence=image,
+                dialogue=turns,
+                flags=(f"coco_{path.parent.name}",),
+                provenance=(("image", f"{path.parent.name}/{path.name}"),),
+            )
+
+    def inventory(self) -> list[Path]:
+        patterns = [f"{folder}/*.jpg" for folder, _ in PLACES]
+        return sorted(existing_files(self.root, [self.params.file]) + existing_files(self.images, patterns))
+
+
+def is_heldout(image: str, percent: float) -> bool:
+    """Whether an image, named by its COCO id of 12 digits, is held out: a pure function of the name."""
+    number = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big")
+    return number / 2**64 < percent / 100
+
+
+def find_image(root: Path, image: str) -> Path | None:
+    """The photograph in whichever of COCO's trees has it; `image` is the stem, 12 digits or a 2014 name."""
+    digits = image.rsplit("_", 1)[-1]
+    candidates = (root / folder / f"{prefix}{digits}.jpg" for folder, prefix in PLACES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def dialogue(conversation: list[dict[str, str]]) -> tuple[Turn, ...]:
+    """Turns in order, `<image>` and the line break beside it removed.
+
+    Raises:
+        ValueError: no turns, a question without answer, speakers that do not alternate, or a turn without text.
+    """
+    turns = tuple(
+        Turn(SPEAKERS[turn["from"]], turn["value"].replace(IMAGE_MARKER, "").strip()) for turn in conversation
+    )
+    if not turns or len(turns) % 2:
+        raise ValueError(f"{len(turns)} turns, expected questions each with an answer")
+    for i, turn in enumerate(turns):
+        if turn.speaker != ("human", "assistant")[i % 2]:
+            raise ValueError(f"turn {i} is by {turn.speaker}")
+        if not turn.text:
+            raise ValueError(f"turn {i} is empty")
+    return turns
+
+
+def _read(path: Path) -> list[Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise PoseRftError(f"{path} is not JSON ({error}); download it again.") from None
+    if not isinstance(content, list):
+        raise PoseRftError(f"{path} holds a {type(content).__name__}, expected the list of LLaVA-Instruct-150k.")
+    return content

@@ -1,0 +1,61 @@
+"""Pictures of a release as Records carry them: the file's own bytes, decoded once to know that they decode.
+
+Grayscale, CMYK or EXIF-bearing JPEGs pass through untouched; width and height are those of the stored pixels, to which
+annotations refer (an EXIF orientation is not applied, here nor when the picture is cropped).
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from pose_rft.record import Defect, Image
+
+
+class UnreadablePicture(Exception):
+    """The picture cannot become part of a sample; `reason` is a short phrase, the same for all such files."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def defect(self, unit: str, row: str) -> Defect:
+        return Defect(unit, row, self.reason, self.detail)
+
+
+def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
+    """The file's bytes with the size of what they decode to.
+
+    Args:
+        size: (width, height) px that the annotations declare.
+    Raises:
+        UnreadablePicture: missing, empty, not a complete JPEG or PNG, or of another size than declared.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadablePicture("missing image", f"{path.name}: {error.strerror}") from None
+    if not data:
+        raise UnreadablePicture("empty image", path.name)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            kind, found = picture.format, picture.size
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise UnreadablePicture("damaged image", f"{path.name}: {str(error).splitlines()[0]}") from None
+    if kind not in ("JPEG", "PNG"):
+        raise UnreadablePicture("damaged image", f"{path.name} is {kind}, expected JPEG or PNG")
+    if size is not None and found != size:
+        raise UnreadablePicture("image size", f"{path.name} is {found[0]}x{found[1]}, declared {size[0]}x{size[1]}")
+    return Image(data, "jpg" if kind == "JPEG" else "png", *found)
+
+
+def rotated_clockwise(picture: Image) -> Image:
+    """The picture turned by 90° clockwise, as PNG: the one case where a release's bytes cannot be kept."""
+    with PIL.Image.open(io.BytesIO(picture.data)) as image:
+        pixels = np.rot90(np.asarray(image), k=-1)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=3)
+    return Image(buffer.getvalue(), "png", picture.height, picture.width)
