@@ -46,7 +46,6 @@ COLUMNS = (
     "gtkps",
     "cam_int",
     "cam_ext",
-    "gender",
     "sub",
 )
 # BEDLAM's validation scenes (its train/core/config.py and validation download).
