@@ -74,8 +74,8 @@ class _Job:
     release: Release
     split: str
     shard: PlannedShard
-    shards_folder: Path
-    rows_folder: Path
+    folder: Path
+    work: Path
 
 
 def convert(
@@ -111,21 +111,19 @@ def convert(
         scratch.mkdir(parents=True, exist_ok=True)
         if _already_there(out, scratch, digest):
             return ConversionSummary(out, Manifest.read(out), len(plan))
-        folder, rows_folder = _prepare(scratch, digest)
-        done = [complete(folder, rows_folder, shard.index) is not None for shard in plan]
+        folder, work = _prepare(scratch, digest)
+        done = [complete(folder, work, shard.index) is not None for shard in plan]
         todo = [
-            _Job(release, split, shard, folder, rows_folder)
-            for shard, is_done in zip(plan, done, strict=True)
-            if not is_done
+            _Job(release, split, shard, folder, work) for shard, is_done in zip(plan, done, strict=True) if not is_done
         ]
         expected = sum(shard.expected for shard in plan)
         left = sum(job.shard.expected for job in todo)
         with Progress(f"convert {conversion.name}", expected, "samples", start=expected - left) as progress:
             for shard in map_jobs(_make_shard, todo, shards.executor, shards.workers):
                 progress.advance(shard.expected, f"shard {shard.index + 1} of {len(plan)}")
-        manifest = _finish(conversion, folder, rows_folder)
+        manifest = _finish(conversion, folder, work)
         _move(folder, out)
-        shutil.rmtree(rows_folder, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
         return ConversionSummary(out, manifest, len(plan) - len(todo))
     except OSError as error:
         raise PoseRftError(
@@ -137,7 +135,7 @@ def convert(
 def _make_shard(job: _Job) -> PlannedShard:
     """The work of one worker: reads a shard's units and writes the shard."""
     items = ((unit.key, item) for unit in job.shard.units for item in _read_unit(job.release, unit, job.split))
-    write_shard(job.shards_folder, job.rows_folder, job.shard.index, items)
+    write_shard(job.folder, job.work, job.shard.index, items)
     return job.shard
 
 
@@ -163,15 +161,17 @@ def _already_there(out: Path, scratch: Path, plan: str) -> bool:
 
 
 def _prepare(scratch: Path, plan: str) -> tuple[Path, Path]:
-    """The folders of shards and of their rows; what another plan or another version of the code left is removed."""
-    shards_folder, rows_folder = scratch / "shards", scratch / "rows"
+    """The folders of complete shards and of unfinished work, rid of what another plan or other code left there."""
+    folder, work = scratch / "shards", scratch / "work"
     if _stored_identity(scratch) != _identity(plan):
-        for folder in (shards_folder, rows_folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        for old in (folder, work):
+            shutil.rmtree(old, ignore_errors=True)
         atomic.write_json(scratch / "plan.json", {"identity": _identity(plan)})
-    shards_folder.mkdir(exist_ok=True)
-    rows_folder.mkdir(exist_ok=True)
-    return shards_folder, rows_folder
+    for path in (folder, work):
+        path.mkdir(exist_ok=True)
+        for unfinished in (unfinished for unfinished in path.iterdir() if ".tmp-" in unfinished.name):
+            unfinished.unlink(missing_ok=True)
+    return folder, work
 
 
 def _stored_identity(scratch: Path) -> str | None:
@@ -192,7 +192,7 @@ def _identity(plan: str) -> str:
     return digest.hexdigest()
 
 
-def _finish(job: "_Conversion", folder: Path, rows_folder: Path) -> Manifest:
+def _finish(job: "_Conversion", folder: Path, work: Path) -> Manifest:
     """Writes index, defects and, last, the manifest beside the shards.
 
     Raises:
@@ -202,7 +202,7 @@ def _finish(job: "_Conversion", folder: Path, rows_folder: Path) -> Manifest:
     rows: list[dict[str, Any]] = []
     defects: list[dict[str, Any]] = []
     for shard in job.plan:
-        content = read_rows(rows_folder, shard.index)
+        content = read_rows(work, shard.index)
         rows += content["rows"]
         defects += content["defects"]
     write_defects(folder / DEFECTS, defects)

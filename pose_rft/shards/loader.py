@@ -40,7 +40,9 @@ class ShardSet:
         members = self.rows["members"].explode().struct.unnest()
         self._names = [sys.intern(name) for name in members["name"]]
         self._offsets, self._sizes = members["offset"].to_numpy(), members["size"].to_numpy()
-        self._first = np.concatenate([[0], np.cumsum(self.rows["members"].list.len().to_numpy())])
+        self._first = np.concatenate(
+            [np.zeros(1, dtype=np.int64), np.cumsum(self.rows["members"].list.len().to_numpy(), dtype=np.int64)]
+        )
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -38,8 +38,8 @@ class _Hashed:
         return self.file.write(content)
 
 
-def write_shard(folder: Path, rows_folder: Path, index: int, items: Iterable[tuple[str, Record | Defect]]) -> Marker:
-    """Writes `NNNNN.tar` and `NNNNN.json` to `folder` and the rows of index and defects to `rows_folder`.
+def write_shard(folder: Path, work: Path, index: int, items: Iterable[tuple[str, Record | Defect]]) -> Marker:
+    """Writes `NNNNN.tar` and `NNNNN.json` to `folder`; rows of index and defects, and what is unfinished, to `work`.
 
     Args:
         items: (unit key, record or defect), in the order in which records are stored.
@@ -47,7 +47,7 @@ def write_shard(folder: Path, rows_folder: Path, index: int, items: Iterable[tup
         PoseRftError: the disk is full or not writable, a key is too long or comes twice. Nothing half-written stays.
     """
     path = folder / shard_name(index)
-    temporary = folder / f".{path.name}.tmp-{os.getpid()}"
+    temporary = work / f"{path.name}.tmp-{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
             hashed = _Hashed(file)
@@ -56,7 +56,7 @@ def write_shard(folder: Path, rows_folder: Path, index: int, items: Iterable[tup
             os.fsync(file.fileno())
         check_end_of_archive(temporary)
         os.replace(temporary, path)
-        atomic.write_text(rows_path(rows_folder, index), atomic.canonical_json({"rows": rows, "defects": defects}))
+        atomic.write_text(rows_path(work, index), atomic.canonical_json({"rows": rows, "defects": defects}))
         marker = Marker(path.name, len(rows), hashed.size, hashed.sha256.hexdigest(), len(defects))
         marker.write(folder / marker_name(index))
         _sync_folder(folder)
@@ -76,40 +76,39 @@ def _write_samples(
     rows: list[dict[str, Any]] = []
     defects: list[dict[str, Any]] = []
     seen: set[str] = set()
-    tar = TarWriter(file, user="root", group="root", mode=0o444, mtime=0, encoder=False)
-    for unit, item in items:
-        if isinstance(item, Defect):
-            defects.append(asdict(item))
-            continue
-        members = item.to_members()
-        if len(item.key) + len("..json") > LONGEST_MEMBER:
-            raise PoseRftError(f"Sample key {item.key} of {item.dataset} is longer than a tar header can hold.")
-        if item.key in seen:
-            raise PoseRftError(f"Sample key {item.key} of {item.dataset} comes twice in unit {unit} or its shard.")
-        seen.add(item.key)
-        start = position = tar.tarstream.offset
-        offsets: dict[str, tuple[int, int]] = {}
-        for name in sorted(members):  # the order in which TarWriter stores them
-            offsets[name] = (position + BLOCK, len(members[name]))
-            position += BLOCK + -(-len(members[name]) // BLOCK) * BLOCK
-        tar.write({"__key__": item.key, **members})
-        if tar.tarstream.offset != position:
-            raise RuntimeError(f"webdataset stored {item.key} otherwise than this writer expects")
-        rows.append(index_row(item, unit, index, start, offsets))
-    tar.close()
+    with TarWriter(file, user="root", group="root", mode=0o444, mtime=0, encoder=False) as tar:
+        for unit, item in items:
+            if isinstance(item, Defect):
+                defects.append(asdict(item))
+                continue
+            members = item.to_members()
+            if len(item.key) + len("..json") > LONGEST_MEMBER:
+                raise PoseRftError(f"Sample key {item.key} of {item.dataset} is longer than a tar header can hold.")
+            if item.key in seen:
+                raise PoseRftError(f"Sample key {item.key} of {item.dataset} comes twice in unit {unit} or its shard.")
+            seen.add(item.key)
+            start = position = tar.tarstream.offset
+            offsets: dict[str, tuple[int, int]] = {}
+            for name in sorted(members):  # the order in which TarWriter stores them
+                offsets[name] = (position + BLOCK, len(members[name]))
+                position += BLOCK + -(-len(members[name]) // BLOCK) * BLOCK
+            tar.write({"__key__": item.key, **members})
+            if tar.tarstream.offset != position:
+                raise RuntimeError(f"webdataset stored {item.key} otherwise than this writer expects")
+            rows.append(index_row(item, unit, index, start, offsets))
     return rows, defects
 
 
-def rows_path(rows_folder: Path, index: int) -> Path:
+def rows_path(work: Path, index: int) -> Path:
     """Index and defect rows of one shard, kept until the folder's tables are written from all of them."""
-    return rows_folder / f"{index:05d}.rows.json"
+    return work / f"{index:05d}.rows.json"
 
 
-def read_rows(rows_folder: Path, index: int) -> dict[str, list[dict[str, Any]]]:
-    return json.loads(rows_path(rows_folder, index).read_text())
+def read_rows(work: Path, index: int) -> dict[str, list[dict[str, Any]]]:
+    return json.loads(rows_path(work, index).read_text())
 
 
-def complete(folder: Path, rows_folder: Path, index: int) -> Marker | None:
+def complete(folder: Path, work: Path, index: int) -> Marker | None:
     """The marker of a shard that is whole on disk: marker, size, sha256 and rows agree; else None."""
     marker = Marker.read(folder / marker_name(index))
     path = folder / shard_name(index)
@@ -119,7 +118,7 @@ def complete(folder: Path, rows_folder: Path, index: int) -> Marker | None:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != marker.sha256:
                 return None
-        content = read_rows(rows_folder, index)
+        content = read_rows(work, index)
         whole = len(content["rows"]) == marker.count and len(content["defects"]) == marker.defects
         return marker if whole else None
     except (OSError, ValueError, KeyError, TypeError):
