@@ -127,33 +127,37 @@ def postures(body: Body) -> list[Posture]:
     )  # 0 in line with the torso
     thigh_drop = degrees_between(body.pair("knee") - body.pair("hip"), np.array([0.0, 0.0, -1.0]))  # 0 hanging down
     feet_ahead = body.seen_from("pelvis", body.pair("ankle") - body.joint("pelvis")[:, None])[..., 2] / leg[:, None]
-    foot_lift = np.abs(feet[:, 0] - feet[:, 1])
-    spread = np.linalg.norm((body.joint("left_ankle") - body.joint("right_ankle"))[:, :2], axis=-1) / leg
 
-    both_knees_down = (knees < 0.18).all(1)
-    one_knee_down = (knees < 0.18).any(1) & (thigh_drop.min(1) < 50)
-    shins_flat = np.abs(knees - feet) < 0.25
-    kneels = (one_knee_down & (shins_flat & (knees < 0.18)).any(1)) & (pelvis > 0.28)
-    seat_low = pelvis < 0.3
-    lifted = thigh_lift.mean(1) > 50
+    shins_flat = (np.abs(knees - feet) < 0.28) & (body.knee_flexion > 60)
+    on_knee = shins_flat & (knees < 0.25) & (thigh_drop < 50)
+    other_knee_or_foot = (on_knee | (np.minimum(knees, feet) < 0.3)).all(1)
+    stride = np.abs(feet_ahead[:, 0] - feet_ahead[:, 1])
+    level_feet = np.abs(feet[:, 0] - feet[:, 1]) < 0.3
+    in_line = thigh_lift.mean(1) < 45
+    supine, prone = (
+        (tilt > 52) & (facing_down < -0.6),
+        (tilt > 60) & (facing_down > 0.6) & in_line & (hands.min(1) < 0.4),
+    )
     rules: list[tuple[Posture, np.ndarray]] = [
         ("upside down", (tilt > 125) & (pelvis > chest)),
-        ("lying", (tilt > 52) & (pelvis < 0.38) & (chest < 0.5)),
-        ("on all fours", (tilt > 50) & (facing_down > 0.4) & (hands.min(1) < 0.25) & (knees.min(1) < 0.3)),
-        ("sitting", seat_low & (tilt <= 60) & (thigh_drop.mean(1) > 45)),
-        ("kneeling", kneels & (tilt < 80) & (both_knees_down | (thigh_drop.max(1) > 40))),
-        ("sitting", (tilt <= 65) & lifted & (thigh_drop.mean(1) > 55) & (feet_ahead.mean(1) > 0.22)),
-        ("squatting", (thigh_drop.mean(1) > 38) & (body.knee_flexion.min(1) > 50) & (pelvis < 0.85) & (tilt < 85)),
-        ("bending", (tilt > 45) & (pelvis > 0.6) & (thigh_drop.min(1) < 50)),
+        (
+            "on all fours",
+            (tilt > 45) & (facing_down > 0.4) & shins_flat.any(1) & (knees.min(1) < 0.35) & (hands.min(1) < 0.45),
+        ),
+        ("lying", supine | prone | ((tilt > 52) & (pelvis < 0.38) & (chest < 0.5))),
+        ("sitting", (pelvis < 0.3) & (tilt <= 60) & (thigh_drop.min(1) > 40)),
+        ("kneeling", on_knee.any(1) & other_knee_or_foot & (pelvis > 0.28) & (pelvis < 0.72) & (tilt < 80)),
+        ("sitting", (tilt <= 65) & (thigh_lift.min(1) > 35) & (thigh_drop.mean(1) > 55) & (feet_ahead.mean(1) > 0.33)),
         (
             "lunging",
-            (spread > 0.75)
-            & (foot_lift < 0.3)
-            & (body.knee_flexion.max(1) > 40)
-            & (tilt < 60)
-            & (thigh_drop.max(1) > 35),
+            (stride > 0.6) & level_feet & (body.knee_flexion.max(1) > 40) & (tilt < 60) & (thigh_drop.max(1) > 30),
         ),
-        ("standing", (thigh_drop.min(1) < 45) & (tilt < 60) & (pelvis > 0.55)),
+        (
+            "squatting",
+            (thigh_drop.min(1) > 25) & (body.knee_flexion.min(1) > 40) & level_feet & (pelvis < 0.95) & (tilt < 85),
+        ),
+        ("bending", (tilt > 40) & (facing_down > 0.4) & (pelvis > 0.6) & (thigh_drop.min(1) < 50)),
+        ("standing", (thigh_drop.min(1) < 60) & (tilt < 60) & (pelvis > 0.55)),
     ]
     named = np.full(len(body), "other", dtype=object)
     for kind, holds in reversed(rules):
@@ -204,8 +208,8 @@ def _all(*facts: np.ndarray) -> np.ndarray:
     """Three-valued and: False if any is False, else None if any is None."""
     stacked = np.stack(facts)
     outcome = np.full(stacked.shape[1:], True, dtype=object)
-    outcome[np.equal(stacked, None).any(0)] = None
-    outcome[np.equal(stacked, False).any(0)] = False
+    for verdict in (None, False):  # a False outweighs a None
+        outcome[np.vectorize(lambda fact, verdict=verdict: fact is verdict, otypes=[bool])(stacked).any(0)] = verdict
     return outcome
 
 
