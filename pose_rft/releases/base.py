@@ -34,6 +34,16 @@ class Unit:
             raise PoseRftError(f"Unit key {self.key!r} may hold only letters, digits, _ and -.")
 
 
+class ReaderParams(Protocol):
+    """What the sections of all readers (`datasets.NAME`) have in common."""
+
+    @property
+    def splits(self) -> tuple[str, ...]: ...
+
+    @property
+    def max_defect_rate(self) -> float: ...
+
+
 class Release(Protocol):
     """A data set on disk, constructed as `Reader(root, params, body_model, jpeg_quality)`.
 
@@ -46,6 +56,9 @@ class Release(Protocol):
     licence: str
     where_to_get: str
     published_counts: Mapping[str, Mapping[str, int]]
+
+    @property
+    def params(self) -> ReaderParams: ...
 
     def units(self, split: str) -> list[Unit]:
         """The split's units sorted by key; reads annotation indices only, decodes no image."""
