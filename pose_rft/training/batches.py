@@ -42,7 +42,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()})
+        values |= {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        return Batch(**values)
 
 
 class Collator:

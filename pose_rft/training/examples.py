@@ -181,7 +181,7 @@ class ExampleStream:
                 maker = ExampleMaker(sets[name], task, templates, body, params)
                 if not maker.rows:
                     raise PoseRftError(
-                        f"{sets[name].name} has no sample for {task}; set its weight in `mixture` to 0 or convert again."
+                        f"{sets[name].name} has no sample for {task}; set its weight in `mixture` to 0 or convert it."
                     )
                 self.makers[f"{task}/{name}"] = maker
                 sources[f"{task}/{name}"] = Source(len(maker.rows), weight)

@@ -35,11 +35,11 @@ class Samples:
         camera (ChatPose's convention).
     labelled: (N, 24) bool, joints whose rotation the source labels; all False where there is no SMPL fit.
     betas: (N, 10). box: (N, 3) centre and side in px, of the whole picture where the release gives no box.
-    has_image: (N,) bool. flags, captions, dialogue: per sample.
+    has_image: (N,) bool. flags, captions, dialogue: per sample. shards: where the pixels are.
     """
 
     name: str
-    fingerprint: str
+    shards: ShardSet
     keys: tuple[str, ...]
     rotations: Tensor
     labelled: Tensor
@@ -77,7 +77,7 @@ def load_samples(name: str, shards: ShardSet, cache: Path) -> Samples:
     texts = json.loads((folder / "texts.json").read_text())
     return Samples(
         name=name,
-        fingerprint=shards.fingerprint,
+        shards=shards,
         **arrays,
         keys=tuple(texts["keys"]),
         flags=tuple(tuple(row) for row in texts["flags"]),
