@@ -1,0 +1,96 @@
+"""Small stand-ins for shards, templates and a body, so that examples can be tested without a data set or a model."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image as Pillow
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.record import Box, Caption, Image, Record, Smpl, Turn
+from pose_rft.training.samples import Samples, load_samples
+
+
+class FakeShards:
+    """What `load_samples` and image reading use of a ShardSet."""
+
+    def __init__(self, records: list[Record], fingerprint: str) -> None:
+        self.records, self.fingerprint = records, fingerprint * 8
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def record(self, i: int) -> Record:
+        return self.records[i]
+
+
+class Templates:
+    image_questions = ("What is the pose?", "Show the pose of this person.")
+    text_questions = ("Show this pose: {caption}", "{caption} Which pose is this?")
+    image_text_questions = ("The person: {caption} What is the pose?",)
+    ANSWER = "The SMPL pose of this person is <POSE>."
+
+
+class Chain:
+    """A body whose joints follow the tree with bones of 10 cm along y, left ones also along +x, right ones along -x."""
+
+    def __init__(self) -> None:
+        side = [1.0 if "left" in name else -1.0 if "right" in name else 0.0 for name in SMPL24.joints]
+        self.bones = torch.tensor([[0.1 * s, 0.1, 0.0] for s in side])
+
+    def joints(self, rotations: torch.Tensor) -> torch.Tensor:
+        turns, places = [rotations[..., 0, :, :]], [torch.zeros_like(rotations[..., 0, :, 0])]
+        for joint, parent in enumerate(SMPL24.parents[1:], start=1):
+            places.append(places[parent] + turns[parent] @ self.bones[joint])
+            turns.append(turns[parent] @ rotations[..., joint, :, :])
+        return torch.stack(places, -2)
+
+
+def picture(seed: int, size: tuple[int, int] = (48, 64)) -> Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Pillow.fromarray(pixels).resize((size[1], size[0])).save(buffer, "PNG")
+    return Image(buffer.getvalue(), "png", size[1], size[0])
+
+
+def record(i: int, dataset: str = "coco", frame: str = "camera", **fields: object) -> Record:
+    rng = np.random.default_rng(i)
+    valid = np.ones(24, bool)
+    valid[22:] = dataset != "posescript"
+    smpl = Smpl(
+        global_orient=rng.normal(0, 0.5, 3),
+        body_pose=rng.normal(0, 0.3, (23, 3)),
+        betas=np.zeros(10),
+        transl=np.zeros(3),
+        valid=valid,
+        gender="neutral",
+        body_model="smpl",
+        frame=frame,  # type: ignore[arg-type]
+        source="test",
+    )
+    common = {"smpl": smpl, "split": "train", "key": f"{dataset}_{i}", "dataset": dataset}
+    return Record(**(common | fields))  # type: ignore[arg-type]
+
+
+def image_record(i: int, **fields: object) -> Record:
+    return record(i, **({"image": picture(i), "box": Box((32.0, 24.0), 40.0, "test")} | fields))  # type: ignore[arg-type]
+
+
+def text_record(i: int) -> Record:
+    captions = (Caption(f"automatic words of {i}", "automatic"), Caption(f"human words of {i}", "human"))
+    return record(i, "posescript", "amass", captions=captions)
+
+
+def vqa_record(i: int) -> Record:
+    dialogue = (
+        Turn("human", f"Is it {i}?"),
+        Turn("assistant", "Yes."),
+        Turn("human", "Sure?"),
+        Turn("assistant", "No."),
+    )
+    return image_record(i, dataset="llava_instruct", smpl=None, box=None, dialogue=dialogue)
+
+
+def samples(name: str, records: list[Record], cache: Path) -> Samples:
+    return load_samples(name, FakeShards(records, f"{name}-{len(records)}-".replace("/", "-")), cache)  # type: ignore[arg-type]
