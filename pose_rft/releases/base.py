@@ -6,7 +6,7 @@ A unit never gives fewer rows than it promised: what cannot be read is a Defect,
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ class ReaderParams(Protocol):
     """What the sections of all readers (`datasets.NAME`) have in common."""
 
     @property
-    def splits(self) -> tuple[str, ...]: ...
+    def splits(self) -> Sequence[str]: ...
 
     @property
     def max_defect_rate(self) -> float: ...
