@@ -6,7 +6,7 @@ error; the frames before it are good, those after it have no trustworthy number.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +20,13 @@ from pose_rft.errors import PoseRftError
 Codec = Literal["h264", "xvid"]
 
 
-def frames(path: Path, every: int = 1, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, picture) of the frames 0, every, 2·every, … below `stop`, in order.
+def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, picture) of the wanted frames (all of them without `wanted`), in the video's order.
 
-    All frames in between are decoded and counted but not converted, so that the index is right and the cost is small.
+    The frames in between are decoded and counted but not converted, so that the index is right and the cost is small.
 
     Yields:
-        index from 0, and (H, W, 3) uint8 RGB.
+        index from 0, and (H, W, 3) uint8 RGB; a wanted frame after the video's end is simply not there.
     Raises:
         PoseRftError: no such file, empty, not a video, or damaged; frames that were yielded before are good.
     """
@@ -34,6 +34,8 @@ def frames(path: Path, every: int = 1, stop: int | None = None) -> Iterator[tupl
         raise PoseRftError(f"{path} does not exist.")
     if path.stat().st_size == 0:
         raise PoseRftError(f"{path} is empty; download it again.")
+    last = None if wanted is None else max(wanted, default=-1)
+    chosen = wanted if wanted is None or isinstance(wanted, range) else frozenset(wanted)
     index = 0
     try:
         with av.open(str(path)) as container:
@@ -43,11 +45,11 @@ def frames(path: Path, every: int = 1, stop: int | None = None) -> Iterator[tupl
             # Conversion runs one process per core; threads of one decoder would only compete with them.
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
-                if stop is not None and index >= stop:
+                if last is not None and index > last:
                     return
                 if frame.is_corrupt:
                     raise PoseRftError(f"{path} is damaged at frame {index}; download it again.")
-                if index % every == 0:
+                if chosen is None or index in chosen:
                     yield index, frame.to_ndarray(format="rgb24")
                 index += 1
     except (av.error.FFmpegError, ValueError, EOFError) as error:

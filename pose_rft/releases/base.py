@@ -6,7 +6,7 @@ A unit never gives fewer rows than it promised: what cannot be read is a Defect,
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import video
 from pose_rft.record import KEY, Box, Defect, Record
 
 
@@ -133,3 +134,34 @@ def check_split(split: str, allowed: Iterable[str], dataset: str) -> str:
     if split not in allowed:
         raise PoseRftError(f"{dataset} has no split {split!r}; choose from {', '.join(allowed)} under `datasets`.")
     return split
+
+
+class Incomplete(Exception):
+    """The rest of a unit's samples cannot be read: the reader turns each of them into a Defect with this reason."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def with_confidence(points: np.ndarray) -> np.ndarray:
+    """(J, C) labelled points → (J, C + 1) with confidence 1."""
+    return np.concatenate([points, np.ones((len(points), 1))], axis=1)
+
+
+def sampled_pictures(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    """The wanted frames (ascending) of a video, as (H, W, 3) uint8 RGB.
+
+    Raises:
+        Incomplete: the video is missing, damaged, or ends too early; also when more is asked for.
+    """
+    if not path.is_file():
+        raise Incomplete("missing video", f"{path} does not exist")
+    done = 0
+    try:
+        for _, picture in video.frames(path, wanted):
+            yield picture
+            done += 1
+    except PoseRftError as error:
+        raise Incomplete("damaged video", str(error)) from None
+    raise Incomplete("short video", f"{path} ends before frame {wanted[min(done, len(wanted) - 1)]}")

@@ -1,0 +1,339 @@
+"""MPI-INF-3DHP: avi videos with MAT v5 annotations (train), pictures with a v7.3 file (test), NeuralAnnot SMPL fits.
+
+Train: subjects S1–S8, two sequences each, the 8 chest-height cameras of 14; of the frames whose 17 body joints all lie
+inside the picture every 10th (SPIN counts over all videos, here each video counts for itself, so that a video does not
+depend on those before it). Annotations may be longer than the video; `FRAMES` has the true lengths. Test: TS1–TS6, the
+frames marked valid, camera frame joints `annot3` (SPIN scores the universal skeleton `univ_annot3`, which does not fit
+the pictures). Layout and traps: dataset notes section 2.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pose_rft.body.joints import MPI17, MPI28
+from pose_rft.errors import PoseRftError
+from pose_rft.io import video
+from pose_rft.io.matlab import cells, read_mat
+from pose_rft.params import Count, Fraction, Section
+from pose_rft.record import Camera, Defect, Image, Keypoints, Record, Smpl
+from pose_rft.releases.base import (
+    Incomplete,
+    Unit,
+    box_around,
+    check_split,
+    existing_files,
+    require,
+    sample_key,
+    sampled_pictures,
+    with_confidence,
+)
+from pose_rft.releases.cameras import intrinsics
+from pose_rft.releases.fits import NEURALANNOT, read_neuralannot, smpl_in_camera
+from pose_rft.releases.pictures import UnreadablePicture, load_picture
+
+CAMERAS = 14
+CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
+TEST_FOLDER = "mpi_inf_3dhp_test_set"
+BOX_SCALE = 1.2  # SPIN, around the 17 joints
+MM = 1000.0
+# The 17 of the 28 that the test set has too (SPIN `joints17_idx`).
+BODY = MPI28.indices([joint for joint in MPI28.joints if joint in MPI17])
+# Frames per video (MMPose preprocess_mpi_inf_3dhp.py, margipose sequence_info.json).
+FRAMES: Mapping[tuple[int, int], int] = {
+    **{(1, 1): 6416, (1, 2): 12430, (2, 1): 6502, (2, 2): 6081, (3, 1): 12488, (3, 2): 12283, (4, 1): 6171},
+    **{(4, 2): 6675, (5, 1): 12820, (5, 2): 12312, (6, 1): 6188, (6, 2): 6145, (7, 1): 6239, (7, 2): 6320},
+    **{(8, 1): 6468, (8, 2): 6054},
+}
+
+
+class MpiInf3dhpParams(Section):
+    """`datasets.mpi_inf_3dhp` in params.yaml. fits: path below the root; null = no SMPL."""
+
+    root: str = "mpi_inf_3dhp"
+    splits: tuple[Literal["train", "test"], ...] = ("train",)
+    every: Count = 10
+    fits: str | None = None
+    max_defect_rate: Fraction = 0.01
+
+
+@dataclass(frozen=True)
+class VideoUnit:
+    """One camera of one training sequence and the frames to take from it."""
+
+    subject: int
+    sequence: int
+    camera: int
+    frames: tuple[int, ...]
+
+    @property
+    def folder(self) -> str:
+        return f"S{self.subject}/Seq{self.sequence}"
+
+
+@dataclass(frozen=True)
+class TestUnit:
+    """One test sequence and its valid frames (rows of the annotation, 0-based)."""
+
+    name: str
+    frames: tuple[int, ...]
+
+
+class MpiInf3dhp:
+    """Reader of MPI-INF-3DHP; a unit is one training video or one test sequence."""
+
+    Params = MpiInf3dhpParams
+    dataset = "mpi_inf_3dhp"
+    licence = "MPI-INF-3DHP licence: non-commercial research, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
+    where_to_get = "https://vcai.mpi-inf.mpg.de/3dhp-dataset (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
+    published_counts: Mapping[str, Mapping[str, int]] = {
+        "train": {"videos": 128, "frames": 1_052_736, "samples_every_10_at_most": 105_274},
+        "test": {"frames": 24_888, "samples": 2_929},
+    }
+
+    def __init__(self, root: Path, params: MpiInf3dhpParams, body_model: Path, jpeg_quality: int) -> None:
+        self.root = root / params.root
+        self.params = params
+        self.body_model = body_model
+        self.jpeg_quality = jpeg_quality
+
+    def units(self, split: str) -> list[Unit]:
+        check_split(split, ("train", "test"), self.dataset)
+        require(self.root, self.dataset, self.where_to_get)
+        units = self._train_units() if split == "train" else self._test_units()
+        return sorted(units, key=lambda unit: unit.key)
+
+    def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
+        (wanted,) = unit.payload
+        if isinstance(wanted, TestUnit):
+            yield from self._read_test(unit, wanted)
+            return
+        done = 0
+        try:
+            for record in self._read_video(unit, wanted):
+                yield record
+                done += 1
+        except Incomplete as problem:
+            for frame in wanted.frames[done:]:
+                yield Defect(unit.key, str(frame), problem.reason, problem.detail)
+
+    def inventory(self) -> list[Path]:
+        patterns = []
+        if "train" in self.params.splits:
+            patterns += [f"S[1-8]/Seq[12]/{name}" for name in ("annot.mat", "camera.calibration")]
+            patterns += [f"S[1-8]/Seq[12]/imageSequence/video_{camera}.avi" for camera in CHEST_CAMERAS]
+            patterns += [self.params.fits] if self.params.fits else []
+        if "test" in self.params.splits:
+            patterns += [f"{TEST_FOLDER}/TS[1-6]/annot_data.mat", f"{TEST_FOLDER}/TS[1-6]/imageSequence/*.jpg"]
+        return existing_files(self.root, patterns)
+
+    def _train_units(self) -> Iterator[Unit]:
+        folders = sorted(path for path in self.root.glob("S[1-8]/Seq[12]") if path.is_dir())
+        if not folders:
+            raise PoseRftError(f"{self.root} has no S1/Seq1 … S8/Seq2; get them from {self.where_to_get}.")
+        for folder in folders:
+            subject, sequence = int(folder.parent.name[1:]), int(folder.name[3:])
+            cameras = read_calibration(folder / "camera.calibration")
+            points, _ = read_annotations(folder / "annot.mat")
+            for camera in CHEST_CAMERAS:
+                size = _of_camera(cameras, camera, folder).size
+                frames = sampled_frames(points[camera][: FRAMES.get((subject, sequence))], size, self.params.every)
+                key = sample_key("3dhp", f"S{subject}", f"Seq{sequence}", f"cam{camera}")
+                if frames:
+                    yield Unit(key, len(frames), (VideoUnit(subject, sequence, camera, frames),))
+
+    def _test_units(self) -> Iterator[Unit]:
+        folders = sorted(path for path in (self.root / TEST_FOLDER).glob("TS[1-6]") if path.is_dir())
+        if not folders:
+            raise PoseRftError(f"{self.root / TEST_FOLDER} has no TS1 … TS6; get them from {self.where_to_get}.")
+        for folder in folders:
+            valid = np.asarray(_variable(read_mat(folder / "annot_data.mat"), "valid_frame", folder)).ravel()
+            frames = tuple(int(frame) for frame in np.flatnonzero(valid == 1))
+            if frames:
+                yield Unit(sample_key("3dhp", folder.name), len(frames), (TestUnit(folder.name, frames),))
+
+    def _read_video(self, unit: Unit, wanted: VideoUnit) -> Iterator[Record]:
+        """The records in order; raises Incomplete when the rest of them cannot be read."""
+        folder = self.root / wanted.folder
+        calibration = _of_camera(read_calibration(folder / "camera.calibration"), wanted.camera, folder)
+        camera = calibration.camera
+        points2d, points3d = (array[wanted.camera] for array in read_annotations(folder / "annot.mat"))
+        fits = self._fits(wanted, camera)
+        path = folder / "imageSequence" / f"video_{wanted.camera}.avi"
+        pictures = sampled_pictures(path, wanted.frames)
+        for frame in wanted.frames:
+            picture = next(pictures)
+            height, width = picture.shape[:2]
+            if (width, height) != calibration.size:
+                raise Incomplete(
+                    "image size", f"{path} is {width}x{height}, camera.calibration says {calibration.size}"
+                )
+            provenance = [("joints3d", "annot3, mm to m"), ("joints2d", "annot2"), ("camera", "camera.calibration")]
+            if frame in fits:
+                provenance.append(("smpl", "NeuralAnnot, world to camera frame"))
+            yield Record(
+                key=f"{unit.key}_{frame:06d}",
+                dataset=self.dataset,
+                split="train",
+                image=Image(video.encode_jpeg(picture, self.jpeg_quality), "jpg", width, height),
+                subject=f"S{wanted.subject}",
+                sequence=f"Seq{wanted.sequence}",
+                camera_id=str(wanted.camera),
+                frame=frame,
+                box=box_around(points2d[frame, BODY], BOX_SCALE, f"joints2d x{BOX_SCALE}"),
+                smpl=fits.get(frame),
+                joints3d=Keypoints(with_confidence(points3d[frame]), MPI28.name),
+                joints2d=Keypoints(with_confidence(points2d[frame]), MPI28.name),
+                camera=camera,
+                provenance=tuple(provenance),
+            )
+
+    def _fits(self, wanted: VideoUnit, camera: Camera) -> dict[int, Smpl]:
+        """The camera-frame fit of each frame that has one."""
+        if self.params.fits is None:
+            return {}
+        fits = read_neuralannot(self.root / self.params.fits).get((wanted.subject, wanted.sequence))
+        found = [frame for frame in wanted.frames if fits is not None and frame in fits.row_of]
+        if fits is None or not found:
+            return {}
+        rows = [fits.row_of[frame] for frame in found]
+        assert camera.R is not None and camera.t is not None
+        smpls = smpl_in_camera(
+            fits.pose[rows], fits.betas[rows], fits.transl[rows], camera.R, camera.t, self.body_model, NEURALANNOT
+        )
+        return dict(zip(found, smpls, strict=True))
+
+    def _read_test(self, unit: Unit, wanted: TestUnit) -> Iterator[Record | Defect]:
+        folder = self.root / TEST_FOLDER / wanted.name
+        content = read_mat(folder / "annot_data.mat")
+        frames = list(wanted.frames)
+        # MATLAB's shape is (axes, 17, 1, N).
+        points2d = np.moveaxis(_variable(content, "annot2", folder)[:, :, 0], -1, 0).swapaxes(1, 2).astype(np.float64)
+        points3d = np.moveaxis(_variable(content, "annot3", folder)[:, :, 0], -1, 0).swapaxes(1, 2) / MM
+        camera = Camera(estimate_intrinsics(points3d[frames], points2d[frames]))
+        for frame in frames:
+            try:
+                picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg")
+            except UnreadablePicture as problem:
+                yield problem.defect(unit.key, str(frame))
+                continue
+            yield Record(
+                key=f"{unit.key}_{frame:06d}",
+                dataset=self.dataset,
+                split="test",
+                image=picture,
+                subject=wanted.name,
+                sequence=wanted.name,
+                frame=frame,
+                box=box_around(points2d[frame], BOX_SCALE, f"joints2d x{BOX_SCALE}"),
+                joints3d=Keypoints(with_confidence(points3d[frame]), MPI17.name),
+                joints2d=Keypoints(with_confidence(points2d[frame]), MPI17.name),
+                camera=camera,
+                provenance=(
+                    ("joints3d", "annot3, mm to m"),
+                    ("joints2d", "annot2"),
+                    ("camera", "least squares of annot2 on annot3: the test set has no calibration"),
+                ),
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """One camera of camera.calibration; size = (width, height) px."""
+
+    camera: Camera
+    size: tuple[int, int]
+
+
+def read_calibration(path: Path) -> dict[int, Calibration]:
+    """The cameras of a camera.calibration file by their number, metres.
+
+    Peers count characters in it; here lines are split on white space and told apart by their first word, so line ends,
+    indentation and a missing last newline do not matter.
+
+    Raises:
+        PoseRftError: no such file, or a camera without size, intrinsic or extrinsic numbers.
+    """
+    try:
+        lines = path.read_text(encoding="latin1").splitlines()
+    except FileNotFoundError:
+        raise PoseRftError(f"{path} does not exist; it is part of every sequence of MPI-INF-3DHP.") from None
+    found: dict[int, dict[str, list[float]]] = {}
+    current: dict[str, list[float]] = {}
+    try:
+        for words in filter(None, map(str.split, lines)):
+            if words[0] == "name":
+                current = found.setdefault(int(words[1]), {})
+            elif words[0] in ("size", "intrinsic", "extrinsic"):
+                current[words[0]] = [float(word) for word in words[1:]]
+        cameras = {}
+        for number, fields in found.items():
+            K = np.array(fields["intrinsic"]).reshape(4, 4)[:3, :3]
+            extrinsic = np.array(fields["extrinsic"]).reshape(4, 4)
+            width, height = (int(value) for value in fields["size"])
+            cameras[number] = Calibration(Camera(K, extrinsic[:3, :3], extrinsic[:3, 3] / MM), (width, height))
+    except (ValueError, KeyError, IndexError) as error:
+        raise PoseRftError(f"{path} is not a camera.calibration file ({error}); get it again.") from None
+    return cameras
+
+
+def read_annotations(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """annot.mat: for each camera joints2d (N, 28, 2) px and joints3d (N, 28, 3) metres in the camera frame.
+
+    Raises:
+        PoseRftError: no such file, damaged, or not 14 cells of 28 joints.
+    """
+    if not path.is_file():
+        raise PoseRftError(f"{path} does not exist; it is part of every sequence of MPI-INF-3DHP.")
+    status = path.stat()
+    return _annotations(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)  # the cameras of one sequence are read one after the other from the same file
+def _annotations(path: Path, modified: int, size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    content = read_mat(path)
+    try:
+        points2d = [np.asarray(cell, np.float64).reshape(-1, 28, 2) for cell in cells(content["annot2"])]
+        points3d = [np.asarray(cell, np.float64).reshape(-1, 28, 3) / MM for cell in cells(content["annot3"])]
+        if len(points2d) != CAMERAS or len(points3d) != CAMERAS:
+            raise ValueError(f"{len(points2d)} cells")
+    except (KeyError, ValueError, TypeError) as error:
+        raise PoseRftError(
+            f"{path} is not an annotation of MPI-INF-3DHP ({error}); expected `annot2` and `annot3` with 14 cells."
+        ) from None
+    return points2d, points3d
+
+
+def sampled_frames(points: np.ndarray, size: tuple[int, int], every: int) -> tuple[int, ...]:
+    """Every `every`-th of the frames whose 17 body joints lie inside the picture; points (N, 28, 2) px."""
+    body = points[:, BODY]
+    inside = ((body >= 0) & (body < np.array(size))).all(axis=(1, 2))
+    return tuple(int(frame) for frame in np.flatnonzero(inside)[::every])
+
+
+def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarray:
+    """K (3, 3) px of the camera that maps points3d (N, J, 3) camera frame to points2d (N, J, 2), by least squares."""
+    plane = (points3d[..., :2] / points3d[..., 2:]).reshape(-1, 2)
+    target = points2d.reshape(-1, 2)
+    focal, center = zip(
+        *(np.linalg.lstsq(np.stack([plane[:, i], np.ones(len(plane))], 1), target[:, i])[0] for i in (0, 1)),
+        strict=True,
+    )
+    return intrinsics(focal[0], focal[1], center[0], center[1])
+
+
+def _of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:
+    if number not in cameras:
+        raise PoseRftError(f"{folder / 'camera.calibration'} has no camera {number}; get the file again.")
+    return cameras[number]
+
+
+def _variable(content: Mapping[str, Any], name: str, folder: Path) -> np.ndarray:
+    if name not in content:
+        raise PoseRftError(f"{folder / 'annot_data.mat'} has no variable `{name}`; get the test set again.")
+    value: np.ndarray = content[name]
+    return value
