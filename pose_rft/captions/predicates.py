@@ -138,13 +138,14 @@ def postures(body: Body) -> list[Posture]:
         (tilt > 52) & (facing_down < -0.6),
         (tilt > 60) & (facing_down > 0.6) & in_line & (hands.min(1) < 0.4),
     )
+    on_side = (tilt > 60) & (np.abs(body.frame("pelvis")[:, 2, 0]) > 0.7)
     rules: list[tuple[Posture, np.ndarray]] = [
         ("upside down", (tilt > 125) & (pelvis > chest)),
         (
             "on all fours",
             (tilt > 45) & (facing_down > 0.4) & shins_flat.any(1) & (knees.min(1) < 0.35) & (hands.min(1) < 0.45),
         ),
-        ("lying", supine | prone | ((tilt > 52) & (pelvis < 0.38) & (chest < 0.5))),
+        ("lying", supine | prone | on_side | ((tilt > 52) & (pelvis < 0.38) & (chest < 0.5))),
         ("sitting", (pelvis < 0.3) & (tilt <= 60) & (thigh_drop.min(1) > 40)),
         ("kneeling", on_knee.any(1) & other_knee_or_foot & (pelvis > 0.28) & (pelvis < 0.72) & (tilt < 80)),
         ("sitting", (tilt <= 65) & (thigh_lift.min(1) > 35) & (thigh_drop.mean(1) > 55) & (feet_ahead.mean(1) > 0.33)),

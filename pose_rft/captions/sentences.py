@@ -1,0 +1,197 @@
+"""Posecodes → sentences: group the facts into clauses, keep the unusual ones that fit, word and order them at random.
+
+A clause is what one breath says: a limb with its direction, bend and hand, or a relation between the feet. Clauses of
+both sides merge when they say the same ("both arms …"). The posture always opens; the rest is taken by rarity until
+the word budget is used, so what goes unsaid is close to what the posture implies.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pose_rft.captions import wording
+from pose_rft.captions.geometry import SIDES
+from pose_rft.captions.posecodes import Posecode
+
+WORDS = (40, 54)  # the budget of a caption is drawn from this range
+RARITY_NOISE = 0.25  # spread of the factor on each clause's rarity: captions of one pose differ in what they tell
+
+
+class Clause(NamedTuple):
+    """`text` is a main clause, or with `participle` one that hangs on to the opener ("leaning forward")."""
+
+    group: str
+    text: str
+    rarity: float
+    participle: bool = False
+
+
+def caption(codes: Sequence[Posecode], rng: np.random.Generator) -> str:
+    """One caption of one pose.
+
+    Args:
+        codes: the facts of the pose, from `posecodes`.
+        rng: draws wording, order and, within limits, choice.
+    """
+    facts: dict[str, dict[str, Posecode]] = {}
+    for code in codes:
+        facts.setdefault(code.part, {})[code.kind] = code
+    opener = _opener(facts, rng)
+    clauses = [
+        *_trunk(facts, rng),
+        *_limb_pair("arm", facts, rng),
+        *_limb_pair("leg", facts, rng),
+        *_relations(facts, rng),
+    ]
+    return _compose(opener, _select(opener, clauses, rng), rng)
+
+
+def _opener(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> str:
+    subject = _pick(wording.SUBJECTS, rng)
+    plural = subject in wording.PLURAL_SUBJECTS
+    verb = _pick(wording.POSTURE[facts["body"]["posture"].value], rng)
+    endings = {"be": "are" if plural else "is", "s": "" if plural else "s", "es": "" if plural else "es"}
+    return f"{subject} {verb.format(**endings)}"
+
+
+def _trunk(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> list[Clause]:
+    """Lean, twist and head: participles that follow the opener."""
+    clauses = []
+    for kind, code in facts.get("torso", {}).items():
+        name, degree = kind.rsplit(" ", 1)
+        phrases = wording.TWIST if name == "twist" else wording.LEAN[code.value]
+        clauses.append(Clause("torso", _degree(phrases, degree, rng, side=code.value), code.rarity + 0.1, True))
+    for kind, code in facts.get("head", {}).items():
+        name, degree = kind.rsplit(" ", 1)
+        text = _degree(wording.HEAD[f"{name} {code.value}"], degree, rng)
+        clauses.append(Clause("head", text, code.rarity, True))
+    return clauses
+
+
+def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> list[Clause]:
+    """One clause for both arms (or legs) when they do the same, else one for each."""
+    left, right = (facts.get(f"{side}_{limb}", {}) for side in SIDES)
+    first, second = ("upper_arm", "forearm") if limb == "arm" else ("thigh", "shin")
+    same = all(left[kind].value == right[kind].value for kind in (first, "bend")) and (
+        left["bend"].value in ("straight", "slightly bent") or left[second].value == right[second].value
+    )
+    tells = [{kind: own[kind] for kind in ("touch", "near") if kind in own} for own in (left, right)]
+    if same and not any(tells):
+        return [Clause(limb, _limb(limb, "", left, rng), _rarity(left))]
+    return [
+        Clause(limb, _limb(limb, side, own, rng), _rarity(own)) for side, own in zip(SIDES, (left, right), strict=True)
+    ]
+
+
+def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: np.random.Generator) -> str:
+    """A limb's direction, bend and end. No side means both.
+
+    A limb that is nearly straight is one line; a bent one is told by both segments, the lower one left out where the
+    place of the hand or foot says it.
+    """
+    both = not side
+    name = f"both {limb}s" if both else f"the {side} {limb}"
+    first, second, hinge, end, cells, bends = (
+        ("upper_arm", "forearm", "elbow", "hand", wording.ARM_CELL, wording.ELBOW)
+        if limb == "arm"
+        else ("thigh", "shin", "knee", "foot", wording.LEG_CELL, wording.KNEE)
+    )
+    bend = own["bend"].value
+    place = _place(end, own, rng)
+    direction = _direction(own[first].value, cells, rng)
+    if bend in ("straight", "slightly bent"):
+        verb = _pick(("points", "reaches", "is held") if limb == "arm" else ("points", "reaches", "goes"), rng)
+        if own[first].value == "down":
+            verb = "hangs" if limb == "arm" else "goes"
+        manner = _pick(bends[bend], rng)
+        line = f"{name} {_plural(verb) if both else verb} {direction}"
+        ends = f"the {hinge}{'s' if both else ''} {manner}"
+        told = f"{line}, {ends}" if bend == "slightly bent" or rng.random() < 0.5 else f"{line}, {manner}"
+        return f"{told}, {place}" if place else told
+    segment = first.replace("_", " ")
+    upper = f"both {segment}s point" if both else f"the {side} {segment} points"
+    bent = f"the {hinge}{'s' if both else ''} {_pick(bends[bend], rng)}"
+    if place and rng.random() < 0.6:
+        return f"{upper} {direction}, {bent}, {place}"
+    lower = f"the {second}{'s' if both else ''} {_direction(own[second].value, cells, rng)}"
+    return ", ".join(filter(None, (f"{upper} {direction}", bent, lower, place)))
+
+
+def _place(end: str, own: Mapping[str, Posecode], rng: np.random.Generator) -> str:
+    """Where the hand or foot is, if it touches something or is at a telling height; "" otherwise."""
+    for kind, phrases in (("touch", wording.TOUCH), ("near", wording.NEAR)):
+        if kind in own:
+            return f"the {end} {_pick(phrases, rng).format(place='the ' + own[kind].value)}"
+    if "height" in own and own["height"].rarity > 0.3 and rng.random() < 0.6:
+        return f"the {end} {_pick(wording.HAND_LEVEL[own['height'].value], rng)}"
+    return ""
+
+
+def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> list[Clause]:
+    """Between the hands, the feet, the knees."""
+    clauses = []
+    for part, table in (("hands", wording.HANDS), ("feet", wording.FEET), ("knees", wording.KNEES)):
+        for kind, code in facts.get(part, {}).items():
+            sided = code.value in SIDES
+            other = SIDES[1 - SIDES.index(code.value)] if sided else ""
+            phrase = _pick(table[kind if sided else f"{kind} {code.value}"], rng)
+            group = "arm" if part == "hands" else "leg"
+            clauses.append(Clause(group, phrase.format(side=code.value, other=other), code.rarity * 0.9))
+    return clauses
+
+
+def _select(opener: str, clauses: Sequence[Clause], rng: np.random.Generator) -> list[Clause]:
+    """The clauses with the highest (jittered) rarity that fit the word budget, at least one."""
+    budget = int(rng.integers(WORDS[0], WORDS[1] + 1)) - len(opener.split())
+    scores = [clause.rarity * (1 + RARITY_NOISE * rng.uniform(-1, 1)) for clause in clauses]
+    kept: list[int] = []
+    for i in sorted(range(len(clauses)), key=lambda i: -scores[i]):
+        length = len(clauses[i].text.split())
+        if length <= budget or not kept:
+            kept.append(i)
+            budget -= length
+    return [clauses[i] for i in sorted(kept)]
+
+
+def _compose(opener: str, clauses: Sequence[Clause], rng: np.random.Generator) -> str:
+    """Opener with its participles, then the groups in random order, one or two clauses to a sentence."""
+    trunk = [clause.text for clause in clauses if clause.participle]
+    rng.shuffle(trunk)
+    # "…, the chest turned left, looking up": a participle with its own noun needs "with" after the opener.
+    attached = [f"with {text}" if text.startswith("the ") and rng.random() < 0.5 else text for text in trunk]
+    sentences = [", ".join([opener, *attached])]
+    groups = [group for group in ("arm", "leg") if any(clause.group == group for clause in clauses)]
+    rng.shuffle(groups)
+    for group in groups:
+        texts = [clause.text for clause in clauses if clause.group == group and not clause.participle]
+        rng.shuffle(texts)
+        while texts:
+            count = 2 if rng.random() < 0.7 else 1
+            sentences.append(_pick(("; ", ", while ", ", and "), rng).join(texts[:count]))
+            texts = texts[count:]
+    return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
+
+
+def _direction(cell: str, cells: Mapping[str, wording.Phrases], rng: np.random.Generator) -> str:
+    if cell in cells:
+        return _pick(cells[cell], rng)
+    *most, last = (_pick(wording.AXIS[axis], rng) for axis in cell.split())
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _degree(phrases: wording.Phrases, degree: str, rng: np.random.Generator, side: str = "") -> str:
+    text = _pick(phrases, rng).format(degree=_pick(wording.DEGREE[degree], rng), side=side)
+    return " ".join(text.split())
+
+
+def _rarity(own: Mapping[str, Posecode]) -> float:
+    return max(code.rarity for code in own.values())
+
+
+def _plural(verb: str) -> str:
+    return "are" + verb.removeprefix("is") if verb.startswith("is ") else verb.removesuffix("s").replace("goe", "go")
+
+
+def _pick(phrases: wording.Phrases, rng: np.random.Generator) -> str:
+    return phrases[int(rng.integers(len(phrases)))]
