@@ -21,6 +21,7 @@ from pose_rft.io import atomic
 from pose_rft.progress import track
 from pose_rft.record import Caption, Record, Turn
 from pose_rft.shards.loader import ShardSet
+from pose_rft.training.made_once import made_once
 
 FORM = 1  # of the cached files; raise it when their content changes
 READERS = 4
@@ -68,11 +69,11 @@ def load_samples(name: str, shards: ShardSet, cache: Path) -> Samples:
     Raises:
         PoseRftError: a shard is damaged.
     """
-    folder = cache / f"{shards.fingerprint[:24]}-{FORM}"
-    if not folder.is_dir():
-        records = _records(shards)
-        with atomic.folder(folder) as temporary:
-            _write(temporary, track(records, f"reading {name}", len(shards), "samples"), len(shards))
+
+    def make(folder: Path) -> None:
+        _write(folder, track(_records(shards), f"reading {name}", len(shards), "samples"), len(shards))
+
+    folder = made_once(cache / f"{shards.fingerprint[:24]}-{FORM}", make)
     arrays = {key: torch.from_numpy(value) for key, value in np.load(folder / "arrays.npz", allow_pickle=False).items()}
     texts = json.loads((folder / "texts.json").read_text())
     return Samples(

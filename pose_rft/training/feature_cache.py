@@ -1,0 +1,154 @@
+"""Image tokens of the frozen encoders: from scratch, where they were put once, or encoded as they are needed.
+
+The encoders never change after their own training, so SFT, RFT and evaluation see the same tokens for a crop. Small
+data sets are encoded once, plain and mirrored, in half precision; the folder is keyed by the encoders' weights, the
+shards and the crop's size, so every stage finds what another one made. `cache_tokens: false` encodes in each step
+instead, which is what a large data set or a large encoder needs.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose_rft.io import atomic
+from pose_rft.policy.crops import CLIP_NORM, IMAGENET_NORM, normalise
+from pose_rft.policy.fusion import ImageTokens
+from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.processor import ImageParams
+from pose_rft.progress import Progress
+from pose_rft.training.crops import READERS, crop_of, load_crops, pixels
+from pose_rft.training.examples import ImageRef
+from pose_rft.training.made_once import made_once
+from pose_rft.training.samples import Samples
+
+ImageTokenSource = Callable[[Sequence[ImageRef]], ImageTokens]
+CHUNK = 128
+
+
+class CachedTokens:
+    """Tokens by `ImageRef`, read from files that are made on first need. Call it with references.
+
+    Args:
+        sets: {name that references use: samples}. cache: folder of all features; `cache/../crops` holds the crops.
+    """
+
+    def __init__(self, model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples], cache: Path) -> None:
+        self._model, self._image, self._sets, self._cache = model, image, sets, cache
+        self._encoders = encoder_digest(model)
+        self._open: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
+
+    def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
+        """(I, L, d) float32 tokens of the crops, on the CPU.
+
+        Raises:
+            PoseRftError: a picture cannot be decoded (on first need).
+        """
+        picked = [self._files(ref.name, ref.flip) for ref in refs]
+        places = [int(where[ref.row]) for ref, (_, _, where) in zip(refs, picked, strict=True)]
+        clip = np.stack([clip[i] for i, (clip, _, _) in zip(places, picked, strict=True)])
+        pose = [pose[i] for i, (_, pose, _) in zip(places, picked, strict=True) if pose is not None]
+        return ImageTokens(_floats(clip), _floats(np.stack(pose)) if pose else None)
+
+    def prepare(self, flips: Mapping[str, Sequence[bool]]) -> None:
+        """Encodes what is not there yet, so that no training step has to: {set: which of plain and mirrored}."""
+        for name, wanted in flips.items():
+            for flip in wanted:
+                self._files(name, flip)
+
+    def _files(self, name: str, flip: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """CLIP tokens, pose tokens, and where in them the sample of a row is (-1 without a picture)."""
+        if (name, flip) not in self._open:
+            samples = self._sets[name]
+            folder = self._cache / self._key(samples, flip)
+            made_once(folder, lambda temporary: self._encode(temporary, samples, flip))
+            clip = np.load(folder / "clip.npy", mmap_mode="r", allow_pickle=False)
+            has_pose = (folder / "pose.npy").is_file()
+            pose = np.load(folder / "pose.npy", mmap_mode="r", allow_pickle=False) if has_pose else None
+            shown = samples.has_image.numpy()
+            self._open[name, flip] = (clip, pose, np.where(shown, np.cumsum(shown) - 1, -1))
+        return self._open[name, flip]
+
+    def _key(self, samples: Samples, flip: bool) -> str:
+        content = [self._encoders, samples.shards.fingerprint, self._image.model_dump(mode="json"), flip]
+        return hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
+
+    def _encode(self, folder: Path, samples: Samples, flip: bool) -> None:
+        image, rows = self._image, samples.has_image.nonzero()[:, 0].numpy()
+        crops = self._cache.parent / "crops"
+        first = load_crops(samples, image.size, image.box_scale, crops)
+        second = load_crops(samples, image.pose_size, image.box_scale, crops)
+        files: dict[str, np.ndarray] = {}
+        device = next(self._model.parameters()).device
+        label = f"encoding {samples.name}{' mirrored' if flip else ''}"
+        with Progress(label, len(rows), "pictures") as progress:
+            for start in range(0, len(rows), CHUNK):
+                some = rows[start : start + CHUNK]
+                clip_pixels = pixels(first, some, CLIP_NORM, flip).to(device)
+                pose_pixels = pixels(second, some, IMAGENET_NORM, flip).to(device)
+                tokens = self._model.encode_images(clip_pixels, pose_pixels)
+                for name, value in (("clip", tokens.clip), ("pose", tokens.pose)):
+                    if value is None:
+                        continue
+                    if name not in files:
+                        shape = (len(rows), *value.shape[1:])
+                        files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
+                    files[name][start : start + len(some)] = value.half().cpu().numpy()
+                progress.advance(len(some))
+        for file in files.values():
+            file.flush()  # type: ignore[attr-defined]
+
+
+class EncodedTokens:
+    """Tokens by `ImageRef`, decoded, cropped and encoded at each call; the same call as `CachedTokens`."""
+
+    def __init__(self, model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples]) -> None:
+        self._model, self._image, self._sets = model, image, sets
+        self._pool = ThreadPoolExecutor(READERS)
+
+    def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
+        """(I, L, d) tokens on the model's device.
+
+        Raises:
+            PoseRftError: a picture cannot be decoded; names the sample.
+        """
+        pairs = list(self._pool.map(self._pixels, refs))
+        device = next(self._model.parameters()).device
+        clip, pose = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
+        return self._model.encode_images(clip, pose)
+
+    def _pixels(self, ref: ImageRef) -> tuple[Tensor, Tensor]:
+        record, image = self._sets[ref.name].shards.record(ref.row), self._image
+        first = crop_of(record, image.size, image.box_scale, ref.flip)
+        same = image.size == image.pose_size
+        second = first if same else crop_of(record, image.pose_size, image.box_scale, ref.flip)
+        return normalise(first, CLIP_NORM), normalise(second, IMAGENET_NORM)
+
+
+def image_token_source(
+    model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples], cache: Path | None
+) -> CachedTokens | EncodedTokens:
+    """Cached in the folder `cache`, or encoded at each call without one. `sets`: by the name that references use."""
+    return EncodedTokens(model, image, sets) if cache is None else CachedTokens(model, image, sets, cache)
+
+
+def encoder_digest(model: PoseLlava) -> str:
+    """sha256 over the frozen encoders' weights and the configuration that decides what is read from them."""
+    digest = hashlib.sha256()
+    llava = model.config.llava
+    read = [llava.vision_feature_layer, llava.vision_feature_select_strategy]  # type: ignore[union-attr]
+    digest.update(atomic.canonical_json(read).encode())
+    for tower in model.towers():
+        digest.update(type(tower).__name__.encode())
+        for name, value in sorted(tower.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _floats(tokens: np.ndarray) -> Tensor:
+    return torch.from_numpy(tokens.astype(np.float32))

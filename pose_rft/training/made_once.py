@@ -1,0 +1,22 @@
+"""Folders in scratch that several processes need and one of them makes (samples, crops, features)."""
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+from pose_rft.io import atomic
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, which `make(temporary folder)` filled now or earlier; it is there whole or not at all.
+
+    Stages and ranks that need it at the same time wait for the one that came first.
+    """
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.is_dir():
+                with atomic.folder(folder) as temporary:
+                    make(temporary)
+    return folder

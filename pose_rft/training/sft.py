@@ -1,0 +1,160 @@
+"""Supervised pretraining: LLaVA becomes a pose MLLM (paper section 4.1, table 4; ChatPose for the losses).
+
+Each step draws `batch` examples of the mixture, answers are learned by cross-entropy and poses by `losses.py`. The two
+variants of Table 3 differ in the pose head: `point` ("Baseline") and `gaussian` ("Baseline + Dist.").
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import model_validator
+from torch import Tensor
+
+from pose_rft.body.smpl import BodyModel
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Count, Section
+from pose_rft.policy.fusion import ImageTokens
+from pose_rft.policy.lora import LoRAParams
+from pose_rft.policy.model import PoseLlava
+from pose_rft.training import loop
+from pose_rft.training.batches import IGNORED, Batch, Collator
+from pose_rft.training.engine import Engine, EngineParams, touch
+from pose_rft.training.examples import ExampleParams, ExampleStream, ImageRef
+from pose_rft.training.loop import StepStats
+from pose_rft.training.losses import LossParams, answer_losses, pose_losses
+
+Variant = Literal["point", "gaussian"]
+ImageTokenSource = Callable[[Sequence[ImageRef]], ImageTokens]
+
+
+class HeldoutParams(Section):
+    """A quick look at the end of training: `samples` pictures of each {data set: split}, and as many texts."""
+
+    samples: Count
+    image_pose: dict[str, str]
+    text_pose: dict[str, str]
+
+
+class SFTParams(Section):
+    """`sft`: batch counts examples over all ranks and accumulation steps; without `lora` the language model is trained.
+
+    cache_tokens: keep the frozen encoders' tokens of every crop in scratch (small data), else encode in every step.
+    """
+
+    steps: Count
+    batch: Count
+    save_every: Count
+    cache_tokens: bool
+    engine: EngineParams
+    examples: ExampleParams
+    loss: LossParams
+    heldout: HeldoutParams
+    lora: LoRAParams | None = None
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> "SFTParams":
+        if self.batch % self.engine.accumulation:
+            raise ValueError(f"batch {self.batch} must be a multiple of engine.accumulation {self.engine.accumulation}")
+        return self
+
+
+def train(
+    engine: Engine,
+    stream: ExampleStream,
+    collator: Collator,
+    image_tokens: ImageTokenSource,
+    body: BodyModel,
+    params: SFTParams,
+    scratch: Path,
+    label: str,
+    seed: int,
+) -> pl.DataFrame:
+    """Trains `engine.module` (a PoseLlava whose trained parameters are chosen) and returns the log.
+
+    Raises:
+        PoseRftError: the batch cannot be split over the ranks, or a loss is not finite.
+    """
+    pieces = engine.world_size * engine.accumulation
+    if params.batch % pieces:
+        raise PoseRftError(
+            f"`sft.batch` is {params.batch}, expected a multiple of {pieces} "
+            f"({engine.world_size} processes x accumulation {engine.accumulation})."
+        )
+    size = params.batch // pieces
+
+    def batches(step: int) -> Iterator[Batch]:
+        for micro in range(engine.accumulation):
+            first = step * params.batch + (micro * engine.world_size + engine.rank) * size
+            yield collator([stream.draw(position) for position in range(first, first + size)]).to(engine.device)
+
+    def one_step(step: int) -> StepStats:
+        total, parts = 0.0, []
+        for batch in batches(step):
+            tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs else None
+            loss, values = batch_loss(engine.module, batch, tokens, params.loss, body)
+            engine.backward(loss, batch.keys)
+            total += float(loss.detach()) / engine.accumulation
+            parts.append(values)
+        norm = engine.step(step)
+        return StepStats(total, params.batch, {"gradient_norm": norm} | _means(parts))
+
+    return loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed)
+
+
+def batch_loss(
+    model: PoseLlava, batch: Batch, tokens: ImageTokens | None, params: LossParams, body: BodyModel
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch, and its parts by task for the log (`answer/vqa`, `rotation/image_pose`, …).
+
+    tokens: of the batch's images in row order; None for a batch of texts only.
+    """
+    output = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, labels=batch.labels)
+    scored = batch.labels[:, 1:] != IGNORED
+    rows = scored.nonzero()[:, 0]
+    answers = answer_losses(output.logits, batch.labels[:, 1:][scored], rows, len(batch.labels))
+    loss = params.answer * answers.mean()
+    tasks = [example.task for example in batch.examples]
+    values = _by_task("answer", answers, tasks)
+    hidden = output.hidden_states
+    if len(batch.pose_rows):
+        predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions])
+        parts = pose_losses(predicted, batch.pose6d, batch.pose_mask, batch.joints, params, body)
+        loss = loss + parts.total(params).mean()
+        posed = [tasks[row] for row in batch.pose_rows.tolist()]
+        for name, part in parts._asdict().items():
+            if part is not None:
+                values |= _by_task(name, part, posed)
+        if predicted.log_std is not None:
+            values["sigma"] = float(predicted.std().mean().detach())
+    else:
+        head = model.pose_distribution(hidden[:1, 0])
+        loss = loss + touch(*(part for part in (head.mean, head.log_std, head.factor) if part is not None))
+    if tokens is None:
+        loss = loss + touch(model.fuse(blank_tokens(model)))
+    return loss, values
+
+
+def blank_tokens(model: PoseLlava) -> ImageTokens:
+    """One picture's worth of zero tokens, so that a batch of texts touches the projectors too."""
+    weight: Tensor = model.llava.model.multi_modal_projector.linear_1.weight
+    rows, columns = model.fusion.clip_grid
+    pose = None
+    if model.pose_encoder is not None:
+        grid = model.pose_encoder.grid
+        pose = weight.new_zeros(1, grid[0] * grid[1], model.pose_encoder.width)
+    return ImageTokens(weight.new_zeros(1, rows * columns, weight.shape[1]), pose)
+
+
+def _by_task(name: str, values: Tensor, tasks: Sequence[str]) -> dict[str, float]:
+    groups: dict[str, list[float]] = {}
+    for task, value in zip(tasks, values.detach().tolist(), strict=True):
+        groups.setdefault(f"{name}/{task}", []).append(value)
+    return {key: sum(group) / len(group) for key, group in sorted(groups.items())}
+
+
+def _means(parts: list[dict[str, float]]) -> dict[str, Any]:
+    names = sorted({name for part in parts for name in part})
+    found = {name: [part[name] for part in parts if name in part] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}
