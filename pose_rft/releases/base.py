@@ -6,7 +6,7 @@ A unit never gives fewer rows than it promised: what cannot be read is a Defect,
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
