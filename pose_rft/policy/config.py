@@ -1,0 +1,153 @@
+"""What a policy is made of: the params sections that a user writes and the configuration that a model folder keeps.
+
+`base_model` names LLaVA (a hub id, a local folder, or the sizes of a tiny one), `policy` what is put around it: how the
+pose tokens join the CLIP tokens (paper, appendix A) and the shape of the pose distribution (paper eq. 2). The tiny and
+the 7B model are one class; only these numbers differ.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+from transformers import AutoConfig, LlavaConfig, PretrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from pose_rft.params import Count, NonNegative, Positive, Section
+
+JOINTS = 24
+"""SMPL's joints; joint 0 is the root in the camera frame."""
+POSE_NUMBERS = JOINTS * 6
+"""A pose action: 24 joints, each the first two columns of its rotation matrix."""
+POSE_TOKEN = "<POSE>"
+IMAGE_TOKEN = "<image>"
+
+FusionKind = Literal["add", "concat", "channel", "clip_only"]
+HeadKind = Literal["point", "gaussian"]
+
+
+class TinyVisionParams(Section):
+    """A CLIP vision tower that a CPU can train: `patch` divides image.size."""
+
+    width: Count
+    layers: Annotated[int, Field(ge=2)]  # LLaVA reads the last layer but one
+    heads: Count
+    patch: Count
+
+
+class TinyLanguageParams(Section):
+    """A Llama that a CPU can train."""
+
+    width: Count
+    layers: Count
+    heads: Count
+
+
+class TinyParams(Section):
+    vision: TinyVisionParams
+    language: TinyLanguageParams
+
+
+class ContrastiveParams(Section):
+    """Contrastive training of the tiny CLIP tower on the image-caption pairs of the shards."""
+
+    steps: int = Field(ge=0)
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    width: Count
+    """Width of the space that images and captions share."""
+
+
+class BaseModelParams(Section):
+    """`base_model`: where the untuned LLaVA comes from.
+
+    source: `tiny`, a hub id such as `llava-hf/llava-1.5-7b-hf`, or a local folder in that format.
+    """
+
+    source: str
+    dtype: Literal["float32", "bfloat16"]
+    tiny: TinyParams | None = None
+    contrastive: ContrastiveParams | None = None
+
+
+class LogStdParams(Section):
+    """log σ of each of the 144 numbers: start value and the soft bounds that keep σ from collapsing or exploding."""
+
+    min: float
+    max: float
+    init: float
+
+
+class PolicyParams(Section):
+    """`policy`: the parts around LLaVA.
+
+    covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
+    mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
+    """
+
+    fusion: FusionKind
+    covariance: Literal["diagonal", "low_rank"]
+    covariance_rank: Count
+    log_std: LogStdParams
+    mean_scale: Positive
+
+
+class ConvVitConfig(PretrainedConfig):
+    """The sample's pose encoder: residual convolutions to a grid of stride 16, then transformer layers."""
+
+    model_type = "pose_conv_vit"
+
+    image_size: int = 96
+    width: int = 32
+    layers: int = 2
+    heads: int = 4
+
+
+class Hmr2VitConfig(PretrainedConfig):
+    """The ViT of HMR2.0 and TokenHMR (ViT-H: 32 layers of 1280); `image_size` is (height, width) in px."""
+
+    model_type = "pose_hmr2_vit"
+
+    image_size: tuple[int, int] | list[int] = (256, 192)
+    patch_size: int = 16
+    hidden_size: int = 1280
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 16
+    mlp_ratio: int = 4
+
+
+for _config in (ConvVitConfig, Hmr2VitConfig):
+    AutoConfig.register(_config.model_type, _config)
+
+
+class PoseLlavaConfig(PretrainedConfig):
+    """LLaVA, a pose encoder (absent for `clip_only`), their fusion, and the pose head.
+
+    suppressed_token_ids: tokens that are no words (`<image>`, padding, unused rows); the policy never emits them.
+    """
+
+    model_type = "pose_llava"
+    sub_configs_defaults: ClassVar = {
+        "llava": SubConfigSpec(config_class=LlavaConfig),
+        "pose_encoder": SubConfigSpec(config_class=AutoConfig, model_type="pose_conv_vit", optional=True),
+    }
+
+    llava: Any = None
+    pose_encoder: Any = None
+    fusion: FusionKind = "add"
+    pose_head: HeadKind = "gaussian"
+    covariance: Literal["diagonal", "low_rank"] = "diagonal"
+    covariance_rank: int = 4
+    log_std_min: float = -5.0
+    log_std_max: float = -0.5
+    log_std_init: float = -2.0
+    mean_scale: float = 0.3
+    pose_token_id: int = 0
+    suppressed_token_ids: list[int] | None = None
+    tie_word_embeddings: bool = False
+
+    def get_text_config(self, *args: object, **kwargs: object) -> PretrainedConfig:
+        """The language model's part, where transformers looks for sizes."""
+        return self.llava.get_text_config(*args, **kwargs)
+
+
+AutoConfig.register(PoseLlavaConfig.model_type, PoseLlavaConfig)

@@ -1,0 +1,369 @@
+"""Where weights come from: a tiny LLaVA made here, LLaVA-1.5 from the hub, ViTPose, HMR2.0 and TokenHMR checkpoints.
+
+Every loader is strict: transformers prints a report and goes on with random weights when names do not fit, here that is
+an error which lists them. `models/base` is a LLaVA folder in the hub's own format, so the tiny base and
+`llava-hf/llava-1.5-7b-hf` take the same way; `create_policy` puts encoder, fusion and head around it.
+"""
+
+import copy
+import math
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerBase,
+    VitPoseForPoseEstimation,
+)
+
+from pose_rft import seeds
+from pose_rft.errors import PoseRftError
+from pose_rft.policy.config import (
+    IMAGE_TOKEN,
+    BaseModelParams,
+    HeadKind,
+    Hmr2VitConfig,
+    PolicyParams,
+    PoseLlavaConfig,
+    TinyVisionParams,
+)
+from pose_rft.policy.model import PoseLlava, check_loaded
+from pose_rft.policy.pose_encoder import (
+    KINDS,
+    Hmr2Vit,
+    PoseEncoder,
+    PoseEncoderParams,
+    VitPoseEncoder,
+)
+from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, token_id
+
+ROWS = 64
+"""Vocabulary matrices are padded to a multiple of this, as the hub's are; `<POSE>` takes a free row."""
+
+
+class Base(NamedTuple):
+    """A LLaVA and its tokenizer, which knows `<POSE>`."""
+
+    llava: LlavaForConditionalGeneration
+    tokenizer: PreTrainedTokenizerBase
+
+    def save(self, folder: Path) -> None:
+        """Writes both in the hub's format."""
+        self.llava.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def clip_vision_config(params: TinyVisionParams, image_size: int) -> CLIPVisionConfig:
+    """The tiny CLIP tower; 36 tokens at 96 px and patch 16.
+
+    Raises:
+        PoseRftError: the patch does not divide the image.
+    """
+    if image_size % params.patch:
+        raise PoseRftError(f"image.size is {image_size} px, expected a multiple of the patch of {params.patch} px.")
+    return CLIPVisionConfig(
+        hidden_size=params.width,
+        intermediate_size=2 * params.width,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        image_size=image_size,
+        patch_size=params.patch,
+    )
+
+
+def create_base(
+    params: BaseModelParams,
+    image: ImageParams,
+    tokenizer_folder: Path | None = None,
+    seed: int = 0,
+    clip_vision: CLIPVisionModel | None = None,
+) -> Base:
+    """The untuned LLaVA that `base_model` describes.
+
+    Args:
+        tokenizer_folder: for `tiny`, the tokenizer of the sample.
+        clip_vision: for `tiny`, a trained tower of `clip_vision_config`; fresh weights otherwise.
+    Raises:
+        PoseRftError: sizes or tokenizer are missing, or a checkpoint does not fit.
+    """
+    if params.source != "tiny":
+        return load_base(params.source, params.dtype)
+    if params.tiny is None or tokenizer_folder is None:
+        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and the sample's tokenizer.")
+    tokenizer = load_tokenizer(tokenizer_folder)
+    add_pose_token(tokenizer)
+    language = params.tiny.language
+    config = LlavaConfig(
+        vision_config=clip_vision_config(params.tiny.vision, image.size),
+        text_config=LlamaConfig(
+            hidden_size=language.width,
+            intermediate_size=8 * language.width // 3 // 32 * 32,
+            num_hidden_layers=language.layers,
+            num_attention_heads=language.heads,
+            num_key_value_heads=language.heads,
+            vocab_size=math.ceil(len(tokenizer) / ROWS) * ROWS,
+            max_position_embeddings=2048,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_index=token_id(tokenizer, IMAGE_TOKEN),
+        image_seq_length=(image.size // params.tiny.vision.patch) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.derive(seed, "base_model"))
+        llava = LlavaForConditionalGeneration(config)
+    if clip_vision is not None:
+        llava.model.vision_tower.load_state_dict(clip_vision.state_dict())
+    return Base(llava.to(getattr(torch, params.dtype)), tokenizer)
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer that knows `<image>`.
+
+    Raises:
+        PoseRftError: none there.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise PoseRftError(f"{source} holds no tokenizer ({str(error).splitlines()[0]}).") from None
+    if IMAGE_TOKEN not in tokenizer.get_vocab():
+        tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
+    return tokenizer
+
+
+def load_base(source: str | Path, dtype: str = "float32") -> Base:
+    """A LLaVA checkpoint (hub id or folder), with `<POSE>` in a free row of its vocabulary.
+
+    A new row starts as the mean of the others. The matrices grow only when no padding row is free; they never shrink
+    (llava-hf pads 32,003 tokens to 32,064 rows, and resizing to the tokenizer's length would cut them).
+
+    Raises:
+        PoseRftError: no checkpoint there, or weights are missing, unexpected, or of another shape.
+    """
+    try:
+        loaded: Any = LlavaForConditionalGeneration.from_pretrained(
+            source, dtype=getattr(torch, dtype), output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        raise PoseRftError(f"{source} holds no LLaVA checkpoint ({str(error).splitlines()[0]}).") from None
+    llava, info = loaded
+    check_loaded(info, str(source))
+    tokenizer = load_tokenizer(source)
+    known = len(tokenizer)
+    pose = add_pose_token(tokenizer)
+    if len(tokenizer) > llava.get_input_embeddings().weight.shape[0]:
+        llava.resize_token_embeddings(math.ceil(len(tokenizer) / ROWS) * ROWS, mean_resizing=False)
+    if len(tokenizer) > known:
+        with torch.no_grad():
+            for weight in (llava.get_input_embeddings().weight, llava.get_output_embeddings().weight):
+                weight[pose] = weight[:known].float().mean(0).to(weight.dtype)
+    return Base(llava, tokenizer)
+
+
+# --- pose encoders
+
+
+def import_pose_encoder(params: PoseEncoderParams) -> PoseEncoder:
+    """The released encoder that `pose_encoder.checkpoint` names (`vitpose` or `hmr2`).
+
+    Raises:
+        PoseRftError: no checkpoint is named, or it does not fit.
+    """
+    if params.checkpoint is None:
+        raise PoseRftError(f"`pose_encoder.checkpoint` is missing, expected the weights of a {params.kind} encoder.")
+    return load_vitpose(params.checkpoint) if params.kind == "vitpose" else load_hmr2(Path(params.checkpoint))
+
+
+def load_vitpose(source: str | Path) -> VitPoseEncoder:
+    """ViTPose from the hub's format. (Its backbone class alone would load such a checkpoint as random weights.)
+
+    Raises:
+        PoseRftError: no checkpoint there, or its weights do not fit.
+    """
+    try:
+        loaded: Any = VitPoseForPoseEstimation.from_pretrained(source, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise PoseRftError(f"{source} holds no ViTPose checkpoint ({str(error).splitlines()[0]}).") from None
+    vitpose, info = loaded
+    check_loaded(info, str(source))
+    encoder = VitPoseEncoder(vitpose.config)
+    encoder.vitpose = vitpose
+    return encoder.eval()
+
+
+class Inert(dict):
+    """Takes the place of every class in a checkpoint that is not a tensor: it keeps nothing and runs nothing."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A Lightning checkpoint's tensors and plain containers; its other objects (yacs settings, callbacks) are left out.
+
+    torch's restricted loader does the reading: no class of the file is ever imported.
+
+    Raises:
+        PoseRftError: no such file, or not a checkpoint.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+        with torch.serialization.safe_globals([(Inert, name) for name in names]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PoseRftError(f"{path} does not exist, expected a HMR2.0 or TokenHMR checkpoint.") from None
+    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as error:
+        raise PoseRftError(f"{path} is no PyTorch checkpoint ({str(error).splitlines()[0]}).") from None
+    return content if isinstance(content, dict) else {}
+
+
+HMR2_PREFIX = "backbone."
+HMR2_HEADS = 16
+
+
+def load_hmr2(path: Path) -> Hmr2Vit:
+    """The ViT of a HMR2.0 or TokenHMR Lightning checkpoint; sizes are read from the weights, heads are ViT-H's 16.
+
+    Raises:
+        PoseRftError: no such file, not a checkpoint, or its weights do not fit.
+    """
+    state = read_checkpoint(path).get("state_dict", {})
+    weights = {key.removeprefix(HMR2_PREFIX): value for key, value in state.items() if key.startswith(HMR2_PREFIX)}
+    if "pos_embed" not in weights or "patch_embed.proj.weight" not in weights:
+        raise PoseRftError(f"{path} has no weights `{HMR2_PREFIX}pos_embed`, expected a HMR2.0 or TokenHMR checkpoint.")
+    encoder = Hmr2Vit(_hmr2_config(weights))
+    outcome = encoder.load_state_dict(weights, strict=False)
+    check_loaded(
+        {"missing_keys": outcome.missing_keys, "unexpected_keys": outcome.unexpected_keys, "mismatched_keys": []},
+        str(path),
+    )
+    return encoder.eval()
+
+
+def _hmr2_config(weights: dict[str, Tensor]) -> Hmr2VitConfig:
+    patches, width = weights["pos_embed"].shape[1] - 1, weights["pos_embed"].shape[2]
+    patch = weights["patch_embed.proj.weight"].shape[-1]
+    rows = round(math.sqrt(patches * 4 / 3))  # the picture is 4 high and 3 wide
+    layers = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+    return Hmr2VitConfig(
+        image_size=(rows * patch, patches // rows * patch),
+        patch_size=patch,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=HMR2_HEADS,
+        mlp_ratio=weights["blocks.0.mlp.fc1.weight"].shape[0] // width,
+    )
+
+
+def load_pose_encoder(folder: Path) -> PoseEncoder:
+    """An encoder that `save_pretrained` wrote.
+
+    Raises:
+        PoseRftError: none there, or its weights do not fit.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        kind = KINDS[config.model_type]
+        loaded: Any = kind.from_pretrained(folder, output_loading_info=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise PoseRftError(f"{folder} holds no pose encoder ({str(error).splitlines()[0]}).") from None
+    encoder, info = loaded
+    check_loaded(info, str(folder))
+    return encoder.eval()
+
+
+# --- the policy
+
+
+def create_policy(
+    base: Base,
+    pose_encoder: PoseEncoder | None,
+    params: PolicyParams,
+    image: ImageParams,
+    head: HeadKind,
+    mean_pose: Tensor | None = None,
+    seed: int = 0,
+) -> tuple[PoseLlava, PoseProcessor]:
+    """An untuned policy around a base: fresh projector W_b and pose head, everything else as given.
+
+    Args:
+        pose_encoder: None only for `clip_only`, which leaves a given one out too.
+        mean_pose: (24, 6), what the fresh head predicts; identity rotations without one.
+    Raises:
+        PoseRftError: crop sizes and encoders do not fit each other.
+    """
+    llava: Any = base.llava
+    tokenizer = base.tokenizer
+    if params.fusion == "clip_only":
+        pose_encoder = None
+    _check_sizes(llava, pose_encoder, image)
+    rows = llava.get_input_embeddings().weight.shape[0]
+    suppressed = {token_id(tokenizer, IMAGE_TOKEN), *range(len(tokenizer), rows)}
+    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id, tokenizer.unk_token_id):
+        suppressed.add(tokenizer.pad_token_id)
+    config = PoseLlavaConfig(  # copies: a new outer config resets the attention implementation of its parts
+        llava=copy.deepcopy(llava.config),
+        pose_encoder=None if pose_encoder is None else copy.deepcopy(pose_encoder.config),
+        fusion=params.fusion,
+        pose_head=head,
+        covariance=params.covariance,
+        covariance_rank=params.covariance_rank,
+        log_std_min=params.log_std.min,
+        log_std_max=params.log_std.max,
+        log_std_init=params.log_std.init,
+        mean_scale=params.mean_scale,
+        pose_token_id=token_id(tokenizer, "<POSE>"),
+        suppressed_token_ids=sorted(suppressed),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.derive(seed, "policy"))
+        model = PoseLlava(config, llava, pose_encoder)
+    if mean_pose is not None:
+        model.set_mean_pose(mean_pose)
+    model.fusion.to(llava.dtype)  # the pose head stays in float32
+    return model, PoseProcessor(tokenizer, image, model.num_image_tokens)
+
+
+def _check_sizes(llava: Any, pose_encoder: PoseEncoder | None, image: ImageParams) -> None:
+    wanted = llava.config.vision_config.image_size
+    if image.size != wanted:
+        raise PoseRftError(f"image.size is {image.size} px, but the base model's CLIP takes {wanted}; set it to that.")
+    if pose_encoder is not None and image.pose_size != pose_encoder.image_size:
+        raise PoseRftError(
+            f"image.pose_size is {image.pose_size} px, but the pose encoder takes {pose_encoder.image_size}; "
+            "set it to that."
+        )
+
+
+def load_policy(folder: Path) -> tuple[PoseLlava, PoseProcessor]:
+    """A policy folder: model (eval mode) and processor.
+
+    Raises:
+        PoseRftError: either is missing or does not fit.
+    """
+    if not (folder / "config.json").is_file():
+        raise PoseRftError(f"{folder} holds no policy, expected config.json, weights and the processor's files.")
+    return PoseLlava.from_pretrained(folder).eval(), PoseProcessor.from_pretrained(folder)
+
+
+def save_policy(folder: Path, model: PoseLlava, processor: PoseProcessor) -> None:
+    """Model and processor into one folder."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)

@@ -1,0 +1,297 @@
+"""`PoseLlava`: the policy π(a, p | q) as one transformers model.
+
+A LLaVA (CLIP tower, its projector W_a, Llama), a pose-aware encoder beside CLIP, their fusion (W_b), and a pose head on
+the hidden state that predicts `<POSE>`. The tiny model of the sample and the 7B model are this class with different
+configurations. LLaVA stays a whole `LlavaForConditionalGeneration` inside, so hub checkpoints load through their own
+class and names (`hub.py`). Left out: `generate` (see `rollout.py`: sampling and scoring must share one distribution).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.utils import ModelOutput
+
+from pose_rft.errors import PoseRftError
+from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
+from pose_rft.policy.fusion import Fusion, ImageTokens, Projector
+from pose_rft.policy.pose_encoder import PoseEncoder, pose_encoder_from_config
+from pose_rft.policy.pose_head import IDENTITY_6D, PoseDistribution, PoseHead
+
+NEVER = -1e4
+"""Logit of a suppressed token: its probability is 0 in float32, and p · log p stays 0 rather than NaN."""
+
+
+@dataclass
+class PoseLlavaOutput(ModelOutput):
+    """loss (); logits, see `PoseLlava.forward`; hidden_states (B, T, d) of the last layer; the cache."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: Tensor | None = None
+    past_key_values: Cache | None = None
+
+
+class PoseLlava(PreTrainedModel):
+    """The policy.
+
+    Args:
+        config: everything that the class depends on.
+        llava, pose_encoder: ready modules to build around instead of fresh ones; they must fit `config`.
+    """
+
+    config_class = PoseLlavaConfig
+    config: PoseLlavaConfig
+    base_model_prefix = ""
+    input_modalities = ["image", "text"]  # noqa: RUF012 (transformers reads a class attribute)
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _keep_in_fp32_modules_strict = {"pose_head"}  # noqa: RUF012
+
+    def __init__(
+        self,
+        config: PoseLlavaConfig,
+        llava: LlavaForConditionalGeneration | None = None,
+        pose_encoder: PoseEncoder | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.llava = llava if llava is not None else LlavaForConditionalGeneration(config.llava)
+        if pose_encoder is None and config.pose_encoder is not None:
+            pose_encoder = pose_encoder_from_config(config.pose_encoder)
+        self.pose_encoder = pose_encoder
+        vision = config.llava.vision_config
+        layers = config.llava.vision_feature_layer
+        side = vision.image_size // vision.patch_size
+        self.fusion = Fusion(
+            config.fusion,
+            vision.hidden_size * (1 if isinstance(layers, int) else len(layers)),
+            (side, side),
+            pose_encoder.width if pose_encoder is not None else None,
+            pose_encoder.grid if pose_encoder is not None else None,
+            config.get_text_config().hidden_size,
+        )
+        self.pose_head = PoseHead(config)
+        self.pose_row: Any = None  # the trained row of <POSE> while LoRA is on, see lora.py
+        self.post_init()
+
+    @property
+    def num_image_tokens(self) -> int:
+        """How many `<image>` placeholders stand for one picture."""
+        return self.fusion.num_tokens
+
+    def towers(self) -> list[nn.Module]:
+        """The encoders that stay frozen and in eval mode."""
+        return [self.llava.model.vision_tower] + ([self.pose_encoder] if self.pose_encoder is not None else [])
+
+    def train(self, mode: bool = True) -> "PoseLlava":
+        super().train(mode)
+        for tower in self.towers():
+            tower.eval()  # their batch statistics and dropout belong to their own training
+        return self
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.llava.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.llava.lm_head
+
+    @torch.no_grad()
+    def encode_images(self, pixel_values: Tensor, pose_pixel_values: Tensor | None) -> ImageTokens:
+        """The frozen part of the image path; its result may be cached.
+
+        Args:
+            pixel_values: (B, 3, S, S), CLIP's normalisation. pose_pixel_values: (B, 3, P, P), ImageNet's.
+        """
+        for tower in self.towers():
+            tower.eval()
+        config = self.config.llava
+        tower = self.llava.model.vision_tower
+        states = tower(pixel_values.to(tower.dtype), output_hidden_states=True).hidden_states
+        layers = config.vision_feature_layer
+        picked = [states[i] for i in ([layers] if isinstance(layers, int) else layers)]
+        if config.vision_feature_select_strategy == "default":
+            picked = [state[:, 1:] for state in picked]  # without the class token
+        if self.pose_encoder is None:
+            return ImageTokens(torch.cat(picked, -1), None)
+        if pose_pixel_values is None:
+            raise ValueError("this policy has a pose encoder: pose_pixel_values are needed beside pixel_values")
+        return ImageTokens(
+            torch.cat(picked, -1), self.pose_encoder.tokens(pose_pixel_values.to(self.pose_encoder.dtype))
+        )
+
+    def fuse(self, tokens: ImageTokens) -> Tensor:
+        """The trained part of the image path: (B, num_image_tokens, d)."""
+        projector = self.llava.model.multi_modal_projector
+        return self.fusion(tokens.to(dtype=projector.linear_1.weight.dtype), projector)  # caches may be float16
+
+    def embed(self, input_ids: Tensor, image_tokens: ImageTokens | None) -> Tensor:
+        """(B, T) ids → (B, T, d), with `<image>` placeholders filled from the images in their order.
+
+        Raises:
+            ValueError: the placeholders are not num_image_tokens for each image.
+        """
+        embeds = self.get_input_embeddings()(input_ids)
+        if self.pose_row is not None:
+            embeds = self.pose_row.embed(embeds, input_ids)
+        places = input_ids == self.config.llava.image_token_index
+        expected = 0 if image_tokens is None else len(image_tokens) * self.num_image_tokens
+        if int(places.sum()) != expected:
+            raise ValueError(f"{int(places.sum())} <image> placeholders for {expected} image tokens")
+        if image_tokens is None:
+            return embeds
+        return embeds.masked_scatter(places[..., None], self.fuse(image_tokens).to(embeds.dtype))
+
+    def token_logits(self, hidden: Tensor) -> Tensor:
+        """(..., d) states → (..., vocabulary) logits of the next token; suppressed tokens get probability 0."""
+        logits = self.llava.lm_head(hidden)
+        if self.pose_row is not None:
+            logits = self.pose_row.unembed(logits, hidden)
+        if self.config.suppressed_token_ids:
+            logits[..., self.config.suppressed_token_ids] = NEVER
+        return logits
+
+    def pose_distribution(self, hidden: Tensor) -> PoseDistribution:
+        """(N, d) states that predict `<POSE>` → N pose distributions in float32."""
+        return self.pose_head(hidden)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        image_tokens: ImageTokens | None = None,
+        pixel_values: Tensor | None = None,
+        pose_pixel_values: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+    ) -> PoseLlavaOutput:
+        """One pass through the language model.
+
+        Args:
+            input_ids: (B, T). Rows without `<image>` take no image; image i belongs to the i-th placeholder block.
+            attention_mask: (B, T), or (B, 1, T, T') bool with True = may attend (give position_ids then).
+            image_tokens: from `encode_images`; or give pixel_values and pose_pixel_values.
+            labels: (B, T), -100 = not scored. The loss is the mean cross entropy over scored tokens, and `logits` are
+                (N, V) of the N states that predict them, unless `logits_to_keep` says otherwise.
+            logits_to_keep: 0 = all (B, T, V), n = the last n, index tensor = those positions of every row, bool tensor
+                (B, T) = those states, (N, V).
+        """
+        if image_tokens is None and pixel_values is not None:
+            image_tokens = self.encode_images(pixel_values, pose_pixel_values)
+        embeds = self.embed(input_ids, image_tokens)
+        outputs = self.llava.model.language_model(
+            inputs_embeds=embeds,
+            attention_mask=self._mask(attention_mask, embeds.dtype),
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+        hidden = outputs.last_hidden_state
+        loss = None
+        if labels is not None:
+            scored = labels[:, 1:] != -100
+            logits = self.token_logits(hidden[:, :-1][scored])
+            loss = F.cross_entropy(logits.float(), labels[:, 1:][scored])
+        if labels is None or not isinstance(logits_to_keep, int) or logits_to_keep:
+            logits = self.token_logits(_keep(hidden, logits_to_keep))
+        return PoseLlavaOutput(loss, logits, hidden, outputs.past_key_values)
+
+    def _mask(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """Eager attention adds the mask to the scores: a bool there would be silently wrong."""
+        language = self.llava.model.language_model
+        if mask is None or mask.dim() != 4 or language.config._attn_implementation != "eager":
+            return mask
+        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+
+    @torch.no_grad()
+    def set_mean_pose(self, mean: Tensor) -> None:
+        """The pose that an untrained head predicts: mean (24, 6) of the training set's raw 6D numbers."""
+        self.pose_head.mean_pose.copy_(mean.reshape(POSE_NUMBERS))
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, PoseHead):
+            # Here and not in its constructor: transformers initialises after construction, and from_pretrained
+            # builds without memory, so whatever is not set here and not in a checkpoint would be noise.
+            init.copy_(module.mean_pose, torch.tensor(IDENTITY_6D).repeat(POSE_NUMBERS // len(IDENTITY_6D)))
+            for part in (module.mean, module.log_std, module.factor):
+                if part is not None:
+                    init.kaiming_normal_(part.inner.weight, nonlinearity="relu")
+                    init.zeros_(part.outer.weight)
+            if module.factor is not None:  # U = 0 has no gradient
+                init.normal_(module.factor.outer.bias, std=module.factor_init)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        if self.pose_row is not None:
+            raise ValueError("merge_lora(model) first: a policy folder holds whole weights")
+        super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, source: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:  # type: ignore[override]
+        """A saved policy.
+
+        Raises:
+            PoseRftError: no policy there, or weights are missing, unexpected or of another shape (all are listed).
+        """
+        try:
+            loaded: Any = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        except OSError as error:
+            raise PoseRftError(f"{source} holds no policy, expected config.json and weights ({error}).") from None
+        model, info = loaded
+        check_loaded(info, str(source))
+        return loaded if output_loading_info else model
+
+
+AutoModelForImageTextToText.register(PoseLlavaConfig, PoseLlava)
+
+OBSOLETE = re.compile(r"(^|\.)(position_ids|inv_freq)$")
+"""Buffers that older checkpoints carry and current classes compute."""
+
+
+def check_loaded(info: Mapping[str, Any], source: str) -> None:
+    """Refuses a checkpoint that transformers loaded only in part (it prints a report and goes on with random weights).
+
+    Raises:
+        PoseRftError: lists missing, unexpected and mismatched weights.
+    """
+    unexpected = [key for key in info["unexpected_keys"] if not OBSOLETE.search(key)]
+    problems = {"missing": info["missing_keys"], "unexpected": unexpected, "of another shape": info["mismatched_keys"]}
+    texts = [f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys]
+    if texts:
+        raise PoseRftError(f"The weights in {source} do not fit their configuration; {'; '.join(texts)}.")
+
+
+def _listed(keys: Any, most: int = 12) -> str:
+    names = sorted(key if isinstance(key, str) else str(key[0]) for key in keys)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _keep(hidden: Tensor, which: int | Tensor) -> Tensor:
+    if isinstance(which, int):
+        return hidden[:, -which:]  # 0 keeps all
+    return hidden[which] if which.dtype == torch.bool else hidden[:, which]
+
+
+def zero_of(parameters: list[nn.Parameter]) -> Tensor:
+    """A scalar 0 that depends on every parameter, to be added to a loss.
+
+    ZeRO aborts when a step leaves a trained parameter without gradient on one rank: a batch without images does not
+    touch the projectors, one without poses not the pose head.
+    """
+    return torch.stack([parameter.view(-1)[0].float() for parameter in parameters]).sum() * 0.0
+
+
+__all__ = ["ImageTokens", "PoseLlava", "PoseLlavaOutput", "Projector", "check_loaded", "zero_of"]

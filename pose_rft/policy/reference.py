@@ -1,0 +1,66 @@
+"""The frozen policy that KL is measured against, without a second language model where LoRA is on.
+
+With LoRA the reference is the same network with its adapters off and frozen copies of the few parts that are trained
+outside them (projectors, pose head, `<POSE>`'s row); in full fine-tuning it is a frozen copy. Make it right after the
+SFT policy is loaded (and `add_lora` called), before any step: KL to it is then exactly 0 at step 0.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from pose_rft.policy.lora import adapters_off
+from pose_rft.policy.model import PoseLlava
+
+M = TypeVar("M", bound=nn.Module)
+OUTSIDE_ADAPTERS = ("fusion", "pose_head", "pose_row", "llava.model.multi_modal_projector")
+
+
+class ReferencePolicy:
+    """A snapshot of `model` as it is now."""
+
+    def __init__(self, model: PoseLlava) -> None:
+        self.lora = model.pose_row is not None
+        self._model: PoseLlava | None = None if self.lora else _frozen(model)
+        self._parts = {name: _frozen(model.get_submodule(name)) for name in OUTSIDE_ADAPTERS} if self.lora else {}
+
+    @contextmanager
+    def use(self, model: PoseLlava) -> Iterator[PoseLlava]:
+        """The reference as a policy, without gradient and in eval mode, while the block runs.
+
+        Args:
+            model: the live policy (unwrapped from its engine). With LoRA it plays the reference in the block, so it
+                must not be used as the live one there.
+        """
+        with torch.no_grad(), ExitStack() as stack:
+            if self._model is not None:
+                yield _like(self._model, model)
+                return
+            training = model.training
+            stack.callback(model.train, training)
+            model.eval()
+            stack.enter_context(adapters_off(model))
+            for name, part in self._parts.items():
+                live = model.get_submodule(name)
+                stack.callback(_replace, model, name, live)
+                _replace(model, name, _like(part, live))
+            yield model
+
+
+def _frozen(module: M) -> M:
+    return copy.deepcopy(module).requires_grad_(False).eval()
+
+
+def _like(module: M, live: nn.Module) -> M:
+    """On the device and in the precision of the live module, which an engine may have moved and cast."""
+    first = next(live.parameters())
+    return module.to(device=first.device, dtype=first.dtype)
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

@@ -1,0 +1,41 @@
+"""What is asked and what is answered.
+
+Dialogues have LLaVA-1.5's form (Vicuna v1 without its preamble, as the hub's chat template writes it). Several
+questions per task keep the policy from keying on one wording; the answer to a pose question is one sentence, the one
+that the format reward asks for (paper eq. 9).
+"""
+
+from pose_rft.policy.config import IMAGE_TOKEN, POSE_TOKEN
+
+ANSWER = f"The SMPL pose of this person is {POSE_TOKEN}."
+
+IMAGE_QUESTIONS = (
+    "What is the SMPL pose of this person?",
+    "Give the SMPL pose of the person in this image.",
+    "How is the person in this image posed? Answer with the SMPL pose.",
+    "Look at this image and show the pose of the person.",
+    "Which pose does this person hold? Show it as SMPL.",
+    "Show the body pose of this person.",
+)
+
+TEXT_QUESTIONS = (
+    "Show the SMPL pose of this description: {caption}",
+    "Here is a description of a person. {caption} What is the SMPL pose?",
+    "A person is described like this: {caption} Give the SMPL pose.",
+    "Which SMPL pose does this text describe? {caption}",
+    "Pose a body as described: {caption}",
+    "Give the body pose for this description. {caption}",
+)
+
+IMAGE_TEXT_QUESTIONS = (
+    "The person in this image is described like this: {caption} What is the SMPL pose?",
+    "Give the SMPL pose of this person. A description: {caption}",
+    "Here is an image of a person and a description of the pose. {caption} Show the pose.",
+    "Use the image and this text to show the SMPL pose: {caption}",
+)
+
+
+def prompt(question: str, has_image: bool) -> str:
+    """The dialogue up to the point where the policy speaks."""
+    picture = f"{IMAGE_TOKEN}\n" if has_image else ""
+    return f"USER: {picture}{question} ASSISTANT:"
