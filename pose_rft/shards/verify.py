@@ -17,6 +17,8 @@ from pose_rft.shards.index import read_table
 from pose_rft.shards.manifest import DEFECTS, INDEX, Manifest, Marker, marker_name
 from pose_rft.shards.writer import BLOCK, RECORD
 
+MEND = "delete {folder} and convert again (or `dvc checkout` it)"
+
 
 @dataclass(frozen=True)
 class VerifyReport:
@@ -38,7 +40,7 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
     Problems are found, not raised: also a missing manifest or index is one.
     """
     folder = Path(folder)
-    mend = f"delete {folder} and convert again (or `dvc checkout` it)"
+    mend = MEND.format(folder=folder)
     try:
         manifest = Manifest.read(folder)
         index = read_table(folder / INDEX)
@@ -61,15 +63,14 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
     samples = 0
     for number, marker in enumerate(manifest.shards):
         rows = index.filter(pl.col("shard") == number)
-        found = _shard_problems(folder, number, marker, rows, schema, mend)
-        problems += found
+        problems += shard_problems(folder, number, marker, rows, schema)
         samples += len(rows)
     return VerifyReport(folder, len(manifest.shards), samples, tuple(problems))
 
 
-def _shard_problems(
-    folder: Path, number: int, marker: Marker, rows: pl.DataFrame, schema: bool, mend: str
-) -> list[str]:
+def shard_problems(folder: Path, number: int, marker: Marker, rows: pl.DataFrame, schema: bool) -> list[str]:
+    """What is wrong with one shard; rows: those of the index that lie in it. See `verify`."""
+    mend = MEND.format(folder=folder)
     path = folder / marker.shard
     if Marker.read(folder / marker_name(number)) != marker:
         return [f"Shard {path} has no marker {marker_name(number)} that agrees with the manifest; {mend}."]

@@ -1,0 +1,146 @@
+"""Does a record agree with itself? One row of measurements per record, for `pose_rft.validate`.
+
+Three things go wrong in converters and show nowhere else: a camera or frame convention (3D joints and bodies then do
+not project onto the 2D joints), a lens model (they miss by a pixel), and left and right exchanged (everything still
+projects well). The side tests need no threshold of their own: with the wrong side they fail for nearly everybody.
+"""
+
+import io
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import polars as pl
+import torch
+from scipy.spatial.transform import Rotation
+
+from pose_rft.body.joints import LIMB_JOINTS, JointSet, joint_set, to_smpl24
+from pose_rft.body.smpl import BodyModel
+from pose_rft.record import Image, Record, Smpl
+from pose_rft.releases.cameras import project
+
+SIDEWAYS = 0.5  # a body axis has a side in the picture when its x component is at least this
+BEHIND_CAMERA = 1e6  # stands for a distance when a seen joint lies behind the camera
+
+MEASUREMENTS: dict[str, Any] = {
+    "key": pl.String,
+    "image_as_declared": pl.Boolean,
+    "camera_error": pl.Float64,  # largest |RᵀR - I|
+    "largest_beta": pl.Float64,
+    "reprojection": pl.Float64,  # px, worst joint: 3D joints onto 2D joints
+    "smpl_reprojection": pl.Float64,  # median limb joint of the SMPL body onto 2D joints, parts of the box side
+    "side_by_feet": pl.Boolean,  # 3D joints: left x up points where the feet do
+    "side_by_smpl_3d": pl.Boolean,  # 3D joints: the hips lie along the SMPL root's left
+    "side_by_smpl_2d": pl.Boolean,  # 2D joints: likewise in the picture, where the root is seen from front or back
+}
+
+
+def measure(records: Iterable[Record], body_model: Callable[[str], BodyModel]) -> pl.DataFrame:
+    """One row per record with the columns of `MEASUREMENTS`; null where a record lacks what a measurement needs.
+
+    Args:
+        body_model: gives the model of a gender; asked only when a record has SMPL in a camera that is known.
+    """
+    rows = []
+    for record in records:
+        row: dict[str, Any] = {"key": record.key}
+        if record.image is not None:
+            row["image_as_declared"] = is_as_declared(record.image)
+        if record.camera is not None and record.camera.R is not None:
+            R = record.camera.R
+            proper = np.linalg.det(R) > 0
+            row["camera_error"] = float(np.abs(R.T @ R - np.eye(3)).max()) if proper else 2.0
+        if record.smpl is not None:
+            row["largest_beta"] = float(np.abs(record.smpl.betas).max())
+        row["reprojection"] = reprojection(record)
+        row["smpl_reprojection"] = smpl_reprojection(record, body_model)
+        row |= sides(record)
+        rows.append(row)
+    return pl.DataFrame(rows, schema=MEASUREMENTS, orient="row")
+
+
+def is_as_declared(image: Image) -> bool:
+    """Whether the encoded picture has the size and the format that the record declares."""
+    try:
+        with PIL.Image.open(io.BytesIO(image.data)) as picture:
+            kind = {"JPEG": "jpg", "PNG": "png"}.get(picture.format or "")
+            return picture.size == (image.width, image.height) and kind == image.extension
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError):
+        return False
+
+
+def reprojection(record: Record) -> float | None:
+    """Worst distance, px, between projected 3D joints and 2D joints of the same joint set (both with confidence)."""
+    camera, joints3d, joints2d = record.camera, record.joints3d, record.joints2d
+    if camera is None or joints3d is None or joints2d is None or joints3d.joint_set != joints2d.joint_set:
+        return None
+    known = (joints3d.points[:, 3] > 0) & (joints2d.points[:, 2] > 0)
+    if not known.any():
+        return None
+    if (joints3d.points[known, 2] <= 0).any():
+        return BEHIND_CAMERA
+    projected = project(joints3d.points[known, :3], camera)
+    return float(np.linalg.norm(projected - joints2d.points[known, :2], axis=1).max())
+
+
+def smpl_reprojection(record: Record, body_model: Callable[[str], BodyModel]) -> float | None:
+    """Median distance of the SMPL body's projected limb joints to the 2D joints, as part of the box side."""
+    smpl, camera, joints2d, box = record.smpl, record.camera, record.joints2d, record.box
+    if smpl is None or camera is None or joints2d is None or box is None or smpl.frame != "camera":
+        return None
+    points, in_set = to_smpl24(joints2d.points, joints2d.joint_set)
+    wanted = np.isin(joint_set("smpl24").joints, LIMB_JOINTS) & in_set & smpl.valid & (points[:, 2] > 0)
+    if wanted.sum() < 4:
+        return None
+    joints = smpl_joints(smpl, body_model(smpl.gender))[wanted]
+    if (joints[:, 2] <= 0).any():
+        return BEHIND_CAMERA
+    return float(np.median(np.linalg.norm(project(joints, camera) - points[wanted, :2], axis=1)) / box.side)
+
+
+def smpl_joints(smpl: Smpl, model: BodyModel) -> np.ndarray:
+    """(24, 3) joints of the body, metres, in the frame of the parameters."""
+    vectors = np.concatenate([smpl.global_orient[None], smpl.body_pose])
+    rotations = torch.from_numpy(Rotation.from_rotvec(vectors).as_matrix()).float()
+    with torch.no_grad():
+        return model.joints(rotations, torch.from_numpy(smpl.betas), torch.from_numpy(smpl.transl)).numpy()
+
+
+def sides(record: Record) -> dict[str, bool]:
+    """The side tests that the record allows: True where left is the person's left."""
+    result: dict[str, bool] = {}
+    left = None  # of the person, in the camera frame
+    if record.smpl is not None and record.smpl.frame == "camera":
+        left = Rotation.from_rotvec(record.smpl.global_orient).as_matrix()[:, 0]
+    if record.joints3d is not None:
+        points, kind = record.joints3d.points, joint_set(record.joints3d.joint_set)
+        across = _between(points, kind, "right_hip", "left_hip")
+        forward = _toes(points, kind)
+        up = _between(points, kind, "pelvis", "neck")
+        if across is not None and forward is not None and up is not None:
+            result["side_by_feet"] = bool(np.cross(across, up) @ forward > 0)
+        if across is not None and left is not None:
+            result["side_by_smpl_3d"] = bool(across @ left > 0)
+    if record.joints2d is not None and left is not None and abs(left[0]) >= SIDEWAYS:
+        across = _between(record.joints2d.points, joint_set(record.joints2d.joint_set), "right_hip", "left_hip")
+        if across is not None:
+            result["side_by_smpl_2d"] = bool(across[0] * left[0] > 0)
+    return result
+
+
+def _between(points: np.ndarray, kind: JointSet, start: str, stop: str) -> np.ndarray | None:
+    """The vector from one joint to another, both seen; the last column of `points` is their confidence."""
+    if start not in kind or stop not in kind:
+        return None
+    first, second = points[kind.index(start)], points[kind.index(stop)]
+    return second[:-1] - first[:-1] if first[-1] > 0 and second[-1] > 0 else None
+
+
+def _toes(points: np.ndarray, kind: JointSet) -> np.ndarray | None:
+    """Where both feet point together."""
+    toe = next((name for name in ("toe", "foot") if f"left_{name}" in kind), None)
+    if toe is None:
+        return None
+    left, right = (_between(points, kind, f"{side}_ankle", f"{side}_{toe}") for side in ("left", "right"))
+    return left + right if left is not None and right is not None else None
