@@ -1,0 +1,73 @@
+"""Stage `base_model`: the untuned LLaVA in the hub's format, with a token for poses (models/base).
+
+`base_model.source: tiny` makes a small one over the sample's tokenizer, after training its CLIP tower on BEDLAM's
+image-caption pairs; a hub id or a folder is loaded, checked, and given a row for `<POSE>`.
+"""
+
+from pathlib import Path
+
+from pose_rft.io import atomic
+from pose_rft.params import Seeds, load
+from pose_rft.policy.config import BaseModelParams
+from pose_rft.policy.processor import ImageParams
+from stages.common import scratch_dir, stage_main
+
+TOKENIZER = Path("data/sample/tokenizer")
+TRAIN, HELDOUT = Path("data/shards/bedlam/train"), Path("data/shards/bedlam/val")
+MODEL, RESULTS = Path("models/base"), Path("results/base_model")
+RECALL_K, RECALL_POOL = 10, 200
+
+
+def main(arguments: list[str]) -> None:
+    if arguments:
+        raise SystemExit("usage: python -m stages.base_model")
+    params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
+    from pose_rft.policy.hub import create_base
+
+    metrics: dict[str, float] = {}
+    log = ""
+    if params.source == "tiny" and params.contrastive is not None and params.contrastive.steps:
+        vision, metrics, log = trained_tower(params, image, seed)
+        base = create_base(params, image, TOKENIZER, seed, vision)
+    else:
+        base = create_base(params, image, TOKENIZER if params.source == "tiny" else None, seed)
+    counted = sum(parameter.numel() for parameter in base.llava.parameters())
+    with atomic.folder(MODEL) as folder:
+        base.save(folder)
+    atomic.write_text(RESULTS / "log.jsonl", log)
+    atomic.write_json(RESULTS / "metrics.json", metrics | {"parameters": counted})
+
+
+def trained_tower(params: BaseModelParams, image: ImageParams, seed: int):  # type: ignore[no-untyped-def]
+    """The contrastively trained vision tower, its held-out metrics, and the text of its log."""
+    import numpy as np
+    import torch
+    from transformers import CLIPVisionModel
+
+    from pose_rft.errors import PoseRftError
+    from pose_rft.policy.hub import clip_vision_config, load_tokenizer
+    from pose_rft.seeds import derive
+    from pose_rft.shards.loader import ShardSet
+    from pose_rft.training import contrastive
+    from pose_rft.training.crops import load_crops
+    from pose_rft.training.samples import load_samples
+
+    if params.tiny is None or params.contrastive is None:
+        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and `base_model.contrastive`.")
+    identity = {"base_model": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
+    scratch = scratch_dir("base_model", identity, [TRAIN, TOKENIZER])
+    tokenizer = load_tokenizer(TOKENIZER)
+    torch.manual_seed(derive(seed, "base_model", "vision"))
+    vision = CLIPVisionModel(clip_vision_config(params.tiny.vision, image.size))
+    loaded = {}
+    for folder in (TRAIN, HELDOUT):
+        samples = load_samples(f"bedlam/{folder.name}", ShardSet(folder), scratch_dir("samples", {}, []))
+        loaded[folder] = samples, load_crops(samples, image.size, image.box_scale, scratch_dir("crops", {}, []))
+    rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], params.contrastive, scratch, seed)
+    recall, pool = contrastive.heldout_recall(pair, tokenizer, *loaded[HELDOUT], RECALL_K, RECALL_POOL)
+    metrics = {f"heldout_recall_at_{RECALL_K}": 100 * recall, "chance": 100 * RECALL_K / pool, "pool": pool}
+    return pair.vision, metrics | {"loss": float(np.mean(rows["loss"].tail(20)))}, (scratch / "log.jsonl").read_text()
+
+
+if __name__ == "__main__":
+    stage_main(main)
