@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+from fake_release import FakeRelease
+
+from pose_rft.convert import convert
+from pose_rft.shards.plan import ShardParams
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory) -> Path:
+    """60 samples in three shards, with 5 defects. Read only; copy before damaging."""
+    folder = tmp_path_factory.mktemp("converted")
+    shards = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
+    release = FakeRelease(bad={"u02": "defects"})
+    return convert(release, "train", folder / "out", shards, 0.2, "digest", folder / "scratch").folder
+
+
+@pytest.fixture
+def shards(converted, tmp_path) -> Path:
+    """A copy to damage."""
+    import shutil
+
+    return Path(shutil.copytree(converted, tmp_path / "shards"))

@@ -1,0 +1,93 @@
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pose_rft.shards.verify import verify
+
+
+def only_problem(folder: Path) -> str:
+    report = verify(folder)
+    assert not report.ok and len(report.problems) == 1
+    assert "convert again" in report.problems[0] or "delete it" in report.problems[0] or "repro" in report.problems[0]
+    return report.problems[0]
+
+
+def test_a_whole_folder_has_no_problem(converted):
+    report = verify(converted)
+    assert report.ok and report.shards == 3 and report.samples == 55
+
+
+def test_a_truncated_shard_is_named(shards):
+    os.truncate(shards / "00001.tar", 10_240)
+    assert "00001.tar is truncated: 10240 bytes" in only_problem(shards)
+
+
+def test_a_tar_cut_between_two_members_is_found_although_webdataset_reads_it(shards):
+    with tarfile.open(shards / "00001.tar") as tar:
+        cut = tar.getmembers()[6].offset
+    os.truncate(shards / "00001.tar", cut)
+    assert "00001.tar is truncated" in only_problem(shards)
+
+
+def test_a_flipped_byte_is_found(shards):
+    content = bytearray((shards / "00002.tar").read_bytes())
+    content[5000] ^= 1
+    (shards / "00002.tar").write_bytes(content)
+    assert "00002.tar is damaged: its sha256" in only_problem(shards)
+
+
+def test_a_missing_marker_shard_manifest_or_index_is_found(shards):
+    for name, sentence in (
+        ("00000.json", "00000.tar has no marker"),
+        ("00000.tar", "has no marker"),
+        ("defects.parquet", "does not exist"),
+        ("index.parquet", "does not exist"),
+        ("manifest.json", "holds no finished conversion"),
+    ):
+        (shards / name).unlink()
+        assert sentence in only_problem(shards)
+
+
+def test_a_missing_shard_is_found(shards):
+    (shards / "00000.tar").unlink()
+    assert "00000.tar cannot be read (No such file" in only_problem(shards)
+
+
+def test_a_shard_that_no_manifest_lists_is_found(shards):
+    (shards / "00009.tar").write_bytes(b"")
+    assert "00009.tar is not in the manifest" in only_problem(shards)
+
+
+def test_a_sample_that_breaks_the_schema_is_found_even_when_all_sums_agree(shards):
+    """Somebody edits a shard and mends marker and manifest: the samples still have to be Records."""
+    with tarfile.open(shards / "00000.tar") as tar:
+        members = [(member, tar.extractfile(member).read()) for member in tar.getmembers()]
+    with tarfile.open(shards / "00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, content in members:
+            if member.name == "u00_000001.json":
+                content = content.replace(b'"schema":1', b'"schema":9')
+            tar.addfile(member, io.BytesIO(content))
+    import hashlib
+
+    digest = hashlib.sha256((shards / "00000.tar").read_bytes()).hexdigest()
+    for name in ("00000.json", "manifest.json"):
+        content = json.loads((shards / name).read_text())
+        (content["shards"][0] if "shards" in content else content)["sha256"] = digest
+        (shards / name).write_text(json.dumps(content))
+    assert "sample u00_000001 does not follow the schema" in only_problem(shards)
+
+
+def test_counts_that_disagree_are_found(shards):
+    content = json.loads((shards / "manifest.json").read_text())
+    (shards / "manifest.json").write_text(json.dumps({**content, "samples": 54}))
+    assert "has 55 rows, the manifest says 54" in only_problem(shards)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"shards": [1]}'])
+def test_a_manifest_that_is_none_is_one_sentence(shards, text):
+    (shards / "manifest.json").write_text(text)
+    assert "manifest.json cannot be read" in only_problem(shards)
