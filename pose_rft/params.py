@@ -74,6 +74,19 @@ def load(name: str, kind: type[S], path: Path | None = None) -> S:
     return parse(content, kind, f"`{name}` in {path}")
 
 
+def body_model_folder(path: Path | None = None) -> Path:
+    """`data.body_model`, without the type of the whole section: who needs the body need not know the releases.
+
+    Raises:
+        PoseRftError: the key is missing.
+    """
+    path = path or params_path()
+    data = read_yaml(path).get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("body_model"), str):
+        raise PoseRftError(f"{path} has no `data.body_model`; presets/sample.yaml shows a complete file.")
+    return Path(data["body_model"])
+
+
 def parse(content: Any, kind: type[S], where: str) -> S:
     """A mapping as a checked `kind`; `where` names its origin in the error."""
     try:
