@@ -1,0 +1,291 @@
+"""What surrounds a pose in the sample's pictures: clothes, backgrounds and light, with the names of their colours.
+
+Questions about a picture are answered from the descriptions made here, so a colour is drawn from a named palette and
+varied so little that its name stays true in any of the lights. Clothes are regions of the body's surface in the rest
+pose, found from skinning weights and joint positions; they fit any body model.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.body.lbs_numpy import SURFACE_VERTICES, NumpyBody
+from pose_rft.sample.renderer import Light
+
+Color = np.ndarray  # (3,) RGB in [0, 1]
+
+PALETTE: dict[str, tuple[float, float, float]] = {
+    "red": (0.78, 0.13, 0.13),
+    "orange": (0.93, 0.5, 0.1),
+    "yellow": (0.93, 0.82, 0.2),
+    "green": (0.2, 0.52, 0.25),
+    "blue": (0.16, 0.33, 0.72),
+    "purple": (0.45, 0.22, 0.6),
+    "pink": (0.92, 0.55, 0.68),
+    "brown": (0.42, 0.27, 0.16),
+    "black": (0.09, 0.09, 0.1),
+    "grey": (0.5, 0.5, 0.52),
+    "white": (0.92, 0.92, 0.9),
+}
+# Rooms are paler than clothes, but their names hold.
+WALLS: dict[str, tuple[float, float, float]] = {
+    "white": (0.9, 0.89, 0.86),
+    "grey": (0.62, 0.63, 0.65),
+    "blue": (0.5, 0.66, 0.85),
+    "green": (0.58, 0.75, 0.58),
+    "yellow": (0.92, 0.86, 0.58),
+    "pink": (0.9, 0.71, 0.74),
+    "brown": (0.58, 0.45, 0.35),
+    "purple": (0.62, 0.55, 0.76),
+}
+FLOORS: dict[str, tuple[float, float, float]] = {
+    "brown": (0.5, 0.36, 0.25),
+    "grey": (0.46, 0.46, 0.48),
+    "green": (0.36, 0.52, 0.3),
+    "blue": (0.28, 0.38, 0.56),
+    "red": (0.58, 0.26, 0.24),
+    "white": (0.84, 0.83, 0.8),
+    "black": (0.16, 0.16, 0.17),
+}
+HAIR: dict[str, tuple[float, float, float]] = {
+    "black": (0.07, 0.06, 0.06),
+    "brown": (0.28, 0.17, 0.1),
+    "blond": (0.78, 0.62, 0.34),
+    "red": (0.55, 0.22, 0.1),
+    "grey": (0.6, 0.6, 0.6),
+}
+SKIN = ((0.95, 0.8, 0.7), (0.9, 0.72, 0.58), (0.8, 0.6, 0.45), (0.62, 0.43, 0.3), (0.45, 0.3, 0.2), (0.33, 0.21, 0.15))
+
+Sleeves = Literal["none", "short", "long"]
+Legs = Literal["shorts", "trousers"]
+# Where a sleeve ends: 0 at the shoulder, 1 at the elbow, 2 at the wrist; a leg: 0 at the hip, 1 knee, 2 ankle.
+SLEEVE_ENDS: dict[Sleeves, float] = {"none": 0.02, "short": 0.55, "long": 1.9}
+LEG_ENDS: dict[Legs, float] = {"shorts": 0.75, "trousers": 1.92}
+
+
+@dataclass(frozen=True)
+class OutfitDescription:
+    """Names of what a person wears; colours are keys of `PALETTE`, hair is a key of `HAIR` or `bald`."""
+
+    top: str
+    pattern: Literal["plain", "striped"]
+    sleeves: Sleeves
+    bottom: str
+    legs: Legs
+    shoes: str
+    hair: str
+
+
+@dataclass(frozen=True, eq=False)
+class Outfit:
+    """face_colors (F, 3) float32 RGB in [0, 1] for the body that the wardrobe belongs to."""
+
+    face_colors: np.ndarray
+    description: OutfitDescription
+
+
+@dataclass(frozen=True)
+class BackgroundDescription:
+    """Colours by name: keys of `FLOORS` and `WALLS`."""
+
+    floor: str
+    wall: str
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """image (H, W, 3) float32 RGB in [0, 1]."""
+
+    image: np.ndarray
+    description: BackgroundDescription
+
+
+class Wardrobe:
+    """Regions of one body model's surface, per face, in the rest pose."""
+
+    def __init__(self, body: NumpyBody) -> None:
+        faces, rest = body.faces, body.rest_joints()
+        self.center = body.v_template[faces].mean(1)
+        owner = body.weights.argmax(1)[faces[:, 0]]
+        names = np.array(SMPL24.joints)
+        self.part = np.array([name.removeprefix("left_").removeprefix("right_") for name in names])[owner]
+
+        def along(parts: tuple[str, str, str]) -> np.ndarray:
+            """Place on a limb: 0 at its first joint, 1 at the second, 2 at the third; by the nearer side."""
+            side = np.where(self.center[:, 0] > 0, "left", "right")
+            place = np.zeros(len(faces))
+            for name in ("left", "right"):
+                first, second, third = (rest[SMPL24.index(f"{name}_{part}")] for part in parts)
+                for start, end, offset in ((first, second, 0.0), (second, third, 1.0)):
+                    bone = end - start
+                    share = (self.center - start) @ bone / (bone @ bone)
+                    use = (side == name) & ((share > 0) | (offset == 0))
+                    place[use] = offset + (share[use] if offset else np.minimum(share[use], 1.0))
+            return place
+
+        self.arm = along(("shoulder", "elbow", "wrist"))
+        self.leg = along(("hip", "knee", "ankle"))
+        self.height = self.center[:, 1]
+        joint = {name: rest[SMPL24.index(name)] for name in SMPL24.joints}
+        self.waist = float(joint["spine1"][1])
+        self.neck = float(joint["neck"][1])
+        self.ankle = float(joint["left_ankle"][1])
+        spot = {name: body.v_template[index] for name, index in SURFACE_VERTICES.items()}
+        eyes = (spot["left_eye"] + spot["right_eye"]) / 2
+        crown = body.v_template[:, 1].max()
+        # Hair: above the brow, and behind the ears down to the nape.
+        brow = eyes[1] + 0.28 * (crown - eyes[1])
+        ear = (spot["left_ear"] + spot["right_ear"]) / 2
+        head = self.part == "head"
+        self.hair = head & (
+            (self.height > brow) | ((self.center[:, 2] < ear[2] - 0.01) & (self.height > ear[1] - 0.05))
+        )
+        near_eye = np.minimum(
+            *(np.linalg.norm(self.center - spot[f"{side}_eye"], axis=1) for side in ("left", "right"))
+        )
+        self.eyes = head & (near_eye < 0.011) & (self.center[:, 2] > eyes[2] - 0.012)
+        mouth = spot["nose"] + np.array([0.0, -0.55 * (eyes[1] - spot["nose"][1]) - 0.018, -0.012])
+        from_mouth = (self.center - mouth) / np.array([0.024, 0.009, 0.03])
+        self.lips = head & (np.linalg.norm(from_mouth, axis=1) < 1)
+
+
+def _vary(rng: np.random.Generator, color: tuple[float, float, float], amount: float) -> Color:
+    """A shade of a named colour."""
+    return np.clip(np.array(color) * rng.uniform(1 - amount, 1 + amount) + rng.normal(0, 0.015, 3), 0.02, 0.98)
+
+
+def _pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]], but: tuple[str, ...] = ()) -> str:
+    return str(rng.choice([name for name in names if name not in but]))
+
+
+def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
+    """Random clothes; top and bottom never share a colour name."""
+    top = _pick(rng, PALETTE)
+    bottom = _pick(rng, PALETTE, but=(top,))
+    shoes = _pick(rng, PALETTE, but=(bottom,))
+    sleeves: Sleeves = ("none", "short", "long")[rng.choice(3, p=[0.12, 0.48, 0.4])]
+    legs: Legs = ("shorts", "trousers")[rng.choice(2, p=[0.35, 0.65])]
+    hair = _pick(rng, HAIR) if rng.uniform() < 0.93 else "bald"
+    striped = bool(rng.uniform() < 0.22)
+
+    w = wardrobe
+    skin = np.array(SKIN[rng.integers(len(SKIN))]) * rng.uniform(0.93, 1.04)
+    colors = np.tile(skin, (len(w.part), 1))
+    colors[w.lips] = skin * (0.88, 0.62, 0.6)
+    trunk = np.isin(w.part, ["spine1", "spine2", "spine3", "collar"]) | ((w.part == "neck") & (w.height < w.neck))
+    sleeve_end = SLEEVE_ENDS[sleeves] + (rng.uniform(-0.12, 0.12) if sleeves == "short" else 0.0)
+    shirt = trunk | (np.isin(w.part, ["shoulder", "elbow", "wrist"]) & (w.arm < sleeve_end))
+    hem = w.waist - rng.uniform(0.02, 0.1)
+    shirt = (shirt | (np.isin(w.part, ["pelvis", "hip"]) & (w.arm < 0.5))) & (w.height > hem)
+    leg_end = LEG_ENDS[legs] + (rng.uniform(-0.3, 0.15) if legs == "shorts" else 0.0)
+    lower = np.isin(w.part, ["pelvis", "hip", "knee", "ankle", "spine1"])
+    trousers = lower & (w.height <= hem) & (w.leg < leg_end)
+    colors[trousers] = _vary(rng, PALETTE[bottom], 0.12)
+    main = _vary(rng, PALETTE[top], 0.12)
+    colors[shirt] = main
+    if striped:  # narrow stripes of another brightness, so that the shirt keeps its colour's name
+        spacing = rng.uniform(0.05, 0.09)
+        stripes = shirt & ((w.height / spacing) % 1 < 0.3) & trunk
+        colors[stripes] = main * 0.55 if main.mean() > 0.35 else np.clip(main + 0.3, 0, 1)
+    feet = np.isin(w.part, ["ankle", "foot"]) & (w.height < w.ankle + 0.035)
+    colors[feet] = _vary(rng, PALETTE[shoes], 0.12)
+    if hair != "bald":
+        colors[w.hair] = _vary(rng, HAIR[hair], 0.15)
+    colors[w.eyes] = (0.08, 0.06, 0.06)
+    description = OutfitDescription(top, "striped" if striped else "plain", sleeves, bottom, legs, shoes, hair)
+    return Outfit(colors.astype(np.float32), description)
+
+
+def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
+    """A plain room: a wall with things on it, a floor with things on it, soft light, a little noise. size = (H, W)."""
+    height, width = size
+    wall = _pick(rng, WALLS)
+    floor = _pick(rng, FLOORS, but=(wall,))
+    horizon = int(height * rng.uniform(0.55, 0.8))
+    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+    lamp = rng.uniform(-1, 1)
+    image = _vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    for _ in range(rng.integers(0, 4)):
+        _on_the_wall(rng, image, horizon)
+    near = np.clip((rows[horizon:] - horizon / height) / (1 - horizon / height), 0, 1)
+    ground = _vary(rng, FLOORS[floor], 0.1) * (0.82 + 0.28 * near) * np.ones_like(columns)
+    if rng.uniform() < 0.6:
+        ground = _boards(rng, ground, near[:, :, 0], columns[:, :, 0])
+    image[horizon:] = ground
+    skirting = max(1, height // 60)
+    image[max(0, horizon - skirting) : horizon] *= rng.uniform(0.75, 0.95)
+    for _ in range(rng.integers(0, 3)):
+        _on_the_floor(rng, image, horizon)
+    grain = rng.normal(0, rng.uniform(0.004, 0.02), (height // 4 + 1, width // 4 + 1)).astype(np.float32)
+    image += cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
+    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.004, 0.012) * height)
+    return Background(np.clip(image, 0, 1), BackgroundDescription(floor, wall))
+
+
+def _boards(rng: np.random.Generator, ground: np.ndarray, near: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Lines in perspective towards a point on the horizon; near (h, 1), columns (1, w)."""
+    vanishing = rng.uniform(-0.5, 0.5)
+    across = (columns - vanishing) / (0.25 + near) * rng.uniform(4, 9)
+    return ground * (1 - 0.1 * ((across % 1) < 0.08))[..., None]
+
+
+def _thing_color(rng: np.random.Generator) -> Color:
+    color = np.array(PALETTE[_pick(rng, PALETTE)])
+    return 0.75 * color + 0.25 * color.mean() + 0.06  # duller than clothes
+
+
+def _on_the_wall(rng: np.random.Generator, image: np.ndarray, horizon: int) -> None:
+    """A picture, a window or a door."""
+    width = image.shape[1]
+    w, h = rng.uniform(0.1, 0.3) * width, rng.uniform(0.2, 0.45) * horizon
+    kind = rng.integers(3)
+    x = rng.uniform(-0.05, 1.0) * (width - w)
+    y = horizon - 1.9 * h if kind == 2 else rng.uniform(0.05, 0.9) * max(1.0, horizon - 1.3 * h)
+    h = 1.9 * h if kind == 2 else h
+    outer, edge = _thing_color(rng) if kind else np.array([0.93, 0.93, 0.9]), max(1, int(0.03 * width))
+    _rectangle(image, x, y, w, h, outer)
+    if kind < 2:
+        inside = np.array([0.72, 0.84, 0.94]) if kind == 0 else _thing_color(rng)
+        _rectangle(image, x + edge, y + edge, w - 2 * edge, h - 2 * edge, inside)
+        if kind == 0:
+            _rectangle(image, x + w / 2 - edge / 3, y, edge * 0.7, h, outer)
+
+
+def _on_the_floor(rng: np.random.Generator, image: np.ndarray, horizon: int) -> None:
+    """A ball or a box, with a shadow."""
+    height, width = image.shape[:2]
+    depth = rng.uniform(0.1, 0.9)
+    size = (0.05 + 0.1 * depth) * width * rng.uniform(0.7, 1.4)
+    x, y = rng.uniform(0, width), horizon + depth * (height - horizon)
+    color = _thing_color(rng)
+    shadow = image.copy()
+    cv2.ellipse(shadow, (int(x), int(y)), (max(1, int(0.7 * size)), max(1, int(0.2 * size))), 0, 0, 360, (0, 0, 0), -1)
+    image += 0.35 * (shadow - image)
+    if rng.uniform() < 0.5:
+        for share, glow in ((1.0, 0.8), (0.75, 1.0), (0.4, 1.15)):
+            center = (int(x - (1 - share) * 0.2 * size), int(y - 0.5 * size - (1 - share) * 0.2 * size))
+            cv2.circle(image, center, max(1, int(0.5 * size * share)), (color * glow).tolist(), -1)
+    else:
+        _rectangle(image, x - size / 2, y - size, size, size, color)
+        _rectangle(image, x - size / 2, y - size, size, 0.2 * size, color * 1.15)
+
+
+def _rectangle(image: np.ndarray, x: float, y: float, w: float, h: float, color: Color) -> None:
+    if w >= 1 and h >= 1:
+        cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), np.asarray(color, float).tolist(), -1)
+
+
+def light(rng: np.random.Generator) -> Light:
+    """A lamp from in front and above, to a side; nearly white, so that colours keep their names."""
+    direction = rng.normal(size=3) * (0.6, 0.25, 0.25) + (0.0, -0.7, -0.7)
+    warmth = rng.uniform(-0.05, 0.05)
+    return Light(
+        (float(direction[0]), float(direction[1]), float(direction[2])),
+        (1 + warmth, 1.0, 1 - warmth),
+        float(rng.uniform(0.42, 0.6)),
+    )
