@@ -51,6 +51,7 @@ class Check:
 @dataclass(frozen=True)
 class _Job:
     folder: Path
+    fingerprint: str
     shard: int
     body_model: Path
 
@@ -79,7 +80,7 @@ def validate(
     """
     sets = {name: {split: ShardSet(folder) for split, folder in splits.items()} for name, splits in folders.items()}
     jobs = [
-        _Job(shard_set.folder, number, body_model)
+        _Job(shard_set.folder, shard_set.fingerprint, number, body_model)
         for splits in sets.values()
         for shard_set in splits.values()
         for number in range(len(shard_set.manifest.shards))
@@ -110,7 +111,7 @@ def published_samples(release: Release, split: str) -> int | None:
 
 def _look_at_shard(job: _Job) -> _ShardFindings:
     """A worker's job: the shard's integrity, and the measurements of its samples."""
-    shard_set = _shard_set(job.folder)
+    shard_set = _shard_set(job.folder, job.fingerprint)
     rows = shard_set.rows.with_row_index("number").filter(pl.col("shard") == job.shard)
     marker = shard_set.manifest.shards[job.shard]
     problems = shard_problems(job.folder, job.shard, marker, rows, schema=False)
@@ -124,7 +125,8 @@ def _look_at_shard(job: _Job) -> _ShardFindings:
 
 
 @lru_cache(maxsize=2)
-def _shard_set(folder: Path) -> ShardSet:
+def _shard_set(folder: Path, fingerprint: str) -> ShardSet:
+    """The index once per folder and state, not once per shard."""
     return ShardSet(folder)
 
 
