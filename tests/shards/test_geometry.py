@@ -1,0 +1,148 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fake_release import fake_record
+from scipy.spatial.transform import Rotation
+
+from pose_rft.body.joints import H36M32, SMPL24
+from pose_rft.record import Box, Camera, Image, Keypoints, Record, Smpl
+from pose_rft.releases.cameras import H36M_MODEL, project
+from pose_rft.shards.geometry import BEHIND_CAMERA, is_as_declared, measure
+from pose_rft.validate import geometry_checks
+
+LENS = np.array([-0.2071, 0.2478, -0.0031, -0.0014, -0.0010])  # Human3.6M's 54138969
+K = np.array([[1145.05, 0, 512.54], [0, 1143.78, 515.45], [0, 0, 1.0]])
+
+
+def standing(kind) -> np.ndarray:
+    """A person who faces the camera 5 m away: camera x is to the person's right. (J, 3) metres."""
+    height = {"knee": 0.45, "ankle": 0.9, "toe": 0.95, "foot": 0.95, "shoulder": -0.5, "elbow": -0.2, "wrist": 0.05}
+    points = np.zeros((len(kind), 3))
+    for i, joint in enumerate(kind.joints):
+        part = joint.removeprefix("left_").removeprefix("right_").split("_")[0]
+        side = 1 if joint.startswith("left_") else -1 if joint.startswith("right_") else 0
+        points[i] = [0.2 * side, height.get(part, -0.6 if part in ("neck", "head", "nose") else 0.0), 5.0]
+        if part in ("toe", "foot"):
+            points[i, 2] -= 0.15  # towards the camera
+    return points
+
+
+class Model:
+    """Stands in for a body model: the standing person, turned by the root and moved."""
+
+    def joints(self, rotations, betas, transl):
+        upright = Rotation.from_euler("x", 180, degrees=True).as_matrix()
+        rest = (standing(SMPL24) - [0, 0, 5.0]) @ upright.T * [1, 1, 1]
+        return torch.from_numpy(rest).float() @ rotations[0].T + transl
+
+
+def person(kind=H36M32, name="p") -> Record:
+    points = standing(kind)
+    camera = Camera(K, np.eye(3), np.zeros(3), LENS, H36M_MODEL)
+    one = np.ones((len(kind), 1))
+    return Record(
+        key=name,
+        dataset="h36m",
+        split="train",
+        box=Box((512.0, 512.0), 500.0, "test"),
+        smpl=Smpl(
+            Rotation.from_euler("x", 180, degrees=True).as_rotvec(),
+            np.zeros((23, 3)),
+            np.zeros(10),
+            np.array([0, 0, 5.0]),
+            np.ones(24, bool),
+            "neutral",
+            "smpl",
+            "camera",
+            "test",
+        ),
+        joints3d=Keypoints(np.concatenate([points, one], 1), kind.name),
+        joints2d=Keypoints(np.concatenate([project(points, camera), one], 1), kind.name),
+        camera=camera,
+    )
+
+
+def row(record: Record) -> dict:
+    return measure([record], lambda gender: Model()).row(0, named=True)
+
+
+def verdicts(records: list[Record], dataset: str = "h36m") -> dict[str, str]:
+    table = measure(records, lambda gender: Model())
+    return {check.name.split(" (")[0]: check.verdict for check in geometry_checks(dataset, "train", table)}
+
+
+def mirrored(record: Record, group: str) -> Record:
+    """Left and right exchanged in one group of joints, as a converter with a wrong table does."""
+    keypoints = getattr(record, group)
+    return replace(record, **{group: replace(keypoints, points=keypoints.points[list(H36M32.flip)])})
+
+
+def test_a_right_person_passes_every_check():
+    found = row(person())
+    assert found["reprojection"] < 1e-3 and found["smpl_reprojection"] < 1e-3 and found["camera_error"] < 1e-12
+    assert found["side_by_feet"] and found["side_by_smpl_3d"] and found["side_by_smpl_2d"]
+    assert set(verdicts([person()] * 20).values()) == {"ok"}
+
+
+def test_a_forgotten_lens_model_is_found():
+    without = replace(person(), camera=Camera(K, np.eye(3), np.zeros(3)))
+    assert 0.1 < row(without)["reprojection"] < 3
+    assert verdicts([without])["reprojection"] == "failed"
+
+
+def test_a_hundredth_of_a_pixel_is_the_limit_for_h36m():
+    record = person()
+    moved = record.joints2d.points + np.array([0.02, 0, 0])
+    assert verdicts([replace(record, joints2d=Keypoints(moved, "h36m32"))])["reprojection"] == "failed"
+    assert verdicts([replace(record, joints2d=Keypoints(moved, "h36m32"))], "mpi_inf_3dhp")["reprojection"] == "ok"
+
+
+def test_joints_behind_the_camera_do_not_hide():
+    record = person()
+    behind = replace(record, joints3d=Keypoints(record.joints3d.points * [1, 1, -1, 1], "h36m32"))
+    assert row(behind)["reprojection"] == BEHIND_CAMERA
+
+
+@pytest.mark.parametrize(
+    ("groups", "failing"),
+    [
+        (("joints3d",), {"reprojection", "side_by_feet", "side_by_smpl_3d"}),
+        (("joints2d",), {"reprojection", "side_by_smpl_2d"}),
+        (("joints2d", "joints3d"), {"side_by_feet", "side_by_smpl_3d", "side_by_smpl_2d"}),
+    ],
+)
+def test_exchanged_sides_are_found(groups, failing):
+    record = person()
+    for group in groups:
+        record = mirrored(record, group)
+    found = verdicts([record] * 20)
+    assert {name for name, verdict in found.items() if verdict == "failed"} - {"smpl_reprojection"} == failing
+
+
+def test_a_body_that_is_not_turned_into_the_camera_frame_is_found():
+    record = person()
+    world = replace(record.smpl, global_orient=np.array([0.3, 0, 0]), transl=np.array([1.0, 0.0, 5.0]))
+    assert verdicts([replace(record, smpl=world)] * 20)["smpl_reprojection"] == "failed"
+
+
+@pytest.mark.parametrize("R", [np.diag([1.0, 1.0, -1.0]), np.eye(3) * 1.001])
+def test_a_camera_that_is_no_rotation_is_found(R):
+    record = replace(person(), camera=Camera(K, R, np.zeros(3), LENS, H36M_MODEL))
+    assert verdicts([record])["camera_error"] == "failed"
+
+
+def test_a_picture_of_another_size_or_format_than_declared_is_found():
+    image = fake_record("fake", "train", "u00", 0).image
+    assert is_as_declared(image)
+    assert not is_as_declared(replace(image, width=9))
+    assert not is_as_declared(replace(image, extension="jpg"))
+    assert not is_as_declared(Image(b"", "png", 8, 6))
+
+
+def test_what_a_record_lacks_is_not_measured():
+    bare = replace(person(), smpl=None, joints3d=None, camera=None)
+    assert {name for name, value in row(bare).items() if value is not None} == {"key"}
+    text = replace(person(), camera=None, joints2d=None, joints3d=None, smpl=replace(person().smpl, frame="amass"))
+    assert {name for name, value in row(text).items() if value is not None} == {"key", "largest_beta"}
