@@ -230,6 +230,22 @@ class Engine:
             raise PoseRftError(f"{folder} holds no checkpoint; delete it to start again.")
         return client["pose_rft"]
 
+    def finish(self) -> Any:
+        """The trained module, whole on every rank and free of this engine, which can train no more."""
+        module = self._engine.module
+        if self.params.zero_stage < 3:
+            return module
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(module.parameters())):
+            whole = {name: parameter.data.clone() for name, parameter in module.named_parameters()}
+        self._engine.destroy()  # removes the hooks that would partition the weights again
+        for prefix, part in module.named_modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                value = whole[f"{prefix}.{name}" if prefix else name]
+                setattr(part, name, nn.Parameter(value, requires_grad=parameter.requires_grad))
+        return module
+
 
 _REMEDY = "look at these samples, or lower the learning rate."
 

@@ -62,6 +62,10 @@ class ExampleParams(Section):
         """The data sets with a positive weight, sorted."""
         return sorted({name for weights in self.mixture.values() for name, weight in weights.items() if weight > 0})
 
+    def pictured(self) -> list[str]:
+        """Those of `image_pose`, sorted."""
+        return sorted(name for name, weight in self.mixture.get("image_pose", {}).items() if weight > 0)
+
 
 class ImageRef(NamedTuple):
     """The crop of sample `row` of the set `name`, mirrored or not."""

@@ -111,15 +111,18 @@ class EncodedTokens:
         self._pool = ThreadPoolExecutor(READERS)
 
     def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
-        """(I, L, d) tokens on the model's device.
+        """(I, L, d) tokens on the model's device; without references none, but the encoders run all the same.
+
+        (Under ZeRO-3 a forward pass is collective: a rank without pictures must not leave the others waiting.)
 
         Raises:
             PoseRftError: a picture cannot be decoded; names the sample.
         """
-        pairs = list(self._pool.map(self._pixels, refs))
+        black = torch.zeros(3, self._image.size, self._image.size), torch.zeros(3, *2 * [self._image.pose_size])
+        pairs = list(self._pool.map(self._pixels, refs)) or [black]
         device = next(self._model.parameters()).device
         clip, pose = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
-        return self._model.encode_images(clip, pose)
+        return self._model.encode_images(clip, pose).select(slice(0, len(refs)))
 
     def _pixels(self, ref: ImageRef) -> tuple[Tensor, Tensor]:
         record, image = self._sets[ref.name].shards.record(ref.row), self._image

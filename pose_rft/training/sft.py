@@ -4,9 +4,9 @@ Each step draws `batch` examples of the mixture, answers are learned by cross-en
 variants of Table 3 differ in the pose head: `point` ("Baseline") and `gaussian` ("Baseline + Dist.").
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 from pydantic import model_validator
@@ -21,12 +21,10 @@ from pose_rft.policy.model import PoseLlava
 from pose_rft.training import loop
 from pose_rft.training.batches import IGNORED, Batch, Collator
 from pose_rft.training.engine import Engine, EngineParams, touch
-from pose_rft.training.examples import ExampleParams, ExampleStream, ImageRef
+from pose_rft.training.examples import ExampleParams, ExampleStream, Task
+from pose_rft.training.feature_cache import ImageTokenSource
 from pose_rft.training.loop import StepStats
 from pose_rft.training.losses import LossParams, answer_losses, pose_losses
-
-Variant = Literal["point", "gaussian"]
-ImageTokenSource = Callable[[Sequence[ImageRef]], ImageTokens]
 
 
 class HeldoutParams(Section):
@@ -35,6 +33,9 @@ class HeldoutParams(Section):
     samples: Count
     image_pose: dict[str, str]
     text_pose: dict[str, str]
+
+    def tasks(self) -> list[tuple[Task, dict[str, str]]]:
+        return [("image_pose", self.image_pose), ("text_pose", self.text_pose)]
 
 
 class SFTParams(Section):
@@ -92,8 +93,9 @@ def train(
     def one_step(step: int) -> StepStats:
         total, parts = 0.0, []
         for batch in batches(step):
-            tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs else None
-            loss, values = batch_loss(engine.module, batch, tokens, params.loss, body)
+            lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
+            tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs or lockstep else None
+            loss, values = batch_loss(engine.module, batch, tokens if batch.image_refs else None, params.loss, body)
             engine.backward(loss, batch.keys)
             total += float(loss.detach()) / engine.accumulation
             parts.append(values)

@@ -1,0 +1,97 @@
+"""Stage `sft`: from LLaVA to a pose MLLM by supervised pretraining (models/sft_VARIANT).
+
+`--variant point` is Table 3's "Baseline", `gaussian` its "Baseline + Dist.". A killed run continues from its last
+checkpoint; the model folder holds whole weights (LoRA merged) and the processor.
+"""
+
+import argparse
+from pathlib import Path
+
+from pose_rft.io import atomic
+from pose_rft.params import Seeds, body_model_folder, load
+from stages.common import scratch_dir, stage_main
+
+BASE, ENCODER, SHARDS = Path("models/base"), Path("models/pose_encoder"), Path("data/shards")
+TRAIN = "train"
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.sft", description=__doc__)
+    parser.add_argument("--variant", choices=("point", "gaussian"), required=True)
+    variant = parser.parse_args(arguments).variant
+
+    import torch
+    from transformers import LlavaConfig
+
+    from pose_rft.body.rotations import matrix_to_sixd
+    from pose_rft.body.smpl import load_body_model
+    from pose_rft.policy import hub
+    from pose_rft.policy.config import PolicyParams
+    from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+    from pose_rft.policy.processor import ImageParams
+    from pose_rft.seeds import derive
+    from pose_rft.shards.loader import ShardSet
+    from pose_rft.training import sft
+    from pose_rft.training.batches import Collator
+    from pose_rft.training.engine import Engine, start_distributed
+    from pose_rft.training.examples import ExampleStream, Task
+    from pose_rft.training.feature_cache import CachedTokens, image_token_source
+    from pose_rft.training.heldout import heldout_metrics
+    from pose_rft.training.samples import Samples, load_samples, mean_pose
+
+    params, policy, image = load("sft", sft.SFTParams), load("policy", PolicyParams), load("image", ImageParams)
+    seed = derive(load("seed", Seeds).train, "sft")  # both variants see the same examples in the same order
+    device = start_distributed()
+
+    def samples(name: str) -> Samples:
+        return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
+
+    training = {name: samples(f"{name}/{TRAIN}") for name in params.examples.datasets()}
+    heldout: dict[tuple[Task, str], Samples] = {
+        (task, f"{name}/{split}"): samples(f"{name}/{split}")
+        for task, sets in params.heldout.tasks()
+        for name, split in sets.items()
+    }
+    shown = {s.name: s for s in [*training.values(), *heldout.values()]}
+
+    body = load_body_model(body_model_folder())
+    dtype = str(LlavaConfig.from_pretrained(BASE).dtype).removeprefix("torch.")
+    encoder = None if policy.fusion == "clip_only" else hub.load_pose_encoder(ENCODER)
+    mean = matrix_to_sixd(mean_pose([training[name] for name in params.examples.pictured() or training]))
+    base = hub.load_base(BASE, dtype)
+    model, processor = hub.create_policy(base, encoder, policy, image, variant, mean, seed)
+    if params.lora is not None:
+        add_lora(model, params.lora)
+    trainable_parameters(model, "full" if params.lora is None else "lora")
+
+    torch.nn.Module.to(model, device)
+    cache = scratch_dir("features", {}, []) if params.cache_tokens else None
+    tokens = image_token_source(model, image, shown, cache)
+    if isinstance(tokens, CachedTokens):  # before the engine takes the model: ZeRO-3 would cut the encoders up
+        mirrored = params.examples.flip > 0
+        plain = {s.name: [False] for s in shown.values() if bool(s.has_image.any())}
+        tokens.prepare(plain | {training[n].name: [False, True] for n in params.examples.pictured() if mirrored})
+    engine = Engine(model, params.engine, params.steps)
+    stream = ExampleStream(training, params.examples, processor, body, seed)
+    inputs = [BASE, *([ENCODER] if encoder is not None else []), *(s.shards.folder for s in training.values())]
+    identity = {"variant": variant, "seed": seed} | {
+        name: section.model_dump(mode="json")
+        for name, section in (("sft", params), ("policy", policy), ("image", image))
+    }
+    scratch = scratch_dir("sft", identity, inputs)
+    body.to(device)
+    sft.train(engine, stream, Collator(processor), tokens, body, params, scratch, f"sft {variant}", seed)
+
+    trained = engine.finish()
+    if engine.rank == 0:
+        trained = merge_lora(trained)
+        metrics = heldout_metrics(trained, processor, body, heldout, tokens, params.heldout.samples, seed)
+        results = Path(f"results/sft_{variant}")
+        with atomic.folder(Path(f"models/sft_{variant}")) as folder:
+            hub.save_policy(folder, trained, processor)
+        atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
+        atomic.write_json(results / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    stage_main(main)
