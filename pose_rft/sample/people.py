@@ -9,19 +9,20 @@ number of processes nor the order of work changes a picture.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
+from pose_rft.body.lbs_numpy import NumpyBody
+from pose_rft.body.smpl import Gender
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.renderer import NumpyBody, Renderer
-from pose_rft.sample.scene import Background, Outfit, background, light, outfit
+from pose_rft.sample.renderer import Mesh, Renderer
+from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit
 
 BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
-Gender = Literal["neutral", "male", "female"]
 Size = tuple[int, int]  # (width, height) px
 
 
@@ -172,17 +173,19 @@ class Studio:
 
     def __init__(self, body_models: Path) -> None:
         self.folder = body_models
-        self.renderer = Renderer(body_models)
-        self._bodies: dict[str, NumpyBody] = {}
+        self.renderer = Renderer(self.body().faces)
 
+    @cache  # noqa: B019 (one studio per process)
     def body(self, gender: Gender = "neutral") -> NumpyBody:
-        if gender not in self._bodies:
-            self._bodies[gender] = NumpyBody(self.folder, gender)
-        return self._bodies[gender]
+        return NumpyBody(self.folder, gender)
+
+    @cache  # noqa: B019
+    def wardrobe(self, gender: Gender = "neutral") -> Wardrobe:
+        return Wardrobe(self.body(gender))
 
     def identity(self, rng: np.random.Generator, gender: Gender = "neutral") -> Identity:
         betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
-        return Identity(betas, gender, outfit(rng, self.renderer.wardrobe))
+        return Identity(betas, gender, outfit(rng, self.wardrobe(gender)))
 
     def place(self, identity: Identity, rotations: np.ndarray, at: tuple[float, float] = (0.0, 0.0)) -> Person:
         """Puts a pose, rotations (24, 3, 3) in the body frame, on the floor with the pelvis over (x, z)."""
@@ -208,31 +211,19 @@ class Studio:
         """One picture; without `backdrop` a new one is drawn. `occluder`: chance of a bar before the people."""
         if backdrop is None:
             backdrop = background(rng, (view.height, view.width))
-        sun = light(rng)
-        canvas = backdrop.image.astype(np.float32)
-        cameras = [self._see(person, view) for person in people]
-        masks = [np.zeros((view.height, view.width), bool) for _ in people]
-        # Far people first: each next one covers those behind it.
-        for i in sorted(range(len(people)), key=lambda i: -cameras[i].joints[0, 2]):
-            colors = people[i].identity.outfit.face_colors
-            image, mask = self.renderer.render(
-                cameras[i].vertices, colors, view.K, (view.height, view.width), canvas, sun
-            )
-            canvas = image.astype(np.float32) / 255
-            for other in masks:
-                other &= mask <= 0.5
-            masks[i] = mask > 0.5
-        if rng.uniform() < occluder:
-            bar = _bar(rng, canvas)
-            for mask in masks:
-                mask &= ~bar
-        canvas = canvas * rng.uniform(0.85, 1.12) + rng.normal(0.0, noise, canvas.shape)
-        image = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
-        seen = tuple(
-            Seen(s.person, s.rotations, s.transl, s.vertices, s.joints, s.joints2d, mask)
-            for s, mask in zip(cameras, masks, strict=True)
+        seen = [self._see(person, view) for person in people]
+        meshes = [Mesh(s.vertices, s.person.identity.outfit.face_colors) for s in seen]
+        rendered, shares = self.renderer.render_people(
+            meshes, view.K, (view.height, view.width), backdrop.image, light(rng)
         )
-        return Shot(image, view, seen, backdrop)
+        canvas, masks = rendered.astype(np.float32) / 255, shares > 0.5
+        if rng.uniform() < occluder:
+            masks &= ~_bar(rng, canvas)
+        canvas *= rng.uniform(0.88, 1.1)
+        if noise:
+            canvas += rng.normal(0.0, noise, canvas.shape).astype(np.float32)
+        image = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return Shot(image, view, tuple(replace(s, mask=m) for s, m in zip(seen, masks, strict=True)), backdrop)
 
     def _see(self, person: Person, view: View) -> Seen:
         rotations = person.rotations.copy()

@@ -1,0 +1,59 @@
+"""The sample's tokenizer: one token a word, so that a tiny language model can read and write whole sentences.
+
+Lower case; words keep inner hyphens and apostrophes, any other sign is a token. `<POSE>` is an ordinary added token
+(decoding keeps it), `<image>`, `<pad>`, `<eos>` and `<unk>` are special. Ids depend on the texts only.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+UNKNOWN, PAD, END, IMAGE, POSE = "<unk>", "<pad>", "<eos>", "<image>", "<POSE>"
+WORD = r"\w+(?:[-'’]\w+)*|[^\w\s]"
+LONGEST = 2048
+
+
+def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows the words of `texts`, the most frequent `vocabulary` of them (ties by spelling).
+
+    Raises:
+        ValueError: no text.
+    """
+    counts = Counter(word for text in texts for word in re.findall(WORD, text.replace(POSE, " ").lower()))
+    if not counts:
+        raise ValueError("no texts to take words from")
+    reserved = [PAD, UNKNOWN, END, IMAGE]
+    words = sorted(counts, key=lambda word: (-counts[word], word))[:vocabulary]
+    tokenizer = Tokenizer(
+        WordLevel({word: number for number, word in enumerate([*reserved, *sorted(words)])}, unk_token=UNKNOWN)
+    )
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(WORD), "isolated")]
+    )
+    # Joins words with spaces and takes the space before punctuation away.
+    tokenizer.decoder = decoders.WordPiece(prefix="\x00", cleanup=True)
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True, lstrip=False, rstrip=False) for token in reserved]
+    )
+    tokenizer.add_tokens([AddedToken(POSE, normalized=False, special=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=UNKNOWN,
+        pad_token=PAD,
+        eos_token=END,
+        extra_special_tokens={"image_token": IMAGE},
+        model_max_length=LONGEST,
+        padding_side="right",
+    )
+
+
+def write_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    tokenizer = build_tokenizer(texts, vocabulary)
+    tokenizer.save_pretrained(folder)
+    return tokenizer

@@ -1,0 +1,160 @@
+"""A miniature PoseScript (v2 names) with the AMASS files that its poses come from.
+
+`posescript/posescript_release/*.json` and `amass/SUBSET/SUBJECT/SEQUENCE_poses.npz` (SMPL+H: 156 numbers a frame, z up,
+any heading, several frame rates, a `shape.npz` beside them). Poses are named by their place in AMASS, some under an
+older name of the subset than the folder has, as in the real release. Automatic captions come from the project's
+posecodes, human ones from `human_captions`. Source: naver/posescript README and src/text2pose/config.py; AMASS.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from pose_rft.body.frames import remove_heading
+from pose_rft.captions import describe_pose
+from pose_rft.io.atomic import canonical_json, write_text
+from pose_rft.sample.human_captions import human_captions
+from pose_rft.sample.key_poses import sample_pose
+from pose_rft.sample.people import Studio
+from pose_rft.sample.plan import SampleParams, Task
+from pose_rft.seeds import numpy_rng
+
+RELEASE = "posescript"
+AMASS = "amass"
+SPLITS = ("train", "val", "test")
+POSES_PER_FILE = 10
+FILES_PER_TASK = 20
+STRIDE = 3  # frames from one described pose to the next; those between move on towards it
+# Subset as PoseScript names it, as the folder is called, native frame rate.
+SUBSETS = (
+    ("CMU", "CMU", 120.0),
+    ("BioMotionLab_NTroje", "BMLrub", 60.0),
+    ("KIT", "KIT", 100.0),
+    ("MPI_Limits", "PosePrior", 120.0),
+    ("Eyes_Japan_Dataset", "Eyes_Japan_Dataset", 60.0),
+    ("ACCAD", "ACCAD", 120.0),
+    ("DFaust", "DFaust_67", 60.0),
+    ("SFU", "SFU", 250.0),
+)
+TO_AMASS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # the sample's y up to AMASS's z up: Rx(+90°)
+# Pose ids are scattered over the 100,000 of the real release.
+ID_STEP, ID_COUNT = 37_199, 100_000
+
+
+@dataclass(frozen=True)
+class Described:
+    """One pose: its id, split, place in AMASS and captions."""
+
+    number: int
+    split: str
+    place: tuple[str, str, int]
+    automatic: tuple[str, ...]
+    human: str | None
+
+
+def tasks(params: SampleParams, seed: int) -> list[Task]:
+    files = -(-_total(params) // POSES_PER_FILE)
+    chunks = [tuple(range(i, min(i + FILES_PER_TASK, files))) for i in range(0, files, FILES_PER_TASK)]
+    # A described pose costs about a quarter of a rendered picture.
+    return [Task(RELEASE, i, chunk, len(chunk) * POSES_PER_FILE // 4) for i, chunk in enumerate(chunks)]
+
+
+def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> list[Described]:
+    return [pose for file in task.payload for pose in _file(file, params, seed, studio, root / AMASS)]
+
+
+def finish(params: SampleParams, seed: int, results: Sequence[list[Described]], root: Path) -> None:
+    poses = [pose for result in results for pose in result]
+    release = root / RELEASE / "posescript_release"
+    count = len(poses)
+    human = {str(pose.number): pose.human for pose in poses if pose.human is not None}
+    # Values are lists in one release and strings in another: both occur here.
+    listed = {key: text if int(key) % 4 == 0 else [text] for key, text in human.items()}
+    files = {
+        f"posescript_human_{len(human)}": listed,
+        f"posescript_auto_{count}": {str(pose.number): list(pose.automatic) for pose in poses},
+        f"ids_2_dataset_sequence_and_frame_index_{count}": {
+            str(pose.number): ["AMASS", *pose.place[1:]] for pose in poses
+        },
+    } | {f"{split}_ids_{count}": sorted(pose.number for pose in poses if pose.split == split) for split in SPLITS}
+    for name, content in files.items():
+        write_text(release / f"{name}.json", canonical_json(content))
+
+
+def pose_id(index: int) -> int:
+    return (index * ID_STEP + 11) % ID_COUNT
+
+
+def split_of(index: int, params: SampleParams) -> str:
+    """The first poses are the test set, then validation, then training: more training poses change no test pose."""
+    if index < params.posescript.test:
+        return "test"
+    return "val" if index < params.posescript.test + params.posescript.val else "train"
+
+
+def _total(params: SampleParams) -> int:
+    return params.posescript.train + params.posescript.val + params.posescript.test
+
+
+def _file(file: int, params: SampleParams, seed: int, studio: Studio, amass: Path) -> list[Described]:
+    """One AMASS file and the poses in it that PoseScript describes."""
+    rng = numpy_rng(seed, "sample", RELEASE, "file", file)
+    stored, folder, rate = SUBSETS[file % len(SUBSETS)]
+    subject = f"{folder[:3].lower()}{file // len(SUBSETS) % 5:03d}"
+    sequence = (
+        f"{file:04d}_{('walking', 'stretching', 'dancing', 'range of motion')[file % 4].replace(' ', '_')}_poses.npz"
+    )
+    numbers = range(file * POSES_PER_FILE, min((file + 1) * POSES_PER_FILE, _total(params)))
+    key_frames: list[np.ndarray] = []
+    described: list[Described] = []
+    for index in numbers:
+        pose_rng = numpy_rng(seed, "sample", RELEASE, "pose", index)
+        pose = sample_pose(pose_rng)
+        raw = TO_AMASS @ pose[0]
+        pose[0] = remove_heading(torch.from_numpy(raw)).numpy()
+        key_frames.append(np.concatenate([_turned(raw, pose_rng)[None], pose[1:]]))
+        split = split_of(index, params)
+        first_train = params.posescript.test + params.posescript.val
+        has_human = split != "train" or index - first_train < params.posescript.train_human
+        rest = studio.body().rest_joints()
+        automatic = describe_pose(pose, rest, pose_rng, params.posescript.automatic_captions)
+        human = human_captions(pose, rest, pose_rng)[0] if has_human else None
+        place = ("AMASS", f"{stored}/{subject}/{sequence}", STRIDE * len(described))
+        described.append(Described(pose_id(index), split, place, tuple(automatic), human))
+    path = amass / folder / subject / sequence
+    path.parent.mkdir(parents=True, exist_ok=True)
+    betas = np.zeros(16)
+    betas[:10] = rng.normal(0, 0.5, 10)
+    poses = _motion(np.stack(key_frames), rng)
+    np.savez(
+        path,
+        poses=poses,
+        trans=np.array([0, 0, 0.95]) + np.cumsum(rng.normal(0, 0.01, (len(poses), 3)), 0),
+        betas=betas,
+        gender=np.array(("male", "female")[file % 2]),
+        mocap_framerate=np.array(rate),
+        dmpls=rng.normal(0, 0.1, (len(poses), 8)),
+    )
+    np.savez(path.parent / "shape.npz", betas=betas)
+    return described
+
+
+def _turned(root: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The root (3, 3) with another heading."""
+    turn = Rotation.from_euler("z", rng.uniform(-180, 180), degrees=True).as_matrix()
+    return turn @ root
+
+
+def _motion(key_frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Key frames (N, 24, 3, 3), one every STRIDE frames, as SMPL+H poses (T, 156) with relaxed fingers."""
+    vectors = Rotation.from_matrix(key_frames.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)[:, :22]
+    following = np.concatenate([vectors[1:], vectors[-1:]])
+    steps = np.arange(STRIDE)[None, :, None, None] / STRIDE
+    body = vectors[:, None] * (1 - steps) + following[:, None] * steps
+    frames = body.reshape(-1, 66)
+    fingers = rng.normal(0, 0.1, 90) + rng.normal(0, 0.01, (len(frames), 90))
+    return np.concatenate([frames, fingers], axis=1)
