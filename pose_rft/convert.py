@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.progress import Progress
 from pose_rft.record import SCHEMA_VERSION, Defect, Record
+from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.base import Release, Unit
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.index import read_table, write_defects, write_index
+from pose_rft.shards.inventory import files_below, take_inventory
 from pose_rft.shards.manifest import CONVERTER_VERSION, DEFECTS, INDEX, MANIFEST, Manifest, Marker, marker_name
 from pose_rft.shards.plan import PlannedShard, ShardParams, plan_digest, plan_shards
 from pose_rft.shards.stats import statistics
@@ -53,6 +55,25 @@ class ConversionSummary:
             "defects_by_reason": dict(manifest.defects),
             **manifest.statistics,
         }
+
+
+def convert_release(
+    name: str, split: str, out: Path, data: DataParams, datasets: Mapping[str, Any], shards: ShardParams
+) -> ConversionSummary:
+    """Converts one split outside the pipeline; unfinished work lies beside `out` until it is whole.
+
+    Args:
+        datasets: the section of params.yaml; what it does not say about `name` is the reader's default.
+    Raises:
+        PoseRftError: as `open_release` and `convert`.
+    """
+    release = open_release(name, data, datasets, shards.jpeg_quality)
+    files = [*release.inventory(), *files_below(data.body_model)]
+    inventory = take_inventory(name, data.root, files)
+    scratch = out.with_name(f".{out.name}.scratch")
+    summary = convert(release, split, out, shards, release.params.max_defect_rate, inventory.digest, scratch)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return summary
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,11 @@ import PIL.Image
 import pytest
 import yaml
 
+from pose_rft import params
+from pose_rft.convert import convert_release
 from pose_rft.errors import PoseRftError
+from pose_rft.releases import DataParams
+from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
 from stages import convert, inventory, validate
 
@@ -134,6 +138,15 @@ def test_finished_splits_and_shards_survive_a_failure_and_dvcs_clean_up(project)
     assert Path("data/shards/coco/train/manifest.json").stat().st_mtime_ns == before
     numbers = json.loads(Path("results/convert/coco.json").read_text())["data"]["coco"]
     assert (numbers["samples"], numbers["defects"]) == (14, 2)
+
+
+def test_a_release_converts_outside_the_pipeline_to_the_same_shards(project):
+    run()
+    shards = params.load("shards", ShardParams)
+    convert_release("coco", "val", Path("outside/val"), params.load("data", DataParams), {}, shards)
+    assert [path.name for path in Path("outside").iterdir()] == ["val"]
+    for path in Path("outside/val").glob("0*"):
+        assert path.read_bytes() == (Path("data/shards/coco/val") / path.name).read_bytes()
 
 
 def test_validate_fails_on_a_damaged_shard_and_names_it(project):
