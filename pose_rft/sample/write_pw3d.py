@@ -1,0 +1,145 @@
+"""A miniature 3DPW: pictures and Python 2 pickles with gendered SMPL in the world frame, in their true form.
+
+`imageFiles/SEQ/image_%05d.jpg`, `sequenceFiles/{train,validation,test}/SEQ.pkl`. The camera moves; people of a sequence
+keep their clothes. Each sequence ends with a frame whose camera pose is invalid and one in which no 2D joint was found.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from pose_rft.body.joints import OPENPOSE18
+from pose_rft.sample import python2_pickle
+from pose_rft.sample.key_poses import sample_pose
+from pose_rft.sample.people import Gender, Person, Seen, Shot, Size, Studio, View, encode, framed_view
+from pose_rft.sample.plan import SampleParams, Task
+from pose_rft.sample.scene import background
+from pose_rft.seeds import numpy_rng
+
+RELEASE = "3dpw"
+TWO_PEOPLE_EVERY = 3  # of the sequences one in three has two people
+PLACES = (
+    *("downtown_walking", "outdoors_fencing", "office_phoneCall", "flat_guitar", "downtown_sitOnStairs"),
+    *("outdoors_climbing", "courtyard_dancing", "downtown_cafe", "outdoors_freestyle", "courtyard_box"),
+)
+UNUSABLE = 2  # frames at the end: invalid camera, no 2D joints
+FEWEST_JOINTS = 6  # with fewer found the release sets poses2d to zero
+FOCAL = 1.8  # of the picture's shorter side, as the release's 1961 of 1080 px
+NOISE = 0.006  # of the picture's height: what a 2D detector errs
+
+
+def tasks(params: SampleParams, seed: int) -> list[Task]:
+    names = [(split, index) for split, count in _counts(params).items() for index in range(count)]
+    frames = params.pw3d.frames
+    return [Task(RELEASE, i, (*name, frames), frames) for i, name in enumerate(names)]
+
+
+def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> None:
+    """One sequence: pictures and its pickle."""
+    split, index, frames = task.payload
+    name = sequence_name(split, index)
+    rng = numpy_rng(seed, "sample", RELEASE, name)
+    genders: tuple[Gender, ...] = ("female", "male") if index % 2 else ("male", "female")
+    cast = [studio.identity(rng, gender) for gender in genders[: 2 if index % TWO_PEOPLE_EVERY == 2 else 1]]
+    size = picture_size(params.pw3d.size, landscape=len(cast) == 2)
+    place = background(rng, (size[1], size[0]))
+    shots = []
+    for _ in range(frames):
+        at = [(0.0, 0.0)] if len(cast) == 1 else [(-0.65, 0.0), (0.65, rng.uniform(-0.3, 0.3))]
+        people = [studio.place(who, sample_pose(rng), spot) for who, spot in zip(cast, at, strict=True)]
+        shots.append(studio.shoot(rng, people, handheld_view(rng, people, size), place, occluder=0.2))
+    shots += shots[-1:] * UNUSABLE
+    folder = root / RELEASE / "imageFiles" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for frame, shot in enumerate(shots):
+        (folder / f"image_{frame:05d}.jpg").write_bytes(encode(shot.image))
+    path = root / RELEASE / "sequenceFiles" / split / f"{name}.pkl"
+    python2_pickle.dump(sequence_content(name, shots, rng, studio), path)
+
+
+def finish(params: SampleParams, seed: int, results: Sequence[None], root: Path) -> None:
+    """Every sequence has its own file; there is nothing to gather."""
+
+
+def sequence_name(split: str, index: int) -> str:
+    start = {"test": 0, "train": 3, "validation": 6}[split]
+    return f"{PLACES[(start + index) % len(PLACES)]}_{index:02d}"
+
+
+def picture_size(short: int, landscape: bool) -> Size:
+    """(width, height) px: 16:9, portrait unless two people stand side by side."""
+    long = round(short * 16 / 9 / 2) * 2
+    return (long, short) if landscape else (short, long)
+
+
+def handheld_view(rng: np.random.Generator, people: Sequence[Person], size: Size) -> View:
+    """A camera that walks about with one lens: instead of zooming it steps nearer or back until the people fit."""
+    zoomed = framed_view(rng, people, size)
+    depth = float(np.mean([zoomed.to_camera(person.joints)[:, 2].mean() for person in people]))
+    focal = FOCAL * min(size)
+    step = depth * (focal / zoomed.K[0, 0] - 1)
+    K = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1.0]])
+    return View(K, zoomed.R, zoomed.t + np.array([0, 0, step]), *size)
+
+
+def sequence_content(name: str, shots: Sequence[Shot], rng: np.random.Generator, studio: Studio) -> dict[str, Any]:
+    """All fields of a sequence's pickle; the last two frames are made unusable."""
+    tracks = [_track(person, shots, rng, studio) for person in range(len(shots[0].seen))]
+    cameras = np.tile(np.eye(4), (len(shots), 1, 1))
+    for frame, shot in enumerate(shots):
+        cameras[frame, :3, :3], cameras[frame, :3, 3] = shot.view.R, shot.view.t
+    return {
+        "sequence": name,
+        **{field: [track[field] for track in tracks] for field in tracks[0]},
+        "texture_maps": [],
+        "img_frame_ids": np.arange(0, 2 * len(shots), 2),  # of the 60 Hz recording: not the number of the picture
+        "cam_poses": cameras,
+        "cam_intrinsics": shots[0].view.K,
+    }
+
+
+def _track(person: int, shots: Sequence[Shot], rng: np.random.Generator, studio: Studio) -> dict[str, Any]:
+    """The fields that the pickle has once per person."""
+    people = [shot.seen[person].person for shot in shots]
+    who = people[0].identity
+    poses = np.stack([Rotation.from_matrix(p.rotations).as_rotvec().ravel() for p in people])
+    trans = np.stack([p.transl for p in people])
+    poses2d = np.stack([_detections(shot, shot.seen[person], rng, studio).T for shot in shots])
+    poses2d[-1] = 0
+    campose_valid = np.ones(len(shots), np.int64)
+    campose_valid[-2] = 0
+    at_rest, _ = studio.body(who.gender).vertices(np.tile(np.eye(3), (24, 1, 1)), who.betas)
+    return {
+        "betas": who.betas,
+        "poses": poses,
+        "trans": trans,
+        "poses_60Hz": np.repeat(poses, 2, axis=0),
+        "trans_60Hz": np.repeat(trans, 2, axis=0),
+        "betas_clothed": who.betas,
+        "v_template_clothed": at_rest.astype(np.float64),
+        "genders": who.gender[0],
+        "poses2d": poses2d,
+        "jointPositions": np.stack([p.joints.ravel() for p in people]),
+        "campose_valid": campose_valid,
+    }
+
+
+def _detections(shot: Shot, seen: Seen, rng: np.random.Generator, studio: Studio) -> np.ndarray:
+    """(18, 3): what a 2D detector finds, px and confidence; nothing if it finds fewer than six joints."""
+    joints = studio.body(seen.person.identity.gender).keypoints(seen.vertices, seen.joints, OPENPOSE18)
+    points = shot.view.project(joints)
+    height, width = seen.mask.shape
+    found = np.zeros((len(OPENPOSE18), 3))
+    for i, (x, y) in enumerate(points + rng.normal(0, NOISE * height, points.shape)):
+        if 0 <= x < width and 0 <= y < height:
+            visible = seen.mask[int(y), int(x)]
+            found[i] = x, y, rng.uniform(0.6, 0.95) if visible else rng.uniform(0.15, 0.5)
+    return found if (found[:, 2] > 0).sum() >= FEWEST_JOINTS else np.zeros_like(found)
+
+
+def _counts(params: SampleParams) -> dict[str, int]:
+    """Sequences per split; training and validation are there for the form, nobody learns from them."""
+    return {"train": 1, "validation": 1, "test": params.pw3d.sequences}
