@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io import video
 from pose_rft.record import KEY, Box, Defect, Record
 
 
@@ -155,6 +154,8 @@ def sampled_pictures(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
     Raises:
         Incomplete: the video is missing, damaged, or ends too early; also when more is asked for.
     """
+    from pose_rft.io import video  # its codecs take longer to import than the whole inventory stage needs
+
     if not path.is_file():
         raise Incomplete("missing video", f"{path} does not exist")
     done = 0
