@@ -142,6 +142,7 @@ class PoseLlavaConfig(PretrainedConfig):
     log_std_init: float = -2.0
     mean_scale: float = 0.3
     pose_token_id: int = 0
+    end_token_id: int = 2
     suppressed_token_ids: list[int] | None = None
     tie_word_embeddings: bool = False
 

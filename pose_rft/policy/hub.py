@@ -30,6 +30,7 @@ from pose_rft import seeds
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import (
     IMAGE_TOKEN,
+    POSE_TOKEN,
     BaseModelParams,
     HeadKind,
     Hmr2VitConfig,
@@ -329,7 +330,8 @@ def create_policy(
         log_std_max=params.log_std.max,
         log_std_init=params.log_std.init,
         mean_scale=params.mean_scale,
-        pose_token_id=token_id(tokenizer, "<POSE>"),
+        pose_token_id=token_id(tokenizer, POSE_TOKEN),
+        end_token_id=tokenizer.eos_token_id,
         suppressed_token_ids=sorted(suppressed),
     )
     with torch.random.fork_rng(devices=[]):
