@@ -103,8 +103,8 @@ def box_around(points: np.ndarray, scale: float, convention: str) -> Box:
 
 def square_box(x0: float, y0: float, x1: float, y1: float, scale: float, convention: str) -> Box:
     """Square box with the centre of (x0, y0, x1, y1) px and `scale` times its longer side (at least 1 px)."""
-    side = max(scale * max(x1 - x0, y1 - y0), 1.0)
-    return Box((round((x0 + x1) / 2, 3), round((y0 + y1) / 2, 3)), round(side, 3), convention)
+    side = max(scale * float(max(x1 - x0, y1 - y0)), 1.0)
+    return Box((round(float(x0 + x1) / 2, 3), round(float(y0 + y1) / 2, 3)), round(side, 3), convention)
 
 
 def existing_files(root: Path, patterns: Iterable[str]) -> list[Path]:

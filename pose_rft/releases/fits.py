@@ -84,7 +84,7 @@ def rest_pelvis(body_model: Path, betas: np.ndarray, gender: Gender = "neutral")
     Raises:
         PoseRftError: there is no body model of this gender.
     """
-    return _model(body_model, gender).rest_joints(torch.as_tensor(betas, dtype=torch.float32))[:, 0].double().numpy()
+    return _model(body_model, gender).rest_joints(torch.tensor(betas, dtype=torch.float32))[:, 0].double().numpy()
 
 
 @lru_cache(maxsize=MODELS_AT_ONCE)

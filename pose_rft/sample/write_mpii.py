@@ -145,7 +145,7 @@ def _annorect(picture: Picture) -> np.ndarray:
 
 
 def _points(joints: np.ndarray, variant: int) -> np.ndarray:
-    """The labelled joints, `is_visible` in one of the real file's variants: number, text, partly empty, no such field."""
+    """The labelled joints; `is_visible` in one of the variants of the real file: number, text, partly empty, absent."""
     points = []
     for joint, (x, y, visible) in enumerate(joints):
         if visible < 0:
