@@ -210,12 +210,12 @@ class BodyModel(nn.Module):
                 num_betas=BETAS,
                 **{f"create_{name}": create for name, create in without.items()},
             )
-        self.faces = arrays.faces
         self.num_vertices = len(arrays.v_template)
 
         def keep(name: str, value: np.ndarray) -> None:
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(value)), persistent=False)
 
+        keep("faces", arrays.faces)
         keep("_rest", arrays.J_regressor @ arrays.v_template)
         keep("_rest_per_beta", np.einsum("jv,vck->jck", arrays.J_regressor, arrays.shapedirs, optimize=True))
         self._levels = _levels(self.parents)
@@ -232,6 +232,7 @@ class BodyModel(nn.Module):
             keep("_eval_posedirs", arrays.posedirs[touched])
             keep("_eval_weights", arrays.weights[touched])
 
+    faces: Tensor
     _rest: Tensor
     _rest_per_beta: Tensor
     _regressor: Tensor

@@ -80,7 +80,6 @@ class Renderer:
         wp, raster = self._wp, self._raster
         height, width = size
         shape = (height * SUPERSAMPLING, width * SUPERSAMPLING)
-        # uint8 zeros are cheap to make; filled with a value in numpy because that is the fastest on the CPU.
         depth = np.full(shape, FAR, np.float32)
         face_of = np.full(shape, -1, np.int32)
         weights = np.zeros((*shape, 2), np.float32)
@@ -100,26 +99,26 @@ class Renderer:
         shapes = [np.ascontiguousarray(person.vertices, dtype=np.float32) for person in people]
         for i, vertices in enumerate(shapes):
             draw(_project(vertices, K), i * len(self.faces), *shape, buffers)
+        owner = np.where(face_of < 0, -1, face_of // len(self.faces))
         to_shadow = _shadow_camera(shapes, toward)
         shadow = np.full((SHADOW_PIXELS, SHADOW_PIXELS), FAR, np.float32)
-        unused = np.zeros((SHADOW_PIXELS, SHADOW_PIXELS, 2), np.float32)
-        targets = [
-            self._share(shadow, float),
-            self._share(unused.view(np.int32)[..., 0].copy(), int),
-            self._share(unused, wp.vec2),
-        ]
+        nobody = np.zeros(shadow.shape, np.int32)
+        unused = np.zeros((*shadow.shape, 2), np.float32)
+        targets = [self._share(shadow, float), self._share(nobody, int), self._share(unused, wp.vec2)]
         for vertices in shapes:
             seen_by_lamp = vertices @ to_shadow[:3, :3].T + to_shadow[:3, 3]
             draw(np.ascontiguousarray(seen_by_lamp, np.float32), 0, SHADOW_PIXELS, SHADOW_PIXELS, targets)
         for i, (person, vertices) in enumerate(zip(people, shapes, strict=True)):
+            covered = np.flatnonzero(owner == i).astype(np.int32)
             points = self._share(vertices, wp.vec3)
             normals = self._share(np.zeros_like(vertices), wp.vec3)
             wp.launch(raster.vertex_normals, dim=len(self.faces), inputs=[points, self._faces, normals], device="cpu")
             colors = self._share(np.ascontiguousarray(person.face_colors, dtype=np.float32), wp.vec3)
             wp.launch(
                 raster.shade,
-                dim=shape,
+                dim=len(covered),
                 inputs=[
+                    self._share(covered, int),
                     *(buffers[1], buffers[2], points, normals, self._faces, colors, i * len(self.faces)),
                     *(wp.vec3(*map(float, toward)), wp.vec3(*light.color), light.ambient),
                     *(wp.mat44(*map(float, to_shadow.ravel())), targets[0], self._share(image, wp.vec3)),
@@ -130,7 +129,6 @@ class Renderer:
         def shrink(values: np.ndarray) -> np.ndarray:
             return cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
 
-        owner = np.where(face_of < 0, -1, face_of // len(self.faces))
         masks = np.stack([shrink((owner == i).astype(np.float32)) for i in range(len(people))])
         behind = 1 - shrink((owner >= 0).astype(np.float32))[..., None]
         mixed = np.clip(shrink(image) + behind * np.asarray(background, np.float32), 0, 1)

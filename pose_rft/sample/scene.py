@@ -110,8 +110,11 @@ class Wardrobe:
         faces, rest = body.faces, body.rest_joints()
         self.center = body.v_template[faces].mean(1)
         owner = body.weights.argmax(1)[faces[:, 0]]
-        names = np.array(SMPL24.joints)
-        self.part = np.array([name.removeprefix("left_").removeprefix("right_") for name in names])[owner]
+
+        def of(*parts: str) -> np.ndarray:
+            """Faces that move mostly with these joints, of either side."""
+            joints = [i for i, name in enumerate(SMPL24.joints) if name.split("_")[-1] in parts]
+            return np.isin(owner, joints)
 
         def along(parts: tuple[str, str, str]) -> np.ndarray:
             """Place on a limb: 0 at its first joint, 1 at the second, 2 at the third; by the nearer side."""
@@ -131,15 +134,19 @@ class Wardrobe:
         self.height = self.center[:, 1]
         joint = {name: rest[SMPL24.index(name)] for name in SMPL24.joints}
         self.waist = float(joint["spine1"][1])
-        self.neck = float(joint["neck"][1])
-        self.ankle = float(joint["left_ankle"][1])
+        neck, ankle = float(joint["neck"][1]), float(joint["left_ankle"][1])
+        self.trunk = of("spine1", "spine2", "spine3", "collar") | (of("neck") & (self.height < neck))
+        self.arms = of("shoulder", "elbow", "wrist")
+        self.hips = of("pelvis", "hip")
+        self.lower = of("pelvis", "hip", "knee", "ankle", "spine1")
+        self.feet = of("ankle", "foot") & (self.height < ankle + 0.035)
         spot = {name: body.v_template[index] for name, index in SURFACE_VERTICES.items()}
         eyes = (spot["left_eye"] + spot["right_eye"]) / 2
         crown = body.v_template[:, 1].max()
         # Hair: above the brow, and behind the ears down to the nape.
         brow = eyes[1] + 0.28 * (crown - eyes[1])
         ear = (spot["left_ear"] + spot["right_ear"]) / 2
-        head = self.part == "head"
+        head = of("head")
         self.hair = head & (
             (self.height > brow) | ((self.center[:, 2] < ear[2] - 0.01) & (self.height > ear[1] - 0.05))
         )
@@ -154,7 +161,7 @@ class Wardrobe:
 
 def _vary(rng: np.random.Generator, color: tuple[float, float, float], amount: float) -> Color:
     """A shade of a named colour."""
-    return np.clip(np.array(color) * rng.uniform(1 - amount, 1 + amount) + rng.normal(0, 0.015, 3), 0.02, 0.98)
+    return np.clip(np.array(color) * rng.uniform(1 - amount, 1 + amount) + rng.normal(0, 0.007, 3), 0.02, 0.98)
 
 
 def _pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]], but: tuple[str, ...] = ()) -> str:
@@ -173,25 +180,21 @@ def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
 
     w = wardrobe
     skin = np.array(SKIN[rng.integers(len(SKIN))]) * rng.uniform(0.93, 1.04)
-    colors = np.tile(skin, (len(w.part), 1))
+    colors = np.tile(skin, (len(w.height), 1))
     colors[w.lips] = skin * (0.88, 0.62, 0.6)
-    trunk = np.isin(w.part, ["spine1", "spine2", "spine3", "collar"]) | ((w.part == "neck") & (w.height < w.neck))
     sleeve_end = SLEEVE_ENDS[sleeves] + (rng.uniform(-0.12, 0.12) if sleeves == "short" else 0.0)
-    shirt = trunk | (np.isin(w.part, ["shoulder", "elbow", "wrist"]) & (w.arm < sleeve_end))
     hem = w.waist - rng.uniform(0.02, 0.1)
-    shirt = (shirt | (np.isin(w.part, ["pelvis", "hip"]) & (w.arm < 0.5))) & (w.height > hem)
+    shirt = (w.trunk | (w.arms & (w.arm < sleeve_end)) | (w.hips & (w.arm < 0.5))) & (w.height > hem)
     leg_end = LEG_ENDS[legs] + (rng.uniform(-0.3, 0.15) if legs == "shorts" else 0.0)
-    lower = np.isin(w.part, ["pelvis", "hip", "knee", "ankle", "spine1"])
-    trousers = lower & (w.height <= hem) & (w.leg < leg_end)
+    trousers = w.lower & (w.height <= hem) & (w.leg < leg_end)
     colors[trousers] = _vary(rng, PALETTE[bottom], 0.12)
     main = _vary(rng, PALETTE[top], 0.12)
     colors[shirt] = main
     if striped:  # narrow stripes of another brightness, so that the shirt keeps its colour's name
         spacing = rng.uniform(0.05, 0.09)
-        stripes = shirt & ((w.height / spacing) % 1 < 0.3) & trunk
+        stripes = shirt & ((w.height / spacing) % 1 < 0.3) & w.trunk
         colors[stripes] = main * 0.55 if main.mean() > 0.35 else np.clip(main + 0.3, 0, 1)
-    feet = np.isin(w.part, ["ankle", "foot"]) & (w.height < w.ankle + 0.035)
-    colors[feet] = _vary(rng, PALETTE[shoes], 0.12)
+    colors[w.feet] = _vary(rng, PALETTE[shoes], 0.12)
     if hair != "bald":
         colors[w.hair] = _vary(rng, HAIR[hair], 0.15)
     colors[w.eyes] = (0.08, 0.06, 0.06)

@@ -64,7 +64,7 @@ class _Anny:
     def __init__(self) -> None:
         import warp
 
-        warp.config.quiet = True  # type: ignore[attr-defined]
+        warp.config.log_level = warp.LOG_ERROR  # no banner about devices and caches
         import anny
 
         self.model = anny.Anny(rig="cmu_mb")
