@@ -1,0 +1,65 @@
+"""`retrieval` in params.yaml: the reward model (PoseScript's architecture), the judge, and how both are trained."""
+
+from pose_rft.params import Count, Fraction, Positive, Section
+
+
+class SentenceParams(Section):
+    """model: `all-MiniLM-L6-v2` (installed with the `sample` extra), a folder, or a hub id such as `BAAI/bge-m3`.
+
+    layers: token features come from the first so many transformer layers (null: all). Whole sentences always use all.
+    """
+
+    model: str
+    layers: Count | None = None
+
+
+class Schedule(Section):
+    """steps of batch pose-text pairs, Adam with a cosine from learning_rate to 0."""
+
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+
+
+class TransformerParams(Section):
+    """The trained transformer on top of frozen token features; its width is the latent size."""
+
+    layers: Count
+    heads: Count
+    feedforward: Count
+    dropout: Fraction
+
+
+class RewardModelParams(Section):
+    """PoseScript's text-pose model. released: a PoseScript checkpoint to use as it is instead of training one."""
+
+    released: str | None = None
+    sentence: SentenceParams
+    latent: Count
+    text: TransformerParams
+    pose_neurons: Count
+    pose_bottleneck: Count
+    pretrain: Schedule
+    finetune: Schedule
+
+
+class JudgeModelParams(Section):
+    """The judge: own word vectors and a GRU on the text side, matrices and joint positions on the pose side."""
+
+    latent: Count
+    word_width: Count
+    recurrent_width: Count
+    pose_width: Count
+    dropout: Fraction
+    pretrain: Schedule
+    finetune: Schedule
+
+
+class RetrievalParams(Section):
+    """mirror: share of pairs shown left-right mirrored. validate_every, save_every: in steps."""
+
+    mirror: Fraction
+    validate_every: Count
+    save_every: Count
+    reward: RewardModelParams
+    judge: JudgeModelParams

