@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 
@@ -11,7 +12,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "pose-rft",
     "svg.fonttype": "none",
     "font.family": "sans-serif",

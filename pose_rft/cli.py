@@ -1,0 +1,184 @@
+"""`pose-rft`: the command for people. Each verb parses, calls the library and prints; heavy imports happen inside."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pose_rft.errors import PoseRftError
+
+app = typer.Typer(
+    help="Photographs and sentences to 3D human poses.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+shards = typer.Typer(help="Convert, check and look into shards.", no_args_is_help=True)
+app.add_typer(shards, name="shards")
+
+Folder = Annotated[Path, typer.Argument(help="A folder of shards, e.g. data/shards/coco/train.")]
+USAGE_ERROR = 2
+
+
+@app.command()
+def predict(
+    images: Annotated[list[Path] | None, typer.Argument(help="Photographs, JPEG or PNG.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A sentence instead of a photograph; may repeat.")] = None,
+    box: Annotated[str | None, typer.Option(help="X,Y,W,H of the person, px (one photograph only).")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="COCO annotation file with the persons' boxes.")] = None,
+    samples: Annotated[int, typer.Option("-n", "--samples", min=0, help="Poses to draw beside the mean.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+    model: Annotated[Path, typer.Option(help="A trained policy.")] = Path("models/rft_hygrpo"),
+    body_model: Annotated[
+        Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model of params.yaml).")
+    ] = None,
+    mesh: Annotated[str, typer.Option(help="glb or obj.")] = "glb",
+    seed: Annotated[int, typer.Option(help="For the drawn poses.")] = 0,
+) -> None:
+    """Writes JSON, mesh and picture of the pose in each photograph or sentence."""
+    from pose_rft import predict as library
+
+    sentences, paths = text or [], images or []
+    if not sentences and not paths:
+        raise PoseRftError("There is nothing to predict; give photographs, or --text 'a sentence'.")
+    if box and (boxes or len(paths) != 1):
+        raise PoseRftError("--box names the person in exactly one photograph; use --boxes FILE for several.")
+    if mesh not in ("glb", "obj"):
+        raise PoseRftError(f"--mesh {mesh!r} is not known; choose glb or obj.")
+    photographs = {path: library.read_picture(path) for path in paths}  # all are checked before the model loads
+    persons = library.persons(paths, library.parse_box(box) if box else None, boxes)
+    if not model.is_dir():
+        raise PoseRftError(f"{model} does not exist; run `make run` (or `dvc repro`), or name a policy with --model.")
+    predictor = library.Predictor(model, body_model or _body_model(), seed)
+    if predictor.is_sample:
+        print(f"note: {library.SAMPLE_NOTICE}", file=sys.stderr)
+    kind: Literal["glb", "obj"] = "glb" if mesh == "glb" else "obj"
+    for path, person, stem in library.stems(persons, out):
+        prediction = predictor.image(path, person, samples)
+        _report(prediction, library.write(prediction, predictor, stem, kind, photographs[path]))
+    for number, sentence in enumerate(sentences):
+        prediction = predictor.text(sentence, samples)
+        _report(prediction, library.write(prediction, predictor, out / f"text_{number}", kind, None))
+
+
+def _report(prediction: Any, paths: list[Path]) -> None:
+    spread = "" if prediction.spread is None else f" (mean spread {float(prediction.spread.mean()):.1f} degrees)"
+    print(f"{prediction.source}: {prediction.answer}{spread} -> {', '.join(map(str, paths))}")
+
+
+@app.command()
+def describe(
+    pose: Annotated[Path, typer.Argument(help="A pose: JSON of `predict`, or .npy/.npz with (72,), (24,3), (24,3,3).")],
+    frame: Annotated[str, typer.Option(help="Frame of the root: camera or amass.")] = "camera",
+    n: Annotated[int, typer.Option("-n", min=1, help="How many captions.")] = 1,
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
+    seed: Annotated[int, typer.Option(help="For wording and order.")] = 0,
+) -> None:
+    """Prints captions of a pose."""
+    from pose_rft.body.frames import semantic_frame
+    from pose_rft.body.smpl import load_body_model
+    from pose_rft.captions import describe_pose
+    from pose_rft.pose_files import read_pose
+    from pose_rft.seeds import numpy_rng
+
+    if frame not in ("camera", "amass"):
+        raise PoseRftError(f"--frame {frame!r} is not known; choose camera or amass.")
+    rotations = read_pose(pose)
+    body = load_body_model(body_model or _body_model())
+    upright = semantic_frame(rotations, "amass" if frame == "amass" else "camera")
+    for caption in describe_pose(upright, body.rest_joints()[0], numpy_rng(seed, "describe"), n):
+        print(caption)
+
+
+@app.command()
+def tables(
+    summary: Annotated[Path, typer.Argument(help="The numbers of a run.")] = Path("metrics/summary.json"),
+    page: Annotated[Path, typer.Option(help="Where the report lies.")] = Path("report/index.html"),
+) -> None:
+    """Prints the paper's tables with this run's rows, and where the report lies."""
+    from pose_rft.evaluation.terminal import print_tables
+
+    print_tables(summary)
+    if page.is_file():
+        print(f"report: {page.resolve()}")
+
+
+@shards.command("convert")
+def shards_convert(
+    dataset: Annotated[str, typer.Argument(help="h36m, mpi_inf_3dhp, coco, mpii, posescript, bedlam, 3dpw, …")],
+    root: Annotated[Path, typer.Option(help="The release's folder.")],
+    split: Annotated[str, typer.Option(help="A split of the release, e.g. train.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Converts one split of a release outside the pipeline; resumes where it was stopped."""
+    from pose_rft.convert import convert_release
+    from pose_rft.params import load, params_path, read_yaml
+    from pose_rft.releases import DataParams
+    from pose_rft.shards.plan import ShardParams
+
+    data = load("data", DataParams)
+    data = data.model_copy(update={"body_model": body_model or data.body_model})
+    datasets = dict(read_yaml(params_path()).get("datasets", {}))
+    datasets[dataset] = {**(datasets.get(dataset) or {}), "root": str(root.resolve())}
+    plan = load("shards", ShardParams).model_copy(update={"workers": workers})
+    summary = convert_release(dataset, split, out, data, datasets, plan)
+    print(f"{dataset} {split}: {summary.manifest.samples} samples in {len(summary.manifest.shards)} shards -> {out}")
+
+
+@shards.command("verify")
+def shards_verify(folder: Folder) -> None:
+    """Compares shards with their manifest, index and schema."""
+    from pose_rft.shards.verify import verify
+
+    report = verify(folder)
+    for problem in report.problems:
+        print(problem, file=sys.stderr)
+    if not report.ok:
+        raise PoseRftError(f"{folder} has {len(report.problems)} problem(s), listed above.")
+    print(f"{folder}: {report.samples} samples in {report.shards} shards, all whole")
+
+
+@shards.command("stats")
+def shards_stats(folder: Folder) -> None:
+    """Prints what the shards hold."""
+    from pose_rft.shards.stats import stats
+
+    for name, value in stats(folder).iter_rows():
+        print(f"{name:<28}{value:>14g}")
+
+
+@shards.command("show")
+def shards_show(
+    folder: Folder,
+    key: Annotated[str, typer.Argument(help="A sample's key, as in index.parquet.")],
+    out: Annotated[Path | None, typer.Option(help="PNG to write (default: KEY.png).")] = None,
+) -> None:
+    """Draws one sample: picture, box, 2D joints and projected 3D joints."""
+    from pose_rft.shards.show import show
+
+    target = out or Path(f"{key}.png")
+    record = show(folder, key, target)
+    for caption in record.captions:
+        print(f"{caption.kind}: {caption.text}")
+    print(f"-> {target}")
+
+
+def _body_model() -> Path:
+    from pose_rft.params import load
+    from pose_rft.releases import DataParams
+
+    return load("data", DataParams).body_model
+
+
+def main() -> None:
+    """Entry point: a `PoseRftError` is one sentence and status 2."""
+    for name, value in {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except PoseRftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None

@@ -1,0 +1,42 @@
+"""The tables on a terminal, from metrics/summary.json."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from pose_rft.errors import PoseRftError
+from pose_rft.evaluation.tables import Table, table1, table2, table3
+
+STYLES = {"paper": "dim", "bound": "", "ours": "bold"}
+
+
+def print_tables(summary: Path) -> None:
+    """Prints the three tables; where output is not a terminal, wide enough to keep every column whole.
+
+    Raises:
+        PoseRftError: there is no summary, or it is not one.
+    """
+    try:
+        content = json.loads(summary.read_text())
+        tables = [table1(content), table2(content), table2(content, "judge"), table3(content)]
+    except OSError:
+        raise PoseRftError(f"{summary} does not exist; run `make run` (or `dvc repro`).") from None
+    except (ValueError, KeyError) as error:
+        raise PoseRftError(f"{summary} is not a summary of a run ({error!r}); run `dvc repro report`.") from None
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    for table in tables:
+        console.print(_rich(table))
+
+
+def _rich(table: Table) -> RichTable:
+    result = RichTable(title=table.title, caption=table.note, title_justify="left", caption_justify="left")
+    result.add_column("")
+    for column in table.columns:
+        result.add_column(column, justify="right")
+    for row in table.rows:
+        result.add_row(row.label, *row.cells, style=STYLES[row.kind])
+    return result
