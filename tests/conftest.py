@@ -1,5 +1,11 @@
-"""A small body in the true form of an SMPL file: 24 clouds of vertices around a plain skeleton."""
+"""Fixtures that tests of several folders share.
 
+`tiny_folder`: a small body in the true form of an SMPL file, 24 clouds of vertices around a plain skeleton.
+`standin_folder`: the sample's stand-in body, built once per test run.
+"""
+
+import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,4 +70,19 @@ def tiny_folder(tmp_path_factory, tiny_model) -> Path:
     folder = tmp_path_factory.mktemp("body_models")
     python2_pickle.dump(tiny_model, folder / "smpl" / "basicmodel_neutral_lbs_10_207_0_v1.1.0.pkl")
     np.save(folder / "J_regressor_h36m.npy", tiny_h36m_regressor(tiny_model))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def standin_folder(tmp_path_factory) -> Path:
+    """`data.body_model` as the sample has it; parallel test processes share one (4 s to build)."""
+    from pose_rft.sample.standin import build_standin
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(base / "standin.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = base / "standin_body"
+        if not folder.exists():
+            build_standin(folder)
     return folder
