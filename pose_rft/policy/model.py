@@ -124,9 +124,7 @@ class PoseLlava(PreTrainedModel):
             return ImageTokens(torch.cat(picked, -1), None)
         if pose_pixel_values is None:
             raise ValueError("this policy has a pose encoder: pose_pixel_values are needed beside pixel_values")
-        return ImageTokens(
-            torch.cat(picked, -1), self.pose_encoder.tokens(pose_pixel_values.to(self.pose_encoder.dtype))
-        )
+        return ImageTokens(torch.cat(picked, -1), self.pose_encoder(pose_pixel_values.to(self.pose_encoder.dtype)))
 
     def fuse(self, tokens: ImageTokens) -> Tensor:
         """The trained part of the image path: (B, num_image_tokens, d)."""
