@@ -14,6 +14,7 @@ from fake_release import FakeRelease, fake_record
 from pose_rft import convert as convert_module
 from pose_rft.convert import convert
 from pose_rft.errors import PoseRftError
+from pose_rft.shards import executors
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
@@ -44,9 +45,15 @@ def test_a_conversion_makes_shards_markers_index_defects_and_manifest(tmp_path):
     assert verify(tmp_path / "out").ok
 
 
+@pytest.fixture
+def workers_at_once(monkeypatch):
+    """Workers start after the first shard, however little work is left."""
+    monkeypatch.setattr(executors, "START_SECONDS", -1.0)
+
+
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_any_worker_count_writes_the_same_bytes(tmp_path, workers):
-    release = FakeRelease(bad={"u02": "defects"})
+def test_any_worker_count_writes_the_same_bytes(tmp_path, workers, workers_at_once):
+    release = FakeRelease(units_of=10, bad={"u02": "defects"})
     run(tmp_path, release, rate=0.2, name="one")
     many = ShardParams(samples_per_shard=20, executor="process", workers=workers, jpeg_quality=92)
     run(tmp_path, release, many, rate=0.2, name="many")
@@ -100,9 +107,11 @@ SLOW = """
 from pathlib import Path
 from fake_release import FakeRelease
 from pose_rft.convert import convert
+from pose_rft.shards import executors
 from pose_rft.shards.plan import ShardParams
 if __name__ == "__main__":
     shards = ShardParams(samples_per_shard=20, executor={executor!r}, workers=2, jpeg_quality=92)
+    executors.START_SECONDS = -1.0
     convert(FakeRelease(delay=0.02), "train", Path("out"), shards, 0.0, "digest", Path("out.scratch"))
 """
 
@@ -149,16 +158,16 @@ def test_a_key_in_two_shards_is_an_error_that_names_it(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "executor", "sentence"),
     [
-        ("error", "serial", "Unit u01 of the fake release is wrong; mend it"),
-        pytest.param("error", "process", "Unit u01 of the fake release is wrong; mend it", marks=pytest.mark.slow),
+        ("error", "serial", "Unit u03 of the fake release is wrong; mend it"),
+        pytest.param("error", "process", "Unit u03 of the fake release is wrong; mend it", marks=pytest.mark.slow),
         ("crash", "process", "worker processes died without a word"),
         ("unreadable", "serial", "/release/file cannot be read .Permission denied."),
     ],
 )
-def test_what_goes_wrong_in_a_worker_is_one_sentence(tmp_path, kind, executor, sentence):
+def test_what_goes_wrong_in_a_worker_is_one_sentence(tmp_path, kind, executor, sentence, workers_at_once):
     workers = ShardParams(samples_per_shard=20, executor=executor, workers=2, jpeg_quality=92)
     with pytest.raises(PoseRftError, match=sentence):
-        run(tmp_path, FakeRelease(bad={"u01": kind}), workers)
+        run(tmp_path, FakeRelease(bad={"u03": kind}), workers)
     assert not (tmp_path / "out").exists()
 
 
