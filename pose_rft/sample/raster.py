@@ -9,9 +9,25 @@ kernels are launched on the CPU only. Compiled once per user (2 s) into warp's k
 # mypy cannot read warp's annotations, which are values.
 # mypy: ignore-errors
 
+import os
+
 import warp as wp
 
-wp.config.log_level = wp.LOG_ERROR  # no banner about devices and caches, no warning that there is no GPU
+
+def _start_quietly() -> None:
+    """Starts warp without its banner and its line about a missing GPU driver, which native code writes to stderr."""
+    wp.config.log_level = wp.LOG_ERROR
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        wp.init()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
+_start_quietly()
 wp.set_module_options({"enable_backward": False})  # no gradients: compiles in half of the time
 
 

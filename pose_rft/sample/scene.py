@@ -169,9 +169,9 @@ def _pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]]
 
 
 def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
-    """Random clothes; top and bottom never share a colour name."""
-    top = _pick(rng, PALETTE)
-    bottom = _pick(rng, PALETTE, but=(top,))
+    """Random clothes; top and bottom never share a colour name, and are not brown: some people's skin is."""
+    top = _pick(rng, PALETTE, but=("brown",))
+    bottom = _pick(rng, PALETTE, but=(top, "brown"))
     shoes = _pick(rng, PALETTE, but=(bottom,))
     sleeves: Sleeves = ("none", "short", "long")[rng.choice(3, p=[0.12, 0.48, 0.4])]
     legs: Legs = ("shorts", "trousers")[rng.choice(2, p=[0.35, 0.65])]

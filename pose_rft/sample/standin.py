@@ -64,9 +64,7 @@ class _Anny:
     """Anny with SMPL's tree: skinning weights (V, 24), faces, people of random phenotypes."""
 
     def __init__(self) -> None:
-        import warp
-
-        warp.config.log_level = warp.LOG_ERROR  # no banner about devices and caches
+        from pose_rft.sample import raster  # noqa: F401, I001  (first: it starts warp, which anny uses, quietly)
         import anny
 
         self.model = anny.Anny(rig="cmu_mb")
