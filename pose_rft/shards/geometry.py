@@ -6,7 +6,7 @@ projects well). The side tests need no threshold of their own: with the wrong si
 """
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,14 @@ import polars as pl
 import torch
 from scipy.spatial.transform import Rotation
 
-from pose_rft.body.joints import LIMB_JOINTS, JointSet, joint_set, to_smpl24
+from pose_rft.body.joints import LIMB_JOINTS, SMPL24, JointSet, joint_set, to_smpl24
 from pose_rft.body.smpl import BodyModel
-from pose_rft.record import Image, Record, Smpl
+from pose_rft.record import Image, Record
 from pose_rft.releases.cameras import project
 
 SIDEWAYS = 0.5  # a body axis has a side in the picture when its x component is at least this
+FEWEST_LIMB_JOINTS = 4
+IS_LIMB = np.isin(SMPL24.joints, LIMB_JOINTS)
 BEHIND_CAMERA = 1e6  # stands for a distance when a seen joint lies behind the camera
 
 MEASUREMENTS: dict[str, Any] = {
@@ -36,14 +38,15 @@ MEASUREMENTS: dict[str, Any] = {
 }
 
 
-def measure(records: Iterable[Record], body_model: Callable[[str], BodyModel]) -> pl.DataFrame:
+def measure(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -> pl.DataFrame:
     """One row per record with the columns of `MEASUREMENTS`; null where a record lacks what a measurement needs.
 
     Args:
         body_model: gives the model of a gender; asked only when a record has SMPL in a camera that is known.
     """
+    bodies = camera_bodies(records, body_model)
     rows = []
-    for record in records:
+    for number, record in enumerate(records):
         row: dict[str, Any] = {"key": record.key}
         if record.image is not None:
             row["image_as_declared"] = is_as_declared(record.image)
@@ -54,7 +57,8 @@ def measure(records: Iterable[Record], body_model: Callable[[str], BodyModel]) -
         if record.smpl is not None:
             row["largest_beta"] = float(np.abs(record.smpl.betas).max())
         row["reprojection"] = reprojection(record)
-        row["smpl_reprojection"] = smpl_reprojection(record, body_model)
+        if number in bodies:
+            row["smpl_reprojection"] = smpl_reprojection(record, bodies[number])
         row |= sides(record)
         rows.append(row)
     return pl.DataFrame(rows, schema=MEASUREMENTS, orient="row")
@@ -84,27 +88,39 @@ def reprojection(record: Record) -> float | None:
     return float(np.linalg.norm(projected - joints2d.points[known, :2], axis=1).max())
 
 
-def smpl_reprojection(record: Record, body_model: Callable[[str], BodyModel]) -> float | None:
-    """Median distance of the SMPL body's projected limb joints to the 2D joints, as part of the box side."""
+def smpl_reprojection(record: Record, joints: np.ndarray) -> float | None:
+    """Median distance of a body's projected limb joints to the 2D joints, as part of the box side.
+
+    joints: (24, 3) metres, camera frame.
+    """
     smpl, camera, joints2d, box = record.smpl, record.camera, record.joints2d, record.box
-    if smpl is None or camera is None or joints2d is None or box is None or smpl.frame != "camera":
+    if smpl is None or camera is None or joints2d is None or box is None:
         return None
     points, in_set = to_smpl24(joints2d.points, joints2d.joint_set)
-    wanted = np.isin(joint_set("smpl24").joints, LIMB_JOINTS) & in_set & smpl.valid & (points[:, 2] > 0)
-    if wanted.sum() < 4:
+    wanted = IS_LIMB & in_set & smpl.valid & (points[:, 2] > 0)
+    if wanted.sum() < FEWEST_LIMB_JOINTS:
         return None
-    joints = smpl_joints(smpl, body_model(smpl.gender))[wanted]
-    if (joints[:, 2] <= 0).any():
+    if (joints[wanted, 2] <= 0).any():
         return BEHIND_CAMERA
-    return float(np.median(np.linalg.norm(project(joints, camera) - points[wanted, :2], axis=1)) / box.side)
+    return float(np.median(np.linalg.norm(project(joints[wanted], camera) - points[wanted, :2], axis=1)) / box.side)
 
 
-def smpl_joints(smpl: Smpl, model: BodyModel) -> np.ndarray:
-    """(24, 3) joints of the body, metres, in the frame of the parameters."""
-    vectors = np.concatenate([smpl.global_orient[None], smpl.body_pose])
-    rotations = torch.from_numpy(Rotation.from_rotvec(vectors).as_matrix()).float()
-    with torch.no_grad():
-        return model.joints(rotations, torch.from_numpy(smpl.betas), torch.from_numpy(smpl.transl)).numpy()
+def camera_bodies(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -> dict[int, np.ndarray]:
+    """(24, 3) joints, metres, camera frame, of every record (by number) that has SMPL before a known camera."""
+    bodies: dict[int, np.ndarray] = {}
+    by_gender: dict[str, list[int]] = {}
+    for number, record in enumerate(records):
+        if record.smpl is not None and record.smpl.frame == "camera" and record.camera is not None and record.joints2d:
+            by_gender.setdefault(record.smpl.gender, []).append(number)
+    for gender, numbers in by_gender.items():
+        smpls = [smpl for number in numbers if (smpl := records[number].smpl) is not None]
+        vectors = np.stack([np.concatenate([smpl.global_orient[None], smpl.body_pose]) for smpl in smpls])
+        rotations = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, len(SMPL24), 3, 3)
+        betas, transl = (torch.from_numpy(np.stack([getattr(s, name) for s in smpls])) for name in ("betas", "transl"))
+        with torch.no_grad():
+            joints = body_model(gender).joints(torch.from_numpy(rotations).float(), betas, transl)
+        bodies |= dict(zip(numbers, joints.numpy(), strict=True))
+    return bodies
 
 
 def sides(record: Record) -> dict[str, bool]:

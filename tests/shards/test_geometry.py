@@ -35,7 +35,7 @@ class Model:
     def joints(self, rotations, betas, transl):
         upright = Rotation.from_euler("x", 180, degrees=True).as_matrix()
         rest = (standing(SMPL24) - [0, 0, 5.0]) @ upright.T * [1, 1, 1]
-        return torch.from_numpy(rest).float() @ rotations[0].T + transl
+        return torch.from_numpy(rest).float() @ rotations[:, 0].transpose(1, 2) + transl[:, None]
 
 
 def person(kind=H36M32, name="p") -> Record:

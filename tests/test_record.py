@@ -1,0 +1,92 @@
+import io
+import zipfile
+from contextlib import suppress
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Box, Camera, Caption, Image, Keypoints, Record, Smpl, Turn
+
+
+def full(seed: int = 0) -> Record:
+    rng = np.random.default_rng(seed)
+    return Record(
+        key="a_000001",
+        dataset="h36m",
+        split="train",
+        image=Image(b"\xff\xd8not decoded here", "jpg", 8, 6),
+        subject="S1",
+        sequence="Directions 1",
+        camera_id="54138969",
+        frame=5,
+        box=Box((1.5, 2.0), 3.25, "joints2d x1.2"),
+        smpl=Smpl(
+            *(rng.normal(size=shape) for shape in ((3,), (23, 3), (10,), (3,))),
+            valid=rng.random(24) < 0.9,
+            gender="female",
+            body_model="smpl",
+            frame="camera",
+            source="test",
+        ),
+        joints3d=Keypoints(rng.normal(size=(17, 4)), "h36m17"),
+        joints2d=Keypoints(rng.normal(size=(32, 3)), "h36m32"),
+        camera=Camera(np.eye(3), np.eye(3), np.zeros(3), rng.normal(size=5), "h36m"),
+        captions=(Caption("Jemand steht – „gerade“.", "human"), Caption("b", "automatic")),
+        dialogue=(Turn("human", "Where?"), Turn("assistant", "Here.")),
+        flags=("drifted",),
+        provenance=(("smpl", "x"), ("camera", "y")),
+    )
+
+
+@pytest.mark.parametrize(
+    "record", [full(), Record("k", "llava", "train"), Record("k", "coco", "val", camera=Camera(np.eye(3)))]
+)
+def test_a_record_comes_back_from_its_members_unchanged(record):
+    again = Record.from_members(record.to_members())
+    assert again == record
+    assert vars(again.camera).keys() == vars(record.camera).keys() if record.camera else again.camera is None
+    if record.smpl is not None:
+        np.testing.assert_array_equal(again.smpl.body_pose, record.smpl.body_pose)
+        again.smpl.body_pose[0] = 0  # arrays belong to the reader
+
+
+def test_the_same_record_has_the_same_bytes():
+    assert full().to_members() == full().to_members()
+    assert list(full().to_members()) == ["jpg", "json", "npz"]
+
+
+def test_members_are_files_that_numpy_reads():
+    with np.load(io.BytesIO(full().to_members()["npz"]), allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["smpl.betas"], full().smpl.betas)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["json", "npz"]), st.integers(0, 10_000), st.integers(0, 255), st.booleans())
+def test_damaged_members_are_one_sentence_or_a_record(name, place, value, cut):
+    members = full().to_members()
+    content = bytearray(members[name])
+    place %= len(content)
+    content[place] = value
+    members[name] = bytes(content[:place] if cut else content)
+    with suppress(PoseRftError):
+        assert isinstance(Record.from_members(members), Record)
+
+
+def test_arrays_of_objects_are_refused():
+    members = full().to_members()
+    objects = io.BytesIO()
+    np.lib.format.write_array(objects, np.array([{}], dtype=object), allow_pickle=True)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("smpl.betas.npy", objects.getvalue())
+    with pytest.raises(PoseRftError, match="damaged"):
+        Record.from_members({**members, "npz": archive.getvalue()})
+
+
+@pytest.mark.parametrize("key", ["a.b", "a b", "a/b", "", "ä"])
+def test_keys_that_webdataset_would_cut_are_refused(key):
+    with pytest.raises(PoseRftError, match="may hold only letters"):
+        Record(key, "d", "s")
