@@ -19,19 +19,19 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 NO_HEADING = 1e-6
 
 
-def _amass_to_camera(like: Tensor) -> Tensor:
-    """Rx(+90°): z up becomes y down, (x, y, z) → (x, -z, y)."""
-    return like.new_tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-
-
 def amass_to_camera(root: Tensor) -> Tensor:
-    """(..., 3, 3) root rotation in the AMASS frame → in the camera frame of a level camera that looks along +y."""
-    return _amass_to_camera(root) @ root
+    """(..., 3, 3) root rotation in the AMASS frame → in the camera frame of a level camera that looks along +y.
+
+    Rx(+90°) maps (x, y, z) to (x, -z, y). Rows are moved, not multiplied: exact, and out of reach of autocast.
+    """
+    x, y, z = root.unbind(-2)
+    return torch.stack((x, -z, y), dim=-2)
 
 
 def camera_to_amass(root: Tensor) -> Tensor:
     """(..., 3, 3) inverse of `amass_to_camera`; the camera is taken as level."""
-    return _amass_to_camera(root).mT @ root
+    x, y, z = root.unbind(-2)
+    return torch.stack((x, z, -y), dim=-2)
 
 
 def remove_heading(root: Tensor) -> Tensor:
@@ -43,10 +43,10 @@ def remove_heading(root: Tensor) -> Tensor:
     length_squared = x.square() + y.square()
     defined = length_squared > NO_HEADING**2
     length = torch.where(defined, length_squared, 1.0).sqrt()
-    cos, sin = torch.where(defined, x / length, 1.0), torch.where(defined, y / length, 0.0)
-    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    turn_back = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, one), dim=-1).unflatten(-1, (3, 3))
-    return turn_back @ root
+    cos = torch.where(defined, x / length, 1.0).unsqueeze(-1)
+    sin = torch.where(defined, y / length, 0.0).unsqueeze(-1)
+    first, second, third = root.unbind(-2)
+    return torch.stack((cos * first + sin * second, cos * second - sin * first, third), dim=-2)
 
 
 def semantic_frame(rotations: Tensor, source: Frame) -> Tensor:

@@ -6,11 +6,12 @@ smplx gets its content, never a path. Only the arrays' shapes are trusted after 
 """
 
 import contextlib
+import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import scipy.sparse
@@ -183,6 +184,23 @@ def load_body_model(folder: Path, gender: Gender = "neutral") -> "BodyModel":
     return BodyModel(arrays, read_regressor(folder, arrays.v_template), folder, gender)
 
 
+Method = TypeVar("Method", bound=Callable[..., Tensor])
+
+
+def _full_precision(method: Method) -> Method:
+    """Runs in float32 also under autocast and for bf16 rotations: bf16 would cost millimetres."""
+
+    @functools.wraps(method)
+    def precise(self: "BodyModel", first: Tensor, *others: Tensor | None, **named: Tensor | None) -> Tensor:
+        def lift(value: Tensor | None) -> Tensor | None:
+            return value.float() if value is not None and value.dtype in (torch.bfloat16, torch.float16) else value
+
+        with torch.autocast(first.device.type, enabled=False):
+            return method(self, lift(first), *map(lift, others), **{name: lift(value) for name, value in named.items()})
+
+    return precise  # type: ignore[return-value]
+
+
 class BodyModel(nn.Module):
     """A frozen SMPL body in float32, metres. Rotations are local, joint 0 = root in any frame; the output is in it.
 
@@ -246,6 +264,7 @@ class BodyModel(nn.Module):
         """(..., 24, 3) joints of the rest pose for betas (..., 10); (1, 24, 3) of the mean shape without."""
         return self._rest.unsqueeze(0) if betas is None else self._rest + _of_betas(self._rest_per_beta, betas)
 
+    @_full_precision
     def joints(self, rotations: Tensor, betas: Tensor | None = None, transl: Tensor | None = None) -> Tensor:
         """(..., 24, 3, 3), betas (..., 10), transl (..., 3) → (..., 24, 3). The chain only: cheap, differentiable."""
         return self._chain(rotations, betas, transl)[0]
@@ -270,6 +289,7 @@ class BodyModel(nn.Module):
             posed = posed + transl.unsqueeze(-2)
         return posed, torch.cat(turns, dim=-3)[..., self._level_order, :, :], rest
 
+    @_full_precision
     def vertices(self, rotations: Tensor, betas: Tensor | None = None, transl: Tensor | None = None) -> Tensor:
         """(B, 24, 3, 3), betas (B, 10), transl (B, 3) → (B, V, 3), by smplx."""
         betas = rotations.new_zeros(len(rotations), BETAS) if betas is None else betas
@@ -282,6 +302,7 @@ class BodyModel(nn.Module):
         )
         return posed.vertices
 
+    @_full_precision
     def h36m_joints(self, vertices: Tensor) -> Tensor:
         """(..., V, 3) → (..., 17, 3) in the order of `H36M17`, by J_regressor_h36m.
 
@@ -291,6 +312,7 @@ class BodyModel(nn.Module):
         self._require_regressor()
         return self._regressor @ vertices
 
+    @_full_precision
     def eval_joints(self, rotations: Tensor, betas: Tensor | None = None) -> Tensor:
         """The 14 joints of Table 1 (`LSP14`) relative to the regressed pelvis (SPIN `eval.py`).
 

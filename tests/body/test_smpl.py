@@ -68,6 +68,16 @@ def test_root_turns_the_body_about_its_rest_pelvis(body):
     torch.testing.assert_close(turned - turned[:, :1], (rest - rest[:, :1]) @ R[0, 0].T, atol=1e-6, rtol=0)
 
 
+def test_autocast_does_not_touch_the_joints(body):
+    R = rotations(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for function in (body.joints, body.eval_joints, body.vertices):
+            cast = function(R)
+            assert cast.dtype == torch.float32
+    torch.testing.assert_close(cast, body.vertices(R))
+    assert body.joints(R.bfloat16()).dtype == torch.float32
+
+
 @pytest.mark.parametrize("gender", ["neutral", "male", "female"])
 @pytest.mark.parametrize("version", [0, 1, 2])
 def test_every_official_name_loads(tmp_path, tiny_model, gender, version):
