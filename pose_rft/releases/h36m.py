@@ -46,7 +46,7 @@ MASK_FOLDERS = ("ground_truth_bb", "ground_truth_bs")  # boxes, or silhouettes: 
 POSE_FOLDERS = ("MyPoseFeatures/{}", "Poses_{}", "{}")  # official tree, h36m-fetch, unpacked per archive
 
 
-class H36MParams(Section):
+class H36mParams(Section):
     """`datasets.h36m` in params.yaml. fits: path below the root, `{subject}` stands for 1, 5, …; null = no SMPL."""
 
     root: str = "h36m"
@@ -98,7 +98,7 @@ def planned_videos(metadata: Metadata, split: str, every: int) -> list[VideoUnit
 class H36m:
     """Reader of Human3.6M; a unit is one video."""
 
-    Params = H36MParams
+    Params = H36mParams
     dataset = "h36m"
     licence = "Human3.6M licence: academic use only, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
     where_to_get = "http://vision.imar.ro/human3.6m (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
@@ -108,7 +108,7 @@ class H36m:
         "p2": {"samples_every_5": 27_558},
     }
 
-    def __init__(self, root: Path, params: H36MParams, body_model: Path, jpeg_quality: int) -> None:
+    def __init__(self, root: Path, params: H36mParams, body_model: Path, jpeg_quality: int) -> None:
         self.root = root / params.root
         self.params = params
         self.body_model = body_model

@@ -1,0 +1,267 @@
+import json
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flat_studio import FlatStudio, numbered, shown
+from release_truth import body_angle, joint_error, read_all, reprojection_error
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import video
+from pose_rft.releases.cameras import project
+from pose_rft.releases.h36m import H36m, H36mParams, planned_videos
+from pose_rft.releases.h36m_metadata import CAMERAS, read_metadata
+from pose_rft.sample import write_h36m
+from pose_rft.sample.h36m_files import sequence_name, write_metadata, write_poses
+from pose_rft.sample.plan import SampleParams, VideoSample
+
+REAL = Path(__file__).parents[3] / "shared/real/h36m/metadata.xml"
+PARAMS = SampleParams.model_construct(
+    h36m=VideoSample(size=64, train_sequences=1, test_sequences=2, frames=2, test_frames=3)
+)
+FITS = "Human36M_subject{subject}_SMPL_NeuralAnnot.json"
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory, body_models: Path) -> tuple[Path, FlatStudio]:
+    root, studio = tmp_path_factory.mktemp("releases"), FlatStudio(body_models)
+    results = [write_h36m.render(task, PARAMS, 0, studio, root) for task in write_h36m.tasks(PARAMS, 0)]
+    write_h36m.finish(PARAMS, 0, results, root)
+    return root, studio
+
+
+def reader(root: Path, body_models: Path, **params) -> H36m:
+    return H36m(root, H36mParams(**{"fits": FITS, "splits": ("train", "p1", "p2"), **params}), body_models, 92)
+
+
+@pytest.fixture
+def release(miniature, body_models) -> H36m:
+    return reader(miniature[0], body_models)
+
+
+@pytest.fixture
+def own(miniature, body_models, tmp_path: Path) -> H36m:
+    """A release that the test may damage."""
+    shutil.copytree(miniature[0] / "h36m", tmp_path / "h36m")
+    return reader(tmp_path, body_models)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+def test_the_real_metadata_gives_the_published_counts() -> None:
+    metadata = read_metadata(REAL)
+
+    def count(split: str, every: int) -> int:
+        videos = planned_videos(metadata, split, every)
+        return sum(len(unit.frames) for unit in videos if not unit.is_known_missing)
+
+    published = H36m.published_counts
+    assert count("train", 1) == published["train"]["frames"] == 1_559_752
+    assert count("train", 5) == published["train"]["samples_every_5"] == 312_188
+    assert count("p1", 1) == published["p1"]["frames"] == 548_819
+    assert count("p1", 5) == published["p1"]["samples_every_5"] == 109_867
+    assert count("p2", 5) == published["p2"]["samples_every_5"] == 27_558
+    assert len(planned_videos(metadata, "train", 1)) + len(planned_videos(metadata, "p1", 1)) == 840
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+def test_the_real_metadata_gives_the_known_camera_sizes_and_names() -> None:
+    metadata = read_metadata(REAL)
+    first = metadata.camera(1, 0)
+    # The rotation that every copy of the set's cameras has for S1, 54138969.
+    np.testing.assert_allclose(first.R[0], [-0.91536173, 0.40180837, 0.02574754], atol=1e-8)
+    np.testing.assert_allclose(-first.R.T @ first.t, [1.84110703, 4.95528462, 1.56344540], atol=1e-7)
+    assert metadata.sizes[1] == ((1000, 1002), (1000, 1000), (1000, 1000), (1000, 1002))
+    assert metadata.sizes[7] == ((1000, 1002),) * 4
+    for sequence in metadata.sequences:
+        if sequence.subject in (1, 5, 6, 7, 8, 9, 11):
+            assert sequence_name(sequence.subject, sequence.action, sequence.subaction) == sequence.name
+
+
+def test_records_equal_the_people_who_were_placed(release: H36m, miniature, body_models: Path) -> None:
+    studio = miniature[1]
+    for split in ("train", "p2"):
+        records, defects = read_all(release, split)
+        assert not defects and len(records) == (5 * 4 * 2 if split == "train" else 2 * 2 * 3)
+        for record in records:
+            assert body_angle(record, studio.of_picture(record)) < 1e-3
+            assert joint_error(record, body_models) < 0.1
+            assert reprojection_error(record) < 0.01
+            np.testing.assert_allclose(record.smpl.betas, studio.of_picture(record).identity.betas, atol=1e-5)
+            assert record.frame % 5 == 0 and record.smpl.source == "neuralannot"
+    assert {record.camera_id for record in records} == {"60457274"}
+
+
+def test_ignoring_the_lens_would_break_the_labels(release: H36m) -> None:
+    records, _ = read_all(release, "train")
+    straight = type(records[0].camera)(records[0].camera.K)
+    apart = project(records[0].joints3d.points[:, :3], straight) - records[0].joints2d.points[:, :2]
+    assert np.abs(apart).max() > 0.02  # at 64 px; 1-2 px of the real 1000
+
+
+def test_picture_sizes_are_those_of_the_metadata(release: H36m) -> None:
+    records, _ = read_all(release, "train")
+    sizes = {(r.subject, r.camera_id): (r.image.width, r.image.height) for r in records}
+    assert sizes["S1", "54138969"] == (64, 66) and sizes["S1", "55011271"] == (64, 64)
+    assert sizes["S7", "55011271"] == (64, 66)
+
+
+def test_boxes_come_from_masks_and_else_from_joints(release: H36m) -> None:
+    records, _ = read_all(release, "p2")
+    conventions = {record.subject: record.box.convention for record in records}
+    assert conventions == {"S9": "mask x0.9", "S11": "joints2d x1.2"}
+
+
+def test_drifted_sequences_are_flagged_not_dropped(release: H36m) -> None:
+    records, _ = read_all(release, "p2")
+    flags = {(r.subject, r.sequence): r.flags for r in records}
+    assert flags["S9", "Greeting"] == ("annotation_drift",)
+    assert flags["S9", "Directions 1"] == () == flags["S11", "Greeting"]
+
+
+@pytest.fixture
+def counting(tmp_path: Path, miniature) -> Path:
+    """A release whose every video frame shows its own number and whose poses hold it in metres."""
+    root = tmp_path / "h36m"
+    lengths = {(s, 2, 1): (23, (25, 25, 25, 25)) for s in (1, 5, 6, 7, 8)} | {(1, 1, 1): (9, (9, 9, 9, 9))}
+    real = read_metadata(miniature[0] / "h36m/metadata.xml")
+    write_metadata(root / "metadata.xml", lengths, {s: [(64, 48)] * 4 for s in real.sizes}, real.w0)
+    poses = np.arange(23.0)[:, None, None] * 1000 + np.ones((23, 32, 3))
+    for subject in (1, 5, 6, 7, 8):
+        name = sequence_name(subject, 2, 1)
+        for camera in CAMERAS:
+            folder = root / f"S{subject}"
+            pictures = [numbered(i, (48, 64)) for i in range(25)]
+            video.encode(folder / "Videos" / f"{name}.{camera}.mp4", pictures, 50, "h264")
+            write_poses(folder / "MyPoseFeatures/D3_Positions_mono" / f"{name}.{camera}.cdf", poses)
+            write_poses(folder / "MyPoseFeatures/D2_Positions" / f"{name}.{camera}.cdf", poses[..., :2])
+    return tmp_path
+
+
+def test_video_frame_i_belongs_to_pose_i(counting: Path, body_models: Path) -> None:
+    for every in (1, 5, 7):
+        release = reader(counting, body_models, fits=None, every=every)
+        records, defects = read_all(release, "train")
+        assert not defects and len(records) == 20 * len(range(0, 23, every))
+        for record in records:
+            assert shown(record) == record.frame == round(float(record.joints3d.points[0, 0]))
+
+
+def test_calibration_sequences_are_skipped(counting: Path, body_models: Path) -> None:
+    units = reader(counting, body_models, fits=None).units("train")
+    assert len(units) == 20 and not any("ALL" in unit.key for unit in units)
+
+
+def test_lower_case_folders_and_the_layout_of_h36m_fetch_read_the_same(own: H36m) -> None:
+    before, _ = read_all(own, "p2")
+    for subject in (9, 11):
+        folder = own.root / f"S{subject}"
+        for kind in ("D2_Positions", "D3_Positions_mono"):
+            (folder / "MyPoseFeatures" / kind).rename(folder / f"Poses_{kind}")
+        folder.rename(own.root / f"s{subject}")
+    assert read_all(own, "p2")[0] == before
+    assert len([path for path in own.inventory() if path.parent.name == "Poses_D2_Positions"]) == 4
+
+
+def first_video(release: H36m) -> Path:
+    return release.root / "S9/Videos/Greeting.60457274.mp4"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "good"),
+    [
+        (lambda path: path.unlink(), "missing video", 0),
+        (lambda path: path.write_bytes(b""), "damaged video", 0),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "damaged video", 0),
+        (lambda path: video.encode(path, [numbered(1, (66, 64))] * 7, 50, "h264"), "short video", 2),
+        (lambda path: video.encode(path, [numbered(1, (64, 64))] * 17, 50, "h264"), "image size", 0),
+    ],
+)
+def test_a_bad_video_gives_one_defect_for_each_sample(own: H36m, damage, reason: str, good: int) -> None:
+    damage(first_video(own))
+    records, defects = read_all(own, "p2")
+    assert len(records) == 9 + good and len(defects) == 3 - good
+    assert {defect.reason for defect in defects} == {reason}
+    assert [defect.row for defect in defects] == ["0", "5", "10"][good:]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a CDF file", b"\xcd\xf3\x00\x01" + bytes(400)])
+def test_bad_poses_give_defects(own: H36m, content: bytes | None) -> None:
+    path = own.root / "S9/MyPoseFeatures/D3_Positions_mono/Greeting.60457274.cdf"
+    path.unlink() if content is None else path.write_bytes(content)
+    _, defects = read_all(own, "p2")
+    assert len(defects) == 3
+    assert {d.reason for d in defects} == {"missing annotation" if content is None else "damaged annotation"}
+
+
+def test_fewer_poses_than_promised_are_defects_of_the_last_frames(own: H36m) -> None:
+    for kind, axes in (("D3_Positions_mono", 3), ("D2_Positions", 2)):
+        path = own.root / "S9/MyPoseFeatures" / kind / "Greeting.60457274.cdf"
+        path.unlink()
+        write_poses(path, np.ones((9, 32, axes)))
+    records, defects = read_all(own, "p2")
+    assert len(records) == 11 and [(d.row, d.reason) for d in defects] == [("10", "missing annotation")]
+
+
+def test_a_damaged_mask_file_is_a_defect(own: H36m) -> None:
+    (own.root / "S9/MySegmentsMat/ground_truth_bb/Greeting.60457274.mat").write_bytes(b"MATLAB 7.3 MAT-file" * 40)
+    _, defects = read_all(own, "p2")
+    assert {d.reason for d in defects} == {"damaged mask"} and len(defects) == 3
+
+
+def test_the_video_that_the_release_never_had_is_not_a_defect(counting: Path, body_models: Path) -> None:
+    root = counting / "h36m"
+    for subject in (9, 11):
+        (root / f"S{subject}/Videos").mkdir(parents=True)
+    real = read_metadata(root / "metadata.xml")
+    write_metadata(root / "metadata.xml", {(11, 2, 2): (20, (20, 20, 20, 20))}, real.sizes, real.w0)
+    units = reader(counting, body_models, fits=None).units("p1")
+    assert [unit.key.split("_")[-1] for unit in units] == ["55011271", "58860488", "60457274"]
+    video.encode(root / "S11/Videos/Directions.54138969.mp4", [numbered(0, (48, 64))] * 20, 50, "h264")
+    assert len(reader(counting, body_models, fits=None).units("p1")) == 4
+
+
+def test_frames_without_a_fit_keep_their_joints(own: H36m) -> None:
+    path = own.root / FITS.format(subject=1)
+    content = json.loads(path.read_text())
+    del content["5"]["2"]["5"]
+    path.write_text(json.dumps(content))
+    records, defects = read_all(own, "train")
+    without = [record for record in records if record.smpl is None]
+    assert not defects and {(r.subject, r.frame) for r in without} == {("S1", 5)} and len(without) == 4
+    assert all(record.joints3d is not None for record in without)
+
+
+def test_missing_fits_stop_training_but_not_the_test_set(own: H36m) -> None:
+    for path in own.root.glob("*NeuralAnnot.json"):
+        path.unlink()
+    records, defects = read_all(own, "p2")
+    assert not defects and all(record.smpl is None for record in records)
+    with pytest.raises(PoseRftError, match="SMPL fits"):
+        read_all(own, "train")
+
+
+def test_what_is_missing_is_named(own: H36m, body_models: Path) -> None:
+    with pytest.raises(PoseRftError, match="no split 'val'"):
+        own.units("val")
+    shutil.rmtree(own.root / "S5")
+    with pytest.raises(PoseRftError, match="S5 does not exist"):
+        own.units("train")
+    (own.root / "metadata.xml").write_text("<a><mapping/></a>")
+    with pytest.raises(PoseRftError, match=r"not Human3\.6M's metadata"):
+        own.units("train")
+    (own.root / "metadata.xml").write_text("<a>")
+    with pytest.raises(PoseRftError, match="is not XML"):
+        own.units("train")
+
+
+def test_the_writer_gives_the_same_bytes_each_time(miniature, body_models: Path, tmp_path: Path, monkeypatch) -> None:
+    task = write_h36m.tasks(PARAMS, 0)[-1]
+    monkeypatch.setattr(time, "time", lambda: 1e9)  # gzip and MATLAB headers hold the time
+    write_h36m.render(task, PARAMS, 0, FlatStudio(body_models), tmp_path)
+    # The pictures show numbers that depend on who was placed before; poses do not.
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".mp4"]
+    assert len(written) == 3
+    for path in written:
+        assert path.read_bytes() == (miniature[0] / path.relative_to(tmp_path)).read_bytes()
