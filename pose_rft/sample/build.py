@@ -4,7 +4,6 @@ The pieces of all releases run over one pool of processes, heaviest first; since
 (seed, release, index), their number and order change no byte. The folder appears whole or not at all.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,10 +20,11 @@ from pose_rft.progress import Progress
 from pose_rft.sample import write_llava, write_posescript
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import SampleParams, Task, Writer
+from pose_rft.sample.stamp import STAMP, stamp
 from pose_rft.sample.standin import build_standin
 from pose_rft.sample.tokenizer import write_tokenizer
 
-RELEASES, BODY_MODELS, TOKENIZER, STAMP = "releases", "body_models", "tokenizer", "stamp.json"
+RELEASES, BODY_MODELS, TOKENIZER = "releases", "body_models", "tokenizer"
 # Release → module. LLaVA-Instruct is written from COCO's pictures and renders nothing.
 WRITERS = {
     "h36m": "write_h36m",
@@ -77,18 +77,6 @@ def render_all(params: SampleParams, seed: int, body_models: Path, root: Path) -
             results[task.release][task.index] = result
             progress.advance(task.weight)
     return {release: [done[task.index] for task in tasks[release]] for release, done in results.items()}
-
-
-def stamp(source: str, seed: int, folder: Path | None) -> dict[str, Any]:
-    """What later stages see of the sample: a digest of every file's content below `folder`, none without a sample."""
-    digest, count, size = hashlib.sha256(), 0, 0
-    paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-    for path in paths:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(cast(Path, folder)).as_posix()}\0{len(content)}\0".encode())
-        digest.update(hashlib.sha256(content).digest())
-        count, size = count + 1, size + len(content)
-    return {"source": source, "seed": seed, "files": count, "bytes": size, "digest": digest.hexdigest()}
 
 
 def _run(

@@ -142,7 +142,8 @@ def framed_view(
     distance: tuple[float, float] = (2.6, 6.0),
 ) -> View:
     """A photographer's camera: aimed at `people`, who fill a share drawn from `fill` of the tighter side."""
-    points = np.concatenate([person.vertices for person in people])
+    # Every tenth vertex is enough to frame a body, and ten times as fast.
+    points = np.concatenate([person.vertices[::10] for person in people])
     middle = (points.min(0) + points.max(0)).astype(np.float64) / 2
     eye = orbit(middle, rng.uniform(*azimuth), rng.uniform(*elevation), rng.uniform(*distance))
     width, height = size
@@ -221,7 +222,7 @@ class Studio:
             masks &= ~_bar(rng, canvas)
         canvas *= rng.uniform(0.88, 1.1)
         if noise:
-            canvas += rng.normal(0.0, noise, canvas.shape).astype(np.float32)
+            canvas += noise * rng.standard_normal(canvas.shape, np.float32)
         image = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
         return Shot(image, view, tuple(replace(s, mask=m) for s, m in zip(seen, masks, strict=True)), backdrop)
 

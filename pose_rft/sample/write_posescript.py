@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
-from pose_rft.captions import describe_pose
+from pose_rft.captions import describe_poses
 from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.sample.human_captions import human_captions
 from pose_rft.sample.key_poses import sample_pose
@@ -40,6 +40,7 @@ SUBSETS = (
     ("DFaust", "DFaust_67", 60.0),
     ("SFU", "SFU", 250.0),
 )
+ACTIONS = ("walking", "stretching", "dancing", "range_of_motion")
 TO_AMASS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # the sample's y up to AMASS's z up: Rx(+90°)
 # Pose ids are scattered over the 100,000 of the real release.
 ID_STEP, ID_COUNT = 37_199, 100_000
@@ -47,11 +48,12 @@ ID_STEP, ID_COUNT = 37_199, 100_000
 
 @dataclass(frozen=True)
 class Described:
-    """One pose: its id, split, place in AMASS and captions."""
+    """One pose: its id, split, AMASS file (as PoseScript names it) with frame, and captions."""
 
     number: int
     split: str
-    place: tuple[str, str, int]
+    place: str
+    frame: int
     automatic: tuple[str, ...]
     human: str | None
 
@@ -78,7 +80,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[list[Described]], 
         f"posescript_human_{len(human)}": listed,
         f"posescript_auto_{count}": {str(pose.number): list(pose.automatic) for pose in poses},
         f"ids_2_dataset_sequence_and_frame_index_{count}": {
-            str(pose.number): ["AMASS", *pose.place[1:]] for pose in poses
+            str(pose.number): ["AMASS", pose.place, pose.frame] for pose in poses
         },
     } | {f"{split}_ids_{count}": sorted(pose.number for pose in poses if pose.split == split) for split in SPLITS}
     for name, content in files.items():
@@ -96,6 +98,11 @@ def split_of(index: int, params: SampleParams) -> str:
     return "val" if index < params.posescript.test + params.posescript.val else "train"
 
 
+def _has_human(index: int, params: SampleParams) -> bool:
+    """All of validation and test, the first of training."""
+    return index < params.posescript.test + params.posescript.val + params.posescript.train_human
+
+
 def _total(params: SampleParams) -> int:
     return params.posescript.train + params.posescript.val + params.posescript.test
 
@@ -105,39 +112,39 @@ def _file(file: int, params: SampleParams, seed: int, studio: Studio, amass: Pat
     rng = numpy_rng(seed, "sample", RELEASE, "file", file)
     stored, folder, rate = SUBSETS[file % len(SUBSETS)]
     subject = f"{folder[:3].lower()}{file // len(SUBSETS) % 5:03d}"
-    sequence = (
-        f"{file:04d}_{('walking', 'stretching', 'dancing', 'range of motion')[file % 4].replace(' ', '_')}_poses.npz"
-    )
+    sequence = f"{file:04d}_{ACTIONS[file % len(ACTIONS)]}_poses.npz"
     numbers = range(file * POSES_PER_FILE, min((file + 1) * POSES_PER_FILE, _total(params)))
-    key_frames: list[np.ndarray] = []
-    described: list[Described] = []
-    for index in numbers:
-        pose_rng = numpy_rng(seed, "sample", RELEASE, "pose", index)
-        pose = sample_pose(pose_rng)
-        raw = TO_AMASS @ pose[0]
-        pose[0] = remove_heading(torch.from_numpy(raw)).numpy()
-        key_frames.append(np.concatenate([_turned(raw, pose_rng)[None], pose[1:]]))
-        split = split_of(index, params)
-        first_train = params.posescript.test + params.posescript.val
-        has_human = split != "train" or index - first_train < params.posescript.train_human
-        rest = studio.body().rest_joints()
-        automatic = describe_pose(pose, rest, pose_rng, params.posescript.automatic_captions)
-        human = human_captions(pose, rest, pose_rng)[0] if has_human else None
-        place = ("AMASS", f"{stored}/{subject}/{sequence}", STRIDE * len(described))
-        described.append(Described(pose_id(index), split, place, tuple(automatic), human))
+    rngs = [numpy_rng(seed, "sample", RELEASE, "pose", index) for index in numbers]
+    poses = np.stack([sample_pose(own) for own in rngs])
+    raw = TO_AMASS @ poses[:, 0]
+    poses[:, 0] = remove_heading(torch.from_numpy(raw)).numpy()
+    rest = studio.body().rest_joints()
+    automatic = describe_poses(poses, rest, rngs, params.posescript.automatic_captions)
+    described = [
+        Described(
+            number=pose_id(index),
+            split=split_of(index, params),
+            place=f"{stored}/{subject}/{sequence}",
+            frame=STRIDE * i,
+            automatic=tuple(automatic[i]),
+            human=human_captions(poses[i], rest, rngs[i])[0] if _has_human(index, params) else None,
+        )
+        for i, index in enumerate(numbers)
+    ]
+    poses[:, 0] = [_turned(root, own) for root, own in zip(raw, rngs, strict=True)]
     path = amass / folder / subject / sequence
     path.parent.mkdir(parents=True, exist_ok=True)
     betas = np.zeros(16)
-    betas[:10] = rng.normal(0, 0.5, 10)
-    poses = _motion(np.stack(key_frames), rng)
+    betas[:10] = numpy_rng(seed, "sample", RELEASE, "subject", subject).normal(0, 0.5, 10)
+    motion = _motion(poses, rng)
     np.savez(
         path,
-        poses=poses,
-        trans=np.array([0, 0, 0.95]) + np.cumsum(rng.normal(0, 0.01, (len(poses), 3)), 0),
+        poses=motion,
+        trans=np.array([0, 0, 0.95]) + np.cumsum(rng.normal(0, 0.01, (len(motion), 3)), 0),
         betas=betas,
         gender=np.array(("male", "female")[file % 2]),
         mocap_framerate=np.array(rate),
-        dmpls=rng.normal(0, 0.1, (len(poses), 8)),
+        dmpls=rng.normal(0, 0.1, (len(motion), 8)),
     )
     np.savez(path.parent / "shape.npz", betas=betas)
     return described

@@ -1,0 +1,34 @@
+"""Stage `sample`: the embedded sample under `data/sample/`, or only its stamp when `data.source` is `releases`.
+
+The tokenizer learns the policy's templates here, since the sample layer lies below the policy.
+"""
+
+from pathlib import Path
+
+from pose_rft import params
+from pose_rft.io import atomic
+from pose_rft.releases import DataParams
+from stages.common import stage_main
+
+OUT = Path("data/sample")
+
+
+def main(arguments: list[str]) -> None:
+    seed = params.load("seed", params.Seeds).data
+    if params.load("data", DataParams).source != "sample":
+        from pose_rft.sample.stamp import STAMP, stamp
+
+        atomic.write_json(OUT / STAMP, stamp("releases", seed))
+        return
+    from pose_rft.policy import templates
+    from pose_rft.sample.build import build_sample
+    from pose_rft.sample.plan import SampleParams
+
+    texts = (templates.IMAGE_QUESTIONS, templates.TEXT_QUESTIONS, templates.IMAGE_TEXT_QUESTIONS)
+    words = [templates.ANSWER, *(templates.prompt(text, True) for group in texts for text in group)]
+    # The placeholder is no word of any prompt.
+    build_sample(params.load("sample", SampleParams), seed, OUT, [text.replace("{caption}", " ") for text in words])
+
+
+if __name__ == "__main__":
+    stage_main(main)
