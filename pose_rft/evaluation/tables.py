@@ -1,0 +1,213 @@
+"""From per-run results to `metrics/summary.json` and the paper's three tables.
+
+`summary` is the one place where runs meet: it reads what `stages.evaluate` wrote for each run, pairs the per-sample
+rewards of the tuned runs with those of `sft_gaussian`, and keeps the numbers that git keeps. The table builders turn a
+summary into rows of text beside the paper's rows; the terminal and the report print the same rows.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from pose_rft.errors import PoseRftError
+from pose_rft.evaluation import paper
+from pose_rft.metrics.recall import TABLE_2_KS
+
+RUNS = ("sft_point", "sft_gaussian", "rft_grpo", "rft_hygrpo")
+REWARDED_RUNS = ("sft_gaussian", "rft_grpo", "rft_hygrpo")
+BASELINE = "sft_gaussian"
+EVAL_SETS = {"3dpw": "3DPW", "h36m_p2": "H36M"}
+POOLS = ("full", "random_32", "random_200")
+RETRIEVERS = ("reward", "judge")
+DIRECTIONS = {"t2p": "T2P", "p2t": "P2T"}
+REWARDS = ("joint", "semantic", "format", "text")
+GAINS = {"joint": ("image_pose", "joint_reward"), "semantic": ("text_pose", "semantic_reward")}
+LABELS = {
+    "mean_pose": "mean pose of the training set",
+    "chance": "chance",
+    "ground_truth": "ground-truth poses",
+    "sft_point": "Baseline (SFT, point head)",
+    "sft_gaussian": "+ Dist. (SFT, Gaussian head)",
+    "rft_grpo": "+ Dist. + GRPO (text only)",
+    "rft_hygrpo": "+ Dist. + HyGRPO",
+}
+
+
+def paired_gain(values: pl.DataFrame, baseline: pl.DataFrame, column: str) -> dict[str, float]:
+    """Mean difference over the samples of both tables, with its 95 % t interval.
+
+    Args:
+        values, baseline: per-sample tables with `dataset`, `key` and `column`.
+    Raises:
+        PoseRftError: the two tables are not of the same samples, or there are fewer than two.
+    """
+    on = ["dataset", "key"]
+    joined = values.select(*on, column).join(baseline.select(*on, pl.col(column).alias("baseline")), on=on)
+    if not len(values) == len(baseline) == len(joined) or len(joined) < 2:
+        raise PoseRftError(
+            f"Runs of {len(values)} and {len(baseline)} samples share {len(joined)}; evaluate both on the same data."
+        )
+    difference = (joined[column] - joined["baseline"]).to_numpy().astype(np.float64)
+    mean = float(difference.mean())
+    error = float(difference.std(ddof=1)) / len(difference) ** 0.5
+    half = error * float(stats.t.ppf(0.975, len(difference) - 1))
+    return {"mean": mean, "ci95_low": mean - half, "ci95_high": mean + half}
+
+
+def summary(results: Path) -> dict[str, Any]:
+    """The content of metrics/summary.json, from the folder that holds `evaluate_RUN/` and `convert/`.
+
+    Raises:
+        PoseRftError: a run or a data set has no results, or runs were evaluated on different samples.
+    """
+    runs = {run: _read_json(results / f"evaluate_{run}" / "metrics.json") for run in RUNS}
+    bounds = runs[BASELINE]
+    pose_error: dict[str, Any] = {}
+    for name in EVAL_SETS:
+        pose_error[name] = {"mean_pose": bounds["pose_error"][name]["mean_pose"]}
+        pose_error[name] |= {run: runs[run]["pose_error"][name]["policy"] for run in RUNS}
+    recall: dict[str, Any] = {}
+    for retriever in RETRIEVERS:
+        recall[retriever] = {}
+        for pool in POOLS:
+            one = bounds["recall"][retriever][pool]
+            recall[retriever][pool] = {"chance": one["chance"], "ground_truth": one["ground_truth"]}
+            recall[retriever][pool] |= {run: runs[run]["recall"][retriever][pool]["policy"] for run in RUNS}
+    gain: dict[str, Any] = {run: {} for run in REWARDED_RUNS if run != BASELINE}
+    for reward, (table, column) in GAINS.items():
+        baseline = _read_parquet(results / f"evaluate_{BASELINE}" / f"{table}.parquet")
+        for run, content in gain.items():
+            content[reward] = paired_gain(
+                _read_parquet(results / f"evaluate_{run}" / f"{table}.parquet"), baseline, column
+            )
+    data = {path.stem: _read_json(path) for path in sorted((results / "convert").glob("*.json"))}
+    if not data:
+        raise PoseRftError(f"{results / 'convert'} holds no conversion metrics; run `dvc repro`.")
+    return {
+        "pose_error": pose_error,
+        "recall": recall,
+        "heldout_reward": {run: runs[run]["heldout_reward"] for run in REWARDED_RUNS},
+        "heldout_gain": gain,
+        "data": {
+            name: {key: content[key] for key in ("samples", "defects", "shards")} for name, content in data.items()
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table. kind: `paper` as printed there, `bound` a baseline or upper bound, `ours` a run."""
+
+    label: str
+    cells: tuple[str, ...]
+    kind: Literal["paper", "bound", "ours"]
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    note: str
+
+
+def table1(content: Mapping[str, Any]) -> Table:
+    """Joint errors on both test sets, the paper's rows first."""
+    rows = [Row(name, _numbers(values), "paper") for name, values in paper.TABLE_1.items()]
+    for run in ("mean_pose", *RUNS):
+        values = [content["pose_error"][name][run][metric] for name in EVAL_SETS for metric in ("mpjpe", "pa_mpjpe")]
+        rows.append(Row(LABELS[run], _numbers(values), "bound" if run == "mean_pose" else "ours"))
+    columns = tuple(f"{label} {metric}" for label in EVAL_SETS.values() for metric in ("MPJPE", "PA-MPJPE"))
+    return Table(
+        "Table 1: pose from an image, mm",
+        columns,
+        tuple(rows),
+        "14 joints, aligned at the pelvis; mean pose of the Gaussian, greedy text. The paper's rows are of real "
+        "photographs and models of billions of parameters: not comparable with a sample run.",
+    )
+
+
+def table2(content: Mapping[str, Any], retriever: str = "reward") -> Table:
+    """Recall of generated poses at K = 5/10/20, by the reward model or by the independent judge."""
+    rows = []
+    for name, row in paper.TABLE_2.items() if retriever == "reward" else ():
+        blank: dict[str, tuple[paper.Triple | None, paper.Triple | None]] = dict.fromkeys(POOLS, (None, None))
+        blank |= {
+            "full": (row.full_t2p, row.full_p2t),
+            f"random_{paper.RANDOM_POOL_THAT_FITS}": (row.random_t2p, row.random_p2t),
+        }
+        rows.append(Row(name, tuple(_triple(cell) for pool in POOLS for cell in blank[pool]), "paper"))
+    for run in ("chance", "ground_truth", *RUNS):
+        cells = [
+            _triple([content["recall"][retriever][pool][run][direction][str(k)] for k in TABLE_2_KS])
+            for pool in POOLS
+            for direction in DIRECTIONS
+        ]
+        rows.append(Row(LABELS[run], tuple(cells), "bound" if run in ("chance", "ground_truth") else "ours"))
+    judge = "the model that also gives the reward" if retriever == "reward" else "a judge that no training has seen"
+    return Table(
+        f"Table 2: pose from text, recall in percent at K = 5/10/20, by {judge}",
+        tuple(f"{pool.replace('_', ' ')} {label}" for pool in POOLS for label in DIRECTIONS.values()),
+        tuple(rows),
+        "Texts are the human captions of the test split, one per pose; the pool holds the generated poses (T2P) or the "
+        "captions (P2T); random pools are averaged over hits of 10 draws. The paper's random columns, stated as "
+        "N = 32, fit N = 200 and stand there.",
+    )
+
+
+def table3(content: Mapping[str, Any]) -> Table:
+    """What the distribution and what reinforcement bring: the four runs, with the paper's three."""
+    rows = [Row(f"{LABELS[run]}, paper", (*_numbers(values), "", ""), "paper") for run, values in paper.TABLE_3.items()]
+    for run in RUNS:
+        error = content["pose_error"]["3dpw"][run]
+        recall = [mean_recall(content, retriever, run, d) for retriever in RETRIEVERS for d in DIRECTIONS]
+        rows.append(Row(LABELS[run], _numbers([error["mpjpe"], error["pa_mpjpe"], *recall]), "ours"))
+    return Table(
+        "Table 3: ablation",
+        (
+            "3DPW MPJPE",
+            "3DPW PA-MPJPE",
+            *(
+                f"mRecall {label}{'' if r == 'reward' else ' (judge)'}"
+                for r in RETRIEVERS
+                for label in DIRECTIONS.values()
+            ),
+        ),
+        tuple(rows),
+        "mRecall: mean of K = 5, 10, 20 with the whole test set as the pool.",
+    )
+
+
+def mean_recall(content: Mapping[str, Any], retriever: str, run: str, direction: str) -> float:
+    """mRecall of Table 3 from a summary, percent."""
+    values = content["recall"][retriever]["full"][run][direction]
+    return sum(values[str(k)] for k in TABLE_2_KS) / len(TABLE_2_KS)
+
+
+def _numbers(values: Sequence[float | None]) -> tuple[str, ...]:
+    return tuple("–" if value is None else f"{value:.1f}" for value in values)
+
+
+def _triple(values: Sequence[float] | None) -> str:
+    return "–" if values is None else "/".join(f"{value:.1f}" for value in values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise PoseRftError(f"{path} does not exist; run `dvc repro`.") from None
+    except json.JSONDecodeError as error:
+        raise PoseRftError(f"{path} is not JSON ({error}); delete it and run `dvc repro`.") from None
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise PoseRftError(f"{path} does not exist; run `dvc repro`.")
+    return pl.read_parquet(path)

@@ -1,0 +1,86 @@
+"""`rft`: every choice of HyGRPO, the paper's open questions among them.
+
+Each field says where its value comes from: "paper" is arXiv 2508.07804, "R1" VLM-R1's trainer, whose settings the paper
+says it follows. Where the paper leaves a question open, the alternatives that have a published use are all here.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
+from pose_rft.params import Count, NonNegative, Positive, Section
+from pose_rft.policy.lora import LoRAParams
+from pose_rft.training.engine import EngineParams
+from pose_rft.training.examples import ExampleParams
+from pose_rft.training.sft import HeldoutParams
+
+Variant = Literal["hygrpo", "grpo"]
+
+
+class RewardParams(Section):
+    """The four rewards (paper eq. 7-10). A weight of 0 removes a reward (the paper's ablations).
+
+    Format and text rewards are added, weighted, before the group's z-score, which then removes their common scale. Of
+    joint and semantic each sample has one, so their weights multiply the advantage; as rewards a weight would cancel.
+    """
+
+    joint_weight: NonNegative = 1.0
+    semantic_weight: NonNegative = 1.0
+    format_weight: NonNegative = 1.0
+    text_weight: NonNegative = 1.0
+    # Eq. 7 is 1 / MPJPE; the floor keeps it finite. `exponential`, exp(-MPJPE / scale), favours the best pose less.
+    joint_form: Literal["inverse", "exponential"] = "inverse"
+    joint_floor: Positive = 0.001  # metres, added to MPJPE
+    joint_scale: Positive = 0.1  # metres, of the exponential form
+    sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
+
+
+class RFTParams(Section):
+    """One run of reinforcement fine-tuning."""
+
+    steps: Count  # paper: 1,000
+    batch: Count  # prompts per update over all ranks; paper: 16, read as prompts (R1's script: 8 GPUs x 1 prompt x 2)
+    group_size: int = Field(ge=2)  # G, answers per prompt; paper: not given, R1: 8
+    poses_per_answer: Count  # K, poses drawn for each answer with a pose; paper: 1
+    updates_per_rollout: Count = 1  # R1's num_iterations; the `old` anchor clips only from the second update on
+    engine: EngineParams  # paper: lr 1e-6, AdamW (0.9, 0.95), cosine
+    examples: ExampleParams  # which prompts are drawn
+    lora: LoRAParams | None = None  # adapters on the language model; None trains all of it
+
+    temperature: Positive = 1.0  # of tokens, the same in sampling and scoring; R1: 0.9 with top-k 50, here no top-k
+    max_new_tokens: Count  # longest answer; pose answers need a dozen
+    epsilon: Positive = 0.2  # clip of the answer's ratio; paper: one ε, not given; R1: 0.2
+    epsilon_pose: Positive = 0.2  # clip of the pose's ratio, on the scale that `pose_ratio` chooses
+    beta_text: NonNegative = 0.04  # weight of the token KL; paper: not given; R1: 0.04
+    beta_pose: NonNegative = 0.04  # weight of the pose KL
+    pose_kl: Literal["sum", "mean"] = "mean"  # KL of a pose: over its numbers (eq. 6 as written), or per number
+    # Eq. 4 writes π_ref into the ratio; "PPO-style clipping" and "online" mean the sampling policy. With a frozen
+    # anchor nearly every ratio of 144 numbers leaves 1 ± ε after a small step, and the pose gradient dies.
+    ratio_anchor: Literal["old", "ref"] = "old"
+    ratio_level: RatioLevel = "token"  # eq. 6 writes one ratio per answer; R1: per token
+    pose_ratio: PoseRatio = "sqrt"  # `sum` is eq. 4 as written; see `objective.pose_ratio_scale`
+    kl_estimator: KLEstimator = "k3"  # R1: k3
+    advantage_std_floor: NonNegative = 1e-4  # relative; R1 adds 1e-4 to the deviation instead
+    rewards: RewardParams
+
+    save_every: Count  # steps between checkpoints
+    cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode in every step
+    heldout: HeldoutParams  # samples whose rewards are followed during training
+    heldout_every: Count  # steps between held-out rewards
+    table_every: Count  # steps between pages of the candidates table
+    fixed_sentences: Count  # held-out captions whose poses are stored at four moments (paper, section 4.4)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.batch % self.engine.accumulation:
+            raise ValueError(
+                f"batch {self.batch} must be a multiple of engine.accumulation {self.engine.accumulation}, so that "
+                "every prompt weighs the same"
+            )
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(
+                f"lora.dropout is {self.lora.dropout}, expected 0: two passes of one policy must agree, or ratios and "
+                "the KL to the reference start off 1 and 0"
+            )
+        return self

@@ -1,0 +1,83 @@
+"""The policy as the trainer sees it: examples to prompts, prompts to answers, answers to scores.
+
+Rollout and scoring come in the form that the trainer and the evaluation take, so that either can be replaced: by
+`score_separate`, the plain path, or by a policy that is no language model at all (tests).
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from pose_rft.hygrpo.experience import Prompts, Scores
+from pose_rft.policy import packing
+from pose_rft.policy.processor import PoseProcessor
+from pose_rft.policy.rollout import Answers, generate
+from pose_rft.training.engine import touch
+from pose_rft.training.examples import Example
+from pose_rft.training.feature_cache import ImageTokenSource
+from pose_rft.training.sft import blank_tokens
+
+
+class Preparer:
+    """Examples → Prompts on a device."""
+
+    def __init__(self, processor: PoseProcessor, image_tokens: ImageTokenSource, device: torch.device) -> None:
+        self.processor, self.image_tokens, self.device = processor, image_tokens, device
+
+    def __call__(self, examples: Sequence[Example]) -> Prompts:
+        """
+        Raises:
+            PoseRftError: a picture cannot be decoded.
+        """
+        ids = tuple(tuple(self.processor.prompt_ids(e.question, e.image is not None)) for e in examples)
+        refs = [example.image for example in examples if example.image is not None]
+        images = self.image_tokens(refs).to(self.device) if refs else None
+        return Prompts(tuple(examples), ids, images)
+
+
+def roll_out(
+    model: Any,
+    prompts: Prompts,
+    generator: torch.Generator | None,
+    *,
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float,
+) -> Answers:
+    """G answers to each prompt; temperature 0 is greedy and needs no generator."""
+    return generate(model, prompts.ids, prompts.images, group_size, max_new_tokens, temperature, generator)
+
+
+def score_packed(model: Any, prompts: Prompts, answers: Answers, *, temperature: float) -> Scores:
+    """All answers of a group in one row behind their prompt."""
+    return _score(packing.pack, model, prompts, answers, temperature)
+
+
+def score_separate(model: Any, prompts: Prompts, answers: Answers, *, temperature: float) -> Scores:
+    """Each answer in a row of its own, with its own copy of the prompt."""
+    return _score(packing.separate_rows, model, prompts, answers, temperature)
+
+
+def _score(
+    lay_out: Callable[..., packing.Rows], model: Any, prompts: Prompts, answers: Answers, temperature: float
+) -> Scores:
+    rows = lay_out(prompts.ids, answers, model.config).to(model.device)
+    found = packing.score(model, rows, prompts.images, temperature)
+    log_probs = found.log_probs
+    if prompts.images is None and torch.is_grad_enabled():
+        # ZeRO wants the same parameters in every rank's backward pass, the projectors too when no prompt has a picture.
+        log_probs = log_probs + touch(model.fuse(blank_tokens(model)))
+    poses = model.pose_distribution(found.hidden.flatten(0, 1))
+    return Scores(log_probs, found.entropy, poses, found.has_pose)
+
+
+def sampling(group_size: int, max_new_tokens: int, temperature: float) -> Callable[..., Answers]:
+    """`roll_out` with its settings, as the trainer calls it."""
+    return partial(roll_out, group_size=group_size, max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def scoring(temperature: float) -> Callable[..., Scores]:
+    """`score_packed` at the temperature of sampling, as the trainer calls it."""
+    return partial(score_packed, temperature=temperature)

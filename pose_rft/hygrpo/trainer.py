@@ -1,0 +1,190 @@
+"""One HyGRPO step: draw prompts → roll out G answers → score them → draw K poses → reward → advantages → update.
+
+The step is a function of its number and the weights: prompts come from the example stream at positions that the step
+decides, answers from a generator of (seed, step, rank, micro-batch), the poses of a group from one of its position.
+So a killed run that resumes from a checkpoint draws what it would have drawn. A group never leaves its rank, so no
+reward is gathered.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pose_rft.errors import PoseRftError
+from pose_rft.hygrpo.advantages import Advantages, group_advantages
+from pose_rft.hygrpo.experience import (
+    Experience,
+    Prompts,
+    Rollout,
+    Score,
+    Scores,
+    hybrid_loss,
+    joint_masks,
+    pose_log_prob,
+)
+from pose_rft.hygrpo.params import RFTParams, Variant
+from pose_rft.hygrpo.rewards import SEMANTIC_TASKS, Rewards
+from pose_rft.hygrpo.step_log import StepLog, describe
+from pose_rft.policy.reference import ReferencePolicy
+from pose_rft.policy.rollout import Answers
+from pose_rft.seeds import torch_generator
+from pose_rft.training.engine import Engine
+from pose_rft.training.examples import Example
+from pose_rft.training.loop import StepStats
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a trainer works with; each is replaceable.
+
+    draw: position -> prompt. prepare: examples -> prompts on the engine's device.
+    before: called with the policy as it is before step `step`'s update; its numbers go into that step's row.
+    after: called with what the step's groups were.
+    """
+
+    draw: Callable[[int], Example]
+    prepare: Callable[[Sequence[Example]], Prompts]
+    rollout: Rollout
+    score: Score
+    rewards: Rewards
+    before: Callable[[int], Mapping[str, float]] = lambda step: {}
+    after: Callable[[int, Sequence[Experience]], None] = lambda step, experiences: None
+
+
+def captions_ahead(draw: Callable[[int], Example], positions: int) -> set[str]:
+    """The captions that the semantic reward will read in a run of so many prompts."""
+    examples = map(draw, range(positions))
+    return {example.caption for example in examples if example.task in SEMANTIC_TASKS and example.caption}
+
+
+class Trainer:
+    """Runs steps on an engine; `step` fits `training.loop.run`."""
+
+    def __init__(
+        self, engine: Engine, reference: ReferencePolicy, tools: Tools, params: RFTParams, variant: Variant, seed: int
+    ) -> None:
+        """reference: the SFT policy, frozen before the first update.
+
+        Raises:
+            PoseRftError: the batch does not split evenly over the ranks.
+        """
+        share = engine.world_size * engine.accumulation
+        if params.batch % share:
+            raise PoseRftError(
+                f"rft.batch is {params.batch}, expected a multiple of {engine.world_size} processes x "
+                f"engine.accumulation {engine.accumulation}; change one of them."
+            )
+        self.engine, self.reference, self.tools = engine, reference, tools
+        self.params, self.variant, self.seed = params, variant, seed
+        self.micro_batch = params.batch // share
+
+    def step(self, step: int) -> StepStats:
+        """One rollout and its updates.
+
+        Raises:
+            PoseRftError: a reward, loss or gradient is not finite; names the samples.
+        """
+        log = StepLog(self.engine.world_size)
+        seen = self.tools.before(step)
+        shares = self._positions(step)
+        prompts = [self.tools.prepare([self.tools.draw(position) for position in share]) for share in shares]
+        with log.phase("rollout"), self._sampling():
+            answers = [
+                self.tools.rollout(self.engine.module, batch, self._generator("tokens", step, self.engine.rank, i))
+                for i, batch in enumerate(prompts)
+            ]
+        experiences: list[Experience] = []
+        losses = []
+        for update in range(self.params.updates_per_rollout):
+            for i, batch in enumerate(prompts):
+                with log.phase("score"):
+                    scores = self.tools.score(self.engine.module, batch, answers[i])
+                if update == 0:
+                    experiences.append(self._experience(shares[i], batch, answers[i], scores, log))
+                    log.add(describe(experiences[i], scores))
+                with log.phase("update"):
+                    loss = hybrid_loss(scores, experiences[i], self.params, self.variant)
+                    self.engine.backward(loss.total, batch.keys)
+                log.add(loss.metrics)
+                losses.append(float(loss.total.detach()))
+            with log.phase("update"):
+                log.add({"grad_norm": self.engine.step(step)})
+        self.tools.after(step, experiences)
+        return StepStats(sum(losses) / len(losses), self.params.batch, {**log.values(), **seen})
+
+    def _positions(self, step: int) -> list[range]:
+        """This rank's micro-batches; position p of the stream is used by exactly one rank in one step."""
+        size, pieces = self.micro_batch, self.engine.accumulation
+        first = step * self.params.batch + self.engine.rank * size * pieces
+        return [range(first + i * size, first + (i + 1) * size) for i in range(pieces)]
+
+    def _draw_poses(self, scores: Scores, positions: range) -> Tensor:
+        """(B, G, K, 144): K poses of each candidate, from the scoring pass."""
+        candidates = len(scores.has_pose[0])
+        groups = [
+            scores.poses.select(slice(i * candidates, (i + 1) * candidates)).sample(
+                self._generator("poses", position), self.params.poses_per_answer
+            )
+            for i, position in enumerate(positions)
+        ]
+        return torch.stack(groups)
+
+    def _experience(
+        self, positions: range, prompts: Prompts, answers: Answers, scores: Scores, log: StepLog
+    ) -> Experience:
+        """Draws the poses from the scoring pass, asks the reference, and judges."""
+        device = scores.token_log_prob.device
+        examples = prompts.examples
+        posed = torch.tensor([example.pose6d is not None for example in examples], device=device)
+        valid = scores.has_pose & posed[:, None]
+        joint_mask = joint_masks(examples, device)
+        with torch.no_grad():
+            with log.phase("score"):
+                poses = self._draw_poses(scores, positions)
+                with self.reference.use(self.engine.module) as model:
+                    reference = self.tools.score(model, prompts, answers)
+                anchor = reference if self.params.ratio_anchor == "ref" else scores
+                per_joint = self.params.pose_ratio == "per_joint"
+                pose_anchor = pose_log_prob(anchor.poses.detach(), poses, joint_mask, per_joint)
+            with log.phase("reward"):
+                answer_rewards = self.tools.rewards.answers(examples, answers)
+                pose_rewards = self.tools.rewards.poses(examples, poses, valid)
+            floor = self.params.advantage_std_floor
+            totals = answer_rewards.total.to(device)
+            answer_advantages = group_advantages(totals, torch.ones_like(valid), floor)
+            each = valid[..., None].expand(poses.shape[:3]).flatten(1)
+            pose_advantages = group_advantages(pose_rewards.value.flatten(1), each, floor)
+            weight = self.tools.rewards.weights(examples).to(device)
+            pose_advantages = Advantages(pose_advantages.values * weight[:, None], pose_advantages.informative)
+        return Experience(
+            prompts=prompts,
+            answers=answers,
+            valid=valid,
+            joint_mask=joint_mask,
+            poses=poses,
+            token_anchor=anchor.token_log_prob.detach(),
+            pose_anchor=pose_anchor,
+            reference=reference,
+            answer_rewards=answer_rewards,
+            pose_rewards=pose_rewards,
+            answer_advantages=answer_advantages,
+            pose_advantages=pose_advantages,
+        )
+
+    def _generator(self, purpose: str, *place: int) -> torch.Generator:
+        return torch_generator(self.seed, "rft", purpose, *place, device=self.engine.device)
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
+        """Eval mode without gradient: no dropout, and no activation checkpointing, which would drop the cache."""
+        module = self.engine.module
+        training = module.training
+        module.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            module.train(training)

@@ -1,0 +1,139 @@
+"""Stage `rft`: reinforcement fine-tuning of models/sft_gaussian by HyGRPO (models/rft_VARIANT).
+
+`--variant hygrpo` is the paper's method, `grpo` its discrete-only ablation: the same run without the pose term. A
+killed run continues from its last checkpoint with the numbers that it would have drawn.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pose_rft.io import atomic
+from pose_rft.params import Seeds, body_model_folder, load
+from stages.common import scratch_dir, stage_main
+
+POLICY, RETRIEVAL, SHARDS = Path("models/sft_gaussian"), Path("models/retrieval_reward"), Path("data/shards")
+TRAIN = "train"
+PROMPTS_AT_ONCE = 64
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.rft", description=__doc__)
+    parser.add_argument("--variant", choices=("hygrpo", "grpo"), required=True)
+    variant = parser.parse_args(arguments).variant
+
+    import torch
+
+    from pose_rft.body.smpl import load_body_model
+    from pose_rft.hygrpo.inference import Prediction, heldout_examples, predict
+    from pose_rft.hygrpo.params import RFTParams
+    from pose_rft.hygrpo.passes import Preparer, sampling, scoring
+    from pose_rft.hygrpo.records import Records
+    from pose_rft.hygrpo.rewards import Rewards
+    from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
+    from pose_rft.policy import hub
+    from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+    from pose_rft.policy.processor import ImageParams
+    from pose_rft.policy.reference import ReferencePolicy
+    from pose_rft.retrieval.model import load_retrieval
+    from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+    from pose_rft.seeds import derive, torch_generator
+    from pose_rft.shards.loader import ShardSet
+    from pose_rft.training import loop
+    from pose_rft.training.engine import Engine, start_distributed
+    from pose_rft.training.examples import Example, ExampleStream
+    from pose_rft.training.feature_cache import CachedTokens, image_token_source
+    from pose_rft.training.samples import Samples, load_samples
+
+    params, image = load("rft", RFTParams), load("image", ImageParams)
+    seed = derive(load("seed", Seeds).train, "rft")  # both variants see the same prompts in the same order
+    device = start_distributed()
+
+    def samples(name: str) -> Samples:
+        return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
+
+    training = {name: samples(f"{name}/{TRAIN}") for name in params.examples.datasets()}
+    heldout = {
+        (task, f"{name}/{split}"): samples(f"{name}/{split}")
+        for task, sets in params.heldout.tasks()
+        for name, split in sets.items()
+    }
+    shown = {s.name: s for s in [*training.values(), *heldout.values()]}
+
+    body = load_body_model(body_model_folder())
+    model, processor = hub.load_policy(POLICY)
+    if params.lora is not None:
+        add_lora(model, params.lora)
+    trainable_parameters(model, "full" if params.lora is None else "lora")
+    torch.nn.Module.to(model, device)
+    reference = ReferencePolicy(model)
+    cache = scratch_dir("features", {}, []) if params.cache_tokens else None
+    tokens = image_token_source(model, image, shown, cache)
+    if isinstance(tokens, CachedTokens):  # before the engine takes the model: ZeRO-3 would cut the encoders up
+        mirrored = params.examples.flip > 0
+        plain = {s.name: [False] for s in shown.values() if bool(s.has_image.any())}
+        tokens.prepare(plain | {training[n].name: [False, True] for n in params.examples.pictured() if mirrored})
+    engine = Engine(model, params.engine, params.steps)
+    stream = ExampleStream(training, params.examples, processor, body, seed)
+    examples = {
+        (task, name): heldout_examples(task, found, processor, body, params.heldout.samples)
+        for (task, name), found in heldout.items()
+    }
+    sentences = [example for (task, _), found in examples.items() if task == "text_pose" for example in found]
+
+    body.to(device)
+    retrieval = load_retrieval(RETRIEVAL).to(device)
+    sentence_encoder = SentenceEncoder(params.rewards.sentence_encoder, device=device)
+    rewards = Rewards(body, retrieval, sentence_encoder, processor, params.rewards)
+    rewards.remember(captions_ahead(stream.draw, params.steps * params.batch))
+    prepare = Preparer(processor, tokens, device)
+
+    def answer(asked: Sequence[Example]) -> Prediction:
+        return predict(
+            engine.module,
+            prepare,
+            asked,
+            end_token_id=processor.eos_token_id,
+            max_new_tokens=params.max_new_tokens,
+            batch=PROMPTS_AT_ONCE,
+            generator=torch_generator(seed, "rft", "heldout", device=device),
+        )
+
+    sections = {name: section.model_dump(mode="json") for name, section in (("rft", params), ("image", image))}
+    identity = {"variant": variant, "seed": seed} | sections
+    scratch = scratch_dir("rft", identity, [POLICY, RETRIEVAL, *(s.shards.folder for s in training.values())])
+    records = Records(
+        scratch,
+        answer,
+        rewards,
+        {f"{task}/{name}": found for (task, name), found in examples.items()},
+        sentences[:: max(1, len(sentences) // params.fixed_sentences)][: params.fixed_sentences],
+        params.steps,
+        params.heldout_every,
+        params.table_every,
+        leader=engine.rank == 0,
+    )
+    tools = Tools(
+        stream.draw,
+        prepare,
+        sampling(params.group_size, params.max_new_tokens, params.temperature),
+        scoring(params.temperature),
+        rewards,
+        records.before,
+        records.after,
+    )
+    trainer = Trainer(engine, reference, tools, params, variant, seed)
+    loop.run(engine, trainer.step, params.steps, scratch, params.save_every, f"rft {variant}", seed)
+
+    results = Path(f"results/rft_{variant}")
+    metrics = records.finish(results)
+    trained = engine.finish()
+    if engine.rank == 0:
+        with atomic.folder(Path(f"models/rft_{variant}")) as folder:
+            hub.save_policy(folder, merge_lora(trained), processor)
+        atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
+        atomic.write_json(results / "metrics.json", metrics)
+
+
+if __name__ == "__main__":
+    stage_main(main)
