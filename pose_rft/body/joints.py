@@ -80,7 +80,8 @@ H36M32 = _joint_set(
         "left_thumb_end left_wrist_end left_hand_end right_collar right_shoulder right_elbow right_wrist right_thumb "
         "right_thumb_end right_wrist_end right_hand_end"
     ),
-    [-1, 0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 0, 11, 12, 13, 14, 12, 16, 17, 18, 19, 20, 19, 22, 12, 24, 25, 26, 27, 28, 27, 30],
+    [-1, 0, 1, 2, 3, 4, 0, 6, 7, 8, 9, 0, 11, 12, 13, 14, 12, 16, 17, 18, 19, 20, 19, 22,
+     12, 24, 25, 26, 27, 28, 27, 30],
 )  # fmt: skip
 
 # The 17 that move, right leg first. SPIN's J_regressor_h36m.npy lists the left leg first: body/smpl.py reorders it.
