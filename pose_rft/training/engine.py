@@ -5,11 +5,14 @@ One process needs no launcher: the five variables that `torch.distributed` reads
 inference) is switched off and AdamW is torch's own. The learning rate is a function of the step, so a resumed run
 needs no scheduler state.
 
-One update is `accumulation` calls of `backward` and one of `step`:
+One update is `accumulation` times `forward` and `backward`, and one `step`:
 
     for micro_batch in ...:
-        engine.backward(loss_of(micro_batch), keys)
+        loss = engine.forward(loss_of, micro_batch)  # loss_of(model, micro_batch)
+        engine.backward(loss, keys)
     norm = engine.step(step)
+
+ZeRO-3 needs the whole computation of the loss inside `forward`; up to stage 2 calling `module` directly is the same.
 
 Every rank must touch the same trainable parameters in every backward, or the ranks' collectives no longer match:
 `touch` gives unused ones a zero gradient.
@@ -18,10 +21,10 @@ Every rank must touch the same trainable parameters in every backward, or the ra
 import math
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -29,6 +32,8 @@ from torch import Tensor, nn
 
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+
+T = TypeVar("T")
 
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -98,6 +103,17 @@ def start_distributed() -> torch.device:
     return device
 
 
+class _Compute(nn.Module):
+    """Gives DeepSpeed one forward pass that ends in the loss, whatever methods of the model it takes to get there."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, compute: Callable[..., T], *inputs: Any) -> T:
+        return compute(self.model, *inputs)
+
+
 class Engine:
     """A model under training; `module` is the model itself, on `device`.
 
@@ -133,17 +149,16 @@ class Engine:
             "optimizer": {"type": "AdamW", "params": optimizer},
             "steps_per_print": 10**9,
         }
-        model = model.to(self.device)
-        self._engine = deepspeed.initialize(
-            model=model, model_parameters=[group for group in groups if group["params"]], config=config
-        )[0]
+        chosen = [group for group in groups if group["params"]]
+        computed = _Compute(model.to(self.device))
+        self._engine = deepspeed.initialize(model=computed, model_parameters=chosen, config=config)[0]
         self._keys: list[str] = []
         self._pending = 0  # backward() calls since the last step()
 
     @property
     def module(self) -> Any:
         """The model; `Any` because callers know which one they gave."""
-        return self._engine.module
+        return self._engine.module.model
 
     @property
     def rank(self) -> int:
@@ -156,6 +171,10 @@ class Engine:
     def lr(self, step: int) -> float:
         return learning_rate(self.params, step, self.total_steps)
 
+    def forward(self, compute: Callable[..., T], *inputs: Any) -> T:
+        """`compute(module, *inputs)`, a loss or a tuple that holds it."""
+        return self._engine(compute, *inputs)
+
     def backward(self, loss: Tensor, keys: Sequence[str] = ()) -> None:
         """Adds the gradient of one micro-batch; `keys` name its samples, should something be not finite.
 
@@ -167,8 +186,8 @@ class Engine:
         if not bool(torch.isfinite(loss.detach()).all()):
             raise PoseRftError(f"The loss is {float(loss.detach()):g} for samples {_shown(keys)}; {_REMEDY}")
         if self.params.zero_stage:
-            # DeepSpeed does this when its own forward is called; we call methods of the module instead, and without
-            # it stage 3 keeps only the last micro-batch's gradient.
+            # DeepSpeed does this in its forward; without it stage 3 keeps only the last micro-batch's gradient of a
+            # caller that used `module` directly.
             self._engine.optimizer.clear_backward_seen_flag()
         self._engine.backward(loss)
         self._keys += keys
@@ -232,7 +251,7 @@ class Engine:
 
     def finish(self) -> Any:
         """The trained module, whole on every rank and free of this engine, which can train no more."""
-        module = self._engine.module
+        module = self.module
         if self.params.zero_stage < 3:
             return module
         import deepspeed

@@ -149,7 +149,7 @@ def encoder_digest(model: PoseLlava) -> str:
         digest.update(type(tower).__name__.encode())
         for name, value in sorted(tower.state_dict().items()):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -8,9 +8,11 @@ with the same weights; its log has each step once.
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import torch
@@ -58,7 +60,7 @@ def run(
     if leader:
         atomic.write_text(log_path, "".join(json.dumps(row) + "\n" for row in rows))
     engine.module.train()
-    with Progress(label, total_steps, "steps", start=first) as progress, open(log_path, "a") as log:
+    with Progress(label, total_steps, "steps", start=first) as progress, _appending(log_path, leader) as log:
         for step in range(first, total_steps):
             began = time.monotonic()
             torch.manual_seed(derive(seed, label, step, engine.rank))
@@ -75,14 +77,25 @@ def run(
             row |= {name: float(value) for name, value in stats.values.items()}
             rows.append(row)
             done = step + 1
-            if leader:
+            if log is not None:
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 progress.advance(note=f"loss {stats.loss:.4f}, {rate:.0f} samples/s")
             if done % save_every == 0 or done == total_steps:
-                os.fsync(log.fileno())
+                if log is not None:
+                    os.fsync(log.fileno())
                 checkpoint.save(engine, folder, done)
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+@contextmanager
+def _appending(path: Path, leader: bool) -> Iterator[IO[str] | None]:
+    """The log file for the leading rank, None for the others."""
+    if not leader:
+        yield None
+        return
+    with open(path, "a") as log:
+        yield log
 
 
 def _rows_before(path: Path, step: int) -> list[dict[str, float]]:

@@ -95,7 +95,8 @@ def train(
         for batch in batches(step):
             lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
             tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs or lockstep else None
-            loss, values = batch_loss(engine.module, batch, tokens if batch.image_refs else None, params.loss, body)
+            tokens = tokens if batch.image_refs else None
+            loss, values = engine.forward(batch_loss, batch, tokens, params.loss, body)
             engine.backward(loss, batch.keys)
             total += float(loss.detach()) / engine.accumulation
             parts.append(values)

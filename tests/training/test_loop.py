@@ -42,7 +42,7 @@ def train(
         loss = (engine.module(x) - x[:, :3]).square().mean()
         engine.backward(loss)
         norm = engine.step(index)
-        return StepStats(float(loss), len(x), {"norm": norm})
+        return StepStats(float(loss.detach()), len(x), {"norm": norm})
 
     log = loop.run(engine, step, STEPS, scratch, save_every=2, label="toy", seed=3)
     import deepspeed

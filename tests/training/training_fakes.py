@@ -6,8 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image as Pillow
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
 
 from pose_rft.body.joints import SMPL24
+from pose_rft.policy import templates
+from pose_rft.policy.config import BaseModelParams, PolicyParams
+from pose_rft.policy.hub import create_base, create_policy
+from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.pose_encoder import PoseEncoderParams, create_conv_vit
+from pose_rft.policy.processor import ImageParams, PoseProcessor
 from pose_rft.record import Box, Caption, Image, Record, Smpl, Turn
 from pose_rft.training.samples import Samples, load_samples
 
@@ -94,3 +102,54 @@ def vqa_record(i: int) -> Record:
 
 def samples(name: str, records: list[Record], cache: Path) -> Samples:
     return load_samples(name, FakeShards(records, f"{name}-{len(records)}-".replace("/", "-")), cache)  # type: ignore[arg-type]
+
+
+IMAGE = ImageParams(size=32, pose_size=32, box_scale=1.25)
+POLICY = PolicyParams.model_validate(
+    {
+        "fusion": "add",
+        "covariance": "diagonal",
+        "covariance_rank": 2,
+        "log_std": {"min": -5.0, "max": -0.5, "init": -2.0},
+        "mean_scale": 0.3,
+    }
+)
+BASE = BaseModelParams.model_validate(
+    {
+        "source": "tiny",
+        "dtype": "float32",
+        "tiny": {
+            "vision": {"width": 16, "layers": 2, "heads": 2, "patch": 16},
+            "language": {"width": 32, "layers": 2, "heads": 2},
+        },
+    }
+)
+ENCODER = PoseEncoderParams.model_validate({"kind": "conv_vit", "conv_vit": {"width": 8, "layers": 1, "heads": 2}})
+WORDS = "automatic human words of Is it Sure ? Yes No . arms up USER : ASSISTANT , to a"
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """Word level with Llama's markers, over the words of the templates and of the records above."""
+    texts = [*templates.IMAGE_QUESTIONS, *templates.TEXT_QUESTIONS, *templates.IMAGE_TEXT_QUESTIONS, templates.ANSWER]
+    split = pre_tokenizers.Whitespace()
+    words = sorted({word for text in [*texts, WORDS] for word, _ in split.pre_tokenize_str(text)})
+    words += [str(i) for i in range(10)]
+    vocabulary = {word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "<pad>", "<image>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=["<image>"], **special)
+
+
+def tiny_policy(folder: Path, head: str = "gaussian", seed: int = 0) -> tuple[PoseLlava, PoseProcessor]:
+    """A policy of a few thousand weights, its heads stirred so that no loss starts at a symmetric point."""
+    word_tokenizer().save_pretrained(folder / "tokenizer")
+    base = create_base(BASE, IMAGE, folder / "tokenizer", seed)
+    torch.manual_seed(seed)
+    encoder = create_conv_vit(ENCODER, IMAGE.pose_size).eval()
+    model, processor = create_policy(base, encoder, POLICY, IMAGE, head, seed=seed)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.pose_head.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return model, processor
