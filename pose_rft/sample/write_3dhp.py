@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import MPI28
+from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.releases.mpi_inf_3dhp import CAMERAS, CHEST_CAMERAS, MM
@@ -26,6 +27,7 @@ from pose_rft.seeds import numpy_rng
 RELEASE = "mpi_inf_3dhp"
 FITS = "MPI-INF-3DHP_SMPL_NeuralAnnot.json"
 SUBJECTS = range(1, 9)
+SEQUENCES = 2  # of each subject
 HOLD = 10  # frames per pose
 FPS = 25
 UNIVERSAL_HEIGHT = 1.7  # metres: `univ_annot3` scales every skeleton to one height
@@ -49,7 +51,11 @@ class Result:
 
 def tasks(params: SampleParams, seed: int) -> list[Task]:
     sizes = params.mpi_inf_3dhp
-    payloads = [(s, q, sizes.frames) for s in SUBJECTS for q in range(1, min(sizes.train_sequences, 2) + 1)]
+    if sizes.train_sequences > SEQUENCES:
+        raise PoseRftError(
+            f"`sample.mpi_inf_3dhp.train_sequences` is {sizes.train_sequences}; the release has {SEQUENCES} per subject."
+        )
+    payloads = [(s, q, sizes.frames) for s in SUBJECTS for q in range(1, sizes.train_sequences + 1)]
     return [Task(RELEASE, i, p, p[2] * len(CHEST_CAMERAS)) for i, p in enumerate(payloads)]
 
 

@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import world_to_camera_smpl
 from pose_rft.body.joints import H36M32
+from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.record import Camera
@@ -74,6 +75,8 @@ class Result:
 
 def tasks(params: SampleParams, seed: int) -> list[Task]:
     sizes = params.h36m
+    if (most := max(sizes.train_sequences, sizes.test_sequences)) > len(SEQUENCES):
+        raise PoseRftError(f"`sample.h36m` asks for {most} sequences per subject; the release has {len(SEQUENCES)}.")
     pieces = [(subject, sizes.train_sequences, sizes.frames) for subject in SPLIT_SUBJECTS["train"]]
     pieces += [(subject, sizes.test_sequences, sizes.test_frames) for subject in SPLIT_SUBJECTS["p2"]]
     payloads = [(subject, *sequence, frames) for subject, count, frames in pieces for sequence in SEQUENCES[:count]]

@@ -177,6 +177,12 @@ def test_missing_fits_are_named_and_absent_frames_keep_their_joints(own: MpiInf3
         read_all(own, "train")
 
 
+def test_more_sequences_than_the_release_has_are_refused() -> None:
+    sizes = PARAMS.mpi_inf_3dhp.model_copy(update={"train_sequences": 3})
+    with pytest.raises(PoseRftError, match="the release has 2 per subject"):
+        write_3dhp.tasks(PARAMS.model_copy(update={"mpi_inf_3dhp": sizes}), 0)
+
+
 @pytest.fixture
 def test_set(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     """TS5 with a known camera, six frames of which three are valid."""
