@@ -9,7 +9,6 @@ the pictures). Layout and traps: dataset notes section 2.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ import numpy as np
 from pose_rft.body.joints import MPI17, MPI28
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
-from pose_rft.io.matlab import cells, read_mat
+from pose_rft.io.matlab import read_mat
 from pose_rft.params import Count, Fraction, Section
 from pose_rft.record import Camera, Defect, Image, Keypoints, Record, Smpl
 from pose_rft.releases.base import (
@@ -34,13 +33,11 @@ from pose_rft.releases.base import (
 )
 from pose_rft.releases.cameras import intrinsics
 from pose_rft.releases.fits import NEURALANNOT, read_neuralannot, smpl_in_camera
+from pose_rft.releases.mpi_inf_3dhp_files import CHEST_CAMERAS, MM, of_camera, read_annotations, read_calibration
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 
-CAMERAS = 14
-CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
 TEST_FOLDER = "mpi_inf_3dhp_test_set"
 BOX_SCALE = 1.2  # SPIN, around the 17 joints
-MM = 1000.0
 # The 17 of the 28 that the test set has too (SPIN `joints17_idx`).
 BODY = MPI28.indices([joint for joint in MPI28.joints if joint in MPI17])
 # Frames per video (MMPose preprocess_mpi_inf_3dhp.py, margipose sequence_info.json).
@@ -140,7 +137,7 @@ class MpiInf3dhp:
             cameras = read_calibration(folder / "camera.calibration")
             points, _ = read_annotations(folder / "annot.mat")
             for camera in CHEST_CAMERAS:
-                size = _of_camera(cameras, camera, folder).size
+                size = of_camera(cameras, camera, folder).size
                 frames = sampled_frames(points[camera][: FRAMES.get((subject, sequence))], size, self.params.every)
                 key = sample_key("3dhp", f"S{subject}", f"Seq{sequence}", f"cam{camera}")
                 if frames:
@@ -159,7 +156,7 @@ class MpiInf3dhp:
     def _read_video(self, unit: Unit, wanted: VideoUnit) -> Iterator[Record]:
         """The records in order; raises Incomplete when the rest of them cannot be read."""
         folder = self.root / wanted.folder
-        calibration = _of_camera(read_calibration(folder / "camera.calibration"), wanted.camera, folder)
+        calibration = of_camera(read_calibration(folder / "camera.calibration"), wanted.camera, folder)
         camera = calibration.camera
         points2d, points3d = (array[wanted.camera] for array in read_annotations(folder / "annot.mat"))
         fits = self._fits(wanted, camera)
@@ -241,73 +238,6 @@ class MpiInf3dhp:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """One camera of camera.calibration; size = (width, height) px."""
-
-    camera: Camera
-    size: tuple[int, int]
-
-
-def read_calibration(path: Path) -> dict[int, Calibration]:
-    """The cameras of a camera.calibration file by their number, metres.
-
-    Peers count characters in it; here lines are split on white space and told apart by their first word, so line ends,
-    indentation and a missing last newline do not matter.
-
-    Raises:
-        PoseRftError: no such file, or a camera without size, intrinsic or extrinsic numbers.
-    """
-    try:
-        lines = path.read_text(encoding="latin1").splitlines()
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist; it is part of every sequence of MPI-INF-3DHP.") from None
-    found: dict[int, dict[str, list[float]]] = {}
-    current: dict[str, list[float]] = {}
-    try:
-        for words in filter(None, map(str.split, lines)):
-            if words[0] == "name":
-                current = found.setdefault(int(words[1]), {})
-            elif words[0] in ("size", "intrinsic", "extrinsic"):
-                current[words[0]] = [float(word) for word in words[1:]]
-        cameras = {}
-        for number, fields in found.items():
-            K = np.array(fields["intrinsic"]).reshape(4, 4)[:3, :3]
-            extrinsic = np.array(fields["extrinsic"]).reshape(4, 4)
-            width, height = (int(value) for value in fields["size"])
-            cameras[number] = Calibration(Camera(K, extrinsic[:3, :3], extrinsic[:3, 3] / MM), (width, height))
-    except (ValueError, KeyError, IndexError) as error:
-        raise PoseRftError(f"{path} is not a camera.calibration file ({error}); get it again.") from None
-    return cameras
-
-
-def read_annotations(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """annot.mat: for each camera joints2d (N, 28, 2) px and joints3d (N, 28, 3) metres in the camera frame.
-
-    Raises:
-        PoseRftError: no such file, damaged, or not 14 cells of 28 joints.
-    """
-    if not path.is_file():
-        raise PoseRftError(f"{path} does not exist; it is part of every sequence of MPI-INF-3DHP.")
-    status = path.stat()
-    return _annotations(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=1)  # the cameras of one sequence are read one after the other from the same file
-def _annotations(path: Path, modified: int, size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    content = read_mat(path)
-    try:
-        points2d = [np.asarray(cell, np.float64).reshape(-1, 28, 2) for cell in cells(content["annot2"])]
-        points3d = [np.asarray(cell, np.float64).reshape(-1, 28, 3) / MM for cell in cells(content["annot3"])]
-        if len(points2d) != CAMERAS or len(points3d) != CAMERAS:
-            raise ValueError(f"{len(points2d)} cells")
-    except (KeyError, ValueError, TypeError) as error:
-        raise PoseRftError(
-            f"{path} is not an annotation of MPI-INF-3DHP ({error}); expected `annot2` and `annot3` with 14 cells."
-        ) from None
-    return points2d, points3d
-
-
 def sampled_frames(points: np.ndarray, size: tuple[int, int], every: int) -> tuple[int, ...]:
     """Every `every`-th of the frames whose 17 body joints lie inside the picture; points (N, 28, 2) px."""
     body = points[:, BODY]
@@ -324,12 +254,6 @@ def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarra
         strict=True,
     )
     return intrinsics(focal[0], focal[1], center[0], center[1])
-
-
-def _of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:
-    if number not in cameras:
-        raise PoseRftError(f"{folder / 'camera.calibration'} has no camera {number}; get the file again.")
-    return cameras[number]
 
 
 def _variable(content: Mapping[str, Any], name: str, folder: Path) -> np.ndarray:

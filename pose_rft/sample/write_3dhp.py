@@ -16,7 +16,7 @@ from pose_rft.body.joints import MPI28
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.atomic import canonical_json, write_text
-from pose_rft.releases.mpi_inf_3dhp import CAMERAS, CHEST_CAMERAS, MM
+from pose_rft.releases.mpi_inf_3dhp_files import CAMERAS, CHEST_CAMERAS, MM
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.matlab_files import cell_column, write_v5
 from pose_rft.sample.people import Person, Studio, View, fixed_view
@@ -53,7 +53,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
     sizes = params.mpi_inf_3dhp
     if sizes.train_sequences > SEQUENCES:
         raise PoseRftError(
-            f"`sample.mpi_inf_3dhp.train_sequences` is {sizes.train_sequences}; the release has {SEQUENCES} per subject."
+            f"`sample.mpi_inf_3dhp` asks for {sizes.train_sequences} sequences; the release has {SEQUENCES} per subject."
         )
     payloads = [(s, q, sizes.frames) for s in SUBJECTS for q in range(1, sizes.train_sequences + 1)]
     return [Task(RELEASE, i, p, p[2] * len(CHEST_CAMERAS)) for i, p in enumerate(payloads)]
