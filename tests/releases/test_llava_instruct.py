@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from release_truth import read_all
+
+from pose_rft.errors import PoseRftError
+from pose_rft.releases.llava_instruct import LlavaInstruct, LlavaInstructParams, dialogue, is_heldout
+
+IDS = [f"{i:012d}" for i in range(1, 41)]
+
+
+def turns(question: str = "<image>\nWhat is it?", answer: str = "A person.") -> list[dict[str, str]]:
+    return [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Forty pictures in three of COCO's trees; the first one has three dialogues, the records are shuffled."""
+    rows = [{"id": i, "image": f"{i}.jpg", "conversations": turns(answer=f"Picture {i}.")} for i in IDS]
+    rows += [
+        {"id": IDS[0], "image": f"{IDS[0]}.jpg", "conversations": turns("Where?\n<image>", f"Here {n}.")}
+        for n in (1, 2)
+    ]
+    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    (tmp_path / "llava_instruct").mkdir()
+    (tmp_path / "llava_instruct" / "llava_instruct_150k.json").write_text(json.dumps(rows))
+    picture = cv2.imencode(".jpg", np.full((8, 10, 3), 99, np.uint8))[1].tobytes()
+    for n, number in enumerate(IDS):
+        name = (f"train2017/{number}", f"train2014/COCO_train2014_{number}", f"val2014/COCO_val2014_{number}")[n % 3]
+        path = tmp_path / "coco" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture)
+    return tmp_path
+
+
+def reader(root: Path, percent: float = 20) -> LlavaInstruct:
+    return LlavaInstruct(root, LlavaInstructParams(heldout_percent=percent), Path("unused"), 92)
+
+
+def test_repeated_ids_keep_all_their_dialogues(root: Path) -> None:
+    records = [record for split in ("train", "heldout") for record in read_all(reader(root), split)[0]]
+    assert len(records) == 42
+    keys = {record.key for record in records if record.sequence == IDS[0]}
+    assert keys == {f"llava_{IDS[0]}_{n}" for n in range(3)}
+
+
+def test_no_image_is_in_both_splits_and_the_split_is_of_the_image_alone(root: Path) -> None:
+    release = reader(root)
+    train, heldout = ({unit.payload[0] for unit in release.units(split)} for split in ("train", "heldout"))
+    assert train.isdisjoint(heldout) and train | heldout == set(IDS) and heldout
+    assert heldout == {i for i in IDS if is_heldout(i, 20)}
+
+
+def test_the_share_held_out_is_what_params_say() -> None:
+    names = [f"{i:012d}" for i in range(20_000)]
+    share = 100 * np.mean([is_heldout(name, 5) for name in names])
+    assert 4.5 < share < 5.5
+    assert all(is_heldout(name, 10) for name in names if is_heldout(name, 5))  # a larger share keeps the smaller
+
+
+def test_the_image_marker_is_gone_from_the_text(root: Path) -> None:
+    for record in read_all(reader(root), "train")[0]:
+        assert [turn.speaker for turn in record.dialogue] == ["human", "assistant"]
+        assert not any("<image>" in turn.text or turn.text != turn.text.strip() for turn in record.dialogue)
+
+
+def test_pictures_are_found_in_all_trees_and_flagged(root: Path) -> None:
+    records = read_all(reader(root), "train")[0]
+    assert {flag for record in records for flag in record.flags} == {"coco_train2017", "coco_train2014", "coco_val2014"}
+
+
+def test_a_missing_picture_and_a_broken_dialogue_are_defects(root: Path) -> None:
+    path = root / "llava_instruct" / "llava_instruct_150k.json"
+    rows = json.loads(path.read_text())
+    broken = next(row for row in rows if row["id"] == IDS[5])
+    broken["conversations"] = broken["conversations"][:1]
+    path.write_text(json.dumps(rows))
+    next((root / "coco").glob(f"*/*{IDS[6]}.jpg")).unlink()
+    defects = [d for split in ("train", "heldout") for d in read_all(reader(root), split)[1]]
+    assert sorted(defect.reason for defect in defects) == ["malformed dialogue", "missing image"]
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        [],
+        turns()[:1],
+        turns()[::-1],
+        [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "Yes."}],
+        [{"from": "system", "value": "a"}, {"from": "gpt", "value": "b"}],
+    ],
+)
+def test_what_is_no_dialogue_is_refused(conversation) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        dialogue(conversation)
+
+
+def test_bad_files_are_one_sentence(root: Path) -> None:
+    path = root / "llava_instruct" / "llava_instruct_150k.json"
+    path.write_text("[{}]")
+    with pytest.raises(PoseRftError, match="record 0"):
+        reader(root).units("train")
+    path.write_text("{")
+    with pytest.raises(PoseRftError, match="not JSON"):
+        reader(root).units("train")
+    path.unlink()
+    with pytest.raises(PoseRftError, match="huggingface"):
+        reader(root).units("train")
