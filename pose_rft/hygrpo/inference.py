@@ -75,16 +75,25 @@ def predict(
 
 
 def heldout_examples(
-    task: Task, samples: Samples, processor: PoseProcessor, body: BodyModel, most: int | None = None
+    task: Task,
+    samples: Samples,
+    processor: PoseProcessor,
+    body: BodyModel,
+    most: int | None = None,
+    human_only: bool = False,
 ) -> list[Example]:
     """One example for each suitable sample, or `most` of them evenly spread; the same ones for every run and seed.
 
-    Captions are human ones where a sample has any (PoseScript's test protocol); none is mirrored.
+    Captions are human ones where a sample has any; `human_only` leaves the others out (PoseScript's test protocol).
+    None is mirrored.
     """
     params = ExampleParams(mixture={task: {samples.name: 1.0}}, flip=0.0, human_captions=1.0)
     maker = ExampleMaker(samples, task, processor, body, params)
-    every = 1 if most is None else max(1, -(-len(maker.rows) // most))
-    return [maker.make(row, numpy_rng(0, "heldout", samples.name, samples.keys[row])) for row in maker.rows[::every]]
+    rows = maker.rows
+    if human_only:
+        rows = [row for row in rows if any(caption.kind == "human" for caption in samples.captions[row])]
+    every = 1 if most is None else max(1, -(-len(rows) // most))
+    return [maker.make(row, numpy_rng(0, "heldout", samples.name, samples.keys[row])) for row in rows[::every]]
 
 
 def heldout_rewards(prediction: Prediction, rewards: Rewards) -> dict[str, Tensor]:

@@ -14,10 +14,9 @@ from pose_rft.hygrpo.experience import Prompts, Scores
 from pose_rft.policy import packing
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.policy.rollout import Answers, generate
-from pose_rft.training.engine import touch
 from pose_rft.training.examples import Example
 from pose_rft.training.feature_cache import ImageTokenSource
-from pose_rft.training.sft import blank_tokens
+from pose_rft.training.sft import no_tokens
 
 
 class Preparer:
@@ -64,13 +63,11 @@ def _score(
     lay_out: Callable[..., packing.Rows], model: Any, prompts: Prompts, answers: Answers, temperature: float
 ) -> Scores:
     rows = lay_out(prompts.ids, answers, model.config).to(model.device)
-    found = packing.score(model, rows, prompts.images, temperature)
-    log_probs = found.log_probs
-    if prompts.images is None and torch.is_grad_enabled():
-        # ZeRO wants the same parameters in every rank's backward pass, the projectors too when no prompt has a picture.
-        log_probs = log_probs + touch(model.fuse(blank_tokens(model)))
+    # Without a picture the projectors run on no tokens: ZeRO wants every parameter in every rank's backward pass.
+    images = no_tokens(model) if prompts.images is None else prompts.images
+    found = packing.score(model, rows, images, temperature)
     poses = model.pose_distribution(found.hidden.flatten(0, 1))
-    return Scores(log_probs, found.entropy, poses, found.has_pose)
+    return Scores(found.log_probs, found.entropy, poses, found.has_pose)
 
 
 def sampling(group_size: int, max_new_tokens: int, temperature: float) -> Callable[..., Answers]:

@@ -9,6 +9,7 @@ reward is gathered.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,20 +101,32 @@ class Trainer:
         losses = []
         for update in range(self.params.updates_per_rollout):
             for i, batch in enumerate(prompts):
-                with log.phase("score"):
-                    scores = self.tools.score(self.engine.module, batch, answers[i])
-                if update == 0:
-                    experiences.append(self._experience(shares[i], batch, answers[i], scores, log))
-                    log.add(describe(experiences[i], scores))
+                # ZeRO-3 wants all that leads to the loss inside one forward of the engine, so the judging is in there.
+                known = experiences[i] if update else None
+                total, experience = self.engine.forward(self._loss, shares[i], batch, answers[i], known, log)
                 with log.phase("update"):
-                    loss = hybrid_loss(scores, experiences[i], self.params, self.variant)
-                    self.engine.backward(loss.total, batch.keys)
-                log.add(loss.metrics)
-                losses.append(float(loss.total.detach()))
+                    self.engine.backward(total, batch.keys)
+                if known is None:
+                    experiences.append(experience)
+                losses.append(float(total.detach()))
             with log.phase("update"):
                 log.add({"grad_norm": self.engine.step(step)})
         self.tools.after(step, experiences)
         return StepStats(sum(losses) / len(losses), self.params.batch, {**log.values(), **seen})
+
+    def _loss(
+        self, model: Any, positions: range, prompts: Prompts, answers: Answers, known: Experience | None, log: StepLog
+    ) -> tuple[Tensor, Experience]:
+        """The loss of a micro-batch, and what it was judged by: `known`, or made of this very pass."""
+        with log.phase("score"):
+            scores = self.tools.score(model, prompts, answers)
+        if known is None:
+            known = self._experience(model, positions, prompts, answers, scores, log)
+            log.add(describe(known, scores))
+        with log.phase("update"):
+            loss = hybrid_loss(scores, known, self.params, self.variant)
+        log.add(loss.metrics)
+        return loss.total, known
 
     def _positions(self, step: int) -> list[range]:
         """This rank's micro-batches; position p of the stream is used by exactly one rank in one step."""
@@ -133,7 +146,7 @@ class Trainer:
         return torch.stack(groups)
 
     def _experience(
-        self, positions: range, prompts: Prompts, answers: Answers, scores: Scores, log: StepLog
+        self, model: Any, positions: range, prompts: Prompts, answers: Answers, scores: Scores, log: StepLog
     ) -> Experience:
         """Draws the poses from the scoring pass, asks the reference, and judges."""
         device = scores.token_log_prob.device
@@ -144,8 +157,8 @@ class Trainer:
         with torch.no_grad():
             with log.phase("score"):
                 poses = self._draw_poses(scores, positions)
-                with self.reference.use(self.engine.module) as model:
-                    reference = self.tools.score(model, prompts, answers)
+                with self.reference.use(model) as frozen:
+                    reference = self.tools.score(frozen, prompts, answers)
                 anchor = reference if self.params.ratio_anchor == "ref" else scores
                 per_joint = self.params.pose_ratio == "per_joint"
                 pose_anchor = pose_log_prob(anchor.poses.detach(), poses, joint_mask, per_joint)

@@ -239,3 +239,15 @@ def test_semantic_rewards_read_the_bare_caption(tmp_path):
     trainer.step(0)
     read = trainer.tools.rewards.retrieval.read
     assert read and all("words of" in text and "pose" not in text.lower() for text in read)
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_every_zero_stage_takes_the_same_step(tmp_path, zero_stage, lora):
+    norms = []
+    for stage in (0, zero_stage):
+        trainer, _ = make_trainer(
+            tmp_path / str(stage), rft_params(engine={"lr": 1e-3, "zero_stage": stage}, lora=lora)
+        )
+        norms.append([trainer.step(step).values["grad_norm"] for step in range(2)])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
