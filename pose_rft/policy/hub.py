@@ -8,6 +8,7 @@ an error which lists them. `models/base` is a LLaVA folder in the hub's own form
 import copy
 import math
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,7 +158,7 @@ def load_base(source: str | Path, dtype: str = "float32") -> Base:
     """
     try:
         loaded: Any = LlavaForConditionalGeneration.from_pretrained(
-            source, dtype=getattr(torch, dtype), output_loading_info=True
+            source, dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError) as error:
         raise PoseRftError(f"{source} holds no LLaVA checkpoint ({str(error).splitlines()[0]}).") from None
@@ -196,7 +197,9 @@ def load_vitpose(source: str | Path) -> VitPoseEncoder:
         PoseRftError: no checkpoint there, or its weights do not fit.
     """
     try:
-        loaded: Any = VitPoseForPoseEstimation.from_pretrained(source, output_loading_info=True)
+        loaded: Any = VitPoseForPoseEstimation.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except (OSError, ValueError) as error:
         raise PoseRftError(f"{source} holds no ViTPose checkpoint ({str(error).splitlines()[0]}).") from None
     vitpose, info = loaded
@@ -206,14 +209,11 @@ def load_vitpose(source: str | Path) -> VitPoseEncoder:
     return encoder.eval()
 
 
-class Inert(dict):
-    """Takes the place of every class in a checkpoint that is not a tensor: it keeps nothing and runs nothing."""
+class Inert:
+    """Takes the place of each class in a checkpoint that is no tensor: making one gives a dict and runs nothing."""
 
-    def __init__(self, *_: object, **__: object) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: object) -> None:
-        pass
+    def __new__(cls, *_: object, **__: object) -> OrderedDict:  # type: ignore[misc]
+        return OrderedDict()  # the one mapping that torch's restricted loader lets a file fill
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -230,7 +230,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise PoseRftError(f"{path} does not exist, expected a HMR2.0 or TokenHMR checkpoint.") from None
-    except (RuntimeError, ValueError, pickle.UnpicklingError, EOFError) as error:
+    except pickle.UnpicklingError:
+        raise PoseRftError(
+            f"{path} holds objects that are no weights and cannot be skipped; save its `state_dict` alone."
+        ) from None
+    except (RuntimeError, ValueError, EOFError) as error:
         raise PoseRftError(f"{path} is no PyTorch checkpoint ({str(error).splitlines()[0]}).") from None
     return content if isinstance(content, dict) else {}
 
@@ -282,7 +286,7 @@ def load_pose_encoder(folder: Path) -> PoseEncoder:
     try:
         config = AutoConfig.from_pretrained(folder)
         kind = KINDS[config.model_type]
-        loaded: Any = kind.from_pretrained(folder, output_loading_info=True)
+        loaded: Any = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
     except (OSError, ValueError, KeyError) as error:
         raise PoseRftError(f"{folder} holds no pose encoder ({str(error).splitlines()[0]}).") from None
     encoder, info = loaded
@@ -339,7 +343,8 @@ def create_policy(
         model = PoseLlava(config, llava, pose_encoder)
     if mean_pose is not None:
         model.set_mean_pose(mean_pose)
-    model.fusion.to(llava.dtype)  # the pose head stays in float32
+    for part in (model.fusion, *model.towers()):  # the pose head stays in float32
+        part.to(llava.dtype)
     return model, PoseProcessor(tokenizer, image, model.num_image_tokens)
 
 

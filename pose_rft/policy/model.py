@@ -54,7 +54,6 @@ class PoseLlava(PreTrainedModel):
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _supports_flash_attn = True
     _keep_in_fp32_modules_strict = {"pose_head"}  # noqa: RUF012
 
     def __init__(
@@ -244,7 +243,9 @@ class PoseLlava(PreTrainedModel):
             PoseRftError: no policy there, or weights are missing, unexpected or of another shape (all are listed).
         """
         try:
-            loaded: Any = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+            loaded: Any = super().from_pretrained(
+                source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            )
         except OSError as error:
             raise PoseRftError(f"{source} holds no policy, expected config.json and weights ({error}).") from None
         model, info = loaded

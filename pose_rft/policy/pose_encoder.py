@@ -228,7 +228,6 @@ class VitPoseEncoder(PoseEncoder):
 
     config_class = VitPoseConfig
     config: VitPoseConfig
-    _supports_sdpa = True
 
     def __init__(self, config: VitPoseConfig) -> None:
         super().__init__(config)
