@@ -64,7 +64,7 @@ def _score(
 ) -> Scores:
     rows = lay_out(prompts.ids, answers, model.config).to(model.device)
     # Without a picture the projectors run on no tokens: ZeRO wants every parameter in every rank's backward pass.
-    images = no_tokens(model) if prompts.images is None else prompts.images
+    images = no_tokens(model, rows.input_ids.device) if prompts.images is None else prompts.images
     found = packing.score(model, rows, images, temperature)
     poses = model.pose_distribution(found.hidden.flatten(0, 1))
     return Scores(found.log_probs, found.entropy, poses, found.has_pose)

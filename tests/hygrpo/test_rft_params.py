@@ -1,0 +1,35 @@
+import pytest
+from rft_fakes import rft_params
+
+from pose_rft.errors import PoseRftError
+from pose_rft.hygrpo.params import RFTParams
+from pose_rft.params import parse
+
+
+def content(**changes: object) -> dict[str, object]:
+    return rft_params().model_dump(mode="json") | changes
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("group_size", 1),
+        ("temperature", 0),
+        ("epsilon", -0.1),
+        ("ratio_anchor", "new"),
+        ("pose_ratio", "max"),
+        ("steps", 0),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(key, value):
+    with pytest.raises(PoseRftError, match=f"`{key}` is"):
+        parse(content(**{key: value}), RFTParams, "`rft` in params.yaml")
+
+
+def test_an_unknown_key_names_its_neighbour():
+    with pytest.raises(PoseRftError, match="did you mean `poses_per_answer`"):
+        parse(content(pose_per_answer=3), RFTParams, "`rft` in params.yaml")
+
+
+def test_sampling_has_no_truncation_to_mismatch_with_scoring():
+    assert not {"top_k", "top_p", "repetition_penalty"} & set(RFTParams.model_fields)
