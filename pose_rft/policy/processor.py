@@ -66,6 +66,10 @@ class PoseProcessor:
         if tokenizer.eos_token_id is None:
             raise PoseRftError("The tokenizer has no end-of-sentence token, so answers could not end.")
         self.eos_token_id: int = tokenizer.eos_token_id
+        if tokenizer.unk_token_id in self.answer_ids:
+            raise PoseRftError(
+                f"The tokenizer does not know every word of {self.ANSWER!r}; build it with that sentence."
+            )
         self.pad_token_id: int = self.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     # --- pictures

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_policies import IMAGE, word_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
 from pose_rft.errors import PoseRftError
 from pose_rft.policy import templates
@@ -98,3 +100,39 @@ def test_a_folder_without_processor_or_a_tokenizer_without_image_is_named(tmp_pa
         PoseProcessor.from_pretrained(tmp_path)
     with pytest.raises(PoseRftError, match="no <POSE> token"):
         PoseProcessor(word_tokenizer(), IMAGE, 4)
+
+
+def test_a_tokenizer_that_cannot_write_the_template_is_refused(
+    processor: PoseProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PoseProcessor, "ANSWER", "Voilà the pose is <POSE>.")
+    with pytest.raises(PoseRftError, match="does not know every word"):
+        PoseProcessor(processor.tokenizer, IMAGE, 4)
+
+
+def test_a_llama_like_tokenizer_writes_and_reads_the_template() -> None:
+    """Pieces with spaces inside: prompt and answer are cut apart where the joint text would be cut."""
+    tokenizer = sentence_pieces()
+    processor = PoseProcessor(tokenizer, IMAGE, num_image_tokens=3)
+    question = processor.image_questions[0]
+    assert processor.decode(processor.answer_ids) == templates.ANSWER
+    encoded = processor.encode(question, templates.ANSWER, True).input_ids.tolist()
+    joint = tokenizer.encode(f"{templates.prompt(question, True)} {templates.ANSWER}")
+    at = joint.index(processor.image_token_id)
+    assert encoded == [*joint[:at], *[processor.image_token_id] * 3, *joint[at + 1 :], processor.eos_token_id]
+
+
+def sentence_pieces() -> PreTrainedTokenizerFast:
+    """Byte pairs over text in which a space is part of the piece, as in Llama's vocabulary."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first")
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="first")
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>", "</s>", "<pad>"])
+    tokenizer.train_from_iterator([*templates.IMAGE_QUESTIONS, templates.ANSWER, "USER: ASSISTANT:\n"] * 2, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    wrapped.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    add_pose_token(wrapped)
+    return wrapped
