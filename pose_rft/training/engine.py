@@ -14,8 +14,9 @@ One update is `accumulation` times `forward` and `backward`, and one `step`:
 
 ZeRO-3 needs the whole computation of the loss inside `forward`; up to stage 2 calling `module` directly is the same.
 
-Every rank must touch the same trainable parameters in every backward, or the ranks' collectives no longer match:
-`touch` gives unused ones a zero gradient.
+Every rank must use the same trained parameters in every backward, in the same order: ZeRO 1-3 abort when one is left
+out on a rank, and stage 2 silently adds up gradients of different parameters when their order differs. A batch without
+pictures or poses runs the same operations on empty tensors (see `sft.batch_loss`).
 """
 
 import math
@@ -60,15 +61,6 @@ def learning_rate(params: EngineParams, step: int, total_steps: int) -> float:
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
     return params.lr * (params.final_lr + (1.0 - params.final_lr) * cosine)
-
-
-def touch(*outputs: Tensor) -> Tensor:
-    """Exactly 0, yet every parameter behind `outputs` takes part in the backward pass.
-
-    Collectives of ZeRO 1-3 need the same parameters on every rank; a rank whose micro-batch has no pose adds
-    `touch(pose_head(hidden[:1]))` to its loss. (Outputs, not parameters: under ZeRO-3 those exist only in a forward.)
-    """
-    return torch.stack([output.float().sum() * 0.0 for output in outputs]).sum()
 
 
 def start_distributed() -> torch.device:
@@ -213,6 +205,14 @@ class Engine:
         if not math.isfinite(norm):
             raise PoseRftError(f"The gradient of step {step} is not finite for samples {_shown(keys)}; {_REMEDY}")
         return norm
+
+    def mean(self, value: float) -> float:
+        """The mean of a number over all ranks; every rank must call it."""
+        if self.world_size == 1:
+            return value
+        total = torch.tensor(value, device=self.device)
+        torch.distributed.all_reduce(total)
+        return float(total) / self.world_size
 
     def _plain_norm(self) -> float | None:
         """Norm of the gradient where DeepSpeed neither reports nor checks it (stage 0 in fp32), else None."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from pydantic import model_validator
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from pose_rft.policy.lora import LoRAParams
 from pose_rft.policy.model import PoseLlava
 from pose_rft.training import loop
 from pose_rft.training.batches import IGNORED, Batch, Collator
-from pose_rft.training.engine import Engine, EngineParams, touch
+from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.examples import ExampleParams, ExampleStream, Task
 from pose_rft.training.feature_cache import ImageTokenSource
 from pose_rft.training.loop import StepStats
@@ -101,7 +102,7 @@ def train(
             total += float(loss.detach()) / engine.accumulation
             parts.append(values)
         norm = engine.step(step)
-        return StepStats(total, params.batch, {"gradient_norm": norm} | _means(parts))
+        return StepStats(engine.mean(total), params.batch, {"gradient_norm": norm} | _means(parts))
 
     return loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed)
 
@@ -113,6 +114,7 @@ def batch_loss(
 
     tokens: of the batch's images in row order; None for a batch of texts only.
     """
+    tokens = no_tokens(model, batch.input_ids.device) if tokens is None else tokens
     output = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, labels=batch.labels)
     scored = batch.labels[:, 1:] != IGNORED
     rows = scored.nonzero()[:, 0]
@@ -121,33 +123,33 @@ def batch_loss(
     tasks = [example.task for example in batch.examples]
     values = _by_task("answer", answers, tasks)
     hidden = output.hidden_states
-    if len(batch.pose_rows):
-        predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions])
-        parts = pose_losses(predicted, batch.pose6d, batch.pose_mask, batch.joints, params, body)
-        loss = loss + parts.total(params).mean()
-        posed = [tasks[row] for row in batch.pose_rows.tolist()]
-        for name, part in parts._asdict().items():
-            if part is not None:
-                values |= _by_task(name, part, posed)
-        if predicted.log_std is not None:
-            values["sigma"] = float(predicted.std().mean().detach())
-    else:
-        head = model.pose_distribution(hidden[:1, 0])
-        loss = loss + touch(*(part for part in (head.mean, head.log_std, head.factor) if part is not None))
-    if tokens is None:
-        loss = loss + touch(model.fuse(blank_tokens(model)))
+    # Without pose or picture the same operations run on empty tensors: every parameter has a gradient on every rank,
+    # and in the same order, which ZeRO needs.
+    predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions])
+    parts = pose_losses(predicted, batch.pose6d, batch.pose_mask, batch.joints, params, body)
+    loss = loss + parts.total(params).sum() / max(1, len(batch.pose_rows))
+    posed = [tasks[row] for row in batch.pose_rows.tolist()]
+    for name, part in parts._asdict().items():
+        if part is not None:
+            values |= _by_task(name, part, posed)
+    if predicted.log_std is not None and posed:
+        values["sigma"] = float(predicted.std().mean().detach())
     return loss, values
 
 
-def blank_tokens(model: PoseLlava) -> ImageTokens:
-    """One picture's worth of zero tokens, so that a batch of texts touches the projectors too."""
-    weight: Tensor = model.llava.model.multi_modal_projector.linear_1.weight
+def no_tokens(model: PoseLlava, device: torch.device) -> ImageTokens:
+    """The tokens of no picture, shaped as the encoders would give them.
+
+    Sizes come from the configuration: under ZeRO-3 even a look at a weight is a collective.
+    """
+    config = model.config.llava
+    layers, width = config.vision_feature_layer, config.vision_config.hidden_size  # type: ignore[union-attr]
     rows, columns = model.fusion.clip_grid
-    pose = None
-    if model.pose_encoder is not None:
-        grid = model.pose_encoder.grid
-        pose = weight.new_zeros(1, grid[0] * grid[1], model.pose_encoder.width)
-    return ImageTokens(weight.new_zeros(1, rows * columns, weight.shape[1]), pose)
+    clip = torch.zeros(0, rows * columns, width * (1 if isinstance(layers, int) else len(layers)), device=device)
+    if model.pose_encoder is None:
+        return ImageTokens(clip, None)
+    rows, columns = model.pose_encoder.grid
+    return ImageTokens(clip, torch.zeros(0, rows * columns, model.pose_encoder.width, device=device))
 
 
 def _by_task(name: str, values: Tensor, tasks: Sequence[str]) -> dict[str, float]:

@@ -183,7 +183,7 @@ folder = Path(sys.argv[2])
 stage = int(sys.argv[3])
 texts = {"text_pose": {"posescript": 0.5}, "vqa": {"llava_instruct": 0.5}}
 p = params(engine={"lr": 1e-3, "zero_stage": stage}, batch=2, steps=8, examples={"mixture": texts})
-weights, log = run(folder / f"data-{os.environ['RANK']}", "scratch" if stage < 4 else "", p)
+weights, log = run(folder / f"data-{os.environ['RANK']}", "scratch", p)
 if os.environ["RANK"] == "0":
     torch.save({"weights": weights, "loss": log["loss"].to_list()}, folder / "result.pt")
 torch.distributed.barrier()
@@ -207,6 +207,7 @@ def test_two_ranks_of_which_one_has_no_pose_train_like_one_rank(tmp_path: Path, 
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     texts = {"text_pose": {"posescript": 0.5}, "vqa": {"llava_instruct": 0.5}}
     p = params(engine={"lr": 1e-3, "accumulation": 2}, batch=2, steps=8, examples={"mixture": texts})
-    one, _ = run(tmp_path / "one", "scratch", p)
+    one, log = run(tmp_path / "one", "scratch", p)
+    assert two["loss"] == pytest.approx(log["loss"].to_list(), rel=1e-4)
     for name in one:
-        torch.testing.assert_close(two["weights"][name], one[name], rtol=2e-2, atol=2e-4)
+        torch.testing.assert_close(two["weights"][name], one[name], rtol=1e-3, atol=1e-5)
