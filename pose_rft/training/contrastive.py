@@ -57,7 +57,7 @@ class ImageTextPair(nn.Module):
         self.text = TextTower(vocabulary, width)
         self.image_projection = nn.Linear(vision.config.hidden_size, width, bias=False)
         self.text_projection = nn.Linear(width, width, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor(FIRST_SCALE))
+        self.log_scale = nn.Parameter(torch.tensor([FIRST_SCALE]))  # DeepSpeed takes no 0-dimensional parameter
 
     def similarity(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, 3, S, S), (B, T), (B, T) → (B, B) scaled cosines, images x captions."""
