@@ -53,7 +53,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
     sizes = params.mpi_inf_3dhp
     if sizes.train_sequences > SEQUENCES:
         raise PoseRftError(
-            f"`sample.mpi_inf_3dhp` asks for {sizes.train_sequences} sequences; the release has {SEQUENCES} per subject."
+            f"`sample.mpi_inf_3dhp` wants {sizes.train_sequences} sequences, the release has {SEQUENCES} per subject."
         )
     payloads = [(s, q, sizes.frames) for s in SUBJECTS for q in range(1, sizes.train_sequences + 1)]
     return [Task(RELEASE, i, p, p[2] * len(CHEST_CAMERAS)) for i, p in enumerate(payloads)]
