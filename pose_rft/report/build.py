@@ -1,0 +1,226 @@
+"""The report: one offline HTML page from the results of every stage.
+
+Tables beside the paper's, training curves, inputs with predicted and true bodies, fixed sentences at several RFT steps
+(the paper's section 4.4), and what the data is. Everything is inline: no script, no font, no request.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from pose_rft.body.rotations import axis_angle_to_matrix
+from pose_rft.body.smpl import BodyModel
+from pose_rft.evaluation.tables import EVAL_SETS, LABELS, Row, Table, table1, table2, table3
+from pose_rft.policy.crops import Square, crop
+from pose_rft.report.charts import line_chart
+from pose_rft.report.pictures import PREDICTED, TRUE, BodyPainter, data_uri, on_frame
+from pose_rft.shards.loader import ShardSet
+
+BEFORE, AFTER = "sft_gaussian", "rft_hygrpo"
+IMAGE_NAMES = ("input", "before HyGRPO", "after HyGRPO", "truth")
+GROUPS = {"paper": "As printed in the paper", "bound": "Bounds of this run", "ours": "This run"}
+SMOOTH = 15  # steps
+CROP = 160  # px
+
+# Of each stage's log: {title: {label: column}}; a column that a run does not log is left out.
+CURVES: dict[str, dict[str, tuple[str, str]]] = {
+    "Pose encoder: loss": {"loss": ("pose_encoder", "loss")},
+    "SFT: loss": {"point": ("sft_point", "loss"), "gaussian": ("sft_gaussian", "loss")},
+    "Retrieval: loss": {"reward": ("retrieval_reward", "loss"), "judge": ("retrieval_judge", "loss")},
+    "RFT: joint reward of drawn poses": {
+        "HyGRPO": ("rft_hygrpo", "rewards/joint/mean"),
+        "GRPO": ("rft_grpo", "rewards/joint/mean"),
+    },
+    "RFT: semantic reward of drawn poses": {
+        "HyGRPO": ("rft_hygrpo", "rewards/semantic/mean"),
+        "GRPO": ("rft_grpo", "rewards/semantic/mean"),
+    },
+    "RFT: pose KL to the SFT policy, nats per number": {
+        "HyGRPO": ("rft_hygrpo", "pose/kl"),
+        "GRPO": ("rft_grpo", "pose/kl"),
+    },
+    "RFT: σ of the pose, mean": {"HyGRPO": ("rft_hygrpo", "pose/sigma_mean"), "GRPO": ("rft_grpo", "pose/sigma_mean")},
+}
+
+
+def build(
+    summary: Mapping[str, Any], results: Path, shards: Path, body: BodyModel, sample: bool, cases: int = 10
+) -> str:
+    """The page as text.
+
+    Args:
+        summary: content of metrics/summary.json.
+        results, shards: the folders that the stages wrote; `cases` pictures of each test set and sentences are shown.
+        sample: say on top that these are numbers of the embedded sample.
+    """
+    painter = BodyPainter(body)
+    tables = [table1(summary), table2(summary), table2(summary, "judge"), table3(summary), rewards_table(summary)]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html").render(
+        sample=sample,
+        tables=[_table(table) for table in tables],
+        charts=charts(results),
+        photographs={
+            label: photographs(results, shards / folder, name, painter, cases)
+            for (name, label), folder in zip(EVAL_SETS.items(), ("3dpw/test", "h36m/p2"), strict=True)
+        },
+        sentences=sentences(results, painter, cases),
+        fixed=fixed_sentences(results / f"{AFTER}/fixed_sentences.json", painter),
+        image_names=IMAGE_NAMES,
+        data=data_table(results),
+        validation=(results / "validate/report.md").read_text(),
+    )
+
+
+def rewards_table(summary: Mapping[str, Any]) -> Table:
+    """Held-out rewards of the mean pose, and what each tuned run gained over SFT with its 95 % interval."""
+    rows = []
+    for run, rewards in summary["heldout_reward"].items():
+        cells = [f"{rewards[name]['mean']:.3f}" for name in ("joint", "semantic", "format", "text")]
+        for name in ("joint", "semantic"):
+            gain = summary["heldout_gain"].get(run, {}).get(name)
+            cells.append(
+                "–" if gain is None else f"{gain['mean']:+.3f} [{gain['ci95_low']:+.3f}, {gain['ci95_high']:+.3f}]"
+            )
+        rows.append(Row(LABELS[run], tuple(cells), "ours"))
+    columns = ("joint (1/m)", "semantic", "format", "text", "gain in joint", "gain in semantic")
+    note = "Greedy text, mean pose; joint on the image test sets, semantic on PoseScript's test captions, text on VQA."
+    return Table("Held-out rewards", columns, tuple(rows), note)
+
+
+def _table(table: Table) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    kind = None
+    for row in table.rows:
+        if row.kind != kind:
+            kind = row.kind
+            rows.append({"group": GROUPS[kind]})
+        rows.append({"cells": (row.label, *row.cells), "ours": kind == "ours"})
+    return {"title": table.title, "header": ("", *table.columns), "rows": rows, "note": table.note}
+
+
+def charts(results: Path) -> list[str]:
+    """SVG of every curve whose log is there."""
+    drawn = []
+    for title, lines in CURVES.items():
+        series = {}
+        for label, (stage, column) in lines.items():
+            points = read_curve(results / stage / "log.jsonl", column)
+            if points[0]:
+                series[label] = points
+        if series:
+            drawn.append(line_chart(title, series, smooth=SMOOTH))
+    drawn += heldout_charts(results)
+    return drawn
+
+
+def heldout_charts(results: Path) -> list[str]:
+    """Held-out rewards while the two RFT runs train."""
+    logs = {run: _rows(results / run / "log.jsonl") for run in ("rft_hygrpo", "rft_grpo")}
+    names = sorted({key for rows in logs.values() for row in rows for key in row if key.startswith("heldout/")})
+    wanted = [name for name in names if name.endswith(("/joint", "/semantic"))]
+    return [
+        line_chart(
+            f"RFT: {name}", {run.removeprefix("rft_"): _points(rows, name) for run, rows in logs.items()}, smooth=1
+        )
+        for name in wanted
+    ]
+
+
+def read_curve(log: Path, column: str) -> tuple[list[float], list[float]]:
+    """(steps, values) of one column of a training log; empty where there is none."""
+    return _points(_rows(log), column)
+
+
+def _rows(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def _points(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[list[float], list[float]]:
+    rows = [row for row in rows if row.get(column) is not None]
+    return [row["step"] for row in rows], [row[column] for row in rows]
+
+
+def photographs(results: Path, folder: Path, name: str, painter: BodyPainter, cases: int) -> list[dict[str, Any]]:
+    """Inputs with the poses before and after HyGRPO and the truth, evenly spread over the test set."""
+    shard_set = ShardSet(folder)
+    shown = []
+    for row in _paired(results, "image_pose", name, cases):
+        record = shard_set.record(shard_set.row(row["key"]))
+        assert record.image is not None
+        square = Square.around(record.box, (record.image.width, record.image.height), 1.0)
+        images = [crop(record.image.data, square, CROP)]
+        images += [painter.portrait(_pose(row[column]), size=CROP) for column in ("before", "pose")]
+        images.append(painter.portrait(_pose(row["true_pose"]), TRUE, CROP))
+        caption = f"MPJPE {row['mpjpe_before']:.0f} → {row['mpjpe']:.0f} mm"
+        shown.append({"images": [data_uri(image) for image in images], "caption": caption})
+    return shown
+
+
+def sentences(results: Path, painter: BodyPainter, cases: int) -> list[dict[str, Any]]:
+    """Captions with the poses before and after HyGRPO and the truth."""
+    shown = []
+    for row in _paired(results, "text_pose", "posescript", cases):
+        poses = [(row["before"], PREDICTED), (row["pose"], PREDICTED), (row["true_pose"], TRUE)]
+        images = [painter.portrait(on_frame(_pose(pose)), colour, CROP) for pose, colour in poses]
+        shown.append({"images": [data_uri(image) for image in images], "caption": row["caption"]})
+    return shown
+
+
+def _paired(results: Path, table: str, name: str, cases: int) -> list[dict[str, Any]]:
+    before = pl.read_parquet(results / f"evaluate_{BEFORE}" / f"{table}.parquet")
+    columns = {"pose": "before"} | ({"mpjpe": "mpjpe_before"} if table == "image_pose" else {})
+    after = pl.read_parquet(results / f"evaluate_{AFTER}" / f"{table}.parquet").filter(pl.col("dataset") == name)
+    both = after.join(before.select("dataset", "key", *columns).rename(columns), on=["dataset", "key"]).sort("key")
+    rows = np.unique(np.linspace(0, len(both) - 1, min(cases, len(both))).astype(int))
+    return both[rows.tolist()].to_dicts()
+
+
+def fixed_sentences(path: Path, painter: BodyPainter) -> list[dict[str, Any]]:
+    """One line per sentence: its mean pose at every stored step, then the truth."""
+    content = json.loads(path.read_text())
+    lines = []
+    for i, sentence in enumerate(content["sentences"]):
+        images = [
+            {"uri": _labelled(painter, moment["poses"][i], f"step {moment['step']}"), "step": moment["step"]}
+            for moment in content["moments"]
+        ]
+        images.append({"uri": _labelled(painter, sentence["true_pose"], "truth", TRUE), "step": "truth"})
+        steps = ", ".join(str(moment["step"]) for moment in content["moments"])
+        lines.append({"text": sentence["caption"], "images": images, "steps": steps})
+    return lines
+
+
+def _labelled(painter: BodyPainter, pose: Any, text: str, colour: tuple[float, float, float] = PREDICTED) -> str:
+    image = painter.portrait(on_frame(_pose(pose)), colour, CROP)
+    cv2.putText(image, text, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (90, 90, 90), 1, cv2.LINE_AA)
+    return data_uri(image)
+
+
+def _pose(axis_angle: Any) -> Tensor:
+    """Axis-angle of any shape with 72 numbers -> (24, 3, 3)."""
+    return axis_angle_to_matrix(torch.tensor(axis_angle, dtype=torch.float32).view(24, 3))
+
+
+def data_table(results: Path) -> dict[str, Any]:
+    """Counts of every data set and split."""
+    rows = []
+    for path in sorted((results / "convert").glob("*.json")):
+        for name, content in json.loads(path.read_text())["data"].items():
+            for split, numbers in content["splits"].items():
+                captions = numbers.get("captions", {})
+                cells = [numbers.get(key, 0) for key in ("samples", "images", "with_smpl", "subjects")]
+                cells += [captions.get("human", 0), captions.get("automatic", 0), numbers.get("dialogues", 0)]
+                rows.append([name, split, *cells, numbers["defects"], numbers["shards"]])
+    header = ["data set", "split", "samples", "images", "with SMPL", "subjects", "human captions"]
+    return {"header": [*header, "automatic captions", "dialogues", "defects", "shards"], "rows": rows}
