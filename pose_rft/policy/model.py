@@ -21,7 +21,7 @@ from transformers.utils import ModelOutput
 
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
-from pose_rft.policy.fusion import Fusion, ImageTokens, Projector
+from pose_rft.policy.fusion import Fusion, ImageTokens
 from pose_rft.policy.pose_encoder import PoseEncoder, pose_encoder_from_config
 from pose_rft.policy.pose_head import IDENTITY_6D, PoseDistribution, PoseHead
 
@@ -282,15 +282,3 @@ def _keep(hidden: Tensor, which: int | Tensor) -> Tensor:
     if isinstance(which, int):
         return hidden[:, -which:]  # 0 keeps all
     return hidden[which] if which.dtype == torch.bool else hidden[:, which]
-
-
-def zero_of(parameters: list[nn.Parameter]) -> Tensor:
-    """A scalar 0 that depends on every parameter, to be added to a loss.
-
-    ZeRO aborts when a step leaves a trained parameter without gradient on one rank: a batch without images does not
-    touch the projectors, one without poses not the pose head.
-    """
-    return torch.stack([parameter.view(-1)[0].float() for parameter in parameters]).sum() * 0.0
-
-
-__all__ = ["ImageTokens", "PoseLlava", "PoseLlavaOutput", "Projector", "check_loaded", "zero_of"]

@@ -43,18 +43,18 @@ class PoseDistribution:
     def detach(self) -> "PoseDistribution":
         return PoseDistribution(*(None if x is None else x.detach() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
-    def sample(self, generator: torch.Generator, k: int = 1, temperature: float = 1.0) -> Tensor:
-        """k draws of each, (N, k, 144), without gradient; `temperature` scales σ and U. A point gives its mean."""
+    def sample(self, generator: torch.Generator, k: int = 1) -> Tensor:
+        """k draws of each, (N, k, 144), without gradient. A point gives its mean."""
         with torch.no_grad():
             mean = self.mean[:, None].expand(-1, k, -1)
             if self.log_std is None:
                 return mean.clone()
             noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            draw = mean + temperature * self.log_std.exp()[:, None] * noise
+            draw = mean + self.log_std.exp()[:, None] * noise
             if self.factor is None:
                 return draw
             shared = torch.randn((*mean.shape[:2], self.factor.shape[-1]), generator=generator, device=mean.device)
-            return draw + temperature * shared @ self.factor.transpose(1, 2)
+            return draw + shared @ self.factor.transpose(1, 2)
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density of x (N, 144) → (N,), or of k poses each (N, k, 144) → (N, k).

@@ -68,3 +68,13 @@ def test_a_fusion_without_pose_tokens_says_so() -> None:
         Fusion("add", 8, (4, 4), None, None, 10)
     with pytest.raises(PoseRftError, match="needs pose tokens"):
         Fusion("add", 8, (4, 4), 6, (4, 3), 10)(ImageTokens(tokens().clip, None), nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize("kind", ["add", "concat", "channel"])
+def test_a_batch_without_pictures_still_touches_every_projector(kind: str) -> None:
+    """ZeRO aborts when one rank's batch leaves a trained parameter without gradient."""
+    fusion, clip = Fusion(kind, 8, (4, 4), 6, (4, 3), 10), nn.Linear(8, 10)  # type: ignore[arg-type]
+    out = fusion(tokens(batch=0), clip)
+    assert len(out) == 0
+    out.sum().backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in fusion.parameters())

@@ -12,7 +12,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.hub import Base, load_policy, save_policy
 from pose_rft.policy.lora import trainable_parameters
-from pose_rft.policy.model import PoseLlava, zero_of
+from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.pose_head import IDENTITY_6D
 from pose_rft.policy.processor import PoseProcessor
 
@@ -212,7 +212,7 @@ def test_log_std_stays_between_its_bounds_with_a_gradient(policy: Policy) -> Non
     hidden = (1e2 * torch.randn(50, 32)).requires_grad_()
     log_std = model.pose_distribution(hidden).log_std
     assert log_std is not None
-    assert float(log_std.min()) >= -5 and float(log_std.max()) <= -0.5
+    assert log_std.min().item() >= -5 and log_std.max().item() <= -0.5
     small = model.pose_distribution(torch.randn(50, 32, requires_grad=True)).log_std
     assert small is not None and float(small.std()) > 0
     small.sum().backward()
@@ -278,17 +278,6 @@ def test_pose_loss_gives_the_output_matrix_no_gradient_and_text_loss_the_pose_he
     model.pose_distribution(out.hidden_states[:, encoded.pose_position]).mean.sum().backward()
     assert model.llava.lm_head.weight.grad is None
     assert model.llava.get_input_embeddings().weight.grad is not None
-
-
-def test_the_zero_term_touches_every_parameter_and_changes_nothing(policy: Policy) -> None:
-    """Trap: ZeRO aborts when one rank's batch leaves a trained parameter without gradient."""
-    model, processor = policy
-    trained = trainable_parameters(model, "full")
-    encoded = processor.encode(processor.text_questions[0].format(caption="he"), processor.ANSWER, False)
-    labels = torch.where(encoded.labels_mask, encoded.input_ids, -100)[None]
-    (model(encoded.input_ids[None], labels=labels).loss + zero_of(trained)).backward()
-    assert all(parameter.grad is not None for parameter in trained)
-    assert all(float(p.grad.abs().sum()) == 0 for p in model.fusion.parameters())
 
 
 def test_activation_checkpointing_changes_no_gradient(base: Base) -> None:
