@@ -114,7 +114,7 @@ def main(arguments: list[str]) -> None:
 
     results = Path(f"results/evaluate_{run}")
     for name, table in tables.items():
-        atomic.write_bytes(results / f"{name}.parquet", protocols.as_parquet(table))
+        atomic.write_parquet(results / f"{name}.parquet", table)
     metrics = {"pose_error": pose_error, "recall": recall, "heldout_reward": protocols.heldout_reward(tables)}
     metrics["samples"] = {name: len(table) for name, table in tables.items()}
     atomic.write_json(results / "metrics.json", metrics)

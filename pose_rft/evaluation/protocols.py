@@ -5,7 +5,6 @@ shows no pose is not left out: its rewards are 0 and it is measured with the mea
 from, so refusing to answer never pays.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -207,12 +206,6 @@ def heldout_reward(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
         drawn = table[f"{reward}_reward_sampled"].mean()
         found[reward] = {"mean": table[f"{reward}_reward"].mean(), "sampled": {"mean": drawn}}
     return found
-
-
-def as_parquet(table: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    return buffer.getvalue()
 
 
 def _chance(pool: int) -> dict[str, float]:

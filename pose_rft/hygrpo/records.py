@@ -4,7 +4,6 @@ Everything is written per step into the run's scratch folder, whole or not at al
 that is done again after a kill writes the same file again.
 """
 
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -98,14 +97,14 @@ class Records:
         """Keeps a page of candidates now and then."""
         if step % self.table_every == 0 and self.leader:
             page = candidates(step, experiences[0], self.rewards.processor.decode)
-            atomic.write_bytes(self.scratch / "candidates" / f"{step:08d}.parquet", _parquet(page))
+            atomic.write_parquet(self.scratch / "candidates" / f"{step:08d}.parquet", page)
 
     def finish(self, results: Path) -> dict[str, float]:
         """Writes candidates.parquet and fixed_sentences.json; returns the last held-out rewards."""
         numbers = self.before(self.total_steps)
         if self.leader:
             pages = sorted((self.scratch / "candidates").glob("*.parquet"))
-            atomic.write_bytes(results / "candidates.parquet", _parquet(pl.concat([pl.read_parquet(p) for p in pages])))
+            atomic.write_parquet(results / "candidates.parquet", pl.concat([pl.read_parquet(page) for page in pages]))
             moments = sorted((self.scratch / "fixed_sentences").glob("*.json"))
             atomic.write_json(
                 results / "fixed_sentences.json", self._sentences([json.loads(p.read_text()) for p in moments])
@@ -143,9 +142,3 @@ def _axis_angle(poses: torch.Tensor) -> torch.Tensor:
 def _numbers(values: torch.Tensor) -> Any:
     """Nested lists with as many digits as a picture needs."""
     return (values.double() * 1e5).round().div(1e5).tolist()
-
-
-def _parquet(table: pl.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    return buffer.getvalue()

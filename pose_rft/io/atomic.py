@@ -1,12 +1,16 @@
 """Files and folders appear whole or not at all: written beside, synced, renamed."""
 
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -26,10 +30,18 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def write_parquet(path: Path, table: "pl.DataFrame") -> None:
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    write_bytes(path, buffer.getvalue())
+
+
 def canonical_json(content: Any, indent: int | None = None) -> str:
     """The same text for the same content: sorted keys, fixed separators, no NaN."""
     separators = (",", ": ") if indent else (",", ":")
-    return json.dumps(content, sort_keys=True, separators=separators, indent=indent, allow_nan=False, ensure_ascii=False)
+    return json.dumps(
+        content, sort_keys=True, separators=separators, indent=indent, allow_nan=False, ensure_ascii=False
+    )
 
 
 def write_json(path: Path, content: Any) -> None:
