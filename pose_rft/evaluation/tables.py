@@ -86,7 +86,9 @@ def summary(results: Path) -> dict[str, Any]:
             content[reward] = paired_gain(
                 _read_parquet(results / f"evaluate_{run}" / f"{table}.parquet"), baseline, column
             )
-    data = {path.stem: _read_json(path) for path in sorted((results / "convert").glob("*.json"))}
+    data: dict[str, Any] = {}
+    for path in sorted((results / "convert").glob("*.json")):
+        data |= _read_json(path)["data"]
     if not data:
         raise PoseRftError(f"{results / 'convert'} holds no conversion metrics; run `dvc repro`.")
     return {

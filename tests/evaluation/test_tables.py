@@ -59,7 +59,8 @@ def write_results(folder: Path) -> Path:
             noise = rng.normal(0, 0.1, len(base[reward]))
             scores(base[reward] + gain[reward] + noise, f"{reward}_reward").write_parquet(out / f"{table}.parquet")
     (folder / "convert").mkdir()
-    (folder / "convert" / "coco.json").write_text(json.dumps({"samples": 9, "defects": 1, "shards": 2, "bytes": 77}))
+    counts = {"samples": 9, "defects": 1, "shards": 2, "splits": {}}
+    (folder / "convert" / "coco.json").write_text(json.dumps({"data": {"coco": counts}}))
     return folder
 
 
