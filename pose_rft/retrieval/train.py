@@ -96,7 +96,9 @@ def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
     pairs = pairs.with_human()
     captions = [caption_of(texts, i) for i, texts in enumerate(pairs.human)]
     scores = model.embed_text(captions) @ model.embed_pose(pairs.rotations).T
-    recall = {way: {str(k): value for k, value in recall_at(scores, TABLE_2_KS, way).items()} for way in DIRECTIONS}
+    recall: dict[str, Any] = {
+        way: {str(k): value for k, value in recall_at(scores, TABLE_2_KS, way).items()} for way in DIRECTIONS
+    }
     return {"pairs": len(pairs), **recall, "chance": {str(k): chance(k, len(pairs)) for k in TABLE_2_KS}}
 
 
