@@ -17,8 +17,6 @@ JOINTS = 24
 """SMPL's joints; joint 0 is the root in the camera frame."""
 POSE_NUMBERS = JOINTS * 6
 """A pose action: 24 joints, each the first two columns of its rotation matrix."""
-POSE_TOKEN = "<POSE>"
-IMAGE_TOKEN = "<image>"
 
 FusionKind = Literal["add", "concat", "channel", "clip_only"]
 HeadKind = Literal["point", "gaussian"]

@@ -5,7 +5,8 @@ questions per task keep the policy from keying on one wording; the answer to a p
 that the format reward asks for (paper eq. 9).
 """
 
-from pose_rft.policy.config import IMAGE_TOKEN, POSE_TOKEN
+POSE_TOKEN = "<POSE>"
+IMAGE_TOKEN = "<image>"
 
 ANSWER = f"The SMPL pose of this person is {POSE_TOKEN}."
 
