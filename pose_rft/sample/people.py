@@ -163,7 +163,7 @@ def framed_view(
     low, high = plane.min(0), plane.max(0)
     focal = share * min(width / (high[0] - low[0]), height / (high[1] - low[1]))
     # Off-centre people: move the picture inside the margin that is left, keeping the principal point in the middle.
-    margin = (np.array([width, height]) - focal * (high - low)) / focal * jitter * 0.8
+    margin = (np.array([width, height]) - focal * (high - low)) / focal * jitter * 0.6
     target = target + R.T @ np.array([*margin, 0.0]) * np.linalg.norm(target - eye)
     R, t = look_at(eye, target)
     return View(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, width, height)
