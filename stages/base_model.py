@@ -5,12 +5,17 @@ image-caption pairs; a hub id or a folder is loaded, checked, and given a row fo
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, load
-from pose_rft.policy.config import BaseModelParams
-from pose_rft.policy.processor import ImageParams
 from stages.common import scratch_dir, stage_main
+
+if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
+    from transformers import CLIPVisionModel
+
+    from pose_rft.policy.config import BaseModelParams
+    from pose_rft.policy.processor import ImageParams
 
 TOKENIZER = Path("data/sample/tokenizer")
 TRAIN, HELDOUT = Path("data/shards/bedlam/train"), Path("data/shards/bedlam/val")
@@ -21,9 +26,11 @@ RECALL_K, RECALL_POOL = 10, 200
 def main(arguments: list[str]) -> None:
     if arguments:
         raise SystemExit("usage: python -m stages.base_model")
-    params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
+    from pose_rft.policy.config import BaseModelParams
     from pose_rft.policy.hub import create_base
+    from pose_rft.policy.processor import ImageParams
 
+    params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
     metrics: dict[str, float] = {}
     log = ""
     if params.source == "tiny" and params.contrastive is not None and params.contrastive.steps:
@@ -38,7 +45,9 @@ def main(arguments: list[str]) -> None:
     atomic.write_json(RESULTS / "metrics.json", metrics | {"parameters": counted})
 
 
-def trained_tower(params: BaseModelParams, image: ImageParams, seed: int):  # type: ignore[no-untyped-def]
+def trained_tower(
+    params: "BaseModelParams", image: "ImageParams", seed: int
+) -> tuple["CLIPVisionModel", dict[str, float], str]:
     """The contrastively trained vision tower, its held-out metrics, and the text of its log."""
     import numpy as np
     import torch

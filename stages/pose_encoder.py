@@ -1,12 +1,15 @@
 """Stage `pose_encoder`: the encoder beside CLIP (models/pose_encoder), trained on 2D keypoints or imported."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, load
-from pose_rft.policy.pose_encoder import PoseEncoderParams
-from pose_rft.policy.processor import ImageParams
 from stages.common import scratch_dir, stage_main
+
+if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
+    from pose_rft.policy.pose_encoder import PoseEncoder, PoseEncoderParams
+    from pose_rft.policy.processor import ImageParams
 
 SHARDS = Path("data/shards")
 TRAIN = ("h36m/train", "mpi_inf_3dhp/train", "coco/train", "mpii/train", "bedlam/train")
@@ -17,7 +20,11 @@ MODEL, RESULTS = Path("models/pose_encoder"), Path("results/pose_encoder")
 def main(arguments: list[str]) -> None:
     if arguments:
         raise SystemExit("usage: python -m stages.pose_encoder")
+    from pose_rft.policy.pose_encoder import PoseEncoder, PoseEncoderParams
+    from pose_rft.policy.processor import ImageParams
+
     params, image, seed = load("pose_encoder", PoseEncoderParams), load("image", ImageParams), load("seed", Seeds).train
+    encoder: PoseEncoder
     if params.kind == "conv_vit":
         encoder, metrics, log = trained(params, image, seed)
     else:
@@ -31,7 +38,9 @@ def main(arguments: list[str]) -> None:
     atomic.write_json(RESULTS / "metrics.json", metrics | {"parameters": counted})
 
 
-def trained(params: PoseEncoderParams, image: ImageParams, seed: int):  # type: ignore[no-untyped-def]
+def trained(
+    params: "PoseEncoderParams", image: "ImageParams", seed: int
+) -> tuple["PoseEncoder", dict[str, float], str]:
     """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
     import numpy as np
     import torch

@@ -1,7 +1,7 @@
 """Trains the tiny CLIP vision tower on the image-caption pairs of the shards (symmetric InfoNCE, arXiv 2103.00020).
 
 The sample has no room for OpenAI's CLIP, and a tower with random weights would make the `clip_only` ablation and the
-projector W_a meaningless. The text side is a small transformer over the base model's own tokenizer; it is thrown away.
+projector W_a meaningless. The text side is a small convolution over the base model's own tokens; it is thrown away.
 Captions speak of left and right, so pictures are not mirrored.
 """
 
@@ -28,24 +28,23 @@ from pose_rft.training.samples import Samples
 WARMUP = 0.05
 SAVE_EVERY = 200
 LONGEST = 96  # tokens of a caption; the rest is cut
-TEXT_LAYERS, TEXT_HEADS = 2, 4
+NEAR = 5  # tokens that the text side sees together
 FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), math.log(100.0)  # of CLIP
 
 
 class TextTower(nn.Module):
-    """Token ids → one vector: embeddings, two transformer layers, mean over the caption's tokens."""
+    """Token ids → one vector: embeddings, what stands near each word ("left knee"), the strongest over the caption."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
-        self.token = nn.Embedding(vocabulary, width)
-        self.position = nn.Parameter(0.02 * torch.randn(LONGEST, width))
-        layer = nn.TransformerEncoderLayer(width, TEXT_HEADS, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, TEXT_LAYERS, enable_nested_tensor=False)
+        self.token = nn.Embedding(vocabulary, width // 2)
+        self.near = nn.Conv1d(width // 2, width, NEAR, padding=NEAR // 2)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, T) ids, (B, T) bool mask → (B, width)."""
-        states = self.layers(self.token(ids) + self.position[: ids.shape[1]], src_key_padding_mask=~mask)
-        return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        words = self.token(ids) * mask[..., None]
+        states = F.gelu(self.near(words.transpose(1, 2)))
+        return states.masked_fill(~mask[:, None], 0.0).amax(-1)
 
 
 class ImageTextPair(nn.Module):
