@@ -1,0 +1,56 @@
+"""Every preset is a whole, valid params.yaml, and the active one is the sample."""
+
+from pathlib import Path
+
+import pytest
+
+from pose_rft.evaluation.protocols import EvaluateParams
+from pose_rft.hygrpo.params import RFTParams
+from pose_rft.params import Seeds, load, parse, read_yaml
+from pose_rft.policy.config import BaseModelParams, PolicyParams
+from pose_rft.policy.pose_encoder import PoseEncoderParams
+from pose_rft.policy.processor import ImageParams
+from pose_rft.releases import READERS, DataParams, open_release
+from pose_rft.retrieval.params import RetrievalParams
+from pose_rft.sample.plan import SampleParams
+from pose_rft.shards.plan import ShardParams
+from pose_rft.training.sft import SFTParams
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = {
+    "seed": Seeds,
+    "data": DataParams,
+    "sample": SampleParams,
+    "shards": ShardParams,
+    "image": ImageParams,
+    "base_model": BaseModelParams,
+    "pose_encoder": PoseEncoderParams,
+    "policy": PolicyParams,
+    "sft": SFTParams,
+    "retrieval": RetrievalParams,
+    "rft": RFTParams,
+    "evaluate": EvaluateParams,
+}
+PRESETS = ("micro", "sample", "study", "paper")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_has_every_section_and_no_other(preset):
+    path = ROOT / f"presets/{preset}.yaml"
+    assert set(read_yaml(path)) == {*SECTIONS, "datasets"}
+    for name, kind in SECTIONS.items():
+        load(name, kind, path)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_data_set_of_a_preset_has_a_reader_that_accepts_its_section(preset, tmp_path):
+    content = read_yaml(ROOT / f"presets/{preset}.yaml")
+    assert set(content["datasets"]) == set(READERS)
+    for name in READERS:
+        (tmp_path / name).mkdir(parents=True)
+        data = parse({"source": "releases", "root": str(tmp_path), "body_model": "none"}, DataParams, "data")
+        open_release(name, data, content["datasets"], 90)
+
+
+def test_the_active_params_are_the_sample_preset():
+    assert read_yaml(ROOT / "params.yaml") == read_yaml(ROOT / "presets/sample.yaml")
