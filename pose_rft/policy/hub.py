@@ -30,8 +30,6 @@ from transformers import (
 from pose_rft import seeds
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import (
-    IMAGE_TOKEN,
-    POSE_TOKEN,
     BaseModelParams,
     HeadKind,
     Hmr2VitConfig,
@@ -48,6 +46,7 @@ from pose_rft.policy.pose_encoder import (
     VitPoseEncoder,
 )
 from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, token_id
+from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
 
 ROWS = 64
 """Vocabulary matrices are padded to a multiple of this, as the hub's are; `<POSE>` takes a free row."""
