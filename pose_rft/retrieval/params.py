@@ -1,6 +1,6 @@
 """`retrieval` in params.yaml: the reward model (PoseScript's architecture), the judge, and how both are trained."""
 
-from pose_rft.params import Count, Fraction, Positive, Section
+from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
 
 
 class SentenceParams(Section):
@@ -56,9 +56,16 @@ class JudgeModelParams(Section):
 
 
 class RetrievalParams(Section):
-    """mirror: share of pairs shown left-right mirrored. validate_every, save_every: in steps."""
+    """mirror: share of pairs shown left-right mirrored. validate_every, save_every: in steps.
+
+    pose_noise: standard deviation of a random turn of each joint in training, degrees: a policy's samples are noisy
+    too, and a model that never saw such scores them arbitrarily. pretrain_captions: automatic captions per pose that
+    are used (null: all).
+    """
 
     mirror: Fraction
+    pose_noise: NonNegative = 0.0
+    pretrain_captions: Count | None = None
     validate_every: Count
     save_every: Count
     reward: RewardModelParams

@@ -135,7 +135,11 @@ def verify_minilm(folder: Path) -> None:
 
 @contextmanager
 def _one_sentence(source: str) -> Iterator[None]:
-    """Turns a loader's errors into one sentence."""
+    """Turns a loader's errors into one sentence; says nothing of the layers that are left out on purpose."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     except (OSError, ValueError) as error:
@@ -144,3 +148,5 @@ def _one_sentence(source: str) -> Iterator[None]:
             f"The sentence encoder {source} cannot be loaded ({reason}); name a folder that holds one, or a hub id and "
             "set HF_HUB_OFFLINE=0 to download it."
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)

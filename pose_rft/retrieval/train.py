@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pose_rft.body.rotations import mirror_rotations
+from pose_rft.body.rotations import axis_angle_to_matrix, mirror_rotations
 from pose_rft.captions.mirror import can_mirror, mirror_caption
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
@@ -109,7 +109,7 @@ class _Batches:
         self.kind, self.phase, self.seed, self.mirror = kind, phase, seed, params.mirror
         own = params.reward if kind == "reward" else params.judge
         self.schedule: Schedule = own.pretrain if phase == "pretrain" else own.finetune
-        captions = pairs.automatic if phase == "pretrain" else pairs.human
+        captions = [own[: params.pretrain_captions] for own in pairs.automatic] if phase == "pretrain" else pairs.human
         rows = [i for i, texts in enumerate(captions) if texts]
         if not rows:
             name = "automatic" if phase == "pretrain" else "human"
@@ -197,10 +197,14 @@ class _Run:
         began = time.monotonic()
         phase: Phase = "pretrain" if self.step < self.pretrain_steps else "finetune"
         batches, step = self.batches[phase], self.step - (0 if phase == "pretrain" else self.pretrain_steps)
-        torch.manual_seed(derive(self.seed, "retrieval", self.kind, phase, "dropout", step))
+        torch.manual_seed(derive(self.seed, "retrieval", self.kind, phase, "noise", step))  # dropout and poses
         rows, texts, mirrored = batches.draw(step)
         poses = batches.pairs.rotations[rows]
-        poses = torch.where(mirrored[:, None, None, None], mirror_rotations(poses), poses).to(self.model.device)
+        poses = torch.where(mirrored[:, None, None, None], mirror_rotations(poses), poses)
+        if self.params.pose_noise:
+            turns = torch.randn(*poses.shape[:2], 3) * math.radians(self.params.pose_noise)
+            poses = poses @ axis_angle_to_matrix(turns)
+        poses = poses.to(self.model.device)
         rate = batches.schedule.learning_rate * (1 + math.cos(math.pi * step / batches.schedule.steps)) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = rate
