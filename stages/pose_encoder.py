@@ -42,7 +42,6 @@ def trained(
     params: "PoseEncoderParams", image: "ImageParams", seed: int
 ) -> tuple["PoseEncoder", dict[str, float], str]:
     """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
-    import numpy as np
     import torch
 
     from pose_rft.errors import PoseRftError
@@ -64,7 +63,7 @@ def trained(
         sets[name] = keypoints.load_keypoints(samples, image, scratch_dir("crops", {}, []))
     rows = keypoints.train(encoder, {name: sets[name] for name in TRAIN}, params.training, scratch, seed)
     metrics = {f"heldout_pixels/{name}": keypoints.pixel_error(encoder, *sets[name]) for name in HELDOUT}
-    metrics |= {"crop_pixels": image.pose_size, "loss": float(np.mean(rows["loss"].tail(20)))}
+    metrics |= {"crop_pixels": image.pose_size, "loss": rows["loss"].tail(20).mean()}
     return encoder, metrics, (scratch / "log.jsonl").read_text()
 
 
