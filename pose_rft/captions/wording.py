@@ -78,6 +78,7 @@ LEG_CELL: Mapping[str, Phrases] = {
     "out front": ("forward and out to the side", "diagonally forward and outward"),
 }
 
+# The first phrase of `straight` is left out after a direction that says "straight" itself.
 ELBOW: Mapping[str, Phrases] = {
     "straight": ("straight", "fully extended"),
     "slightly bent": ("slightly bent", "a bit bent"),

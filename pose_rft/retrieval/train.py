@@ -9,7 +9,8 @@ frozen encoder would have to read every automatic caption twice.
 import io
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,12 +72,25 @@ def train(
     if not len(validation):
         raise PoseRftError("The validation split has no human caption; the best weights cannot be chosen.")
     torch.manual_seed(derive(seed, "retrieval", kind, "weights"))
-    model = new_model(kind, params, [text for own in batches.values() for text in own.texts()], rest_joints)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
     own_texts = [text for own in batches.values() for text in own.texts()]
+    model = new_model(kind, params, own_texts, rest_joints)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     shown = [caption_of(texts, i) for i, texts in enumerate(validation.human)]
     texts = PreparedTexts.build([*own_texts, *shown], model.prepare, scratch / "texts", f"{kind} captions")
-    return _Run(kind, params, model, batches, texts, validation, shown, scratch, seed).finish()
+    run = _Run(kind, params, model, batches, texts, validation, shown, scratch, seed)
+    with _one_thread() if kind == "judge" else nullcontext():
+        return run.finish()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A GRU's steps are too small to share: on a CPU with other work, waiting for each other costs several times more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def new_model(kind: Kind, params: RetrievalParams, texts: Sequence[str], rest_joints: Tensor) -> TextPoseModel:
