@@ -104,7 +104,8 @@ def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: np.random.Gene
         verb = _pick(("points", "reaches", "is held") if limb == "arm" else ("points", "reaches", "goes"), rng)
         if own[first].value == "down":
             verb = "hangs" if limb == "arm" else "goes"
-        manner = _pick(bends[bend] if "straight" not in direction else bends[bend][1:], rng)
+        repeats = bend == "straight" and "straight" in direction
+        manner = _pick(bends[bend][1:] if repeats else bends[bend], rng)
         line = f"{name} {_plural(verb) if both else verb} {direction}"
         ends = f"the {hinge}{'s' if both else ''} {manner}"
         told = f"{line}, {ends}" if bend == "slightly bent" or rng.random() < 0.5 else f"{line}, {manner}"

@@ -84,7 +84,7 @@ def train(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A GRU's steps are too small to share: on a CPU with other work, waiting for each other costs several times more."""
+    """A GRU's steps are too small to share: threads that wait for each other on a busy CPU make it several times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
