@@ -50,10 +50,14 @@ class Scores(NamedTuple):
 
 
 class Rollout(Protocol):
+    """Answers of the model as it is, without gradient and without dropout."""
+
     def __call__(self, model: Any, prompts: Prompts, generator: torch.Generator | None) -> Answers: ...
 
 
 class Score(Protocol):
+    """Scores of given answers; gradients as the caller's mode says."""
+
     def __call__(self, model: Any, prompts: Prompts, answers: Answers) -> Scores: ...
 
 

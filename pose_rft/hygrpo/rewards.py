@@ -74,11 +74,12 @@ class Rewards:
 
     @torch.no_grad()
     def answers(self, examples: Sequence[Example], answers: Answers) -> AnswerRewards:
-        """Format and text rewards of B x G answers.
+        """Format and text rewards of B x G answers, on the CPU.
 
         Raises:
             PoseRftError: a reward is not finite.
         """
+        answers = Answers(answers.ids.cpu(), answers.lengths.cpu(), answers.finished.cpu())
         shape = answers.lengths.shape
         format_reward, text = torch.zeros(shape), torch.full(shape, float("nan"))
         spoken: list[tuple[int, int, str]] = []

@@ -5,6 +5,7 @@ Names as in TRL's GRPO documentation ("Logged metrics"), so that curves of other
 Times are seconds of this rank.
 """
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ PHASES = ("rollout", "score", "reward", "update")
 
 
 class StepLog:
-    """Gathers numbers over micro-batches, updates and ranks; a name that ends in `max`, `min` keeps its extreme."""
+    """Means over micro-batches, updates and ranks; of names with the word max or min the extreme."""
 
     def __init__(self, world_size: int) -> None:
         self.world_size = world_size
@@ -53,11 +54,9 @@ class StepLog:
 
 
 def _merge(name: str, values: list[float]) -> float:
-    kind = name.replace("/", "_").rsplit("_", 1)[-1]
-    if "max" in (kind, name.split("/")[-1].split("_")[0]):
-        return max(values)
-    if "min" in (kind, name.split("/")[-1].split("_")[0]):
-        return min(values)
+    words = re.split("[/_]", name)
+    if "max" in words or "min" in words:
+        return max(values) if "max" in words else min(values)
     return sum(values) if name == "num_tokens" else sum(values) / len(values)
 
 

@@ -6,8 +6,7 @@ So a killed run that resumes from a checkpoint draws what it would have drawn. A
 reward is gathered.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +91,7 @@ class Trainer:
         seen = self.tools.before(step)
         shares = self._positions(step)
         prompts = [self.tools.prepare([self.tools.draw(position) for position in share]) for share in shares]
-        with log.phase("rollout"), self._sampling():
+        with log.phase("rollout"):
             answers = [
                 self.tools.rollout(self.engine.module, batch, self._generator("tokens", step, self.engine.rank, i))
                 for i, batch in enumerate(prompts)
@@ -189,15 +188,3 @@ class Trainer:
 
     def _generator(self, purpose: str, *place: int) -> torch.Generator:
         return torch_generator(self.seed, "rft", purpose, *place, device=self.engine.device)
-
-    @contextmanager
-    def _sampling(self) -> Iterator[None]:
-        """Eval mode without gradient: no dropout, and no activation checkpointing, which would drop the cache."""
-        module = self.engine.module
-        training = module.training
-        module.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            module.train(training)
