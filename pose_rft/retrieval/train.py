@@ -84,7 +84,7 @@ def train(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A GRU's steps are too small to share: threads that wait for each other on a busy CPU make it several times slower."""
+    """A GRU's steps are too small to share: threads that wait for each other on a busy CPU slow it down."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
