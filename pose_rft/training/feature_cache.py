@@ -28,6 +28,7 @@ from pose_rft.training.samples import Samples
 
 ImageTokenSource = Callable[[Sequence[ImageRef]], ImageTokens]
 CHUNK = 128
+FORM = 1  # of the cached tokens; raise it when an encoder's code gives other tokens for the same weights
 
 
 class CachedTokens:
@@ -143,7 +144,9 @@ def encoder_digest(model: PoseLlava) -> str:
     """sha256 over the frozen encoders' weights and the configuration that decides what is read from them."""
     digest = hashlib.sha256()
     llava = model.config.llava
-    read = [llava.vision_feature_layer, llava.vision_feature_select_strategy]  # type: ignore[union-attr]
+    read: list[object] = [FORM, llava.vision_feature_layer, llava.vision_feature_select_strategy]  # type: ignore[union-attr]
+    if model.pose_encoder is not None:
+        read += [*model.pose_encoder.grid, model.pose_encoder.width]
     digest.update(atomic.canonical_json(read).encode())
     for tower in model.towers():
         digest.update(type(tower).__name__.encode())
