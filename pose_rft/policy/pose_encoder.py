@@ -143,7 +143,9 @@ class Residual(nn.Module):
 class ConvVit(PoseEncoder):
     """Few tokens for a CPU: residual stages to stride 16, two transformer layers, heatmaps read from the tokens.
 
-    Each token predicts its own 4 x 4 patch of every joint's heatmap (stride 4), a soft-argmax reads the joint.
+    Each grid token predicts its own 4 x 4 patch of every joint's heatmap (stride 4), a soft-argmax reads the joint.
+    What the policy gets is the grid token beside all the keypoints: a language model of a million parameters would
+    spend its whole training on finding out which token holds which joint.
     """
 
     config_class = ConvVitConfig
@@ -156,7 +158,9 @@ class ConvVit(PoseEncoder):
         if config.image_size % self.STRIDE:
             raise PoseRftError(f"image.pose_size is {config.image_size}, expected a multiple of {self.STRIDE} px.")
         c, side = config.width, config.image_size // self.STRIDE
-        self.image_size, self.width, self.grid = config.image_size, 4 * c, (side, side)
+        channels = 4 * c
+        self.image_size, self.grid = config.image_size, (side, side)
+        self.width = channels + 3 * len(SMPL24)
         self.stem = nn.Sequential(
             nn.Conv2d(3, c // 2, 3, 2, 1, bias=False),
             nn.BatchNorm2d(c // 2),
@@ -172,24 +176,30 @@ class ConvVit(PoseEncoder):
             Residual(2 * c, 4 * c, 2),
             Residual(4 * c, 4 * c),
         )
-        self.position = nn.Parameter(torch.empty(1, side * side, self.width))
-        self.blocks = nn.Sequential(*(Block(self.width, config.heads, 2) for _ in range(config.layers)))
-        self.norm = nn.LayerNorm(self.width)
-        self.heatmap = nn.Linear(self.width, len(SMPL24) * self.UPSAMPLING**2)
+        self.position = nn.Parameter(torch.empty(1, side * side, channels))
+        self.blocks = nn.Sequential(*(Block(channels, config.heads, 2) for _ in range(config.layers)))
+        self.norm = nn.LayerNorm(channels)
+        self.heatmap = nn.Linear(channels, len(SMPL24) * self.UPSAMPLING**2)
         self.post_init()
 
-    def tokens(self, pixels: Tensor) -> Tensor:
-        features = self.stages(self.stem(pixels.contiguous(memory_format=torch.channels_last)))
-        return self.norm(self.blocks(features.flatten(2).transpose(1, 2) + self.position))
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, P, P) → (B, L, 4 c), the grid tokens alone."""
+        maps = self.stages(self.stem(pixels.contiguous(memory_format=torch.channels_last)))
+        return self.norm(self.blocks(maps.flatten(2).transpose(1, 2) + self.position))
 
-    def heatmaps(self, tokens: Tensor) -> Tensor:
-        """(B, L, width) → (B, 24, H, W) logits, H = W = P / 4."""
+    def tokens(self, pixels: Tensor) -> Tensor:
+        features = self.features(pixels)
+        found = soft_argmax(self.heatmaps(features)).flatten(1).to(features.dtype)
+        return torch.cat([features, found[:, None].expand(-1, features.shape[1], -1)], -1)
+
+    def heatmaps(self, features: Tensor) -> Tensor:
+        """(B, L, 4 c) → (B, 24, H, W) logits, H = W = P / 4."""
         (rows, columns), up, joints = self.grid, self.UPSAMPLING, len(SMPL24)
-        patches = self.heatmap(tokens).view(-1, rows, columns, up, up, joints)  # row, column, row in patch, ...
+        patches = self.heatmap(features).view(-1, rows, columns, up, up, joints)  # row, column, row in patch, ...
         return patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, joints, rows * up, columns * up)
 
     def keypoints(self, pixels: Tensor) -> Tensor:
-        return soft_argmax(self.heatmaps(self.tokens(pixels)))
+        return soft_argmax(self.heatmaps(self.features(pixels)))
 
     forward = tokens
 

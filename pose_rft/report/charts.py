@@ -29,7 +29,7 @@ STYLE: Any = {
 def line_chart(
     title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x_label: str = "step", smooth: int = 1
 ) -> str:
-    """An SVG element with one line per series: {label: (x, y)}; `smooth` > 1 adds a running mean over the faint raw line."""
+    """An SVG element with one line per series: {label: (x, y)}; `smooth` > 1 draws a running mean over the raw line."""
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(4.4, 2.5), layout="constrained")
         for colour, (label, (x, y)) in zip(COLOURS, series.items(), strict=False):

@@ -84,6 +84,12 @@ class Collator:
             joints=_stack([examples[row].joints for row in posed], (24, 3)),
         )
 
+    def by_length(self, examples: Sequence[Example], pieces: int) -> list[list[Example]]:
+        """The examples in `pieces` equal parts of similar length: a short question is not padded to a long one."""
+        ordered = sorted(examples, key=lambda e: len(self._encode(e.question, e.answer, e.image is not None)[0]))
+        size = len(ordered) // pieces
+        return [ordered[first : first + size] for first in range(0, len(ordered), size)]
+
     def _encode_anew(self, question: str, answer: str, has_image: bool) -> tuple[Tensor, Tensor, int | None]:
         encoded = self.processor.encode(question, answer, has_image)
         ids = torch.as_tensor(encoded.input_ids, dtype=torch.long)

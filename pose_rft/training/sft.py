@@ -84,20 +84,23 @@ def train(
             f"`sft.batch` is {params.batch}, expected a multiple of {pieces} "
             f"({engine.world_size} processes x accumulation {engine.accumulation})."
         )
-    size = params.batch // pieces
+    size = params.batch // engine.world_size
 
-    def batches(step: int) -> Iterator[Batch]:
-        for micro in range(engine.accumulation):
-            first = step * params.batch + (micro * engine.world_size + engine.rank) * size
-            yield collator([stream.draw(position) for position in range(first, first + size)]).to(engine.device)
+    def batches(step: int) -> Iterator[tuple[Batch, float]]:
+        """This rank's micro-batches, and how many poses each micro-batch of the step holds on average."""
+        drawn = [stream.draw(position) for position in range(step * params.batch, (step + 1) * params.batch)]
+        poses = sum(example.pose6d is not None for example in drawn) / pieces
+        drawn = drawn[engine.rank * size : (engine.rank + 1) * size]
+        for part in collator.by_length(drawn, engine.accumulation):
+            yield collator(part).to(engine.device), poses
 
     def one_step(step: int) -> StepStats:
         total, parts = 0.0, []
-        for batch in batches(step):
+        for batch, poses in batches(step):
             lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
             tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs or lockstep else None
             tokens = tokens if batch.image_refs else None
-            loss, values = engine.forward(batch_loss, batch, tokens, params.loss, body)
+            loss, values = engine.forward(batch_loss, batch, tokens, params.loss, body, poses)
             engine.backward(loss, batch.keys)
             total += float(loss.detach()) / engine.accumulation
             parts.append(values)
@@ -108,11 +111,12 @@ def train(
 
 
 def batch_loss(
-    model: PoseLlava, batch: Batch, tokens: ImageTokens | None, params: LossParams, body: BodyModel
+    model: PoseLlava, batch: Batch, tokens: ImageTokens | None, params: LossParams, body: BodyModel, poses: float
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and its parts by task for the log (`answer/vqa`, `rotation/image_pose`, …).
 
-    tokens: of the batch's images in row order; None for a batch of texts only.
+    tokens: of the batch's images in row order; None for a batch of texts only. poses: what the sum of the pose losses
+    is divided by; the mean over the whole step's poses comes out whatever their share in each micro-batch.
     """
     tokens = no_tokens(model, batch.input_ids.device) if tokens is None else tokens
     output = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, labels=batch.labels)
@@ -127,7 +131,7 @@ def batch_loss(
     # and in the same order, which ZeRO needs.
     predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions])
     parts = pose_losses(predicted, batch.pose6d, batch.pose_mask, batch.joints, params, body)
-    loss = loss + parts.total(params).sum() / max(1, len(batch.pose_rows))
+    loss = loss + parts.total(params).sum() / (poses or 1.0)
     posed = [tasks[row] for row in batch.pose_rows.tolist()]
     for name, part in parts._asdict().items():
         if part is not None:

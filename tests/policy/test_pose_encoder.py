@@ -31,8 +31,8 @@ def test_the_samples_encoder_has_36_tokens_of_128_and_a_million_parameters() -> 
     assert encoder.grid == (6, 6) and encoder.width == 128
     assert 0.9e6 < sum(parameter.numel() for parameter in encoder.parameters()) < 1.1e6
     pixels = torch.randn(2, 3, 96, 96)
-    assert encoder.tokens(pixels).shape == (2, 36, 128)
-    assert encoder.heatmaps(encoder.tokens(pixels)).shape == (2, 24, 24, 24)
+    assert encoder.tokens(pixels).shape == (2, 36, 128 + 3 * 24)
+    assert encoder.heatmaps(encoder.features(pixels)).shape == (2, 24, 24, 24)
     assert encoder.keypoints(pixels).shape == (2, 24, 3)
 
 

@@ -15,7 +15,7 @@ from pose_rft.record import Caption
 from pose_rft.training import sft
 from pose_rft.training.batches import Collator
 from pose_rft.training.engine import Engine
-from pose_rft.training.examples import ExampleStream
+from pose_rft.training.examples import Example, ExampleStream
 from pose_rft.training.feature_cache import EncodedTokens
 from pose_rft.training.samples import Samples
 from pose_rft.training.sft import SFTParams, batch_loss
@@ -64,17 +64,16 @@ def run(tmp_path: Path, scratch: str, p: SFTParams, head: str = "gaussian", stop
     tokens = EncodedTokens(model, IMAGE, {s.name: s for s in sets.values()})
     engine = Engine(model, p.engine, p.steps)
     stream = ExampleStream(sets, p.examples, processor, Chain(), seed=0)  # type: ignore[arg-type]
-    collator = Collator(processor)
+    draw = stream.draw
 
-    def broken(examples):  # type: ignore[no-untyped-def]
-        if stop is not None and examples[0] is stop_at:
+    def breaking(position: int) -> Example:
+        if stop is not None and position == stop * p.batch:
             raise KeyboardInterrupt
-        return collator(examples)
+        return draw(position)
 
-    if stop is not None:
-        draw, stop_at = stream.draw, object()
-        stream.draw = lambda position: stop_at if position == stop * p.batch else draw(position)  # type: ignore
-    log = sft.train(engine, stream, broken, tokens, Chain(), p, tmp_path / scratch, "sft", 0)  # type: ignore[arg-type]
+    stream.draw = breaking  # type: ignore[method-assign]
+    collator = Collator(processor)
+    log = sft.train(engine, stream, collator, tokens, Chain(), p, tmp_path / scratch, "sft", 0)  # type: ignore[arg-type]
     trained = merge_lora(engine.finish())
     return {name: value.detach().clone() for name, value in trained.state_dict().items()}, log
 
@@ -136,7 +135,7 @@ def test_a_batch_of_texts_only_gives_every_trained_parameter_a_gradient(tmp_path
         batch = Collator(processor)([stream.draw(i) for i in range(3)])
         tokens = EncodedTokens(model, IMAGE, {s.name: s for s in sets.values()})(batch.image_refs)
         model.zero_grad()
-        loss, _ = batch_loss(model, batch, tokens if batch.image_refs else None, p.loss, Chain())  # type: ignore[arg-type]
+        loss, _ = batch_loss(model, batch, tokens if batch.image_refs else None, p.loss, Chain(), len(batch.pose_rows))  # type: ignore[arg-type]
         loss.backward()
         assert torch.isfinite(loss) and all(parameter.grad is not None for parameter in trained)
 
