@@ -63,7 +63,7 @@ def trained(
         sets[name] = keypoints.load_keypoints(samples, image, scratch_dir("crops", {}, []))
     rows = keypoints.train(encoder, {name: sets[name] for name in TRAIN}, params.training, scratch, seed)
     metrics = {f"heldout_pixels/{name}": keypoints.pixel_error(encoder, *sets[name]) for name in HELDOUT}
-    metrics |= {"crop_pixels": image.pose_size, "loss": rows["loss"].tail(20).mean()}
+    metrics |= {"crop_pixels": image.pose_size, "loss": float(rows["loss"].to_numpy()[-20:].mean())}
     return encoder, metrics, (scratch / "log.jsonl").read_text()
 
 
