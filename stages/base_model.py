@@ -74,7 +74,8 @@ def trained_tower(
     rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], params.contrastive, scratch, seed)
     recall, pool = contrastive.heldout_recall(pair, tokenizer, *loaded[HELDOUT], RECALL_K, RECALL_POOL)
     metrics = {f"heldout_recall_at_{RECALL_K}": 100 * recall, "chance": 100 * RECALL_K / pool, "pool": pool}
-    return pair.vision, metrics | {"loss": float(rows["loss"].to_numpy()[-20:].mean())}, (scratch / "log.jsonl").read_text()
+    metrics["loss"] = float(rows["loss"].to_numpy()[-20:].mean())
+    return pair.vision, metrics, (scratch / "log.jsonl").read_text()
 
 
 if __name__ == "__main__":
