@@ -144,6 +144,10 @@ class Engine:
         chosen = [group for group in groups if group["params"]]
         computed = _Compute(model.to(self.device))
         self._engine = deepspeed.initialize(model=computed, model_parameters=chosen, config=config)[0]
+        for part in model.modules():  # DeepSpeed casts weights but no statistics, and BatchNorm takes no mixture
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and params.bf16:
+                for name in ("running_mean", "running_var"):
+                    setattr(part, name, getattr(part, name).bfloat16())
         self._keys: list[str] = []
         self._pending = 0  # backward() calls since the last step()
 

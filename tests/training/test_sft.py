@@ -119,6 +119,16 @@ def test_lora_trains_adapters_and_merges_them(tmp_path: Path) -> None:
     assert language and all("q_proj" in name or "v_proj" in name for name in language)
 
 
+def test_lora_in_bf16_trains_as_the_paper_preset_asks(tmp_path: Path) -> None:
+    lora = {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}
+    losses = {}
+    for bf16 in (False, True):
+        engine = {"lr": 3e-3, "bf16": bf16, "zero_stage": 2, "accumulation": 2}
+        _, log = run(tmp_path, f"bf16-{bf16}", params(engine=engine, lora=lora, steps=4))
+        losses[bf16] = log["loss"].to_list()
+    assert losses[True] == pytest.approx(losses[False], rel=0.03) and losses[True] != losses[False]
+
+
 def test_the_loss_falls_and_a_point_head_has_no_likelihood(tmp_path: Path) -> None:
     _, log = run(tmp_path, "point", params(steps=40, engine={"lr": 1e-2}), head="point")
     assert not [name for name in log.columns if name.startswith(("nll", "sigma"))]
