@@ -128,6 +128,9 @@ def create_base(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "base_model"))
         llava = LlavaForConditionalGeneration(config)
+    # LLaVA's projector is trained, this one is not: from zero, CLIP's tokens are no noise on those of the pose encoder.
+    torch.nn.init.zeros_(llava.model.multi_modal_projector.linear_2.weight)
+    torch.nn.init.zeros_(llava.model.multi_modal_projector.linear_2.bias)
     if clip_vision is not None:
         llava.model.vision_tower.load_state_dict(clip_vision.state_dict())
     return Base(llava.to(getattr(torch, params.dtype)), tokenizer)
