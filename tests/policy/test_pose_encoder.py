@@ -26,9 +26,9 @@ def sample_sized() -> ConvVit:
     return create_conv_vit(PoseEncoderParams.model_validate({"kind": "conv_vit", "conv_vit": sizes}), 96)
 
 
-def test_the_samples_encoder_has_36_tokens_of_128_and_a_million_parameters() -> None:
+def test_the_samples_encoder_has_36_tokens_with_all_keypoints_and_a_million_parameters() -> None:
     encoder = sample_sized()
-    assert encoder.grid == (6, 6) and encoder.width == 128
+    assert encoder.grid == (6, 6) and encoder.width == 128 + 3 * 24
     assert 0.9e6 < sum(parameter.numel() for parameter in encoder.parameters()) < 1.1e6
     pixels = torch.randn(2, 3, 96, 96)
     assert encoder.tokens(pixels).shape == (2, 36, 128 + 3 * 24)
