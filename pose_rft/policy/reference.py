@@ -8,6 +8,7 @@ SFT policy is loaded (and `add_lora` called), before any step: KL to it is then 
 import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import TypeVar
 
 import torch
@@ -56,9 +57,17 @@ def _frozen(module: M) -> M:
 
 
 def _like(module: M, live: nn.Module) -> M:
-    """On the device and in the precision of the live module, which an engine may have moved and cast."""
-    first = next(live.parameters())
-    return module.to(device=first.device, dtype=first.dtype)
+    """On the device and in the precision of the live module, tensor by tensor.
+
+    An engine in bfloat16 casts weights but keeps buffers in float32: one precision for all would shift the mean pose.
+    """
+    for own, its in zip(_tensors(module), _tensors(live), strict=True):
+        own.data = own.data.to(device=its.device, dtype=its.dtype)
+    return module
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    return chain(module.parameters(), module.buffers())
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -139,6 +139,22 @@ def test_kl_to_the_reference_is_exactly_zero_at_the_first_step(base: Base, lora:
 
 
 @pytest.mark.parametrize("lora", [False, True])
+def test_kl_is_zero_also_where_an_engine_casts_weights_and_keeps_buffers(base: Base, lora: bool) -> None:
+    model, processor = tiny_policy(base)
+    mean = torch.randn(144, generator=torch.Generator().manual_seed(5))  # not exact in bfloat16
+    model.set_mean_pose(mean)
+    if lora:
+        add_lora(model, LORA.model_copy(update={"dropout": 0.0}))
+    reference = ReferencePolicy(model)
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.pose_head.mean_pose = mean
+    with reference.use(model) as frozen:
+        _, old_pose = scored(frozen, processor)
+    _, pose = scored(model, processor)
+    assert torch.equal(pose.kl(old_pose), torch.zeros(4))
+
+
+@pytest.mark.parametrize("lora", [False, True])
 def test_the_reference_stays_the_start_while_the_policy_moves(base: Base, lora: bool) -> None:
     model, processor = tiny_policy(base)
     start = copy.deepcopy(model)
