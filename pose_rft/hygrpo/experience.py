@@ -30,6 +30,16 @@ class Prompts:
     ids: tuple[tuple[int, ...], ...]
     images: ImageTokens | None
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int]) -> "Prompts":
+        """Some of them, in the order of `rows`."""
+        pictured = [row for row, example in enumerate(self.examples) if example.image is not None]
+        wanted = [pictured.index(row) for row in rows if self.examples[row].image is not None]
+        images = self.images.select(wanted) if self.images is not None and wanted else None
+        return Prompts(tuple(self.examples[row] for row in rows), tuple(self.ids[row] for row in rows), images)
+
     @property
     def keys(self) -> list[str]:
         return [example.key for example in self.examples]
@@ -50,9 +60,9 @@ class Scores(NamedTuple):
 
 
 class Rollout(Protocol):
-    """Answers of the model as it is, without gradient and without dropout."""
+    """Answers of the model as it is, without gradient and without dropout; uniforms (B, G, R) are its random numbers."""
 
-    def __call__(self, model: Any, prompts: Prompts, generator: torch.Generator | None) -> Answers: ...
+    def __call__(self, model: Any, prompts: Prompts, uniforms: Tensor | None) -> Answers: ...
 
 
 class Score(Protocol):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pose_rft.hygrpo.experience import Prompts, Scores
 from pose_rft.policy import packing
@@ -39,14 +40,14 @@ class Preparer:
 def roll_out(
     model: Any,
     prompts: Prompts,
-    generator: torch.Generator | None,
+    uniforms: Tensor | None,
     *,
     group_size: int,
     max_new_tokens: int,
     temperature: float,
 ) -> Answers:
-    """G answers to each prompt; temperature 0 is greedy and needs no generator."""
-    return generate(model, prompts.ids, prompts.images, group_size, max_new_tokens, temperature, generator)
+    """G answers to each prompt; temperature 0 is greedy and takes no `uniforms` (B, G, R)."""
+    return generate(model, prompts.ids, prompts.images, group_size, max_new_tokens, temperature, uniforms)
 
 
 def score_packed(model: Any, prompts: Prompts, answers: Answers, *, temperature: float) -> Scores:

@@ -1,9 +1,10 @@
 """One HyGRPO step: draw prompts → roll out G answers → score them → draw K poses → reward → advantages → update.
 
 The step is a function of its number and the weights: prompts come from the example stream at positions that the step
-decides, answers from a generator of (seed, step, rank, micro-batch), the poses of a group from one of its position.
-So a killed run that resumes from a checkpoint draws what it would have drawn. A group never leaves its rank, so no
-reward is gathered.
+decides, and the answers and poses of a group from generators of its position. So a killed run that resumes from a
+checkpoint draws what it would have drawn, and neither the number of ranks nor the split into micro-batches changes
+what is drawn. A group never leaves its rank, so no reward is gathered. Micro-batches hold prompts of similar length:
+a picture with a short question is not padded to a long caption.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -89,12 +90,11 @@ class Trainer:
         """
         log = StepLog(self.engine.world_size)
         seen = self.tools.before(step)
-        shares = self._positions(step)
-        prompts = [self.tools.prepare([self.tools.draw(position) for position in share]) for share in shares]
+        shares, prompts = self._micro_batches(step)
         with log.phase("rollout"):
             answers = [
-                self.tools.rollout(self.engine.module, batch, self._generator("tokens", step, self.engine.rank, i))
-                for i, batch in enumerate(prompts)
+                self.tools.rollout(self.engine.module, batch, self._uniforms(positions))
+                for positions, batch in zip(shares, prompts, strict=True)
             ]
         experiences: list[Experience] = []
         losses = []
@@ -114,7 +114,13 @@ class Trainer:
         return StepStats(sum(losses) / len(losses), self.params.batch, {**log.values(), **seen})
 
     def _loss(
-        self, model: Any, positions: range, prompts: Prompts, answers: Answers, known: Experience | None, log: StepLog
+        self,
+        model: Any,
+        positions: Sequence[int],
+        prompts: Prompts,
+        answers: Answers,
+        known: Experience | None,
+        log: StepLog,
     ) -> tuple[Tensor, Experience]:
         """The loss of a micro-batch, and what it was judged by: `known`, or made of this very pass."""
         with log.phase("score"):
@@ -127,13 +133,24 @@ class Trainer:
         log.add(loss.metrics)
         return loss.total, known
 
-    def _positions(self, step: int) -> list[range]:
-        """This rank's micro-batches; position p of the stream is used by exactly one rank in one step."""
+    def _micro_batches(self, step: int) -> tuple[list[list[int]], list[Prompts]]:
+        """This rank's positions and prompts; position p of the stream is used by exactly one rank in one step."""
         size, pieces = self.micro_batch, self.engine.accumulation
         first = step * self.params.batch + self.engine.rank * size * pieces
-        return [range(first + i * size, first + (i + 1) * size) for i in range(pieces)]
+        prompts = self.tools.prepare([self.tools.draw(position) for position in range(first, first + size * pieces)])
+        rows = sorted(range(len(prompts)), key=lambda row: len(prompts.ids[row]))
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [[first + row for row in part] for part in parts], [prompts.select(part) for part in parts]
 
-    def _draw_poses(self, scores: Scores, positions: range) -> Tensor:
+    def _uniforms(self, positions: Sequence[int]) -> Tensor:
+        """(B, G, R): the random numbers of each group's answers."""
+        shape = self.params.group_size, self.params.max_new_tokens
+        device = self.engine.device
+        return torch.stack(
+            [torch.rand(shape, generator=self._generator("tokens", p), device=device) for p in positions]
+        )
+
+    def _draw_poses(self, scores: Scores, positions: Sequence[int]) -> Tensor:
         """(B, G, K, 144): K poses of each candidate, from the scoring pass."""
         candidates = len(scores.has_pose[0])
         groups = [
@@ -145,7 +162,7 @@ class Trainer:
         return torch.stack(groups)
 
     def _experience(
-        self, model: Any, positions: range, prompts: Prompts, answers: Answers, scores: Scores, log: StepLog
+        self, model: Any, positions: Sequence[int], prompts: Prompts, answers: Answers, scores: Scores, log: StepLog
     ) -> Experience:
         """Draws the poses from the scoring pass, asks the reference, and judges."""
         device = scores.token_log_prob.device
@@ -186,5 +203,5 @@ class Trainer:
             pose_advantages=pose_advantages,
         )
 
-    def _generator(self, purpose: str, *place: int) -> torch.Generator:
-        return torch_generator(self.seed, "rft", purpose, *place, device=self.engine.device)
+    def _generator(self, purpose: str, position: int) -> torch.Generator:
+        return torch_generator(self.seed, "rft", purpose, position, device=self.engine.device)

@@ -3,6 +3,9 @@
 The G answers of a prompt grow side by side in one row: at step t the row takes G tokens, each seeing the prompt and its
 own earlier tokens. So the cache of a group holds one prompt, where the usual expansion holds G (for LLaVA-7B, 8 times
 0.3 GB). The distribution is exact: no top-k, no top-p, and the scorer (`packing.py`) computes the same one.
+
+Each token is read off its distribution function at a number in [0, 1) that the caller gives (inverse transform
+sampling). So an answer depends on its own prompt and numbers alone, not on how prompts are split over batches or ranks.
 """
 
 from collections.abc import Sequence
@@ -62,12 +65,21 @@ def next_token_probs(logits: Tensor, temperature: float) -> Tensor:
     return torch.softmax(logits.float() / temperature, -1)
 
 
-def _pick(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """(B, G, V) → (B, G)."""
-    if temperature == 0:
+def inverse_sample(probs: Tensor, uniform: Tensor) -> Tensor:
+    """The first token whose cumulative probability exceeds `uniform`: (..., V), (...) in [0, 1) → (...).
+
+    Sums are float64: in float32 the rare tokens of a vocabulary of 32,000 would lose part of their mass to rounding.
+    """
+    cumulative = probs.cumsum(-1, dtype=torch.float64)
+    place = uniform[..., None].double() * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, place, right=True)[..., 0].clamp(max=probs.shape[-1] - 1)
+
+
+def _pick(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
+    """(B, G, V), (B, G) → (B, G)."""
+    if uniform is None:
         return logits.argmax(-1)
-    probs = next_token_probs(logits, temperature)
-    return torch.multinomial(probs.flatten(0, 1), 1, generator=generator).view(probs.shape[:2])
+    return inverse_sample(next_token_probs(logits, temperature), uniform)
 
 
 @torch.no_grad()
@@ -78,7 +90,7 @@ def generate(
     n: int,
     max_new_tokens: int,
     temperature: float,
-    generator: torch.Generator | None = None,
+    uniforms: Tensor | None = None,
 ) -> Answers:
     """Answers of the current policy.
 
@@ -88,14 +100,14 @@ def generate(
         n: G, answers for each prompt.
         max_new_tokens: R, counting the end token.
         temperature: 0 takes the likeliest token.
-        generator: on the model's device; source of all randomness, needed unless temperature is 0.
+        uniforms: (B, G, R) in [0, 1), on the model's device: the source of all randomness; None if temperature is 0.
     """
-    if temperature > 0 and generator is None:
-        raise ValueError("sampling needs a generator")
+    if (temperature > 0) != (uniforms is not None):
+        raise ValueError("sampling needs uniform numbers, and greedy answers none")
     was_training = model.training
     model.eval()  # dropout would make the sampled distribution another one than the scored
     try:
-        return _generate(model, prompts, image_tokens, n, max_new_tokens, temperature, generator)
+        return _generate(model, prompts, image_tokens, n, max_new_tokens, temperature, uniforms)
     finally:
         model.train(was_training)
 
@@ -107,7 +119,7 @@ def _generate(
     n: int,
     max_new_tokens: int,
     temperature: float,
-    generator: torch.Generator | None,
+    uniforms: Tensor | None,
 ) -> Answers:
     device = model.device
     end = model.config.end_token_id
@@ -134,7 +146,7 @@ def _generate(
     ended = torch.zeros(len(prompts), n, dtype=torch.bool, device=device)
     steps: list[Tensor] = []
     while True:
-        tokens = _pick(logits, temperature, generator)
+        tokens = _pick(logits, temperature, None if uniforms is None else uniforms[..., len(steps)])
         steps.append(tokens)
         ended |= tokens == end
         if len(steps) == max_new_tokens or bool(ended.all()):

@@ -8,7 +8,11 @@ from pose_rft.policy.hub import Base
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.packing import pack, score
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.policy.rollout import Answers, generate
+from pose_rft.policy.rollout import Answers, generate, inverse_sample
+
+
+def uniforms(seed: int, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def mixed_prompts(processor: PoseProcessor) -> list[list[int]]:
@@ -44,7 +48,7 @@ def test_the_sampled_distribution_is_the_scored_one(base: Base, temperature: flo
         model.llava.lm_head.weight *= 3  # a few likely tokens instead of a hundred
     prompt = mixed_prompts(processor)[1]
     n = 4000
-    drawn = generate(model, [prompt] * 4, None, n // 4, 2, temperature, torch.Generator().manual_seed(0))
+    drawn = generate(model, [prompt] * 4, None, n // 4, 2, temperature, uniforms(0, 4, n // 4, 2))
     found: dict[tuple[int, ...], int] = {}
     for b in range(4):
         for g in range(n // 4):
@@ -64,7 +68,7 @@ def test_the_sampled_distribution_is_the_scored_one(base: Base, temperature: flo
 def test_scores_are_the_log_softmax_of_logits_over_temperature(base: Base, temperature: float) -> None:
     model, processor = tiny_policy(base)
     prompt = mixed_prompts(processor)[1]
-    answers = generate(model, [prompt], None, 3, 6, temperature, torch.Generator().manual_seed(1))
+    answers = generate(model, [prompt], None, 3, 6, temperature, uniforms(1, 1, 3, 6))
     scores = score(model, pack([prompt], answers, model.config), None, temperature)
     for g in range(3):
         answer = answers.answer(0, g)
@@ -79,28 +83,40 @@ def test_tokens_that_are_no_words_are_never_sampled_however_likely(base: Base) -
     with torch.no_grad():
         model.llava.lm_head.weight[never] = 50 * model.llava.lm_head.weight.abs().mean()
         model.llava.model.language_model.norm.weight.fill_(1.0)
-    answers = generate(model, mixed_prompts(processor)[1:2], None, 64, 8, 1.3, torch.Generator().manual_seed(0))
+    answers = generate(model, mixed_prompts(processor)[1:2], None, 64, 8, 1.3, uniforms(0, 1, 64, 8))
     assert not bool(torch.isin(answers.ids[answers.mask], torch.tensor(never)).any())
 
 
-def test_the_same_generator_gives_the_same_answers_and_another_does_not(base: Base) -> None:
+def test_the_same_numbers_give_the_same_answers_and_others_do_not(base: Base) -> None:
     model, processor = tiny_policy(base)
     tokens = image_tokens_of(model, processor, 2)
     first, again, other = (
-        generate(model, mixed_prompts(processor), tokens, 4, 6, 1.0, torch.Generator().manual_seed(seed)).ids
+        generate(model, mixed_prompts(processor), tokens, 4, 6, 1.0, uniforms(seed, 3, 4, 6)).ids
         for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first[..., : other.shape[-1]], other[..., : first.shape[-1]])
 
 
-def test_a_groups_greedy_answer_does_not_depend_on_its_neighbours(base: Base) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_groups_answers_do_not_depend_on_its_neighbours(base: Base, temperature: float) -> None:
     model, processor = tiny_policy(base)
     tokens = image_tokens_of(model, processor, 2)
     prompts = mixed_prompts(processor)
-    together = generate(model, prompts, tokens, 1, 6, 0)
-    alone = generate(model, prompts[2:], tokens.select([1]), 1, 6, 0)
-    assert together.answer(2, 0) == alone.answer(0, 0)
+    numbers = uniforms(3, 3, 4, 6) if temperature else None
+    together = generate(model, prompts, tokens, 4, 6, temperature, numbers)
+    last = None if numbers is None else numbers[2:]
+    alone = generate(model, prompts[2:], tokens.select([1]), 4, 6, temperature, last)
+    assert [together.answer(2, g) for g in range(4)] == [alone.answer(0, g) for g in range(4)]
+
+
+def test_a_token_is_read_off_the_distribution_function() -> None:
+    probs = torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
+    below_one = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))
+    at = torch.tensor([0.0, 0.2, 0.25, 0.7, 0.75, float(below_one)])
+    assert inverse_sample(probs.expand(6, -1), at).tolist() == [1, 1, 3, 3, 4, 4], "a token of probability 0 never"
+    rounded = torch.full((1, 3), 0.3333)  # softmax sums to 1 only up to rounding
+    assert inverse_sample(rounded, below_one[None]).tolist() == [2]
 
 
 def test_generation_leaves_training_mode_as_it_was(policy: tuple[PoseLlava, PoseProcessor]) -> None:
