@@ -67,10 +67,9 @@ def main(arguments: list[str]) -> None:
     torch.nn.Module.to(model, device)
     cache = scratch_dir("features", {}, []) if params.cache_tokens else None
     tokens = image_token_source(model, image, shown, cache)
-    if isinstance(tokens, CachedTokens):  # before the engine takes the model: ZeRO-3 would cut the encoders up
-        mirrored = params.examples.flip > 0
-        plain = {s.name: [False] for s in shown.values() if bool(s.has_image.any())}
-        tokens.prepare(plain | {training[n].name: [False, True] for n in params.examples.pictured() if mirrored})
+    if isinstance(tokens, CachedTokens):
+        mirrored = params.examples.pictured() if params.examples.flip > 0 else []
+        tokens.prepare([training[name].name for name in mirrored])
     engine = Engine(model, params.engine, params.steps)
     stream = ExampleStream(training, params.examples, processor, body, seed)
     inputs = [BASE, *([ENCODER] if encoder is not None else []), *(s.shards.folder for s in training.values())]

@@ -60,7 +60,7 @@ class Scores(NamedTuple):
 
 
 class Rollout(Protocol):
-    """Answers of the model as it is, without gradient and without dropout; uniforms (B, G, R) are its random numbers."""
+    """Answers of the model as it is, without gradient and without dropout; uniforms (B, G, R): its dice."""
 
     def __call__(self, model: Any, prompts: Prompts, uniforms: Tensor | None) -> Answers: ...
 

@@ -7,7 +7,7 @@ instead, which is what a large data set or a large encoder needs.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,11 +55,16 @@ class CachedTokens:
         pose = [pose[i] for i, (_, pose, _) in zip(places, picked, strict=True) if pose is not None]
         return ImageTokens(_floats(clip), _floats(np.stack(pose)) if pose else None)
 
-    def prepare(self, flips: Mapping[str, Sequence[bool]]) -> None:
-        """Encodes what is not there yet, so that no training step has to: {set: which of plain and mirrored}."""
-        for name, wanted in flips.items():
-            for flip in wanted:
-                self._files(name, flip)
+    def prepare(self, mirrored: Collection[str]) -> None:
+        """Encodes what is not there yet, so that no training step has to; `mirrored`: sets that are also shown so.
+
+        Call it before the engine takes the model: ZeRO-3 cuts the encoders up.
+        """
+        for name, samples in self._sets.items():
+            if bool(samples.has_image.any()):
+                self._files(name, False)
+                if name in mirrored:
+                    self._files(name, True)
 
     def _files(self, name: str, flip: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """CLIP tokens, pose tokens, and where in them the sample of a row is (-1 without a picture)."""

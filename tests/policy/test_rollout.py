@@ -91,8 +91,7 @@ def test_the_same_numbers_give_the_same_answers_and_others_do_not(base: Base) ->
     model, processor = tiny_policy(base)
     tokens = image_tokens_of(model, processor, 2)
     first, again, other = (
-        generate(model, mixed_prompts(processor), tokens, 4, 6, 1.0, uniforms(seed, 3, 4, 6)).ids
-        for seed in (1, 1, 2)
+        generate(model, mixed_prompts(processor), tokens, 4, 6, 1.0, uniforms(seed, 3, 4, 6)).ids for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first[..., : other.shape[-1]], other[..., : first.shape[-1]])

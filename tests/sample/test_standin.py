@@ -104,7 +104,9 @@ def test_numpy_body_agrees_with_smplx(standin_folder, tiny_folder):
         expected, joints = model.vertices(R, betas, transl), model.joints(R, betas, transl)
         for i in range(3):
             vertices, points = fast.vertices(R[i].numpy(), betas[i].numpy(), transl[i].numpy())
-            np.testing.assert_allclose(vertices, expected[i], rtol=0, atol=5e-5)  # metres; the renderer computes in float32
+            np.testing.assert_allclose(
+                vertices, expected[i], rtol=0, atol=5e-5
+            )  # metres; the renderer computes in float32
             np.testing.assert_allclose(points, joints[i], rtol=0, atol=5e-5)
             np.testing.assert_allclose(fast.h36m_joints(vertices), model.h36m_joints(expected[i]), rtol=0, atol=5e-5)
             np.testing.assert_allclose(fast.joints(R[i].double().numpy(), betas[i].numpy(), transl[i].numpy()), points)
