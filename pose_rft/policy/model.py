@@ -20,10 +20,12 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from pose_rft.errors import PoseRftError
+from pose_rft.policy import shared_attention
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
 from pose_rft.policy.fusion import Fusion, ImageTokens
 from pose_rft.policy.pose_encoder import PoseEncoder, pose_encoder_from_config
 from pose_rft.policy.pose_head import IDENTITY_6D, PoseDistribution, PoseHead
+from pose_rft.policy.shared_attention import Group
 
 NEVER = -1e4
 """Logit of a suppressed token: its probability is 0 in float32, and p · log p stays 0 rather than NaN."""
@@ -64,6 +66,9 @@ class PoseLlava(PreTrainedModel):
     ) -> None:
         super().__init__(config)
         self.llava = llava if llava is not None else LlavaForConditionalGeneration(config.llava)
+        language = self.llava.model.language_model.config
+        if language._attn_implementation == "sdpa":
+            language._attn_implementation = shared_attention.NAME
         if pose_encoder is None and config.pose_encoder is not None:
             pose_encoder = pose_encoder_from_config(config.pose_encoder)
         self.pose_encoder = pose_encoder
@@ -172,6 +177,7 @@ class PoseLlava(PreTrainedModel):
         logits_to_keep: int | Tensor = 0,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
+        group: Group | None = None,
     ) -> PoseLlavaOutput:
         """One pass through the language model.
 
@@ -183,16 +189,18 @@ class PoseLlava(PreTrainedModel):
                 (N, V) of the N states that predict them, unless `logits_to_keep` says otherwise.
             logits_to_keep: 0 = all (B, T, V), n = the last n, index tensor = those positions of every row, bool tensor
                 (B, T) = those states, (N, V).
+            group: for packed rows, see `shared_attention.py`; attention_mask is then the prompts', (B, 1, 1, P).
         """
         if image_tokens is None and pixel_values is not None:
             image_tokens = self.encode_images(pixel_values, pose_pixel_values)
         embeds = self.embed(input_ids, image_tokens)
         outputs = self.llava.model.language_model(
             inputs_embeds=embeds,
-            attention_mask=self._mask(attention_mask, embeds.dtype),
+            attention_mask=self._mask(attention_mask, embeds, group),
             position_ids=position_ids,
             past_key_values=past_key_values,
             use_cache=use_cache,
+            group=group,
         )
         hidden = outputs.last_hidden_state
         loss = None
@@ -204,12 +212,17 @@ class PoseLlava(PreTrainedModel):
             logits = self.token_logits(_keep(hidden, logits_to_keep))
         return PoseLlavaOutput(loss, logits, hidden, outputs.past_key_values)
 
-    def _mask(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """Eager attention adds the mask to the scores: a bool there would be silently wrong."""
-        language = self.llava.model.language_model
-        if mask is None or mask.dim() != 4 or language.config._attn_implementation != "eager":
+    def _mask(self, mask: Tensor | None, embeds: Tensor, group: Group | None) -> Tensor | None:
+        """What the attention in use understands: only ours knows groups, and eager attention adds the mask to the
+        scores, where a bool would be silently wrong."""
+        implementation = self.llava.model.language_model.config._attn_implementation
+        if mask is None or mask.dim() != 4 or implementation == shared_attention.NAME:
             return mask
-        return torch.zeros_like(mask, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
+        if group is not None:
+            mask = shared_attention.dense_mask(mask, group, embeds.shape[1])
+        if implementation != "eager":
+            return mask
+        return torch.zeros_like(mask, dtype=embeds.dtype).masked_fill(~mask, torch.finfo(embeds.dtype).min)
 
     @torch.no_grad()
     def set_mean_pose(self, mean: Tensor) -> None:

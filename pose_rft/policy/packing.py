@@ -1,9 +1,8 @@
 """Scores answers: their token log-probabilities and the states that predict `<POSE>`, with the prompt read once.
 
 A group of G answers is one row: the prompt, then the answers one behind the other, each seeing the prompt and itself
-(a block-causal mask) at the positions that follow the prompt. Equal to G separate rows (`separate_rows`, the plain
-path, kept as the reference for tests), and about (P + R) · G / (P + R · G) times cheaper. Prefix sharing as in Prefix
-Grouper (arXiv 2506.05433), with one dense mask because answers are short.
+at the positions that follow the prompt (`shared_attention.py`). Equal to G separate rows (`separate_rows`, the plain
+path, kept as the reference for tests), and about (P + R) · G / (P + R · G) times cheaper.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +14,15 @@ from torch import Tensor
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.rollout import Answers
+from pose_rft.policy.shared_attention import Group
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
     """What the model reads (N rows of L tokens), and where in it the answers are predicted.
 
-    input_ids, position_ids: (N, L). attention_mask: (N, 1, L, L) bool, or (N, L). The last token of an answer is not
-    read, since nothing follows it.
+    input_ids, position_ids: (N, L). attention_mask: (N, 1, 1, P) bool for packed rows, whose `group` says where prompt
+    and answers lie; (N, L) for plain ones. The last token of an answer is not read, since nothing follows it.
     row, position: (B, G, R), the state that predicts token r of answer g; targets (B, G, R) is that token, and mask
     (B, G, R) bool says where there is one.
     pose: (B, G), which token of the answer is `<POSE>`; has_pose (B, G) bool: exactly one is.
@@ -39,10 +39,11 @@ class Rows:
     pose: Tensor
     has_pose: Tensor
     images: list[int] | None
+    group: Group | None
 
     def to(self, device: torch.device | str) -> "Rows":
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "images"}
-        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,31 +61,26 @@ class Scores:
 
 
 def pack(prompts: Sequence[Sequence[int] | Tensor], answers: Answers, config: PoseLlavaConfig) -> Rows:
-    """One row per group: prompt, answer 1, ..., answer G; right-padded.
+    """One row per group: the prompt, padded to the longest, then answers 1 to G, each padded to the longest.
 
     Args:
         prompts: B lists of ids, of any lengths. answers: G to each, of any lengths.
     """
     texts = [torch.as_tensor(prompt) for prompt in prompts]
     answers = _on_cpu(answers)
-    ids, segments, positions, starts = [], [], [], torch.zeros_like(answers.lengths)
-    for b, prompt in enumerate(texts):
-        read = answers.lengths[b] - 1
-        inner = torch.cat([answers.ids[b, g, :count] for g, count in enumerate(read.tolist())])
-        starts[b] = len(prompt) + read.cumsum(0) - read
-        own = torch.repeat_interleave(torch.arange(1, len(read) + 1), read)
-        within = torch.arange(len(inner)) + len(prompt) - (starts[b] - len(prompt))[own - 1] if len(inner) else inner
-        ids.append(torch.cat([prompt, inner]))
-        segments.append(torch.cat([torch.zeros(len(prompt), dtype=torch.long), own]))
-        positions.append(torch.cat([torch.arange(len(prompt)), within]))
-    segment = _padded(segments, -1)
-    behind = torch.ones(segment.shape[1], segment.shape[1], dtype=torch.bool).tril()
-    mask = behind & ((segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None]))
+    groups, candidates = answers.lengths.shape
+    lengths = torch.tensor([len(prompt) for prompt in texts])
+    longest, read = int(lengths.max()), int(answers.lengths.max()) - 1
+    asked = _padded(texts, config.end_token_id)
+    ids = torch.cat([asked, answers.ids[..., :read].flatten(1)], 1)
+    behind = (lengths[:, None, None] + torch.arange(read)).expand(-1, candidates, -1)
+    positions = torch.cat([torch.arange(longest).expand(groups, -1), behind.flatten(1)], 1)
     token = torch.arange(answers.ids.shape[-1])
-    last = torch.tensor([len(prompt) - 1 for prompt in texts])[:, None, None]
-    position = torch.where(token == 0, last, starts[..., None] + token - 1)
-    row = torch.arange(len(texts))[:, None, None].expand_as(answers.ids)
-    return _rows(ids, mask[:, None], positions, row, position, answers, config, None)
+    first = longest + torch.arange(candidates)[:, None] * read  # where each answer begins
+    position = torch.where(token == 0, lengths[:, None, None] - 1, first + token - 1)
+    row = torch.arange(groups)[:, None, None].expand_as(answers.ids)
+    prompt = (torch.arange(longest) < lengths[:, None])[:, None, None]
+    return _rows(ids, prompt, positions, row, position, answers, config, None, (longest, candidates))
 
 
 def separate_rows(prompts: Sequence[Sequence[int] | Tensor], answers: Answers, config: PoseLlavaConfig) -> Rows:
@@ -104,25 +100,27 @@ def separate_rows(prompts: Sequence[Sequence[int] | Tensor], answers: Answers, c
     images = [i for i in range(len(with_image)) for _ in range(candidates)]
     length = torch.tensor([len(sequence) for sequence in ids])
     mask = torch.arange(int(length.max())) < length[:, None]
-    positions = [torch.arange(len(sequence)) for sequence in ids]
-    return _rows(ids, mask, positions, row, last + token, answers, config, images)
+    padded = _padded(ids, config.end_token_id)
+    positions = torch.arange(padded.shape[1]).expand_as(padded)
+    return _rows(padded, mask, positions, row, last + token, answers, config, images, None)
 
 
 def _rows(
-    ids: list[Tensor],
+    ids: Tensor,
     attention_mask: Tensor,
-    positions: list[Tensor],
+    positions: Tensor,
     row: Tensor,
     position: Tensor,
     answers: Answers,
     config: PoseLlavaConfig,
     images: list[int] | None,
+    group: Group | None,
 ) -> Rows:
     is_pose = (answers.ids == config.pose_token_id) & answers.mask
     return Rows(
-        input_ids=_padded(ids, config.end_token_id),
+        input_ids=ids,
         attention_mask=attention_mask,
-        position_ids=_padded(positions, 0),
+        position_ids=positions,
         row=row,
         position=torch.where(answers.mask, position, position[..., :1]),
         targets=answers.ids,
@@ -130,6 +128,7 @@ def _rows(
         pose=is_pose.int().argmax(-1),
         has_pose=is_pose.sum(-1) == 1,
         images=images,
+        group=group,
     )
 
 
@@ -160,6 +159,7 @@ def score(
         position_ids=rows.position_ids,
         image_tokens=image_tokens,
         logits_to_keep=predicts,
+        group=rows.group,
     )
     logits = out.logits.float() / temperature  # type: ignore[attr-defined]  # (N, V), row by row
     which = (predicts.flatten().cumsum(0) - 1).view_as(predicts)[rows.row, rows.position]  # (B, G, R) → N

@@ -94,7 +94,8 @@ def test_without_its_mask_a_packed_row_would_score_differently(base: Base) -> No
     """The trap: transformers takes restarting positions without a mask for independent sequences."""
     model, processor = tiny_policy(base)
     rows = pack(prompts(processor, "t"), some_answers(processor, 1), model.config)
-    right = model(rows.input_ids, attention_mask=rows.attention_mask, position_ids=rows.position_ids).hidden_states
+    layout = {"attention_mask": rows.attention_mask, "group": rows.group}
+    right = model(rows.input_ids, position_ids=rows.position_ids, **layout).hidden_states
     wrong = model(rows.input_ids, position_ids=rows.position_ids).hidden_states
     assert not torch.allclose(right[:, -1], wrong[:, -1], atol=1e-2)
 

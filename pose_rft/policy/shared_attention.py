@@ -1,0 +1,99 @@
+"""Attention of packed groups: one prompt, then G answers side by side, each seeing the prompt and itself.
+
+Two parts instead of one dense mask. The prompt attends to itself, causally, with the kernel that plain rows use. The
+answers attend to the prompt's keys, which are never copied, and each to its own, under one softmax. So the cost grows
+linearly with G: G R (P + R) scores where a dense mask over the row has (P + G R)², most of them answers that must not
+see each other. The same split as Prefix Grouper (arXiv 2506.05433), which repeats the prompt's keys for every answer.
+
+Registered with transformers as an attention implementation that is plain SDPA for all other rows.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "sdpa_shared_prompt"
+
+Group = tuple[int, int]
+"""(P, G): a packed row is P columns of prompt, right-padded, then G answers of equally many columns."""
+
+
+def attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    group: Group | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """As transformers calls it: (B, H, L, D) queries and keys → (B, L, H, D); plain SDPA without `group`.
+
+    Args:
+        attention_mask: with `group`: (B, 1, 1, P) bool, the columns of the prompt that are no padding.
+    """
+    if group is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    assert attention_mask is not None
+    if dropout:
+        raise ValueError("packed rows are scored without attention dropout: ratios need one distribution")
+    repeats = query.shape[1] // key.shape[1]
+    mixed = group_attention(
+        query,
+        repeat_kv(key, repeats),
+        repeat_kv(value, repeats),
+        attention_mask,
+        group,
+        scaling or query.shape[-1] ** -0.5,
+    )
+    return mixed.transpose(1, 2).contiguous(), None
+
+
+def group_attention(query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, group: Group, scaling: float) -> Tensor:
+    """(B, H, L, D) each → (B, H, L, D). prompt: (B, 1, 1, P) bool.
+
+    Padding stands behind its prompt, so causality alone hides it from the prompt's tokens; answers need the mask.
+    """
+    length, answers = group
+    first = F.scaled_dot_product_attention(
+        query[:, :, :length], key[:, :, :length], value[:, :, :length], is_causal=True, scale=scaling
+    )
+    if query.shape[2] == length:
+        return first
+    own_query, own_key, own_value = (x[:, :, length:].unflatten(2, (answers, -1)) for x in (query, key, value))
+    own_query = own_query * scaling
+    shared = (own_query.flatten(2, 3) @ key[:, :, :length].transpose(2, 3)).masked_fill(~prompt, float("-inf"))
+    tokens = own_query.shape[3]
+    later = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1)
+    own = (own_query @ own_key.transpose(3, 4)).masked_fill(later, float("-inf"))
+    scores = torch.cat([shared.unflatten(2, (answers, tokens)), own], -1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    to_prompt, to_own = weights.split([length, tokens], -1)
+    mixed = to_prompt.flatten(2, 3) @ value[:, :, :length] + (to_own @ own_value).flatten(2, 3)
+    return torch.cat([first, mixed], 2)
+
+
+def dense_mask(prompt: Tensor, group: Group, columns: int) -> Tensor:
+    """The same rule as one mask (B, 1, L, L) bool, True = may attend, for other attention implementations.
+
+    Args:
+        prompt: (B, 1, 1, P) bool. columns: L.
+    """
+    length, answers = group
+    place = torch.arange(columns, device=prompt.device)
+    # 0 for the prompt, then 1 to G
+    answer = torch.where(place < length, 0, 1 + (place - length) * answers // max(1, columns - length))
+    behind = place[:, None] >= place
+    known = F.pad(prompt, (0, columns - length), value=True)
+    return known & (behind & ((answer == 0) | (answer[:, None] == answer)))[None, None]
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
