@@ -7,6 +7,7 @@ path, kept as the reference for tests), and about (P + R) · G / (P + R · G) ti
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class Rows:
     group: Group | None
 
     def to(self, device: torch.device | str) -> "Rows":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
 
 

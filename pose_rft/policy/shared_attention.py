@@ -44,15 +44,8 @@ def attention(
     assert attention_mask is not None
     if dropout:
         raise ValueError("packed rows are scored without attention dropout: ratios need one distribution")
-    repeats = query.shape[1] // key.shape[1]
-    mixed = group_attention(
-        query,
-        repeat_kv(key, repeats),
-        repeat_kv(value, repeats),
-        attention_mask,
-        group,
-        scaling or query.shape[-1] ** -0.5,
-    )
+    key, value = (repeat_kv(x, query.shape[1] // x.shape[1]) for x in (key, value))
+    mixed = group_attention(query, key, value, attention_mask, group, scaling or query.shape[-1] ** -0.5)
     return mixed.transpose(1, 2).contiguous(), None
 
 
@@ -74,7 +67,7 @@ def group_attention(query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, g
     later = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1)
     own = (own_query @ own_key.transpose(3, 4)).masked_fill(later, float("-inf"))
     scores = torch.cat([shared.unflatten(2, (answers, tokens)), own], -1)
-    weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
     to_prompt, to_own = weights.split([length, tokens], -1)
     mixed = to_prompt.flatten(2, 3) @ value[:, :, :length] + (to_own @ own_value).flatten(2, 3)
     return torch.cat([first, mixed], 2)
