@@ -6,7 +6,7 @@ path, kept as the reference for tests), and about (P + R) · G / (P + R · G) ti
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ class Rows:
 
     def to(self, device: torch.device | str) -> "Rows":
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)})
+        values |= {name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)}
+        return Rows(**values)
 
 
 @dataclass(frozen=True, eq=False)
