@@ -8,12 +8,11 @@ that keeps the array. Source of the formats: docs of the releases; dataset notes
 
 import codecs
 import collections
-import io
 import pickle
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.sparse
@@ -82,7 +81,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedIOBase, path: Path, extra: dict[tuple[str, str], Any]) -> None:
+    def __init__(self, file: IO[bytes], path: Path | str, extra: dict[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding="latin1")
         self._path, self._allowed = path, ALLOWED | extra
 
@@ -109,22 +108,36 @@ def read_pickle(path: Path, extra_allowed: Iterable[tuple[str, str, Any]] = ()) 
     Raises:
         PoseRftError: no such file, not a pickle, truncated, or it names a class or function that is not data.
     """
-    extra = {(module, name): value for module, name, value in extra_allowed}
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy deprecates what old pickles do (`align=0`)
-            return _RestrictedUnpickler(file, path, extra).load()
+        with open(path, "rb") as file:
+            return read_pickle_stream(file, path, extra_allowed)
     except FileNotFoundError:
         raise PoseRftError(f"{path} does not exist.") from None
-    except PoseRftError:
-        raise
     except OSError as error:
         raise PoseRftError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def read_pickle_stream(file: IO[bytes], where: Path | str, extra_allowed: Iterable[tuple[str, str, Any]] = ()) -> Any:
+    """As `read_pickle`, for a pickle inside another file (a tar member, an object array of an .npz).
+
+    Args:
+        file: an open file that stands at the pickle's first byte; where: what an error calls it.
+    Raises:
+        PoseRftError: not a pickle, truncated, or it names a class or function that is not data.
+        OSError: the file cannot be read.
+    """
+    extra = {(module, name): value for module, name, value in extra_allowed}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy deprecates what old pickles do (`align=0`)
+            return _RestrictedUnpickler(file, where, extra).load()
+    except (PoseRftError, OSError):
+        raise
     except MemoryError:
-        raise PoseRftError(f"{path} is damaged: it asks for more memory than there is; download it again.") from None
+        raise PoseRftError(f"{where} is damaged: it asks for more memory than there is; download it again.") from None
     except Exception as error:  # a damaged pickle raises nearly anything, from EOFError to TypeError
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise PoseRftError(f"{path} is not a readable pickle ({cause}); download it again.") from None
+        raise PoseRftError(f"{where} is not a readable pickle ({cause}); download it again.") from None
 
 
 def plain(value: Any) -> Any:
