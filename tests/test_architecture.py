@@ -20,7 +20,7 @@ FLOORS = [
     {"training"},
     {"hygrpo"},
     {"evaluation"},
-    {"predict", "report", "camera_fit", "pose_files"},
+    {"predict", "report", "pose_files"},
     {"cli"},
 ]
 
