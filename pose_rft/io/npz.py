@@ -1,7 +1,7 @@
 """.npz files of releases: what they declare is checked before it is read, and numpy itself never unpickles.
 
-Arrays of numbers and text are numpy's business; arrays of Python objects (HumanData's `smpl`, HMR2.0's `extra_info`) are
-pickles inside the archive and go through `pose_rft.io.unpickle`, which lets only data through.
+Arrays of numbers and text are numpy's business; arrays of Python objects (HumanData's `smpl`, HMR2.0's `extra_info`)
+are pickles inside the archive and go through `pose_rft.io.unpickle`, which lets only data through.
 """
 
 import zipfile

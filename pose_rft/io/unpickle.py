@@ -40,6 +40,9 @@ class ChumpyArray:
         raise PoseRftError(f"A chumpy object holds {sorted(self.state)} but no array; export the model without chumpy.")
 
 
+RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
+
+
 class _NdarrayName:
     """What `numpy.ndarray` stands for in a pickle: a name to hand to `_reconstruct`, not a constructor to call."""
 
@@ -48,7 +51,7 @@ def _empty_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
     """`numpy.core.multiarray._reconstruct`: arrays are born empty and get shape and bytes together, by BUILD."""
     if kind is not _NdarrayName or shape not in ((0,), [0], 0):
         raise PoseRftError(f"A pickle makes {kind!r} of shape {shape!r}, expected an empty array; refusing to read it.")
-    return np.ndarray.__reduce__(np.zeros(0))[0](np.ndarray, (0,), code)
+    return RECONSTRUCT(np.ndarray, (0,), code)
 
 
 def _numpy_globals() -> dict[tuple[str, str], Any]:
@@ -162,7 +165,7 @@ def _check_memo(content: bytes) -> None:
         ValueError: a memo number that a pickle of this length cannot have reached, or not a pickle.
     """
     for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
             raise ValueError(f"memo number {argument} in {len(content)} bytes")
 
 

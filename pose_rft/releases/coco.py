@@ -6,7 +6,6 @@ ankles) are labelled; 12 is SPIN's rule (28,344 persons of train2014). Persons w
 Sources: cocodataset/cocoapi, SPIN datasets/preprocess/coco.py, facebookresearch/eft.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from pose_rft.body.joints import COCO17
 from pose_rft.errors import PoseRftError
+from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Keypoints, Record
 from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key, square_box
@@ -126,7 +126,7 @@ def read_persons(path: Path) -> tuple[dict[int, dict[str, Any]], list[dict[str, 
         PoseRftError: not a COCO keypoint file.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path, dict)
         return {image["id"]: image for image in content["images"]}, content["annotations"]
     except (ValueError, KeyError, TypeError) as error:
         raise PoseRftError(

@@ -6,7 +6,6 @@ split: an image is held out when the sha256 of its id says so, with all its dial
 """
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Record, Turn
 from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
@@ -57,7 +57,7 @@ class LlavaInstruct:
         require(self.images, f"{self.dataset} (its photographs)", "https://cocodataset.org/#download")
         seen: Counter[str] = Counter()
         by_image: dict[str, list[tuple[str, int, Any]]] = defaultdict(list)
-        for number, row in enumerate(_read(path)):
+        for number, row in enumerate(read_json(path, list)):
             try:
                 identity, image = str(row["id"]), PurePosixPath(row["image"]).stem
                 conversation = row["conversations"]
@@ -135,13 +135,3 @@ def dialogue(conversation: list[dict[str, str]]) -> tuple[Turn, ...]:
         if not turn.text:
             raise ValueError(f"turn {i} is empty")
     return turns
-
-
-def _read(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise PoseRftError(f"{path} is not JSON ({error}); download it again.") from None
-    if not isinstance(content, list):
-        raise PoseRftError(f"{path} holds a {type(content).__name__}, expected the list of LLaVA-Instruct-150k.")
-    return content

@@ -9,12 +9,11 @@ SMPL's, the hands are not labelled. The root's heading is removed as PoseScript 
 AMASS renamed its subset folders over time: the stored name is tried, then its alias in both directions.
 """
 
-import json
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
 from pose_rft.errors import PoseRftError
+from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Caption, CaptionKind, Defect, Record, Smpl
 from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
@@ -79,9 +79,9 @@ class PoseScript:
         check_split(split, ("train", "val", "test"), self.dataset)
         require(self.amass, self.dataset, "https://amass.is.tue.mpg.de (SMPL+H G)")
         captions = self._captions()
-        places = _read_json(self._file("ids_2_dataset_sequence_and_frame_index"), dict)
+        places = read_json(self._file("ids_2_dataset_sequence_and_frame_index"), dict)
         by_file: dict[str, list[tuple[int, int, tuple[Caption, ...]]]] = defaultdict(list)
-        for number in sorted(_read_json(self._file(f"{split}_ids"), list)):
+        for number in sorted(read_json(self._file(f"{split}_ids"), list)):
             if captions.get(int(number)):
                 if str(number) not in places:
                     raise PoseRftError(f"{self.root}: pose {number} of {split} has no AMASS file; unpack it again.")
@@ -171,7 +171,7 @@ class PoseScript:
             if not files:
                 raise PoseRftError(f"posescript: {self.root} has neither {v2} nor {v1} for the {kind} captions.")
             for path in files:
-                for number, texts in _read_json(path, dict).items():
+                for number, texts in read_json(path, dict).items():
                     for text in [texts] if isinstance(texts, str) else texts:
                         captions[int(number)].append(Caption(text.strip(), kind))
         return captions
@@ -204,13 +204,3 @@ def without_heading(vector: np.ndarray) -> np.ndarray:
     """Axis-angle root (3,) in the AMASS frame with the z angle of its ZYX Euler angles set to 0."""
     root = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix())
     return Rotation.from_matrix(remove_heading(root).numpy()).as_rotvec()
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise PoseRftError(f"{path} is not JSON ({error}); unpack the PoseScript release again.") from None
-    if not isinstance(content, kind):
-        raise PoseRftError(f"{path} holds a {type(content).__name__}, expected a {kind.__name__} as PoseScript has.")
-    return content
