@@ -18,6 +18,7 @@ app.add_typer(shards, name="shards")
 
 Folder = Annotated[Path, typer.Argument(help="A folder of shards, e.g. data/shards/coco/train.")]
 USAGE_ERROR = 2
+DEFAULT_SHARDS = {"samples_per_shard": 1000, "jpeg_quality": 95}  # presets/paper.yaml
 
 
 @app.command()
@@ -106,23 +107,31 @@ def tables(
 @shards.command("convert")
 def shards_convert(
     dataset: Annotated[str, typer.Argument(help="h36m, mpi_inf_3dhp, coco, mpii, posescript, bedlam, 3dpw, …")],
-    root: Annotated[Path, typer.Option(help="The release's folder.")],
+    root: Annotated[Path, typer.Option(help="The release's folder; what it needs of others lies beside it.")],
     split: Annotated[str, typer.Option(help="A split of the release, e.g. train.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: body_models beside it).")] = None,
+    executor: Annotated[str, typer.Option(help="serial, process or dask.")] = "process",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    cluster: Annotated[str | None, typer.Option(help="dask: address of a running scheduler.")] = None,
 ) -> None:
-    """Converts one split of a release outside the pipeline; resumes where it was stopped."""
+    """Converts one split of a release outside the pipeline; resumes where it was stopped.
+
+    How to read the release and how to cut it into shards stands in params.yaml, where there is one.
+    """
     from pose_rft.convert import convert_release
-    from pose_rft.params import load, params_path, read_yaml
+    from pose_rft.params import params_path, parse, read_yaml
     from pose_rft.releases import DataParams
     from pose_rft.shards.plan import ShardParams
 
-    data = load("data", DataParams)
-    data = data.model_copy(update={"body_model": body_model or data.body_model})
-    datasets = dict(read_yaml(params_path()).get("datasets", {}))
-    datasets[dataset] = {**(datasets.get(dataset) or {}), "root": str(root.resolve())}
-    plan = load("shards", ShardParams).model_copy(update={"workers": workers})
+    choices = read_yaml(params_path()) if params_path().is_file() else {}
+    root = root.resolve()
+    body = body_model or choices.get("data", {}).get("body_model") or root.parent / "body_models"
+    data = DataParams(source="releases", root=root.parent, body_model=Path(body))
+    datasets = dict(choices.get("datasets") or {})
+    datasets[dataset] = {**(datasets.get(dataset) or {}), "root": root.name}
+    own = {"executor": executor, "workers": workers, "cluster": cluster}
+    plan = parse({**DEFAULT_SHARDS, **choices.get("shards", {}), **own}, ShardParams, "the options of this command")
     summary = convert_release(dataset, split, out, data, datasets, plan)
     print(f"{dataset} {split}: {summary.manifest.samples} samples in {len(summary.manifest.shards)} shards -> {out}")
 

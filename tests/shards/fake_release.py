@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image as PILImage
@@ -62,11 +63,17 @@ class FakeRelease:
     licence: str = "none"
     where_to_get: str = "nowhere"
     published_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    params: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(splits=("train",), max_defect_rate=0.0))
+    journal: Path | None = None  # one line per unit that was begun
+    files: tuple[Path, ...] = ()  # the release's inventory
 
     def units(self, split: str) -> list[Unit]:
         return [Unit(f"u{number:02d}", self.samples, (number,)) for number in range(self.units_of)]
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
+        if self.journal is not None:
+            with self.journal.open("a") as file:
+                file.write(f"{unit.key}\n")
         for number in range(self.samples):
             if self.delay:
                 time.sleep(self.delay)
@@ -83,4 +90,4 @@ class FakeRelease:
             yield fake_record(self.dataset, split, "same" if self.same_keys else unit.key, number)
 
     def inventory(self) -> list[Path]:
-        return []
+        return list(self.files)
