@@ -1,4 +1,4 @@
-"""COCO persons: keypoints of `person_keypoints_*.json`, SMPL from EFT fits joined by annotation id.
+"""COCO persons: keypoints of `person_keypoints_*.json`, SMPL from published fits (`still_fits.py`).
 
 Layout (2014 or 2017 names): `annotations/person_keypoints_{train,val}YEAR.json`, `trainYEAR/`, `valYEAR/`. A person is
 a sample if it is no crowd and at least `body_joints` of its 12 body joints (shoulders, elbows, wrists, hips, knees,
@@ -19,29 +19,31 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Keypoints, Record
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key, square_box
-from pose_rft.releases.eft import CAMERA_NOTE, EftFit, read_eft
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key, square_box
+from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.releases.still_fits import Anchor, StillFits
 
 BODY = COCO17.indices([joint for joint in COCO17.joints if joint.split("_")[-1] not in ("nose", "eye", "ear")])
 BOX_SCALE = 1.2  # SPIN
 
 
 class CocoParams(Section):
-    """`datasets.coco` in params.yaml."""
+    """`datasets.coco` in params.yaml. fits: files below the root; the first that has a person counts."""
 
     root: str = "coco"
     splits: tuple[Literal["train", "val"], ...] = ("train",)
     year: Literal[2014, 2017] = 2017
-    fits: tuple[str, ...] = ()
+    fits: tuple[FitSource, ...] = ()
     body_joints: int = Field(default=12, ge=0, le=12)
     max_defect_rate: Fraction = 0.01
 
 
-class Coco:
+class Coco(Reader):
     """Reader of COCO; a unit is one image with all its persons."""
 
     Params = CocoParams
+    params: CocoParams
     dataset = "coco"
     licence = "COCO annotations CC BY 4.0, photographs under their Flickr licences; EFT fits CC BY-NC 4.0"
     where_to_get = "https://cocodataset.org/#download (fits: https://github.com/facebookresearch/eft)"
@@ -50,26 +52,29 @@ class Coco:
         "val": {"images_2014": 40_504, "images_2017": 5_000},
     }
 
-    def __init__(self, root: Path, params: CocoParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val"), self.dataset)
         images, annotations = read_persons(self._annotations(split))
-        fits = {fit.annotation_id: fit for name in self.params.fits for fit in read_eft(self.root / name)}
-        persons: dict[int, list[tuple[dict[str, Any], EftFit | None]]] = defaultdict(list)
+        fits = StillFits(self.params.fits, self.root)
+        persons: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for row in annotations:
             if not row.get("iscrowd") and self._labelled(row):
                 kept = {key: row[key] for key in ("id", "keypoints", "bbox")}
-                persons[row["image_id"]].append((kept, fits.get(row["id"])))
+                persons[row["image_id"]].append(kept)
         units = []
         for image_id, rows in persons.items():
-            rows.sort(key=lambda row: row[0]["id"])
+            rows.sort(key=lambda row: row["id"])
             if image_id not in images:
-                raise PoseRftError(f"{self._annotations(split)}: annotation {rows[0][0]['id']} names no listed image.")
+                raise PoseRftError(f"{self._annotations(split)}: annotation {rows[0]['id']} names no listed image.")
             image = images[image_id]
-            payload = (image_id, image["file_name"], image["width"], image["height"], tuple(rows))
+            joined = fits.of_picture(image["file_name"], [Anchor(row["id"], _center(row["bbox"])) for row in rows])
+            payload = (
+                image_id,
+                image["file_name"],
+                image["width"],
+                image["height"],
+                tuple(zip(rows, joined, strict=True)),
+            )
             units.append(Unit(f"{image_id:012d}", len(rows), payload))
         return sorted(units, key=lambda unit: unit.key)
 
@@ -89,8 +94,11 @@ class Coco:
             points[:, 2] = points[:, 2] > 0
             points[points[:, 2] == 0] = 0
             provenance = [("joints2d", "COCO annotation; confidence 1 = labelled, visible or occluded")]
+            box = square_box(x, y, x + w, y + h, BOX_SCALE, f"COCO bbox x{BOX_SCALE}")
+            smpl = camera = None
             if fit is not None:
-                provenance += [("smpl", f"EFT fit of annotation {row['id']}"), ("camera", CAMERA_NOTE)]
+                smpl, camera = fit.placed(points, COCO17.name, box.center, box.side, self.body_model)
+                provenance += [("smpl", fit.note), ("camera", fit.camera_note)]
             yield Record(
                 key=sample_key("coco", f"{image_id:012d}", f"{row['id']}"),
                 dataset=self.dataset,
@@ -98,9 +106,9 @@ class Coco:
                 image=picture,
                 subject=str(row["id"]),
                 sequence=unit.key,
-                box=square_box(x, y, x + w, y + h, BOX_SCALE, f"COCO bbox x{BOX_SCALE}"),
-                smpl=fit.smpl if fit else None,
-                camera=fit.camera if fit else None,
+                box=box,
+                smpl=smpl,
+                camera=camera,
                 joints2d=Keypoints(points, COCO17.name),
                 provenance=tuple(provenance),
             )
@@ -108,7 +116,7 @@ class Coco:
     def inventory(self) -> list[Path]:
         patterns = [f"annotations/person_keypoints_{split}{self.params.year}.json" for split in self.params.splits]
         patterns += [f"{split}{self.params.year}/*.jpg" for split in self.params.splits]
-        return existing_files(self.root, [*patterns, *self.params.fits])
+        return sorted({*existing_files(self.root, patterns), *fit_files(self.params.fits, self.root)})
 
     def _annotations(self, split: str) -> Path:
         path = self.root / "annotations" / f"person_keypoints_{split}{self.params.year}.json"
@@ -117,6 +125,11 @@ class Coco:
     def _labelled(self, row: dict[str, Any]) -> bool:
         visibility = np.asarray(row["keypoints"])[2::3]
         return len(visibility) == 17 and int((visibility[BODY] > 0).sum()) >= max(self.params.body_joints, 1)
+
+
+def _center(bbox: list[float]) -> tuple[float, float]:
+    x, y, w, h = (float(value) for value in bbox)
+    return x + w / 2, y + h / 2
 
 
 def read_persons(path: Path) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:

@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
-from pose_rft.io.json_files import read_json
 from pose_rft.releases.still_fit import CROP, FOCAL, StillFit, crop_camera, picture_id
 
 PX_PER_SCALE = 200.0  # `bbox_scale` is the side over 200

@@ -1,4 +1,4 @@
-"""Human3.6M: H.264 videos, CDF poses, mask boxes, NeuralAnnot SMPL fits.
+"""Human3.6M: H.264 videos, CDF poses, mask boxes, SMPL from published fits (`video_fits.py`).
 
 Protocol (SPIN, HMR2): every 5th frame; train = S1, S5, S6, S7, S8; `p1` = S9 and S11 from all cameras, `p2` the same
 from the frontal camera 60457274. Video frame i belongs to pose i (peers that read one frame before their loop are off
@@ -18,9 +18,10 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.matlab import hdf5_cell, open_hdf5
 from pose_rft.params import Count, Fraction, Section
-from pose_rft.record import Box, Defect, Image, Keypoints, Record, Smpl
+from pose_rft.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
     Incomplete,
+    Reader,
     Unit,
     box_around,
     check_split,
@@ -31,8 +32,9 @@ from pose_rft.releases.base import (
     square_box,
     with_confidence,
 )
-from pose_rft.releases.fits import NEURALANNOT, read_neuralannot, smpl_in_camera
+from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.h36m_metadata import CAMERAS, MM, Metadata, Sequence, read_metadata
+from pose_rft.releases.video_fits import NOTES, VideoName, fits_of_video
 
 Split = Literal["train", "p1", "p2"]
 SPLIT_SUBJECTS: Mapping[str, tuple[int, ...]] = {"train": (1, 5, 6, 7, 8), "p1": (9, 11), "p2": (9, 11)}
@@ -47,12 +49,12 @@ POSE_FOLDERS = ("MyPoseFeatures/{}", "Poses_{}", "{}")  # official tree, h36m-fe
 
 
 class H36mParams(Section):
-    """`datasets.h36m` in params.yaml. fits: path below the root, `{subject}` stands for 1, 5, …; null = no SMPL."""
+    """`datasets.h36m` in params.yaml. fits: files below the root, the first that has a frame counts."""
 
     root: str = "h36m"
     splits: tuple[Split, ...] = ("train", "p2")
     every: Count = 5
-    fits: str | None = None
+    fits: tuple[FitSource, ...] = ()
     max_defect_rate: Fraction = 0.01
 
 
@@ -78,6 +80,16 @@ class VideoUnit:
         return range(0, self.sequence.poses, self.every)
 
     @property
+    def name(self) -> VideoName:
+        """What files of fits call it."""
+        return VideoName(
+            subject=self.sequence.subject,
+            nested=(self.sequence.action, self.sequence.subaction),
+            picture=(f"S{self.sequence.subject}", self.sequence.name.replace(" ", "_"), CAMERAS[self.camera]),
+            mosh=f"S{self.sequence.subject}/{self.sequence.name}_cam{self.camera}_aligned.pkl",
+        )
+
+    @property
     def is_known_missing(self) -> bool:
         return (self.sequence.subject, self.sequence.name, CAMERAS[self.camera]) == KNOWN_MISSING
 
@@ -95,10 +107,11 @@ def planned_videos(metadata: Metadata, split: str, every: int) -> list[VideoUnit
     return sorted(videos, key=lambda unit: unit.key)
 
 
-class H36m:
+class H36m(Reader):
     """Reader of Human3.6M; a unit is one video."""
 
     Params = H36mParams
+    params: H36mParams
     dataset = "h36m"
     licence = "Human3.6M licence: academic use only, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
     where_to_get = "http://vision.imar.ro/human3.6m (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
@@ -107,12 +120,6 @@ class H36m:
         "p1": {"frames": 548_819, "samples_every_5": 109_867},
         "p2": {"samples_every_5": 27_558},
     }
-
-    def __init__(self, root: Path, params: H36mParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-        self.body_model = body_model
-        self.jpeg_quality = jpeg_quality
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, SPLIT_SUBJECTS, self.dataset)
@@ -143,8 +150,8 @@ class H36m:
             folders += [f"{folder.format(kind)}/*.cdf" for folder in POSE_FOLDERS]
         subjects = sorted({subject for split in self.params.splits for subject in SPLIT_SUBJECTS[split]})
         patterns = [f"{letter}{subject}/{folder}" for subject in subjects for letter in "Ss" for folder in folders]
-        fits = [self.params.fits.format(subject=subject) for subject in subjects] if self.params.fits else []
-        return existing_files(self.root, ["metadata.xml", *patterns, *fits])
+        files = existing_files(self.root, ["metadata.xml", *patterns])
+        return sorted({*files, *fit_files(self.params.fits, self.root, subjects)})
 
     def _rows(self, unit: VideoUnit, split: str) -> Iterator[Record | Defect]:
         """One row per sampled frame in order; raises `Incomplete` when the rest of them cannot be read."""
@@ -156,7 +163,17 @@ class H36m:
         joints2d = self._poses(unit, "D2_Positions", 2)
         annotated = min(len(joints3d), len(joints2d))
         frames = [frame for frame in unit.frames if frame < annotated]
-        fits = self._fits(unit, split, frames, camera.R, camera.t)
+        fits = fits_of_video(
+            self.params.fits,
+            self.root,
+            unit.name,
+            frames,
+            camera,
+            joints3d,
+            H36M32.name,
+            self.body_model,
+            optional=split != "train",
+        )
         boxes = self._boxes(unit, frames, joints2d)
         flags = ("annotation_drift",) if (sequence.subject, sequence.name) in DRIFTED else ()
         pictures = sampled_pictures(self._video(unit), frames)
@@ -171,7 +188,7 @@ class H36m:
                 ("camera", "metadata.xml w0"),
             ]
             if frame in fits:
-                provenance.append(("smpl", "NeuralAnnot, world to camera frame"))
+                provenance.append(("smpl", NOTES[fits[frame].source]))
             yield Record(
                 key=f"{unit.key}_{frame:06d}",
                 dataset=self.dataset,
@@ -207,24 +224,6 @@ class H36m:
         if not np.isfinite(poses).all():
             raise Incomplete("damaged annotation", f"{path} holds numbers that are not finite")
         return poses
-
-    def _fits(
-        self, unit: VideoUnit, split: str, frames: list[int], R: np.ndarray | None, t: np.ndarray | None
-    ) -> dict[int, Smpl]:
-        """The camera-frame fit of each frame that has one; test subjects may come without fits."""
-        if self.params.fits is None:
-            return {}
-        path = self.root / self.params.fits.format(subject=unit.sequence.subject)
-        if split != "train" and not path.is_file():
-            return {}
-        fits = read_neuralannot(path).get((unit.sequence.action, unit.sequence.subaction))
-        found = [frame for frame in frames if fits is not None and frame in fits.row_of]
-        if fits is None or not found:
-            return {}
-        rows = [fits.row_of[frame] for frame in found]
-        assert R is not None and t is not None
-        smpls = smpl_in_camera(fits.pose[rows], fits.betas[rows], fits.transl[rows], R, t, self.body_model, NEURALANNOT)
-        return dict(zip(found, smpls, strict=True))
 
     def _boxes(self, unit: VideoUnit, frames: list[int], joints2d: np.ndarray) -> dict[int, Box]:
         """Boxes from the release's masks; from the 2D joints where there are none (or the mask is empty)."""

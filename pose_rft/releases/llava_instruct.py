@@ -17,7 +17,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Record, Turn
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 
 IMAGE_MARKER = "<image>"
@@ -37,19 +37,20 @@ class LlavaInstructParams(Section):
     max_defect_rate: Fraction = 0.01
 
 
-class LlavaInstruct:
+class LlavaInstruct(Reader):
     """Reader of LLaVA-Instruct; a unit is one image with all its dialogues."""
 
     Params = LlavaInstructParams
+    params: LlavaInstructParams
     dataset = "llava_instruct"
     licence = "CC BY-NC 4.0 (dialogues made with GPT-4); photographs under COCO's terms"
     where_to_get = "https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K"
     published_counts: Mapping[str, Mapping[str, int]] = {"all": {"samples": 157_712, "images": 81_479}}
 
-    def __init__(self, root: Path, params: LlavaInstructParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.images = root / params.images
-        self.params = params
+    @property
+    def images(self) -> Path:
+        """COCO's folder, or any folder with its trees."""
+        return self.data_root / self.params.images
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "heldout"), self.dataset)

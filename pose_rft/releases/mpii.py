@@ -1,12 +1,12 @@
-"""MPII: pictures with one MAT v5 file of nested structs, SMPL from EFT fits.
+"""MPII: pictures with one MAT v5 file of nested structs, SMPL from published fits (`still_fits.py`).
 
 A person of a training picture is a sample if it has joints (the release withholds those of its test pictures). MATLAB
-counts pixels from 1, so 1 is subtracted. EFT's fits carry MPII's file name but no number of the person: a fit belongs
-to the person of that picture whose centre is nearest to the centre of the fitted crop. Layout and traps: dataset notes
+counts pixels from 1, so 1 is subtracted. Fits carry MPII's file name but no number of the person: a fit belongs to the
+person of that picture whose centre is nearest to the centre of the fitted crop. Layout and traps: dataset notes
 section 4.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,24 +18,24 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.matlab import number, read_mat, structs, text
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Box, Defect, Keypoints, Record
-from pose_rft.releases.base import Unit, box_around, check_split, existing_files, require, sample_key
-from pose_rft.releases.eft import CAMERA_NOTE, EftFit, read_eft
+from pose_rft.releases.base import Reader, Unit, box_around, check_split, existing_files, require, sample_key
+from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.releases.still_fits import Anchor, StillFits
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"
 PX_PER_SCALE = 200.0  # `scale` is the person's height over 200
 # pose-hg-train's square: 15 px per scale below `objpos`, 1.25 times the height (measured on its valid.h5).
 BELOW, MARGIN = 15.0, 1.25
 JOINTS_SCALE = 1.2
-FARTHEST = 0.25  # of the fitted crop's side: a centre farther off belongs to somebody else
 
 
 class MpiiParams(Section):
-    """`datasets.mpii` in params.yaml. fits: EFT files below the root, the first one that has a person counts."""
+    """`datasets.mpii` in params.yaml. fits: files below the root, the first that has a person counts."""
 
     root: str = "mpii"
     splits: tuple[Literal["train"], ...] = ("train",)
-    fits: tuple[str, ...] = ()
+    fits: tuple[FitSource, ...] = ()
     max_defect_rate: Fraction = 0.01
 
 
@@ -57,31 +57,25 @@ class Person:
         return Box((round(x, 3), round(below, 3)), round(MARGIN * self.height, 3), f"MPII scale x{MARGIN}")
 
 
-class Mpii:
+class Mpii(Reader):
     """Reader of MPII; a unit is one picture with all its people."""
 
     Params = MpiiParams
+    params: MpiiParams
     dataset = "mpii"
     licence = "MPII Human Pose: simplified BSD for annotations, pictures for research; EFT fits CC BY-NC 4.0"
     where_to_get = "http://human-pose.mpi-inf.mpg.de (fits: https://github.com/facebookresearch/eft)"
     published_counts: Mapping[str, Mapping[str, int]] = {"train": {"persons": 29_116, "eft_fits": 14_361}}
 
-    def __init__(self, root: Path, params: MpiiParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train",), self.dataset)
         require(self.root, self.dataset, self.where_to_get)
-        fits: dict[str, list[EftFit]] = {}
-        for name in self.params.fits:
-            file: dict[str, list[EftFit]] = {}
-            for fit in read_eft(self.root / name):
-                file.setdefault(fit.image_name, []).append(fit)
-            fits = file | fits
+        fits = StillFits(self.params.fits, self.root)
         units = []
         for image, people in read_train_people(self._annotations()):
-            units.append(Unit(sample_key(Path(image).stem), len(people), (image, join(people, fits.get(image, ())))))
+            joined = fits.of_picture(image, [Anchor(None, person.box.center) for person in people])
+            payload = (image, tuple(zip(people, joined, strict=True)))
+            units.append(Unit(sample_key(Path(image).stem), len(people), payload))
         return sorted(units, key=lambda unit: unit.key)
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
@@ -93,8 +87,11 @@ class Mpii:
             return
         for person, fit in people:
             provenance = [("joints2d", "annopoints, minus 1 px; confidence 1 = labelled, visible or not")]
+            smpl = camera = None
             if fit is not None:
-                provenance += [("smpl", "EFT, joined by picture and nearest centre"), ("camera", CAMERA_NOTE)]
+                box = person.box
+                smpl, camera = fit.placed(person.joints, MPII16.name, box.center, box.side, self.body_model)
+                provenance += [("smpl", fit.note), ("camera", fit.camera_note)]
             yield Record(
                 key=sample_key("mpii", unit.key, str(person.index)),
                 dataset=self.dataset,
@@ -103,14 +100,15 @@ class Mpii:
                 subject=f"{unit.key}-{person.index}",
                 sequence=unit.key,
                 box=person.box,
-                smpl=fit.smpl if fit else None,
-                camera=fit.camera if fit else None,
+                smpl=smpl,
+                camera=camera,
                 joints2d=Keypoints(person.joints, MPII16.name),
                 provenance=tuple(provenance),
             )
 
     def inventory(self) -> list[Path]:
-        return existing_files(self.root, [f"**/{ANNOTATIONS}", "images/*.jpg", *self.params.fits])
+        files = existing_files(self.root, [f"**/{ANNOTATIONS}", "images/*.jpg"])
+        return sorted({*files, *fit_files(self.params.fits, self.root)})
 
     def _annotations(self) -> Path:
         """The .mat file, in whatever folder the archive was unpacked to."""
@@ -157,20 +155,3 @@ def _person(index: int, rect: Mapping[str, Any]) -> Person | None:
     scale = number(rect.get("scale"))
     center = (x - 1, y - 1) if x is not None and y is not None else None
     return Person(index, joints, center, scale * PX_PER_SCALE if scale else None)
-
-
-def join(people: Sequence[Person], fits: Sequence[EftFit]) -> tuple[tuple[Person, EftFit | None], ...]:
-    """Gives each fit to the person of its picture with the nearest box centre, each person at most one.
-
-    The nearest pair goes first; a fit whose centre is farther than a quarter of its side from everybody is not used.
-    """
-    distance = {
-        (p, f): float(np.hypot(*np.subtract(person.box.center, fit.center))) / fit.side
-        for p, person in enumerate(people)
-        for f, fit in enumerate(fits)
-    }
-    chosen: dict[int, int] = {}
-    for p, f in sorted(distance, key=lambda pair: (distance[pair], pair)):
-        if distance[p, f] <= FARTHEST and p not in chosen and f not in chosen.values():
-            chosen[p] = f
-    return tuple((person, fits[chosen[p]] if p in chosen else None) for p, person in enumerate(people))

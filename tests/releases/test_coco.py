@@ -23,7 +23,7 @@ REAL = Path(__file__).parents[2].parent / "shared" / "real" / "coco"
 
 
 def reader(root: Path, **params) -> Coco:
-    fits = tuple(f"eft/{name}" for name in write_coco.EFT_FILES.values())
+    fits = tuple({"source": "eft", "path": f"eft/{name}"} for name in write_coco.EFT_FILES.values())
     return Coco(root, CocoParams(**{"fits": fits, "body_joints": 6, **params}), Path("unused"), 92)
 
 

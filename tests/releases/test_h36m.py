@@ -22,6 +22,7 @@ PARAMS = SampleParams.model_construct(
     h36m=VideoSample(size=64, train_sequences=1, test_sequences=2, frames=2, test_frames=3)
 )
 FITS = "Human36M_subject{subject}_SMPL_NeuralAnnot.json"
+NEURALANNOT = {"source": "neuralannot", "path": FITS}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory, body_models: Path) -> tu
 
 
 def reader(root: Path, body_models: Path, **params) -> H36m:
-    return H36m(root, H36mParams(**{"fits": FITS, "splits": ("train", "p1", "p2"), **params}), body_models, 92)
+    return H36m(root, H36mParams(**{"fits": [NEURALANNOT], "splits": ("train", "p1", "p2"), **params}), body_models, 92)
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def counting(tmp_path: Path, miniature) -> Path:
 
 def test_video_frame_i_belongs_to_pose_i(counting: Path, body_models: Path) -> None:
     for every in (1, 5, 7):
-        release = reader(counting, body_models, fits=None, every=every)
+        release = reader(counting, body_models, fits=(), every=every)
         records, defects = read_all(release, "train")
         assert not defects and len(records) == 20 * len(range(0, 23, every))
         for record in records:
@@ -149,7 +150,7 @@ def test_video_frame_i_belongs_to_pose_i(counting: Path, body_models: Path) -> N
 
 
 def test_calibration_sequences_are_skipped(counting: Path, body_models: Path) -> None:
-    units = reader(counting, body_models, fits=None).units("train")
+    units = reader(counting, body_models, fits=()).units("train")
     assert len(units) == 20 and not any("ALL" in unit.key for unit in units)
 
 
@@ -216,10 +217,10 @@ def test_the_video_that_the_release_never_had_is_not_a_defect(counting: Path, bo
         (root / f"S{subject}/Videos").mkdir(parents=True)
     real = read_metadata(root / "metadata.xml")
     write_metadata(root / "metadata.xml", {(11, 2, 2): (20, (20, 20, 20, 20))}, real.sizes, real.w0)
-    units = reader(counting, body_models, fits=None).units("p1")
+    units = reader(counting, body_models, fits=()).units("p1")
     assert [unit.key.split("_")[-1] for unit in units] == ["55011271", "58860488", "60457274"]
     video.encode(root / "S11/Videos/Directions.54138969.mp4", [numbered(0, (48, 64))] * 20, 50, "h264")
-    assert len(reader(counting, body_models, fits=None).units("p1")) == 4
+    assert len(reader(counting, body_models, fits=()).units("p1")) == 4
 
 
 def test_frames_without_a_fit_keep_their_joints(own: H36m) -> None:

@@ -22,7 +22,8 @@ PARAMS = SampleParams.model_construct(
 
 
 def reader(root: Path, body_models: Path, **params) -> MpiInf3dhp:
-    return MpiInf3dhp(root, MpiInf3dhpParams(**{"fits": write_3dhp.FITS, **params}), body_models, 92)
+    fits = [{"source": "neuralannot", "path": write_3dhp.FITS}]
+    return MpiInf3dhp(root, MpiInf3dhpParams(**{"fits": fits, **params}), body_models, 92)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_missing_fits_are_named_and_absent_frames_keep_their_joints(own: MpiInf3
     path.write_text(json.dumps(content))
     records, defects = read_all(own, "train")
     assert not defects and {record.subject for record in records if record.smpl is None} == {"S2"}
-    path.write_text("[1, 2]")
+    path.write_text('{"1": 2}')
     with pytest.raises(PoseRftError, match="not a NeuralAnnot SMPL file"):
         read_all(own, "train")
     path.unlink()
@@ -186,7 +187,7 @@ def test_set(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     folder = tmp_path / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5"
     (folder / "imageSequence").mkdir(parents=True)
     for i in range(6):
-        _, data = cv2.imencode(".jpg", numbered(i, (540, 960)))
+        _, data = cv2.imencode(".jpg", numbered(i, (1080, 1920)))
         (folder / f"imageSequence/img_{i + 1:06d}.jpg").write_bytes(data.tobytes())
     # MATLAB's shape (axes, joints, 1, N), which h5py shows as (N, 1, 17, axes).
     matlab = [array.transpose(2, 1, 0)[:, :, None] for array in (points2d[..., :2], points3d)]
@@ -200,13 +201,13 @@ def test_set(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
 
 def test_the_test_set_gives_its_valid_frames(test_set, body_models: Path) -> None:
     root, K, points3d = test_set
-    release = reader(root, body_models, splits=("test",), fits=None)
+    release = reader(root, body_models, splits=("test",), fits=())
     records, defects = read_all(release, "test")
     assert not defects and [record.frame for record in records] == [1, 2, 5] == [shown(r) for r in records]
     for record in records:
         np.testing.assert_allclose(record.camera.K, K, rtol=1e-6)
         np.testing.assert_allclose(record.joints3d.points[:, :3], points3d[record.frame] / 1000, atol=1e-6)
-        assert (record.image.width, record.image.height) == (960, 540) and reprojection_error(record) < 0.01
+        assert (record.image.width, record.image.height) == (1920, 1080) and reprojection_error(record) < 0.01
     (root / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5/imageSequence/img_000003.jpg").unlink()
     records, defects = read_all(release, "test")
     assert [record.frame for record in records] == [1, 5] and [d.reason for d in defects] == ["missing image"]

@@ -10,7 +10,7 @@ from release_truth import body_angle, read_all
 from pose_rft.body.joints import MPII16
 from pose_rft.errors import PoseRftError
 from pose_rft.releases.cameras import project
-from pose_rft.releases.mpii import Mpii, MpiiParams, Person, join, read_train_people
+from pose_rft.releases.mpii import Mpii, MpiiParams, Person, read_train_people
 from pose_rft.sample import write_mpii
 from pose_rft.sample.matlab_files import struct_array, write_v5
 from pose_rft.sample.plan import PictureSample, SampleParams
@@ -19,7 +19,7 @@ PARAMS = SampleParams.model_construct(mpii=PictureSample(size=64, train=12, val=
 
 
 def reader(root: Path, body_models: Path, **params) -> Mpii:
-    return Mpii(root, MpiiParams(**{"fits": (write_mpii.FITS,), **params}), body_models, 92)
+    return Mpii(root, MpiiParams(**{"fits": [{"source": "eft", "path": write_mpii.FITS}], **params}), body_models, 92)
 
 
 @pytest.fixture(scope="module")
@@ -121,19 +121,20 @@ def test_every_missing_field_is_borne(tmp_path: Path) -> None:
 
 def test_fits_go_to_the_nearest_person_and_never_twice(miniature, body_models: Path) -> None:
     from pose_rft.releases.eft import read_eft
+    from pose_rft.releases.still_fits import nearest_pairs
 
     (fit, *_) = read_eft(miniature[0] / "mpii" / write_mpii.FITS)
     joints = np.zeros((16, 3))
     x, y = fit.center
 
-    def person(index: int, dx: float) -> Person:
-        return Person(index, joints, (x + dx, y - 15.0), 200.0)
+    def person(index: int, dx: float) -> tuple[float, float]:
+        return Person(index, joints, (x + dx, y - 15.0), 200.0).box.center
 
     left, right = person(0, -0.2 * fit.side), person(1, 0.1 * fit.side)
-    assert [found for _, found in join([left, right], [fit])] == [None, fit]
-    assert [found for _, found in join([left], [fit])] == [fit]
-    assert [found for _, found in join([person(0, fit.side)], [fit])] == [None]
-    assert [found for _, found in join([left, right], [fit, fit])].count(fit) == 2
+    assert nearest_pairs([left, right], [fit]) == {1: 0}
+    assert nearest_pairs([left], [fit]) == {0: 0}
+    assert nearest_pairs([person(0, fit.side)], [fit]) == {}
+    assert nearest_pairs([left, right], [fit, fit]) == {1: 0, 0: 1}
 
 
 def test_row_order_of_the_fits_does_not_matter(own: Mpii) -> None:
