@@ -22,10 +22,10 @@ from pose_rft.releases import READERS, DataParams, open_release
 CASES = int(os.environ.get("FUZZ_CASES", "120"))
 FIRST_UNITS, FIRST_ROWS = 2, 3
 SETTINGS = {
-    "h36m": {"fits": "Human36M_subject{subject}_SMPL_NeuralAnnot.json", "every": 1},
-    "mpi_inf_3dhp": {"fits": "MPI-INF-3DHP_SMPL_NeuralAnnot.json", "every": 1},
-    "coco": {"fits": ["eft/COCO2014-All-ver01.json"], "body_joints": 0},
-    "mpii": {"fits": ["MPII_ver01.json"]},
+    "h36m": {"fits": [{"source": "neuralannot", "path": "Human36M_subject{subject}_SMPL_NeuralAnnot.json"}], "every": 1},
+    "mpi_inf_3dhp": {"fits": [{"source": "neuralannot", "path": "MPI-INF-3DHP_SMPL_NeuralAnnot.json"}], "every": 1},
+    "coco": {"fits": [{"source": "eft", "path": "eft/COCO2014-All-ver01.json"}], "body_joints": 0},
+    "mpii": {"fits": [{"source": "eft", "path": "MPII_ver01.json"}]},
     "posescript": {},
     "bedlam": {"smallest_box": 0.0, "largest_overlap": 1.0, "joints_inside": 0, "captions": 1},
     "3dpw": {},
