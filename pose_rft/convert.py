@@ -141,6 +141,7 @@ def convert(
         scratch.mkdir(parents=True, exist_ok=True)
         with _alone_in(scratch):
             if _already_there(out, scratch, identity, digest):
+                _sweep(out)
                 return ConversionSummary(out, Manifest.read(out), len(plan))
             folder, work = _prepare(scratch, identity)
             try:
@@ -328,9 +329,7 @@ def _move(folder: Path, out: Path) -> None:
     At no moment would a kill lose the complete shards: they stay in scratch until they are in their place.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    old, beside = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "new"))
-    for left in (old, beside):
-        shutil.rmtree(left, ignore_errors=True)
+    old, beside = _sweep(out)
     if out.exists():
         os.replace(out, old)
     try:
@@ -343,5 +342,13 @@ def _move(folder: Path, out: Path) -> None:
     finally:
         if old.exists() and not out.exists():
             os.replace(old, out)
-    for left in (old, folder):
+    _sweep(out)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(out: Path) -> tuple[Path, Path]:
+    """Removes what a killed move left beside `out`; its names for the old folder and for a copy under way."""
+    old, beside = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "new"))
+    for left in (old, beside):
         shutil.rmtree(left, ignore_errors=True)
+    return old, beside
