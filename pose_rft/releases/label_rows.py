@@ -204,12 +204,17 @@ def _unmasked(content: Mapping[str, Any], name: str, count: int, columns: int) -
     return full[:, list(FROM_HUMAN_DATA)]
 
 
+def side_px(scale: np.ndarray) -> np.ndarray:
+    """Sides (N,) px of boxes whose scale (N,) or (N, 2) is the side over 200 or the side, which its size tells."""
+    longer = np.asarray(scale, np.float64).reshape(len(scale), -1).max(axis=1)
+    in_px = len(longer) > 0 and float(np.median(longer)) > LARGEST_SCALE
+    return longer if in_px else longer * PX_PER_SCALE
+
+
 def _boxes(content: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:
-    scale = np.asarray(content["scale"], np.float64).reshape(count, -1).max(axis=1)
-    in_px = count > 0 and float(np.median(scale)) > LARGEST_SCALE
     return {
         "center": np.asarray(content["center"], np.float64).reshape(count, 2),
-        "side": scale if in_px else scale * PX_PER_SCALE,
+        "side": side_px(np.asarray(content["scale"]).reshape(count, -1)),
     }
 
 
