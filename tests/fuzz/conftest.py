@@ -50,7 +50,7 @@ def bodies(tmp_path_factory: pytest.TempPathFactory, tiny_model: dict[str, Any],
 
 def write_test_set(folder: Path) -> None:
     """Three frames of 3DHP's test set: MAT v7.3, all valid."""
-    points3d = np.random.default_rng(0).uniform(-500, 500, (3, 17, 3)) + [0, 0, 3000]
+    points3d = np.random.default_rng(0).uniform(-500, 500, (3, 17, 3)) + np.array([0, 0, 3000])
     points2d = points3d[..., :2] / points3d[..., 2:] * 60 + 24
     arrays = {"annot2": points2d, "annot3": points3d, "univ_annot3": points3d}
     matlab = {name: array.transpose(2, 1, 0)[:, :, None] for name, array in arrays.items()}
