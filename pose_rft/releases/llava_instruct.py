@@ -6,9 +6,10 @@ split: an image is held out when the sha256 of its id says so, with all its dial
 """
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -60,9 +61,9 @@ class LlavaInstruct(Reader):
         by_image: dict[str, list[tuple[str, int, Any]]] = defaultdict(list)
         for number, row in enumerate(read_json(path, list)):
             try:
-                identity, image = str(row["id"]), PurePosixPath(row["image"]).stem
+                identity, image = str(row["id"]), coco_id(row["image"])
                 conversation = row["conversations"]
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, ValueError):
                 raise PoseRftError(
                     f"{path}, record {number}: expected `id`, `image` and `conversations` as in LLaVA-Instruct-150k."
                 ) from None
@@ -87,7 +88,7 @@ class LlavaInstruct(Reader):
         for identity, occurrence, conversation in rows:
             try:
                 turns = dialogue(conversation)
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 yield Defect(unit.key, f"{identity}_{occurrence}", "malformed dialogue", str(error))
                 continue
             yield Record(
@@ -106,6 +107,20 @@ class LlavaInstruct(Reader):
         return sorted(existing_files(self.root, [self.params.file]) + existing_files(self.images, patterns))
 
 
+def coco_id(name: str) -> str:
+    """The id in a picture's name, which may have a folder (`coco/train2017/…`) or 2014's `COCO_train2014_`.
+
+    So a picture has one name whatever tree it lies in, and is held out under all of them or none.
+
+    Raises:
+        ValueError: no such name.
+    """
+    match = re.fullmatch(r"(?:.*/)?(?:COCO_(?:train|val)2014_)?(\d{12})\.jpg", name)
+    if match is None:
+        raise ValueError(f"{name!r:.60} is no picture of COCO")
+    return match[1]
+
+
 def is_heldout(image: str, percent: float) -> bool:
     """Whether an image, named by its COCO id of 12 digits, is held out: a pure function of the name."""
     number = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big")
@@ -113,9 +128,8 @@ def is_heldout(image: str, percent: float) -> bool:
 
 
 def find_image(root: Path, image: str) -> Path | None:
-    """The photograph in whichever of COCO's trees has it; `image` is the stem, 12 digits or a 2014 name."""
-    digits = image.rsplit("_", 1)[-1]
-    candidates = (root / folder / f"{prefix}{digits}.jpg" for folder, prefix in PLACES)
+    """The photograph in whichever of COCO's trees has it; `image`: 12 digits."""
+    candidates = (root / folder / f"{prefix}{image}.jpg" for folder, prefix in PLACES)
     return next((path for path in candidates if path.is_file()), None)
 
 
