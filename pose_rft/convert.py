@@ -69,11 +69,13 @@ def convert_release(
     """Converts one split outside the pipeline; unfinished work lies beside `out` until it is whole.
 
     Args:
-        datasets: the section of params.yaml; what it does not say about `name` is the reader's default.
+        datasets: the section of params.yaml; what it does not say about `name` is the reader's default. The split
+            need not be among those that it lists.
     Raises:
         PoseRftError: as `open_release` and `convert`.
     """
-    release = open_release(name, data, datasets, shards.jpeg_quality)
+    choices = {**(datasets.get(name) or {}), "splits": [split]}
+    release = open_release(name, data, {**datasets, name: choices}, shards.jpeg_quality)
     files = [*release.inventory(), *files_below(data.body_model)]
     inventory = take_inventory(name, data.root, files)
     scratch = out.with_name(f".{out.name}.scratch")
