@@ -43,6 +43,8 @@ FRONTAL = "60457274"
 KNOWN_MISSING = (11, "Directions", "54138969")
 # The 3D poses of these sequences drift away from the video (HybrIK h36m_smpl.py drops them; P1 and P2 keep them).
 DRIFTED = {(9, "Greeting"), (9, "SittingDown 1"), (9, "Waiting 1")}
+# In most videos up to 17 frames come after the last pose; in five sequences of S9 more than a hundred.
+POSES_END_EARLY = 50
 MASK_SCALE, JOINTS_SCALE = 0.9, 1.2  # SPIN's factor for the generous mask boxes; MMPose's for joints
 MASK_FOLDERS = ("ground_truth_bb", "ground_truth_bs")  # boxes, or silhouettes: the same extent
 POSE_FOLDERS = ("MyPoseFeatures/{}", "Poses_{}", "{}")  # official tree, h36m-fetch, unpacked per archive
@@ -88,6 +90,13 @@ class VideoUnit:
             picture=(f"S{self.sequence.subject}", self.sequence.name.replace(" ", "_"), CAMERAS[self.camera]),
             mosh=f"S{self.sequence.subject}/{self.sequence.name}_cam{self.camera}_aligned.pkl",
         )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is worth knowing about the video's labels; samples are kept all the same, as P1 and P2 keep them."""
+        drifted = (self.sequence.subject, self.sequence.name) in DRIFTED
+        early = self.sequence.frames[self.camera] - self.sequence.poses > POSES_END_EARLY
+        return ("annotation_drift",) * drifted + ("poses_end_early",) * early
 
     @property
     def is_known_missing(self) -> bool:
@@ -175,7 +184,7 @@ class H36m(Reader):
             optional=split != "train",
         )
         boxes = self._boxes(unit, frames, joints2d)
-        flags = ("annotation_drift",) if (sequence.subject, sequence.name) in DRIFTED else ()
+        flags = unit.flags
         pictures = sampled_pictures(self._video(unit), frames)
         for frame in frames:
             picture = next(pictures)

@@ -83,6 +83,14 @@ def test_the_real_metadata_gives_the_known_camera_sizes_and_names() -> None:
             assert sequence_name(sequence.subject, sequence.action, sequence.subaction) == sequence.name
 
 
+@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+def test_videos_that_go_on_long_after_their_last_pose_are_flagged() -> None:
+    videos = [unit for split in ("train", "p1") for unit in planned_videos(read_metadata(REAL), split, 5)]
+    early = {(v.sequence.subject, v.sequence.name) for v in videos if "poses_end_early" in v.flags}
+    assert early == DRIFTED | {(9, "Walking"), (9, "Phoning")}
+    assert {(v.sequence.subject, v.sequence.name) for v in videos if "annotation_drift" in v.flags} == DRIFTED
+
+
 def test_records_equal_the_people_who_were_placed(release: H36m, miniature, body_models: Path) -> None:
     studio = miniature[1]
     for split in ("train", "p2"):
