@@ -15,6 +15,8 @@ app = typer.Typer(
 )
 shards = typer.Typer(help="Convert, check and look into shards.", no_args_is_help=True)
 app.add_typer(shards, name="shards")
+doctor = typer.Typer(help="Check what a run needs before it starts.", no_args_is_help=True)
+app.add_typer(doctor, name="doctor")
 
 Folder = Annotated[Path, typer.Argument(help="A folder of shards, e.g. data/shards/coco/train.")]
 USAGE_ERROR = 2
@@ -102,6 +104,34 @@ def tables(
     print_tables(summary)
     if page.is_file():
         print(f"report: {page.resolve()}")
+
+
+@doctor.command("data")
+def doctor_data(
+    root: Annotated[Path | None, typer.Option(help="Folder of the releases (default: data.root).")] = None,
+    datasets: Annotated[list[str] | None, typer.Option("--dataset", help="Only this data set; may repeat.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the shards will lie.")] = Path("data"),
+) -> None:
+    """Checks a root of releases: what is there, what is missing, its licence, time and disk; status 1 if incomplete."""
+    from pose_rft import doctor as library
+    from pose_rft.params import load, params_path, read_yaml
+    from pose_rft.releases import DataParams
+    from pose_rft.shards.plan import ShardParams
+
+    data = load("data", DataParams)
+    if root is not None:
+        data = data.model_copy(update={"source": "releases", "root": root})
+    known = dict(read_yaml(params_path()).get("datasets") or {})
+    wanted = {name: known.get(name) for name in datasets} if datasets else known
+    examination = library.examine(data, wanted, load("shards", ShardParams), out)
+    print(library.table(examination))
+    if not examination.ok:
+        raise typer.Exit(1)
+
+
+@doctor.callback()
+def _doctor() -> None:
+    """Keeps `data` a verb of its own although it is the only one."""
 
 
 @shards.command("convert")

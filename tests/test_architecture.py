@@ -15,7 +15,7 @@ FLOORS = [
     {"body"},
     {"metrics", "releases", "captions"},
     {"sample", "shards"},
-    {"convert", "validate"},
+    {"convert", "validate", "doctor"},
     {"policy", "retrieval"},
     {"training"},
     {"hygrpo"},

@@ -38,6 +38,19 @@ class DataParams(Section):
     body_model: Path
 
 
+def reader_class(name: str) -> Any:
+    """The class that reads a data set; it knows its `Params`, `licence` and `where_to_get`.
+
+    Raises:
+        PoseRftError: an unknown data set.
+    """
+    known = READERS | LABEL_READERS
+    if name not in known:
+        raise PoseRftError(f"`datasets` names {name!r}; known data sets are {', '.join(known)}.")
+    module, reader_name = known[name]
+    return getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
+
+
 def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> Release:
     """The reader of one data set.
 
@@ -47,11 +60,7 @@ def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_
     Raises:
         PoseRftError: an unknown data set, a parameter that its reader refuses, or no folder where it should be.
     """
-    known = READERS | LABEL_READERS
-    if name not in known:
-        raise PoseRftError(f"`datasets` names {name!r}; known data sets are {', '.join(known)}.")
-    module, reader_name = known[name]
-    reader = getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
+    reader = reader_class(name)
     params = parse(datasets.get(name), reader.Params, f"`datasets.{name}`")
     folder = data.root / params.root
     if not folder.is_dir():

@@ -7,7 +7,7 @@ extracted to pictures and deleted, its frames are found in any of the peers' thr
 TS1–TS6, the frames marked valid. Layout and traps: dataset notes section 2.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from pose_rft.body.joints import MPI17, MPI28
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.matlab import read_mat
+from pose_rft.io.parsing import parsing
 from pose_rft.params import Count, Fraction, Section
 from pose_rft.record import Camera, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
@@ -236,15 +237,15 @@ class MpiInf3dhp(Reader):
 
     def _read_test(self, unit: Unit, wanted: TestUnit) -> Iterator[Record | Defect]:
         folder = self.root / TEST_FOLDER / wanted.name
-        content = read_mat(folder / "annot_data.mat")
         frames, size = list(wanted.frames), TEST_SIZES[wanted.name]
-        # MATLAB's shape is (axes, 17, 1, N).
-        points2d = np.moveaxis(_variable(content, "annot2", folder)[:, :, 0], -1, 0).swapaxes(1, 2).astype(np.float64)
-        points3d = np.moveaxis(_variable(content, "annot3", folder)[:, :, 0], -1, 0).swapaxes(1, 2) / MM
-        camera = Camera(estimate_intrinsics(points3d[frames], points2d[frames]))
         chosen = self.params.test_joints3d
-        if chosen != "annot3":
-            points3d = np.moveaxis(_variable(content, chosen, folder)[:, :, 0], -1, 0).swapaxes(1, 2) / MM
+        with parsing(folder / "annot_data.mat", "an annotation of MPI-INF-3DHP's test set"):
+            content = read_mat(folder / "annot_data.mat")
+            points2d = _test_points(_variable(content, "annot2", folder), 2, frames)
+            points3d = _test_points(_variable(content, "annot3", folder), 3, frames) / MM
+            camera = Camera(estimate_intrinsics(points3d[frames], points2d[frames]))
+            if chosen != "annot3":
+                points3d = _test_points(_variable(content, chosen, folder), 3, frames) / MM
         for frame in frames:
             try:
                 picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", size)
@@ -287,6 +288,18 @@ def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarra
         strict=True,
     )
     return intrinsics(focal[0], focal[1], center[0], center[1])
+
+
+def _test_points(value: np.ndarray, axes: int, frames: Sequence[int]) -> np.ndarray:
+    """(N, 17, axes) of a variable in MATLAB's shape (axes, 17, 1, N).
+
+    Raises:
+        ValueError: another shape, too short for the frames, or a number among them that is not finite.
+    """
+    points = np.moveaxis(np.asarray(value, np.float64).reshape(axes, len(MPI17), -1), -1, 0).swapaxes(1, 2)
+    if frames and (max(frames) >= len(points) or not np.isfinite(points[frames]).all()):
+        raise ValueError(f"{len(points)} frames for frame {max(frames)}, or a number that is not finite")
+    return points
 
 
 def _variable(content: Mapping[str, Any], name: str, folder: Path) -> np.ndarray:

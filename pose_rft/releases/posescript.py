@@ -176,7 +176,7 @@ class PoseScript:
         path = self._file(f"{split}_ids")
         try:
             return sorted({int(number) for number in read_json(path, list)})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise PoseRftError(f"{path} holds what is no pose id ({error}); unpack the release again.") from None
 
     def _captions(self) -> dict[int, list[Caption]]:

@@ -57,7 +57,7 @@ def write_test_set(folder: Path) -> None:
     (folder / "imageSequence").mkdir(parents=True)
     write_v73(folder / "annot_data.mat", matlab | {"valid_frame": np.ones((1, 3))})
     for frame in range(3):
-        PIL.Image.new("RGB", (48, 48)).save(folder / f"imageSequence/img_{frame + 1:06d}.jpg")
+        PIL.Image.new("RGB", (1920, 1080)).save(folder / f"imageSequence/img_{frame + 1:06d}.jpg")
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +73,6 @@ def miniatures(tmp_path_factory: pytest.TempPathFactory, bodies: Path, standin_f
             studio = Studio(standin_folder) if release in ("coco", "bedlam") else flat
             results[release] = [writer.render(task, PARAMS, 0, studio, root) for task in writer.tasks(PARAMS, 0)]
             writer.finish(PARAMS, 0, results[release], root)
-        write_test_set(root / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS1")
+        write_test_set(root / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5")
         write_llava.write(PARAMS, 0, [picture for result in results["coco"] for picture in result], root)
     return root

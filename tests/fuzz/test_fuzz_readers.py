@@ -46,7 +46,7 @@ TARGETS = {
         ("train", "mpi_inf_3dhp/S1/Seq1/camera.calibration"),
         ("train", "mpi_inf_3dhp/S1/Seq1/imageSequence/*.avi"),
         ("train", "mpi_inf_3dhp/MPI-INF-3DHP_SMPL_NeuralAnnot.json"),
-        ("test", "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS1/annot_data.mat"),
+        ("test", "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5/annot_data.mat"),
     ],
     "coco": [
         ("train", "coco/annotations/person_keypoints_train2017.json"),
