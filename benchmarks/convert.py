@@ -18,12 +18,11 @@ import hashlib
 import io
 import multiprocessing
 import os
-import resource
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,30 +76,34 @@ def _mark(holds: bool) -> str:
 
 
 class Work(NamedTuple):
-    """The same pictures for all ways: files in the order of the shards, and how many samples show each."""
+    """The same pictures for all ways.
+
+    files: pictures in the order of the shards, or videos; copies: how many samples show each picture; frames: those
+    that are wanted of each video, None for pictures.
+    """
 
     files: list[Path]
     copies: list[int]
-    every: int | None
+    frames: list[list[int]] | None
     images: int
 
 
 def limit(work: Work, out: Path) -> None:
     """Read, decode, encode or copy, write; as much as a single process can do."""
     with open(out / "limit.bin", "wb") as file:
-        for path, copies in zip(work.files, work.copies, strict=True):
-            if work.every is None:
-                data = path.read_bytes()
-                with PIL.Image.open(io.BytesIO(data)) as picture:
-                    picture.load()
-                for _ in range(copies):
-                    file.write(data)
-                continue
+        for path, copies in zip(work.files, work.copies, strict=True) if work.frames is None else ():
+            data = path.read_bytes()
+            with PIL.Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+            for _ in range(copies):
+                file.write(data)
+        for path, wanted in zip(work.files, work.frames or (), strict=False):
+            chosen, last = set(wanted), max(wanted)
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
                 stream.codec_context.thread_count = 1
-                for number, frame in enumerate(container.decode(stream)):
-                    if number % work.every == 0:
+                for number, frame in zip(range(last + 1), container.decode(stream), strict=False):
+                    if number in chosen:
                         pixels = frame.to_ndarray(format="bgr24")
                         file.write(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
         file.flush()
@@ -112,19 +115,16 @@ def peers(work: Work, out: Path) -> None:
     names: list[str] = []
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     for number, path in enumerate(work.files):
-        if work.every is None:
+        if work.frames is None:
             names.append(f"{number}{path.suffix}")
             cv2.imwrite(str(out / names[-1]), cv2.imread(str(path)), quality if path.suffix == ".jpg" else [])
             continue
-        capture, index = cv2.VideoCapture(str(path)), 0
-        while True:
-            found, picture = capture.read()
-            if not found:
-                break
-            if index % work.every == 0:
+        capture, chosen = cv2.VideoCapture(str(path)), set(work.frames[number])
+        for index in range(max(chosen) + 1):
+            _, picture = capture.read()
+            if index in chosen:
                 names.append(f"{number}_{index:06d}.jpg")
                 cv2.imwrite(str(out / names[-1]), picture, quality)
-            index += 1
     np.savez(out / "labels.npz", imgname=names, pose=np.zeros((len(names), 72)), part=np.zeros((len(names), 24, 3)))
 
 
@@ -133,11 +133,17 @@ def ours(release: Release, split: str, shards: ShardParams, out: Path) -> None:
         convert(release, split, out / "shards", shards, 1.0, "benchmark", out / "scratch")
 
 
-def one_shard(release: Release, split: str, shard: PlannedShard, out: Path) -> tuple[int, float]:
-    """What a worker does; returns its process's id and peak memory in MB."""
+def one_shard(release: Release, split: str, shard: PlannedShard, out: Path) -> float:
+    """What a worker does; returns its peak memory in MB."""
     items = ((unit.key, item) for unit in shard.units for item in release.read(unit, split))
     write_shard(out, out, shard.index, items)
-    return os.getpid(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory()
+
+
+def peak_memory() -> float:
+    """MB of this process (VmHWM: getrusage would count what its parent had when it was started)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def begin_worker() -> None:
@@ -170,14 +176,15 @@ def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Pat
     index = ShardSet(folder / "shards").rows
     shutil.rmtree(folder / "shards")
     files = sorted(root.glob(what.pictures))
-    if what.every is None:
+    if not what.is_video:
         path_of = {hashlib.sha256(path.read_bytes()).hexdigest()[:32]: path for path in files}
         shown = index.group_by("image_digest", maintain_order=True).len()
         work = Work([path_of[d] for d in shown["image_digest"]], shown["len"].to_list(), None, len(shown))
     else:
-        work = Work(files, [1] * len(files), what.every, len(index))
-        if (frames := _sampled(files, what.every)) > len(index) * 1.1:
-            raise PoseRftError(f"{what.name}: {frames} frames would be sampled, {len(index)} were converted.")
+        frames = index.group_by("unit", maintain_order=True).agg("frame")["frame"].to_list()
+        if len(frames) != len(files):
+            raise PoseRftError(f"{what.name}: {len(files)} videos are there, {len(frames)} were converted.")
+        work = Work(files, [], frames, len(index))
     plan = plan_shards(release.units(what.split), serial.samples_per_shard)
     memory = 0.0
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), begin_worker) as pool:
@@ -185,7 +192,7 @@ def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Pat
         def two(out: Path) -> None:
             nonlocal memory
             jobs = [pool.submit(one_shard, release, what.split, shard, out) for shard in plan]
-            memory = max(memory, *(job.result()[1] for job in jobs))
+            memory = max(memory, *(job.result() for job in jobs))
 
         best([two], 1, folder)  # both workers import what they need
         ways: list[Callable[[Path], Any]] = [
@@ -196,15 +203,7 @@ def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Pat
         ]
         seconds = best(ways, rounds, folder)
     rates = [work.images / value for value in seconds]
-    return Row(what.name, what.every is not None, work.images, rates[0], rates[2], rates[1], rates[3], memory)
-
-
-def _sampled(files: Iterable[Path], every: int) -> int:
-    total = 0
-    for path in files:
-        with av.open(str(path)) as container:
-            total += -(-sum(1 for _ in container.demux(video=0)) // every)
-    return total
+    return Row(what.name, what.is_video, work.images, rates[0], rates[2], rates[1], rates[3], memory)
 
 
 def main(arguments: list[str] | None = None) -> None:

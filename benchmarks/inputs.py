@@ -63,7 +63,7 @@ class Input:
     split: str
     read: dict[str, Any]
     pictures: str
-    every: int | None = None  # videos: the step between the frames that are wanted
+    is_video: bool = False
 
 
 INPUTS = (
@@ -72,14 +72,14 @@ INPUTS = (
         "p2",
         {"fits": [{"source": "neuralannot", "path": write_h36m.FITS.replace("{}", "{subject}")}]},
         "h36m/S*/Videos/*.mp4",
-        5,
+        True,
     ),
     Input(
         "mpi_inf_3dhp",
         "train",
         {"fits": [{"source": "neuralannot", "path": write_3dhp.FITS}]},
         "mpi_inf_3dhp/S*/Seq*/imageSequence/*.avi",
-        10,
+        True,
     ),
     Input("coco", "train", {"body_joints": 1}, "coco/train2017/*.jpg"),
     Input("mpii", "train", {}, "mpii/**/*.jpg"),

@@ -39,9 +39,7 @@ class _Tar:
 
     def add(self, name: str, content: bytes) -> tuple[int, int]:
         """Appends a member; (offset of its content, its size) in bytes."""
-        header = tarfile.TarInfo(name)
-        header.size, header.mode, header.uname, header.gname = len(content), 0o444, "root", "root"
-        self.write(header.tobuf(tarfile.USTAR_FORMAT))
+        self.write(header(name, len(content)))
         offset = self.size
         self.write(content)
         self.write(bytes(-len(content) % BLOCK))
@@ -50,6 +48,25 @@ class _Tar:
     def end(self) -> None:
         """Two empty blocks, then padding to a full record."""
         self.write(bytes(2 * BLOCK + -(self.size + 2 * BLOCK) % RECORD))
+
+
+def header(name: str, size: int) -> bytes:
+    """The USTAR header of a read-only file of root's from 1970. A template: tarfile takes 20 times as long."""
+    block = bytearray(TEMPLATE)
+    block[: len(name)] = name.encode("ascii")
+    block[124:135] = b"%011o" % size
+    # The checksum is counted with spaces in its own place.
+    block[148:155] = b"%06o\0" % (sum(block) - sum(block[148:156]) + 8 * ord(" "))
+    return bytes(block)
+
+
+def _template() -> bytes:
+    info = tarfile.TarInfo("")
+    info.mode, info.uname, info.gname = 0o444, "root", "root"
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+TEMPLATE = _template()
 
 
 def write_shard(folder: Path, work: Path, index: int, items: Iterable[tuple[str, Record | Defect]]) -> Marker:
