@@ -193,12 +193,15 @@ def shards_show(
     folder: Folder,
     key: Annotated[str, typer.Argument(help="A sample's key, as in index.parquet.")],
     out: Annotated[Path | None, typer.Option(help="PNG to write (default: KEY.png).")] = None,
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model).")] = None,
 ) -> None:
-    """Draws one sample: picture, box, 2D joints and projected 3D joints."""
+    """Draws one sample: picture, box, 2D joints, projected 3D joints and, where there is a body model, the mesh."""
+    from pose_rft.params import params_path
     from pose_rft.shards.show import show
 
     target = out or Path(f"{key}.png")
-    record = show(folder, key, target)
+    bodies = body_model or (_body_model() if params_path().is_file() else None)
+    record = show(folder, key, target, bodies if bodies and bodies.is_dir() else None)
     for caption in record.captions:
         print(f"{caption.kind}: {caption.text}")
     print(f"-> {target}")
