@@ -183,8 +183,8 @@ class H36m(Reader):
             self.body_model,
             optional=split != "train",
         )
-        boxes = self._boxes(unit, frames, joints2d)
-        flags = unit.flags
+        boxes, mask_flags = self._boxes(unit, frames, joints2d)
+        flags = tuple(sorted((*unit.flags, *mask_flags)))
         pictures = sampled_pictures(self._video(unit), frames)
         for frame in frames:
             picture = next(pictures)
@@ -234,25 +234,32 @@ class H36m(Reader):
             raise Incomplete("damaged annotation", f"{path} holds numbers that are not finite")
         return poses
 
-    def _boxes(self, unit: VideoUnit, frames: list[int], joints2d: np.ndarray) -> dict[int, Box]:
-        """Boxes from the release's masks; from the 2D joints where there are none (or the mask is empty)."""
+    def _boxes(
+        self, unit: VideoUnit, frames: list[int], joints2d: np.ndarray
+    ) -> tuple[dict[int, Box], tuple[str, ...]]:
+        """Boxes from the release's masks; from the 2D joints where there are none, or the mask is empty.
+
+        A mask file that cannot be read costs no sample, but is a flag of those that it should have served.
+        """
         boxes = {frame: box_around(joints2d[frame], JOINTS_SCALE, f"joints2d x{JOINTS_SCALE}") for frame in frames}
         folder = self._subject_folder(unit.sequence.subject) / "MySegmentsMat"
         path = next((p for name in MASK_FOLDERS if (p := folder / name / f"{unit.stem}.mat").is_file()), None)
         if path is None:
-            return boxes
+            return boxes, ()
         try:
             with open_hdf5(path) as file:
                 for frame in frames:
                     if frame >= max(file["Masks"].shape):
                         break
-                    inside = np.argwhere(hdf5_cell(file, "Masks", frame))
-                    if len(inside):
-                        (y0, x0), (y1, x1) = inside.min(axis=0), inside.max(axis=0) + 1
-                        boxes[frame] = square_box(x0, y0, x1, y1, MASK_SCALE, f"mask x{MASK_SCALE}")
-        except PoseRftError as error:
-            raise Incomplete("damaged mask", str(error)) from None
-        return boxes
+                    inside = hdf5_cell(file, "Masks", frame)
+                    if inside.ndim != 2 or not inside.any():
+                        continue
+                    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+                    corners = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+                    boxes[frame] = square_box(*corners, MASK_SCALE, f"mask x{MASK_SCALE}")
+        except PoseRftError:
+            return boxes, ("damaged_mask",)
+        return boxes, ()
 
     def _video(self, unit: VideoUnit) -> Path:
         return self._subject_folder(unit.sequence.subject) / "Videos" / f"{unit.stem}.mp4"

@@ -32,6 +32,12 @@ FROM_HUMAN_DATA = (
 NAMES = {"m": "male", "f": "female", "n": "neutral", "male": "male", "female": "female", "neutral": "neutral"}
 
 
+JOINT_FIELDS = {
+    *("part", "S", "keypoints2d", "keypoints3d"),
+    *(f"{part}_keypoints_{axes}" for part in ("body", "extra") for axes in ("2d", "3d")),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class LabelRows:
     """N people. What a file does not have is None.
@@ -81,8 +87,8 @@ HUMAN_DATA_FIELDS: Fields = (
 )
 
 
-def read_label_rows(path: Path) -> LabelRows:
-    """The people of a label file, in its order.
+def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
+    """The people of a label file, in its order; without `joints` their joints stay on disk, most of a file's bytes.
 
     Raises:
         PoseRftError: not an .npz, not one of the three layouts, or fields that do not belong together.
@@ -100,7 +106,7 @@ def read_label_rows(path: Path) -> LabelRows:
             f"{', '.join(sorted(names)[:8])}; is it a label file?"
         )
     try:
-        return parse(read_npz(path, fields))
+        return parse(read_npz(path, [name for name in fields if joints or name not in JOINT_FIELDS]))
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise PoseRftError(
             f"{path} is no {layout} label file ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "

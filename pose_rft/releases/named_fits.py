@@ -39,14 +39,14 @@ def read_named_fits(path: Path, index: Path | None = None) -> NamedFits:
         PoseRftError: a file is damaged, has no fits or no names, or the two have different lengths.
     """
     if index is None:
-        rows = read_label_rows(path) if path.suffix != ".npy" else None
+        rows = read_label_rows(path, joints=False) if path.suffix != ".npy" else None
         if rows is None or rows.pose is None or rows.betas is None or rows.has_smpl is None:
             raise PoseRftError(
                 f"{path} has no SMPL poses with picture names; fits without names need `index`, SPIN's training npz."
             )
         return _named(rows, rows.pose, rows.betas, rows.has_smpl)
     pose, betas, valid = _rows(path)
-    rows = read_label_rows(index)
+    rows = read_label_rows(index, joints=False)
     if len(rows) != len(pose):
         raise PoseRftError(
             f"{path} has {len(pose)} fits but {index} names {len(rows)} people; take the npz that the fits belong to."

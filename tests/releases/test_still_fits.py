@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_truth import SIDE, Truth, hmr2_arrays, spin_arrays, truth
+from label_truth import SIDE, Truth, hmr2_arrays, spin_arrays, truth, write_pictures
+from release_truth import read_all
 
 from pose_rft.body.joints import COCO17, SPIN24
 from pose_rft.errors import PoseRftError
 from pose_rft.params import parse
-from pose_rft.releases.coco import CocoParams
+from pose_rft.releases.coco import Coco, CocoParams
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.still_fit import StillFit, picture_id
 from pose_rft.releases.still_fits import Anchor, StillFits
@@ -174,3 +175,32 @@ def test_the_inventory_lists_every_file_of_the_fits(tmp_path: Path, people) -> N
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(PoseRftError, match="'eft'"):
         parse({"fits": [{"source": "etf", "path": "a"}]}, CocoParams, "`datasets.coco`")
+
+
+def test_coco_takes_each_person_from_the_first_file_that_has_them(tmp_path: Path, people, body_models: Path) -> None:
+    root = tmp_path / "coco"
+    write_pictures(root / "train2017", ["000000000009.jpg"])
+    rows = [
+        {
+            "id": 11 + i,
+            "image_id": 9,
+            "iscrowd": 0,
+            "keypoints": [50.0, 60.0, 2] * 17,
+            "bbox": [x - 50, y - 50, 100, 100],
+        }
+        for i, (x, y) in enumerate(CENTERS[:2])
+    ]
+    picture = {"id": 9, "file_name": "000000000009.jpg", "width": 160, "height": 140}
+    (root / "annotations").mkdir()
+    path = root / "annotations/person_keypoints_train2017.json"
+    path.write_text(json.dumps({"images": [picture], "annotations": rows}))
+    write_spin(root, people)
+    (root / "na.json").write_text(neuralannot(people[1:2], [12]))
+    listed = (source("neuralannot", "na.json"), source("spin", "final.npz", "coco_2014_train.npz"))
+    release = Coco(tmp_path, CocoParams(fits=listed), body_models, 92)
+    records, defects = read_all(release, "train")
+    assert not defects and [record.smpl.source for record in records] == ["spin", "neuralannot"]
+    for record, person in zip(records, people, strict=False):
+        np.testing.assert_allclose(record.smpl.body_pose, person.pose[1:], atol=1e-6)
+        assert record.camera is not None and {"smpl", "camera"} < set(dict(record.provenance))
+    assert {"na.json", "final.npz", "coco_2014_train.npz"} < {path.name for path in release.inventory()}
