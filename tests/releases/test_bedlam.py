@@ -106,6 +106,22 @@ def test_all_people_of_a_picture_are_one_unit(written: Path, reader) -> None:
     assert len(units) == 40 and max(unit.expected for unit in units) == 2
 
 
+def test_rows_of_a_picture_need_not_lie_together(own: Path, reader) -> None:
+    before, _ = read_all(reader(own), "train")
+    for folder, _, _ in write_bedlam.TRAIN:
+        content = labels(own, folder)
+        order = np.random.default_rng(0).permutation(len(content["scale"]))
+        rewrite(own, folder, **{name: column[order] for name, column in content.items() if name != "motion_info"})
+    after, defects = read_all(reader(own), "train")
+    assert not defects
+
+    def people(records) -> list:
+        return sorted((r.sequence, r.frame, r.subject, r.box.center, r.smpl.body_pose.tobytes()) for r in records)
+
+    assert people(after) == people(before)
+    assert len(reader(own).units("train")) == 40
+
+
 def test_captions_do_not_depend_on_what_else_is_read(written: Path, reader) -> None:
     release = reader(written, captions=3)
     unit = release.units("train")[5]

@@ -120,11 +120,19 @@ def test_image_bytes_pass_through(written) -> None:
 
 
 def test_the_layout_of_2014_is_read(own: Coco) -> None:
-    (own.root / "annotations" / "person_keypoints_train2017.json").rename(
-        own.root / "annotations" / "person_keypoints_train2014.json"
-    )
+    """Its files are called COCO_train2014_%012d.jpg."""
+    before, _ = read_all(own, "train")
+    content = annotations(own.root.parent)
     (own.root / "train2017").rename(own.root / "train2014")
-    assert read_all(reader(own.root.parent, year=2014), "train")[0]
+    for image in content["images"]:
+        name = f"COCO_train2014_{image['file_name']}"
+        (own.root / "train2014" / image["file_name"]).rename(own.root / "train2014" / name)
+        image["file_name"] = name
+    (own.root / "annotations" / "person_keypoints_train2014.json").write_text(json.dumps(content))
+    (own.root / "annotations" / "person_keypoints_train2017.json").unlink()
+    assert read_all(reader(own.root.parent, year=2014), "train") == (before, [])
+    with pytest.raises(PoseRftError, match=r"person_keypoints_train2017\.json does not exist"):
+        own.units("train")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff broken", None, "half"])
