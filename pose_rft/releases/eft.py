@@ -33,7 +33,7 @@ def read_eft(path: Path) -> list[StillFit]:
     for number, row in enumerate(content["data"]):
         try:
             fits.append(_fit(row))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise PoseRftError(f"{path}, row {number}: {error!r} is not an EFT fit; download the file again.") from None
     return fits
 
