@@ -26,7 +26,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.npz import read_npz
 from pose_rft.params import Count, Fraction, NonNegative, Section
 from pose_rft.record import Box, Camera, Caption, Defect, Keypoints, Record, Smpl
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.bedlam_script import BODY_JOINTS, captions_of, distinct_poses, well_seen
 from pose_rft.releases.pictures import UnreadablePicture, load_picture, rotated_clockwise
 
@@ -93,19 +93,15 @@ class BedlamParams(Section):
     max_defect_rate: Fraction = 0.01
 
 
-class Bedlam:
+class Bedlam(Reader):
     """Reader of BEDLAM; a unit is one image with all its people."""
 
     Params = BedlamParams
+    params: BedlamParams
     dataset = "bedlam"
     licence = "BEDLAM: non-commercial research, see bedlam.is.tue.mpg.de/license.html"
     where_to_get = "https://bedlam.is.tue.mpg.de (training images and all_npz_12_training)"
     published_counts: Mapping[str, Mapping[str, int]] = {"train": {"folders": 26}}
-
-    def __init__(self, root: Path, params: BedlamParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-        self.body_model = body_model
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val"), self.dataset)

@@ -28,7 +28,7 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.npz import read_npz
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Caption, CaptionKind, Defect, Record, Smpl
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 
 # Old folder → newer folder (ChatPose utils/posescript_dataset.py; both MPI_Limits names occur).
 ALIASES = (
@@ -64,10 +64,11 @@ class PoseScriptParams(Section):
     max_defect_rate: Fraction = 0.01
 
 
-class PoseScript:
+class PoseScript(Reader):
     """Reader of PoseScript; a unit is one AMASS file with all its poses of the split."""
 
     Params = PoseScriptParams
+    params: PoseScriptParams
     dataset = "posescript"
     licence = "PoseScript: see the licence in its archive (non-commercial); AMASS: non-commercial research"
     where_to_get = (
@@ -79,9 +80,9 @@ class PoseScript:
     }
 
     def __init__(self, root: Path, params: PoseScriptParams, body_model: Path, jpeg_quality: int) -> None:
-        self.params = params
-        release = root / params.root
-        self.root = release / "posescript_release" if (release / "posescript_release").is_dir() else release
+        super().__init__(root, params, body_model, jpeg_quality)
+        unpacked = self.root / "posescript_release"
+        self.root = unpacked if unpacked.is_dir() else self.root
         self.amass = root / params.amass
 
     def units(self, split: str) -> list[Unit]:
