@@ -23,7 +23,7 @@ from pose_rft.params import Fraction, Section
 from pose_rft.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import Reader, Unit, check_split, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
-from pose_rft.releases.label_rows import HMR2_JOINTS, hmr2_joints, side_px
+from pose_rft.releases.label_rows import HMR2_JOINTS, hmr2_joints, labelled, plausible, side_px
 from pose_rft.releases.pictures import UnreadablePicture, parse_picture
 from pose_rft.releases.still_fit import CROP_CAMERA_NOTE
 
@@ -179,21 +179,18 @@ def _fields(person: Any) -> tuple[Any, ...]:
         raise ValueError(str(person))
     x, y = (round(float(v), 3) for v in np.asarray(person["center"], np.float64).reshape(2))
     side = round(float(side_px(np.asarray(person["scale"], np.float64).reshape(1, -1))[0]), 3)
-    if not np.isfinite([x, y, side]).all() or side <= 1:
+    if not plausible(np.array([x, y, side])).all() or side <= 1:
         raise ValueError(f"centre {x, y} and side {side}")
     pose = betas = None
     if np.any(person.get("has_body_pose", True)) and "body_pose" in person:
         pose = np.asarray(person["body_pose"], np.float64).reshape(24, 3)
         betas = np.asarray(person["betas"], np.float64).ravel()[:10].reshape(10)
-        if not (np.isfinite(pose).all() and np.isfinite(betas).all()):
-            raise ValueError("a pose that is not finite")
+        if not (plausible(pose).all() and plausible(betas).all()):
+            raise ValueError("a pose that is no rotation")
     return (x, y), side, pose, betas, _joints(person, "keypoints_2d", 3), _joints(person, "keypoints_3d", 4)
 
 
 def _joints(person: Mapping[str, Any], name: str, columns: int) -> np.ndarray | None:
     if name not in person:
         return None
-    points = hmr2_joints(np.asarray(person[name], np.float64).reshape(HMR2_JOINTS, columns))
-    known = (points[:, -1] > 0) & np.isfinite(points).all(axis=1)
-    points[~known] = 0
-    return points if known.any() else None
+    return labelled(hmr2_joints(np.asarray(person[name], np.float64).reshape(HMR2_JOINTS, columns)))

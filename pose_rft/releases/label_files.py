@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from pose_rft.body.joints import SPIN24
@@ -23,7 +22,7 @@ from pose_rft.params import Fraction, Section
 from pose_rft.record import KEY, Box, Defect, Image, Keypoints, Record, Smpl
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
-from pose_rft.releases.label_rows import LabelRows, read_label_rows
+from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 from pose_rft.releases.still_fit import CROP_CAMERA_NOTE
 
@@ -117,7 +116,7 @@ class LabelFiles(Reader):
     ) -> Record | Defect:
         maker = MAKERS[rows.layout]
         side = float(rows.side[row])
-        if not (np.isfinite(rows.center[row]).all() and np.isfinite(side) and side > 1):
+        if not (plausible(rows.center[row]).all() and plausible(rows.side[row]) and side > 1):
             return Defect(unit.key, str(row), "empty box", f"centre {rows.center[row]}, side {side}")
         box = Box(
             (round(float(rows.center[row, 0]), 3), round(float(rows.center[row, 1]), 3)),
@@ -125,8 +124,8 @@ class LabelFiles(Reader):
             BOX_NOTES[rows.layout],
         )
         gender: Gender = file.gender if rows.genders is None else rows.genders[row]  # type: ignore[assignment]
-        joints2d = _known(rows.joints2d, row)
-        joints3d = _known(rows.joints3d, row)
+        joints2d = None if rows.joints2d is None else labelled(rows.joints2d[row])
+        joints3d = None if rows.joints3d is None else labelled(rows.joints3d[row])
         has_smpl = rows.pose is not None and rows.has_smpl is not None and bool(rows.has_smpl[row])
         if not has_smpl and joints2d is None and joints3d is None:
             return Defect(unit.key, str(row), "no label", f"row {row} has neither a body nor joints")
@@ -134,7 +133,7 @@ class LabelFiles(Reader):
         smpl: Smpl | None = None
         camera = None
         if has_smpl or joints3d is not None:
-            transl = None if rows.transl is None else rows.transl[row]
+            transl = rows.transl[row] if rows.transl is not None and plausible(rows.transl[row]).all() else None
             pose, betas = (rows.pose[row], rows.betas[row]) if has_smpl else (None, None)  # type: ignore[index]
             placed = in_crop_camera(
                 box.center, side, pose, betas, joints2d, joints3d, self.body_model, rows.layout, gender, transl
@@ -162,13 +161,3 @@ class LabelFiles(Reader):
 @lru_cache(maxsize=2)
 def _cached_rows(path: Path, modified: int, size: int) -> LabelRows:
     return read_label_rows(path)
-
-
-def _known(points: np.ndarray | None, row: int) -> np.ndarray | None:
-    """The row's joints if any of them is labelled; numbers of the others are zeroed, finite or not."""
-    if points is None:
-        return None
-    mine = np.array(points[row])
-    known = (mine[:, -1] > 0) & np.isfinite(mine).all(axis=1)
-    mine[~known] = 0
-    return mine if known.any() else None

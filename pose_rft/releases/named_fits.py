@@ -14,7 +14,7 @@ import numpy as np
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.npz import names_in_npz, read_npz
-from pose_rft.releases.label_rows import LabelRows, flags, read_label_rows
+from pose_rft.releases.label_rows import LabelRows, flags, plausible, read_label_rows
 
 SHAPE = 10
 POSE = 72
@@ -55,8 +55,8 @@ def read_named_fits(path: Path, index: Path | None = None) -> NamedFits:
 
 
 def _named(rows: LabelRows, pose: np.ndarray, betas: np.ndarray, valid: np.ndarray) -> NamedFits:
-    finite = np.isfinite(pose).all(axis=(1, 2)) & np.isfinite(betas).all(axis=1)
-    return NamedFits(rows.images, rows.center, rows.side, pose, betas, valid & finite)
+    sound = plausible(pose).all(axis=(1, 2)) & plausible(betas).all(axis=1)
+    return NamedFits(rows.images, rows.center, rows.side, pose, betas, valid & sound)
 
 
 def _rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

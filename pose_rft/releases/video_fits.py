@@ -21,6 +21,7 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.record import Camera, Smpl
 from pose_rft.releases.fits import FitSource, camera_smpl, place_on_joints3d, posed_joints, smpl_in_camera
+from pose_rft.releases.label_rows import plausible
 from pose_rft.releases.named_fits import read_named_fits
 
 FILES_AT_ONCE = 2  # a subject of Human3.6M is a file; workers read videos of one subject in a row
@@ -140,7 +141,7 @@ def read_mosh(path: Path) -> FrameFits:
     except (KeyError, ValueError, TypeError) as error:
         raise PoseRftError(f"{path} is no MoSh file ({error!r}); expected `new_poses` and `betas`.") from None
     pose[:, 0] = (Rotation.from_rotvec(pose[:, 0]) * MOSH_TURN).as_rotvec()
-    rows = {row * MOSH_STEP: row for row in range(len(pose)) if np.isfinite(pose[row]).all()}
+    rows = {row * MOSH_STEP: row for row in range(len(pose)) if plausible(pose[row]).all()}
     return FrameFits(rows, pose, np.broadcast_to(betas, (len(pose), 10)), None)
 
 

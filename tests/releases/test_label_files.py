@@ -104,6 +104,17 @@ def test_rows_without_a_body_or_with_a_wrong_box_say_so(tmp_path: Path, body_mod
     assert {d.reason for d in defects} == {"no label", "empty box"}
 
 
+def test_damaged_numbers_cost_a_label_not_the_conversion(tmp_path: Path, body_models: Path, people) -> None:
+    arrays = spin_arrays(people, NAMES)
+    arrays["pose"][0, 5], arrays["pose"][1, 0] = np.nan, 1e300
+    arrays["part"][2, 3, 0], arrays["S"][2, 4, 1] = np.inf, -1e300
+    records, defects = read_all(reader(tmp_path, body_models, arrays), "some_test")
+    by_row = {int(record.key[-6:]): record for record in records}
+    assert not defects and by_row[0].smpl is None and by_row[1].smpl is None and by_row[2].smpl is not None
+    assert (by_row[2].joints2d.points[:, 2] == 0).nonzero()[0].tolist() == [3]
+    assert (by_row[2].joints3d.points[:, 3] == 0).nonzero()[0].tolist() == [4]
+
+
 def test_a_file_without_any_joints_places_bodies_by_their_boxes(tmp_path: Path, body_models: Path, people) -> None:
     arrays = spin_arrays(people, NAMES)
     del arrays["part"], arrays["S"]
