@@ -21,30 +21,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from pose_rft.body.joints import SMPL24, SMPLX127
 from pose_rft.errors import PoseRftError
-from pose_rft.io.npz import read_npz
 from pose_rft.params import Count, Fraction, NonNegative, Section
-from pose_rft.record import Box, Camera, Caption, Defect, Keypoints, Record, Smpl
+from pose_rft.record import Box, Camera, Caption, Defect, Record
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.bedlam_labels import IMAGE_NAME, LabelFile, body_pose, frame_of, keypoints_of, read_rows, smpl_of
 from pose_rft.releases.bedlam_script import BODY_JOINTS, captions_of, distinct_poses, well_seen
 from pose_rft.releases.pictures import UnreadablePicture, load_picture, rotated_clockwise
 
 PX_PER_SCALE = 200.0
-# Shapes of a row: SMPL-X labels, then those of the SMPL version.
-COLUMNS: Mapping[str, tuple[tuple[int, ...], ...]] = {
-    "imgname": ((),),
-    "center": ((2,),),
-    "scale": ((),),
-    "pose_cam": ((165,), (72,)),
-    "shape": ((11,), (10,)),
-    "trans_cam": ((3,),),
-    "gtkps": ((127, 3), (45, 3)),
-    "cam_int": ((3, 3),),
-    "cam_ext": ((4, 4),),
-    "sub": ((),),
-}
-TEXT = ("imgname", "sub")
 # BEDLAM's validation scenes (its train/core/config.py and validation download).
 VALIDATION = (
     "20221019_3-8_250_highbmihand_orbit_stadium_6fps",
@@ -62,7 +47,6 @@ NOT_PUBLIC = (
     "20221019_3-8_250_highbmihand_static_stadium_6fps",
 )
 SCENE = re.compile(r"\d{8}[_-].+")  # the folder of labels also holds AGORA's, another data set
-IMAGE_NAME = re.compile(r"(seq_\d+)/seq_\d+_(\d+)\.png")
 CAPTIONED_TOGETHER = 64  # pictures; the captioner works on arrays
 
 
@@ -136,8 +120,8 @@ class Bedlam(Reader):
             yield from unit.payload
             return
         folder, name, persons, captioned = unit.payload
-        path = self.root / self.params.labels / f"{folder}.npz"
-        rows = read_rows(path)
+        file = LabelFile.at(self.root / self.params.labels / f"{folder}.npz")
+        rows = read_rows(file)
         provenance = [("smpl", "BEDLAM pose_cam, joints 0..21; moved by trans_cam + cam_ext")]
         try:
             picture = load_picture(self._pictures(folder) / name)
@@ -148,12 +132,12 @@ class Bedlam(Reader):
         except UnreadablePicture as problem:
             yield from (problem.defect(unit.key, str(person.row)) for person in persons)
             return
-        captions = _captions(path, captioned, self.body_model, self.params.captions)
+        captions = _captions(file, captioned, self.body_model, self.params.captions)
         for person in persons:
             row = person.row
             try:
-                smpl, notes = self._smpl(rows, row)
-                joints2d = _keypoints(rows["gtkps"][row])
+                smpl, notes = smpl_of(rows, row)
+                joints2d = keypoints_of(rows["gtkps"][row])
                 if not rows["finite"][row]:
                     raise PoseRftError("center, scale or camera holds a number that is not finite")
             except PoseRftError as error:
@@ -167,7 +151,7 @@ class Bedlam(Reader):
                 image=picture,
                 subject=str(rows["sub"][row]),
                 sequence=sample_key(folder, Path(name).parts[0]),
-                frame=_frame(name),
+                frame=frame_of(name),
                 box=Box((x, y), float(rows["scale"][row]) * PX_PER_SCALE, "BEDLAM center and scale (joints2d x1.2)"),
                 smpl=smpl,
                 joints2d=joints2d,
@@ -202,7 +186,7 @@ class Bedlam(Reader):
 
         People with a number that is not finite stay: they become defects when they are read.
         """
-        rows = read_rows(path)
+        rows = read_rows(LabelFile.at(path))
         images: dict[str, int] = {}
         numbers: dict[str, int] = defaultdict(int)
         everybody, image_of = [], []
@@ -234,8 +218,9 @@ class Bedlam(Reader):
         poses, sound = [], []
         for path, people in chosen:
             numbers = [person.row for person in people]
-            finite = read_rows(path)["finite"][numbers]
-            poses.append(body_pose(read_rows(path))[numbers][finite])
+            rows = read_rows(LabelFile.at(path))
+            finite = rows["finite"][numbers]
+            poses.append(body_pose(rows)[numbers][finite])
             sound.append(finite)
         kept = ~np.concatenate(sound)
         if not kept.all():
@@ -246,31 +231,6 @@ class Bedlam(Reader):
             (path, [person for person, keep in zip(people, part, strict=True) if keep])
             for (path, people), part in zip(chosen, parts, strict=True)
         ]
-
-    def _smpl(self, rows: Mapping[str, np.ndarray], row: int) -> tuple[Smpl, list[tuple[str, str]]]:
-        """The body, and what about it is unknown as (flag, note)."""
-        pose = np.asarray(rows["pose_cam"][row], np.float64)
-        is_smpl = pose.size == 72  # the SMPL version of the labels, else the 165 of SMPL-X
-        body = np.zeros((24, 3))
-        body[:BODY_JOINTS] = pose[: 3 * BODY_JOINTS].reshape(BODY_JOINTS, 3)
-        notes = []
-        if not is_smpl:
-            notes = [
-                ("betas_unknown", "SMPL-X shape does not carry over to SMPL; 0"),
-                ("transl_smplx", "rest pelvis of SMPL-X, which differs from SMPL's by centimetres"),
-            ]
-        smpl = Smpl(
-            global_orient=body[0],
-            body_pose=body[1:],
-            betas=np.asarray(rows["shape"][row])[:10] if is_smpl else np.zeros(10),
-            transl=np.asarray(rows["trans_cam"][row]) + rows["cam_ext"][row][:3, 3],
-            valid=np.arange(24) < BODY_JOINTS,
-            gender="neutral",  # BEDLAM #55: `gender` is the subject's, the parameters are the neutral model's
-            body_model="smpl" if is_smpl else "smplx",
-            frame="camera",
-            source="bedlam",
-        )
-        return smpl, notes
 
 
 def _left_out(path: Path, reason: str) -> Unit:
@@ -295,57 +255,15 @@ def _units(folder: str, people: Sequence[Someone]) -> Iterator[Unit]:
 
 @lru_cache(maxsize=2)
 def _captions(
-    path: Path, people: tuple[Someone, ...], body_model: Path, number: int
+    file: LabelFile, people: tuple[Someone, ...], body_model: Path, number: int
 ) -> Mapping[int, tuple[Caption, ...]]:
     """Captions of these people by row; none for a row that is broken."""
-    rows = read_rows(path)
+    rows = read_rows(file)
     numbers = [person.row for person in people]
     sound = [person for person, finite in zip(people, rows["finite"][numbers], strict=True) if finite]
     if number == 0 or not sound:
         return dict.fromkeys(numbers, ())
     poses = body_pose(rows)[[person.row for person in sound]]
-    keys = [person.key(path.stem) for person in sound]
+    keys = [person.key(file.path.stem) for person in sound]
     captions = captions_of(poses, keys, body_model, number)
     return {person.row: captions[key] for person, key in zip(sound, keys, strict=True)}
-
-
-@lru_cache(maxsize=2)  # units come sorted by folder, so a worker reads each label file about once
-def read_rows(path: Path) -> dict[str, np.ndarray]:
-    """The columns of one label file that a sample needs, one row per person; `finite` (N,): all its numbers are.
-
-    Raises:
-        PoseRftError: not an npz, a column is missing or has another shape, or columns of different length.
-    """
-    rows = read_npz(path, COLUMNS)
-    if missing := [name for name in COLUMNS if name not in rows]:
-        raise PoseRftError(f"{path} lacks {', '.join(missing)}; expected the columns of all_npz_12_training.")
-    if len({column.shape[:1] for column in rows.values()}) != 1:
-        raise PoseRftError(f"{path} has columns of different length; download it again.")
-    for name, shapes in COLUMNS.items():
-        kind, found = rows[name].dtype.kind, rows[name].shape[1:]
-        if found not in shapes or kind not in ("US" if name in TEXT else "fiu"):
-            raise PoseRftError(
-                f"{path}: {name} has rows of shape {found} and type {rows[name].dtype}, expected "
-                f"{' or '.join(map(str, shapes))}; download it again."
-            )
-    finite = [np.isfinite(rows[name].reshape(len(rows[name]), -1)).all(axis=1) for name in COLUMNS if name not in TEXT]
-    return rows | {"finite": np.logical_and.reduce(finite)}
-
-
-def body_pose(rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(N, 22, 3) axis-angle, root in the camera frame, in the precision in which samples are stored."""
-    return rows["pose_cam"][:, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3).astype(np.float32)
-
-
-def _frame(name: str) -> int:
-    match = IMAGE_NAME.fullmatch(name)
-    assert match is not None  # checked when the labels were read
-    return int(match[2])
-
-
-def _keypoints(points: np.ndarray) -> Keypoints:
-    """All 127 of the SMPL-X labels, or the first 24 of the SMPL ones (SMPL's own joints)."""
-    joint_set = SMPLX127 if len(points) >= len(SMPLX127) else SMPL24
-    points = np.array(points[: len(joint_set)], np.float32)
-    points[:, 2] = np.clip(points[:, 2], 0, 1)
-    return Keypoints(points, joint_set.name)

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import SMPLX127
 from pose_rft.errors import PoseRftError
 from pose_rft.record import Defect
-from pose_rft.releases.bedlam import NOT_PUBLIC, Bedlam, BedlamParams, read_rows
+from pose_rft.releases.bedlam import NOT_PUBLIC, Bedlam, BedlamParams
+from pose_rft.releases.bedlam_labels import LabelFile, read_rows
 from pose_rft.releases.cameras import project
 from pose_rft.sample import write_bedlam
 from pose_rft.sample.people import Studio
@@ -34,7 +35,6 @@ def written(tmp_path_factory: pytest.TempPathFactory, standin_folder: Path) -> P
 @pytest.fixture
 def own(written: Path, tmp_path: Path) -> Path:
     shutil.copytree(written, tmp_path / "releases")
-    read_rows.cache_clear()
     return tmp_path / "releases"
 
 
@@ -157,7 +157,6 @@ def test_corrupt_pictures_and_rows_are_defects(own: Path, reader) -> None:
     content = labels(own, second.payload[0])
     content["pose_cam"][second.payload[2][0].row, 4] = np.nan
     np.savez(own / "bedlam" / "training_labels" / "all_npz_12_training" / f"{second.payload[0]}.npz", **content)
-    read_rows.cache_clear()
     assert [row.reason for row in release.read(first, "val")] == ["empty image"] * first.expected
     rows = list(release.read(second, "val"))
     assert len(rows) == second.expected and isinstance(rows[0], Defect) and rows[0].reason == "broken row"
@@ -182,7 +181,7 @@ def test_the_object_column_is_never_unpickled(written: Path) -> None:
         assert "motion_info" in content
         with pytest.raises(ValueError, match="pickle"):
             _ = content["motion_info"]
-    assert "motion_info" not in read_rows(path)
+    assert "motion_info" not in read_rows(LabelFile.at(path))
 
 
 def label_file(root: Path, folder: str) -> Path:
@@ -192,7 +191,6 @@ def label_file(root: Path, folder: str) -> Path:
 def rewrite(root: Path, folder: str, **columns) -> None:
     content = {name: column for name, column in labels(root, folder).items() if name != "motion_info"}
     np.savez(label_file(root, folder), **content | columns)
-    read_rows.cache_clear()
 
 
 @pytest.mark.parametrize("folder", NOT_PUBLIC)
