@@ -23,21 +23,10 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             that is absurdly large.
     """
     try:
-        with limits.bounded(path), tarfile.open(path) as tar:
-            for member in tar:
-                if member.isdir():
-                    continue
-                inside(path, member.name)
-                if not member.isfile():
-                    raise PoseRftError(f"{path}: {member.name!r:.80} is a link or a device, expected a plain file.")
-                if member.size > LARGEST_MEMBER:
-                    raise PoseRftError(f"{path}: {member.name!r:.80} declares {member.size} bytes; download it again.")
-                file = tar.extractfile(member)
-                assert file is not None
-                content = file.read()
-                if len(content) != member.size:
-                    raise PoseRftError(f"{path} is cut inside {member.name!r:.80}; download it again.")
-                yield member.name, content
+        with tarfile.open(path) as tar:
+            while (member := _next(tar, path)) is not None:
+                if not member.isdir():
+                    yield member.name, _content(tar, member, path)
     except FileNotFoundError:
         raise PoseRftError(f"{path} does not exist.") from None
     except PoseRftError:
@@ -45,3 +34,24 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
     except Exception as error:  # tarfile lets errors of zlib, lzma and of its own header parser through
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise PoseRftError(f"{path} is not a readable tar ({cause}); download it again.") from None
+
+
+def _next(tar: tarfile.TarFile, path: Path) -> tarfile.TarInfo | None:
+    # Bounded step by step: what happens between two members is the caller's business.
+    with limits.bounded(path):
+        return tar.next()
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
+    inside(path, member.name)
+    if not member.isfile():
+        raise PoseRftError(f"{path}: {member.name!r:.80} is a link or a device, expected a plain file.")
+    if member.size > LARGEST_MEMBER:
+        raise PoseRftError(f"{path}: {member.name!r:.80} declares {member.size} bytes; download it again.")
+    with limits.bounded(path):
+        file = tar.extractfile(member)
+        assert file is not None
+        content = file.read()
+    if len(content) != member.size:
+        raise PoseRftError(f"{path} is cut inside {member.name!r:.80}; download it again.")
+    return content

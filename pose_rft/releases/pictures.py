@@ -12,6 +12,8 @@ import PIL.Image
 
 from pose_rft.record import Defect, Image
 
+MOST_PIXELS = 50_000_000  # releases stay below 5 million; a few bytes may declare any size
+
 
 class UnreadablePicture(Exception):
     """The picture cannot become part of a sample; `reason` is a short phrase, the same for all such files."""
@@ -63,6 +65,8 @@ def parse_picture(data: bytes, name: str, size: tuple[int, int] | None = None) -
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             kind, found = picture.format, picture.size
+            if found[0] * found[1] > MOST_PIXELS:
+                raise UnreadablePicture("absurd size", f"{name} declares {found[0]}x{found[1]} px")
             # To an eighth of the size: every byte is decoded and damage shows as before, but few pixels are computed.
             picture.draft(picture.mode, (1, 1))
             picture.load()

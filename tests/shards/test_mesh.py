@@ -41,10 +41,10 @@ def test_a_body_that_no_camera_saw_stands_upright_on_white(record, tiny_folder):
     assert not (np.asarray(draw(text))[:SMALLEST] != 255).any()
 
 
-def test_the_file_holds_the_drawing(converted, tiny_folder, tmp_path):
-    samples = ShardSet(converted)
-    records = map(samples.record, range(len(samples)))
-    key = max(records, key=lambda record: record.smpl.transl[2]).key  # bodies stand anywhere; the farthest is in front
-    show(converted, key, tmp_path / "plain.png")
-    show(converted, key, tmp_path / "mesh.png", tiny_folder)
-    assert (tmp_path / "plain.png").read_bytes() != (tmp_path / "mesh.png").read_bytes()
+def test_show_draws_the_mesh_only_with_a_body_model(converted, tiny_folder, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("pose_rft.shards.show.draw_body", lambda *arguments: drawn.append(arguments))
+    show(converted, "u01_000003", tmp_path / "plain.png")
+    assert not drawn
+    show(converted, "u01_000003", tmp_path / "mesh.png", tiny_folder)
+    assert len(drawn) == 1 and (tmp_path / "mesh.png").is_file()
