@@ -26,6 +26,7 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.camera_fit import fit_translation
 from pose_rft.body.frames import world_to_camera_smpl
 from pose_rft.body.joints import to_smpl24
+from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.smpl import BodyModel, Gender, load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section
@@ -147,11 +148,17 @@ def posed_joints(pose: np.ndarray, betas: np.ndarray, body_model: Path, gender: 
     """SMPL's 24 joints (N, 24, 3), metres, of poses (N, 24, 3) and betas (N, 10) with no translation.
 
     Raises:
-        PoseRftError: there is no body model of this gender.
+        PoseRftError: there is no body model of this gender, or no J_regressor_h36m.npy beside it.
     """
     rotations = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    model = _model(body_model, gender)
-    return model.joints(torch.from_numpy(rotations).float(), torch.tensor(betas).float()).double().numpy()
+    body = _skeleton(body_model, gender)
+    return np.stack([body.joints(*row) for row in zip(rotations, betas, strict=True)])
+
+
+@lru_cache(maxsize=MODELS_AT_ONCE)
+def _skeleton(folder: Path, gender: Gender) -> NumpyBody:
+    """In numpy: label files place one body at a time, which takes torch several times as long."""
+    return NumpyBody(folder, gender)
 
 
 def place_on_joints3d(joints: np.ndarray, points: np.ndarray, joint_set: str) -> np.ndarray:
