@@ -96,7 +96,8 @@ def read_h5_labels(path: Path) -> Pictures:
 
     def people() -> Iterator[tuple[str, np.ndarray, Box | None]]:
         for name, center, scale, part in zip(names, centers, scales, parts.astype(float), strict=True):
-            box = _square(center[0] - 1, center[1] - 1, scale * PX_PER_SCALE) if scale > 0 else None
+            told = scale > 0 and np.isfinite((*center, scale)).all()
+            box = _square(center[0] - 1, center[1] - 1, scale * PX_PER_SCALE) if told else None
             yield _h5_text(name), _with_labels(part), box
 
     return _by_picture(people())
@@ -119,7 +120,8 @@ def read_json_labels(path: Path) -> Pictures:
                     f"{path}, row {row}: expected image, center, scale and 16 joints as HRNet's MPII files have "
                     f"({type(error).__name__}: {error}); `labels` of MPII takes its train.json and valid.json."
                 ) from None
-            yield name, joints, _box(x, y, scale) if scale > 0 and x > 0 else None
+            told = scale > 0 and x > 0 and np.isfinite((x, y, scale)).all()
+            yield name, joints, _box(x, y, scale) if told else None
 
     return _by_picture(people())
 
@@ -178,4 +180,6 @@ def _box_of(rect: Mapping[str, Any]) -> Box | None:
     position = structs(rect.get("objpos"))
     x, y = (number(position[0].get(name)) if position else None for name in ("x", "y"))
     scale = number(rect.get("scale"))
-    return _box(x, y, scale) if x is not None and y is not None and scale else None
+    if x is None or y is None or scale is None or not np.isfinite((x, y, scale)).all() or scale <= 0:
+        return None
+    return _box(x, y, scale)

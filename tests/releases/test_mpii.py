@@ -307,3 +307,20 @@ def test_a_name_that_leads_elsewhere_is_a_defect(own: Mpii, tmp_path: Path) -> N
     release = Mpii(own.root.parent, MpiiParams(labels="annot/{split}.json"), Path("unused"), 92)
     units = release.units("train")
     assert {row.reason for unit in units for row in release.read(unit, "train")} == {"unsafe name"}
+
+
+@pytest.mark.parametrize(("center", "scale"), [((np.nan, 5), 1), ((5, 5), np.nan), ((5, 5), np.inf), ((5, 5), 0)])
+def test_a_box_that_is_no_number_is_made_from_the_joints(tmp_path: Path, center, scale) -> None:
+    part = np.tile(np.arange(1.0, 17)[:, None], (1, 2))
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["imgname"], file["center"], file["scale"] = (
+            np.array([b"a.jpg"]),
+            np.array([center], float),
+            np.array([scale], float),
+        )
+        file["part"] = part[None]
+    row = {"image": "a.jpg", "center": list(center), "scale": scale, "joints": part.tolist()}
+    (tmp_path / "train.json").write_text(json.dumps([row]))
+    for found in (read_h5_labels(tmp_path / "train.h5"), read_json_labels(tmp_path / "train.json")):
+        (person,) = found["a.jpg"]
+        assert person.box.convention == "joints2d x1.2" and person.box.center == (7.5, 7.5)
