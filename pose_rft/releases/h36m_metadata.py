@@ -109,6 +109,8 @@ def _parse(root: ElementTree.Element) -> Metadata:
             *frames, mocap = (int(value) for value in lengths[subject - 1][1 + row])
             a, b, c, d = frames
             poses = mocap // POSES_PER_MOCAP
+            if "/" in own[subject - 1] or "\\" in own[subject - 1]:
+                raise ValueError(f"a sequence is called {own[subject - 1]!r:.60}")  # names become file names
             sequences.append(Sequence(subject, int(action), int(subaction), own[subject - 1], poses, (a, b, c, d)))
     sizes = {}
     for subject in SUBJECTS:

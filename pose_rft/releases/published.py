@@ -119,8 +119,15 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
         Published("train", "samples", 28_344, when=lambda params: params.year == 2014 and params.body_joints == 12),
     ),
     "mpii": (
-        Published("train", "samples", 29_116, (Explanation("people without any joint are left out", fewer=300),)),
-        Published("train", "with_smpl", 14_361, (Explanation("fits whose crop is at nobody's centre", fewer=300),)),
+        Published(
+            "train",
+            "samples",
+            29_116,
+            (Explanation("people without any joint are left out", fewer=300),),
+            lambda params: params.labels is None,
+        ),
+        Published("train", "samples", 22_246, when=lambda params: params.labels is not None),
+        Published("val", "samples", 2_958, when=lambda params: params.labels is not None),
     ),
     "posescript": (
         Published(

@@ -16,6 +16,7 @@ import numpy as np
 from pose_rft.body.joints import OPENPOSE18, SMPL24
 from pose_rft.body.smpl import Gender
 from pose_rft.errors import PoseRftError
+from pose_rft.io.paths import inside
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Camera, Defect, Keypoints, Record, Smpl
@@ -103,7 +104,7 @@ class Pw3d(Reader):
         for frame in sorted({int(frame) for track in sequence.tracks for frame in track.frames}):
             present = [person for person, smpl in enumerate(smpls) if frame in smpl]
             try:
-                picture = load_picture(self.root / "imageFiles" / sequence.name / f"image_{frame:05d}.jpg")
+                picture = load_picture(inside(self.root / "imageFiles", sequence.name) / f"image_{frame:05d}.jpg")
             except UnreadablePicture as problem:
                 yield from (problem.defect(unit.key, f"{frame} person {person}") for person in present)
                 continue
