@@ -53,5 +53,5 @@ def test_a_sequence_of_human36m_whose_name_is_a_path_is_refused(tmp_path: Path) 
     write_metadata(path, {}, {subject: [(1000, 1002)] * 4 for subject in range(1, 12)}, np.zeros(300))
     name = read_metadata(path).sequences[5].name
     path.write_text(path.read_text().replace(f">{name}<", ">../../secret<"))
-    with pytest.raises(PoseRftError, match="a sequence is called '../../secret'"):
+    with pytest.raises(PoseRftError, match=r"a sequence is called '\.\./\.\./secret'"):
         read_metadata(path)
