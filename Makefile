@@ -14,7 +14,7 @@ install: $(INSTALLED)
 
 $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,cluster,dev]"
 	touch $@
 
 test: $(INSTALLED)

@@ -15,9 +15,12 @@ app = typer.Typer(
 )
 shards = typer.Typer(help="Convert, check and look into shards.", no_args_is_help=True)
 app.add_typer(shards, name="shards")
+doctor = typer.Typer(help="Check what a run needs before it starts.", no_args_is_help=True)
+app.add_typer(doctor, name="doctor")
 
 Folder = Annotated[Path, typer.Argument(help="A folder of shards, e.g. data/shards/coco/train.")]
 USAGE_ERROR = 2
+DEFAULT_SHARDS = {"samples_per_shard": 1000, "jpeg_quality": 95}  # presets/paper.yaml
 
 
 @app.command()
@@ -103,26 +106,62 @@ def tables(
         print(f"report: {page.resolve()}")
 
 
-@shards.command("convert")
-def shards_convert(
-    dataset: Annotated[str, typer.Argument(help="h36m, mpi_inf_3dhp, coco, mpii, posescript, bedlam, 3dpw, …")],
-    root: Annotated[Path, typer.Option(help="The release's folder.")],
-    split: Annotated[str, typer.Option(help="A split of the release, e.g. train.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+@doctor.command("data")
+def doctor_data(
+    root: Annotated[Path | None, typer.Option(help="Folder of the releases (default: data.root).")] = None,
+    datasets: Annotated[list[str] | None, typer.Option("--dataset", help="Only this data set; may repeat.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the shards will lie.")] = Path("data"),
 ) -> None:
-    """Converts one split of a release outside the pipeline; resumes where it was stopped."""
-    from pose_rft.convert import convert_release
+    """Checks a root of releases: what is there, what is missing, its licence, time and disk; status 1 if incomplete."""
+    from pose_rft import doctor as library
     from pose_rft.params import load, params_path, read_yaml
     from pose_rft.releases import DataParams
     from pose_rft.shards.plan import ShardParams
 
     data = load("data", DataParams)
-    data = data.model_copy(update={"body_model": body_model or data.body_model})
-    datasets = dict(read_yaml(params_path()).get("datasets", {}))
-    datasets[dataset] = {**(datasets.get(dataset) or {}), "root": str(root.resolve())}
-    plan = load("shards", ShardParams).model_copy(update={"workers": workers})
+    if root is not None:
+        data = data.model_copy(update={"source": "releases", "root": root})
+    known = dict(read_yaml(params_path()).get("datasets") or {})
+    wanted = {name: known.get(name) for name in datasets} if datasets else known
+    examination = library.examine(data, wanted, load("shards", ShardParams), out)
+    print(library.table(examination))
+    if not examination.ok:
+        raise typer.Exit(1)
+
+
+@doctor.callback()
+def _doctor() -> None:
+    """Keeps `data` a verb of its own although it is the only one."""
+
+
+@shards.command("convert")
+def shards_convert(
+    dataset: Annotated[str, typer.Argument(help="h36m, mpi_inf_3dhp, coco, mpii, posescript, bedlam, 3dpw, …")],
+    root: Annotated[Path, typer.Option(help="The release's folder; what it needs of others lies beside it.")],
+    split: Annotated[str, typer.Option(help="A split of the release, e.g. train.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: body_models beside it).")] = None,
+    executor: Annotated[str, typer.Option(help="serial, process or dask.")] = "process",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    cluster: Annotated[str | None, typer.Option(help="dask: address of a running scheduler.")] = None,
+) -> None:
+    """Converts one split of a release outside the pipeline; resumes where it was stopped.
+
+    How to read the release and how to cut it into shards stands in params.yaml, where there is one.
+    """
+    from pose_rft.convert import convert_release
+    from pose_rft.params import params_path, parse, read_yaml
+    from pose_rft.releases import DataParams
+    from pose_rft.shards.plan import ShardParams
+
+    choices = read_yaml(params_path()) if params_path().is_file() else {}
+    root = root.resolve()
+    body = body_model or choices.get("data", {}).get("body_model") or root.parent / "body_models"
+    data = DataParams(source="releases", root=root.parent, body_model=Path(body))
+    datasets = dict(choices.get("datasets") or {})
+    datasets[dataset] = {**(datasets.get(dataset) or {}), "root": root.name}
+    own = {"executor": executor, "workers": workers, "cluster": cluster}
+    plan = parse({**DEFAULT_SHARDS, **choices.get("shards", {}), **own}, ShardParams, "the options of this command")
     summary = convert_release(dataset, split, out, data, datasets, plan)
     print(f"{dataset} {split}: {summary.manifest.samples} samples in {len(summary.manifest.shards)} shards -> {out}")
 
@@ -154,12 +193,15 @@ def shards_show(
     folder: Folder,
     key: Annotated[str, typer.Argument(help="A sample's key, as in index.parquet.")],
     out: Annotated[Path | None, typer.Option(help="PNG to write (default: KEY.png).")] = None,
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model).")] = None,
 ) -> None:
-    """Draws one sample: picture, box, 2D joints and projected 3D joints."""
+    """Draws one sample: picture, box, 2D joints, projected 3D joints and, where there is a body model, the mesh."""
+    from pose_rft.params import params_path
     from pose_rft.shards.show import show
 
     target = out or Path(f"{key}.png")
-    record = show(folder, key, target)
+    bodies = body_model or (_body_model() if params_path().is_file() else None)
+    record = show(folder, key, target, bodies if bodies and bodies.is_dir() else None)
     for caption in record.captions:
         print(f"{caption.kind}: {caption.text}")
     print(f"-> {target}")

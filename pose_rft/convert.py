@@ -6,15 +6,19 @@ one would have written. The finished folder takes its place by one rename.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 import pose_rft
 from pose_rft.errors import PoseRftError
@@ -24,13 +28,15 @@ from pose_rft.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.base import Release, Unit
 from pose_rft.shards.executors import map_jobs
-from pose_rft.shards.index import read_table, write_defects, write_index
-from pose_rft.shards.inventory import files_below, take_inventory
+from pose_rft.shards.index import as_defects, as_index, write_defects, write_index
+from pose_rft.shards.inventory import Watch, files_below, take_inventory
 from pose_rft.shards.manifest import CONVERTER_VERSION, DEFECTS, INDEX, MANIFEST, Manifest, Marker, marker_name
 from pose_rft.shards.plan import PlannedShard, ShardParams, plan_digest, plan_shards
 from pose_rft.shards.stats import statistics
 from pose_rft.shards.writer import complete, read_rows, write_shard
 
+PLAN = "plan.json"  # in scratch: whose shards lie there
+WITHOUT_EFFECT = ("max_defect_rate", "splits")  # params of readers that change no byte of a split's shards
 CONVERTER_CODE = ("record.py", "convert.py", "io", "body", "captions", "releases", "shards")
 
 
@@ -63,11 +69,13 @@ def convert_release(
     """Converts one split outside the pipeline; unfinished work lies beside `out` until it is whole.
 
     Args:
-        datasets: the section of params.yaml; what it does not say about `name` is the reader's default.
+        datasets: the section of params.yaml; what it does not say about `name` is the reader's default. The split
+            need not be among those that it lists.
     Raises:
         PoseRftError: as `open_release` and `convert`.
     """
-    release = open_release(name, data, datasets, shards.jpeg_quality)
+    choices = {**(datasets.get(name) or {}), "splits": [split]}
+    release = open_release(name, data, {**datasets, name: choices}, shards.jpeg_quality)
     files = [*release.inventory(), *files_below(data.body_model)]
     inventory = take_inventory(name, data.root, files)
     scratch = out.with_name(f".{out.name}.scratch")
@@ -115,8 +123,10 @@ def convert(
         inventory_digest: identifies the state of the release on disk.
         scratch: folder for unfinished work; a later call with the same arguments continues there.
     Raises:
-        PoseRftError: too many defects, no sample, a key twice, an unreadable release, a full disk, a dead worker.
+        PoseRftError: too many defects, no sample, a key twice, an unreadable or changing release, a full disk, a dead
+            worker, or another conversion in the same scratch.
     """
+    watch = Watch(release.dataset, release.inventory)
     plan = plan_shards(release.units(split), shards.samples_per_shard)
     digest = plan_digest(
         plan,
@@ -128,29 +138,46 @@ def convert(
         inventory=inventory_digest,
     )
     conversion = _Conversion(release, split, plan, digest, inventory_digest, max_defect_rate)
+    identity = _identity(conversion, watch.state)
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        if _already_there(out, scratch, digest):
-            return ConversionSummary(out, Manifest.read(out), len(plan))
-        folder, work = _prepare(scratch, digest)
-        done = [complete(folder, work, shard.index) is not None for shard in plan]
-        todo = [
-            _Job(release, split, shard, folder, work) for shard, is_done in zip(plan, done, strict=True) if not is_done
-        ]
-        expected = sum(shard.expected for shard in plan)
-        left = sum(job.shard.expected for job in todo)
-        with Progress(f"convert {conversion.name}", expected, "samples", start=expected - left) as progress:
-            for shard in map_jobs(_make_shard, todo, shards.executor, shards.workers):
-                progress.advance(shard.expected, f"shard {shard.index + 1} of {len(plan)}")
-        manifest = _finish(conversion, folder, work)
-        _move(folder, out)
-        shutil.rmtree(work, ignore_errors=True)
-        return ConversionSummary(out, manifest, len(plan) - len(todo))
+        with _alone_in(scratch):
+            if _already_there(out, scratch, identity, digest):
+                _sweep(out)
+                return ConversionSummary(out, Manifest.read(out), len(plan))
+            folder, work = _prepare(scratch, identity)
+            try:
+                reused = _make_shards(conversion, folder, work, shards, watch)
+            except PoseRftError:
+                _check_unchanged(watch, scratch)  # if it has changed, that is the cause to name
+                raise
+            _check_unchanged(watch, scratch)
+            manifest = _finish(conversion, folder, work)
+            _move(folder, out)
+            shutil.rmtree(work, ignore_errors=True)
+            return ConversionSummary(out, manifest, reused)
     except OSError as error:
         raise PoseRftError(
             f"{conversion.name}: shards cannot be written ({error.filename or scratch}: {error.strerror or error}); "
             "mend that and run again, which continues where it stopped."
         ) from None
+
+
+def _make_shards(conversion: _Conversion, folder: Path, work: Path, shards: ShardParams, watch: Watch) -> int:
+    """Makes the shards that are not complete yet; returns how many were."""
+    plan = conversion.plan
+    todo = [
+        _Job(conversion.release, conversion.split, shard, folder, work)
+        for shard in plan
+        if complete(folder, work, shard.index) is None
+    ]
+    expected = sum(shard.expected for shard in plan)
+    left = sum(job.shard.expected for job in todo)
+    with Progress(f"convert {conversion.name}", expected, "samples", start=expected - left) as progress:
+        for shard in map_jobs(_make_shard, todo, shards.executor, shards.workers, shards.cluster):
+            progress.advance(shard.expected, f"shard {shard.index + 1} of {len(plan)}")
+            watch.check_now_and_then()
+    return len(plan) - len(todo)
 
 
 def _make_shard(job: _Job) -> PlannedShard:
@@ -174,20 +201,38 @@ def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | De
         ) from None
 
 
-def _already_there(out: Path, scratch: Path, plan: str) -> bool:
-    """Whether an earlier call with this plan has finished `out`."""
-    return (
-        _stored_identity(scratch) == _identity(plan) and (out / MANIFEST).is_file() and Manifest.read(out).plan == plan
-    )
+@contextmanager
+def _alone_in(scratch: Path) -> Iterator[None]:
+    """Two conversions in one scratch would remove each other's unfinished files. A kill ends the lock too."""
+    with open(scratch / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PoseRftError(f"Another conversion works in {scratch}; wait for its end, or stop it.") from None
+        yield
 
 
-def _prepare(scratch: Path, plan: str) -> tuple[Path, Path]:
+def _check_unchanged(watch: Watch, scratch: Path) -> None:
+    """As `watch.check`; the shards made from a changing release are never used, even if it changes back."""
+    try:
+        watch.check()
+    except PoseRftError:
+        (scratch / PLAN).unlink(missing_ok=True)
+        raise
+
+
+def _already_there(out: Path, scratch: Path, identity: str, plan: str) -> bool:
+    """Whether an earlier call with this identity has finished `out`."""
+    return _stored_identity(scratch) == identity and (out / MANIFEST).is_file() and Manifest.read(out).plan == plan
+
+
+def _prepare(scratch: Path, identity: str) -> tuple[Path, Path]:
     """The folders of complete shards and of unfinished work, rid of what another plan or other code left there."""
     folder, work = scratch / "shards", scratch / "work"
-    if _stored_identity(scratch) != _identity(plan):
+    if _stored_identity(scratch) != identity:
         for old in (folder, work):
             shutil.rmtree(old, ignore_errors=True)
-        atomic.write_json(scratch / "plan.json", {"identity": _identity(plan)})
+        atomic.write_json(scratch / PLAN, {"identity": identity})
     for path in (folder, work):
         path.mkdir(exist_ok=True)
         for unfinished in (unfinished for unfinished in path.iterdir() if ".tmp-" in unfinished.name):
@@ -197,15 +242,16 @@ def _prepare(scratch: Path, plan: str) -> tuple[Path, Path]:
 
 def _stored_identity(scratch: Path) -> str | None:
     try:
-        return json.loads((scratch / "plan.json").read_text())["identity"]
+        return json.loads((scratch / PLAN).read_text())["identity"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _identity(plan: str) -> str:
-    """The plan and the code that carries it out: shards made by other code are never mixed into a folder."""
+def _identity(conversion: _Conversion, state: str) -> str:
+    """Plan, reader's params, state of the release, and the code: shards of another are never mixed into a folder."""
     package = Path(pose_rft.__file__).parent
-    digest = hashlib.sha256(plan.encode())
+    params = {k: v for k, v in vars(conversion.release.params).items() if k not in WITHOUT_EFFECT}
+    digest = hashlib.sha256(f"{conversion.digest} {state} {sorted(params.items())}".encode())
     for name in CONVERTER_CODE:
         path = package / name
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
@@ -213,24 +259,23 @@ def _identity(plan: str) -> str:
     return digest.hexdigest()
 
 
-def _finish(job: "_Conversion", folder: Path, work: Path) -> Manifest:
+def _finish(job: _Conversion, folder: Path, work: Path) -> Manifest:
     """Writes index, defects and, last, the manifest beside the shards.
 
     Raises:
         PoseRftError: too many defects, no sample, a key in two shards; the tables stay in scratch and are named.
     """
     markers = [_marker(folder, shard.index) for shard in job.plan]
-    rows: list[dict[str, Any]] = []
-    defects: list[dict[str, Any]] = []
+    # Rows become columns shard by shard: as Python objects those of a whole release would take gigabytes.
+    samples, missing = [], []
     for shard in job.plan:
         content = read_rows(work, shard.index)
-        rows += content["rows"]
-        defects += content["defects"]
-    write_defects(folder / DEFECTS, defects)
-    write_index(folder / INDEX, rows)
-    reasons = Counter(defect["reason"] for defect in defects)
-    _check_defects(job, len(rows), reasons, defects, folder / DEFECTS)
-    index = read_table(folder / INDEX)
+        samples.append(as_index(content["rows"]))
+        missing.append(as_defects(content["defects"]))
+    defects = write_defects(folder / DEFECTS, missing)
+    index = write_index(folder / INDEX, samples)
+    reasons = Counter(defects["reason"].to_list())
+    _check_defects(job, len(index), reasons, defects, folder / DEFECTS)
     if len(twice := index.filter(index["key"].is_duplicated())):
         key, units = twice["key"][0], sorted(set(twice.filter(twice["key"] == twice["key"][0])["unit"]))
         raise PoseRftError(
@@ -245,7 +290,7 @@ def _finish(job: "_Conversion", folder: Path, work: Path) -> Manifest:
         inventory=job.inventory,
         licence=job.release.licence,
         plan=job.digest,
-        samples=len(rows),
+        samples=len(index),
         expected=sum(shard.expected for shard in job.plan),
         bytes=sum(marker.bytes for marker in markers),
         defects=dict(sorted(reasons.items())),
@@ -256,12 +301,10 @@ def _finish(job: "_Conversion", folder: Path, work: Path) -> Manifest:
     return manifest
 
 
-def _check_defects(
-    job: "_Conversion", samples: int, reasons: Counter[str], defects: list[dict[str, Any]], table: Path
-) -> None:
+def _check_defects(job: _Conversion, samples: int, reasons: Counter[str], defects: pl.DataFrame, table: Path) -> None:
     count = sum(reasons.values())
     listed = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
-    first = f"; the first is {defects[0]['unit']} {defects[0]['row']}: {defects[0]['detail']}" if defects else ""
+    first = "; the first is {unit} {row}: {detail}".format(**defects.row(0, named=True)) if count else ""
     if count > job.max_defect_rate * (samples + count):
         raise PoseRftError(
             f"{job.name}: {count} of {samples + count} rows are defects ({listed}), more than "
@@ -270,7 +313,7 @@ def _check_defects(
         )
     if samples == 0:
         raise PoseRftError(
-            f"{job.name}: the release gives no sample{f' but defects ({listed}){first}' if defects else ''}; look at "
+            f"{job.name}: the release gives no sample{f' but defects ({listed}){first}' if count else ''}; look at "
             f"its folder (from {job.release.where_to_get}) and at `datasets.{job.release.dataset}` in params.yaml."
         )
 
@@ -283,16 +326,31 @@ def _marker(folder: Path, index: int) -> Marker:
 
 
 def _move(folder: Path, out: Path) -> None:
-    """`folder` takes the place of `out` by a rename; across file systems through a copy beside `out`."""
+    """`folder` takes the place of `out` by a rename; across file systems through a copy beside `out`.
+
+    At no moment would a kill lose the complete shards: they stay in scratch until they are in their place.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.tmp-{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
+    old, beside = _sweep(out)
+    if out.exists():
+        os.replace(out, old)
     try:
-        os.replace(folder, beside)
+        os.replace(folder, out)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         shutil.copytree(folder, beside)
-    shutil.rmtree(out, ignore_errors=True)
-    os.replace(beside, out)
+        os.replace(beside, out)
+    finally:
+        if old.exists() and not out.exists():
+            os.replace(old, out)
+    _sweep(out)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(out: Path) -> tuple[Path, Path]:
+    """Removes what a killed move left beside `out`; its names for the old folder and for a copy under way."""
+    old, beside = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "new"))
+    for left in (old, beside):
+        shutil.rmtree(left, ignore_errors=True)
+    return old, beside

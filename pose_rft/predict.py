@@ -1,7 +1,7 @@
 """One photograph or one sentence to a pose: answer, rotations, joints, uncertainty, mesh and picture.
 
 The answer is decoded greedily and the pose is the mean of the policy's Gaussian; `samples` draws from it. Shape is not
-predicted: betas are 0. For a photograph the body is placed by the pose encoder's 2D keypoints (`camera_fit.py`).
+predicted: betas are 0. For a photograph the body is placed by the pose encoder's 2D keypoints (`body/camera_fit.py`).
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from pose_rft import camera_fit
+from pose_rft.body import camera_fit
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import geodesic_angle, matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel, load_body_model

@@ -6,6 +6,8 @@ from pose_rft import params, validate
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams, open_release
+from pose_rft.releases.published import Published, published
+from pose_rft.shards import checks as told
 from pose_rft.shards.plan import ShardParams
 from stages.common import stage_main
 
@@ -16,21 +18,21 @@ OUT = Path("results/validate")
 def main(arguments: list[str]) -> None:
     data = params.load("data", DataParams)
     shards = params.load("shards", ShardParams)
+    strict = params.load("validate", validate.ValidateParams).strict
     datasets = params.read_yaml(params.params_path()).get("datasets") or {}
     folders: dict[str, dict[str, Path]] = {}
-    published: dict[str, dict[str, int]] = {}
+    counted: dict[str, list[Published]] = {}
     for name in sorted(datasets):
         folders[name] = {path.name: path for path in sorted((SHARDS / name).glob("*")) if path.is_dir()}
         if not folders[name]:
             raise PoseRftError(f"{SHARDS / name} holds no split; run `dvc repro convert@{name}`.")
         if data.source == "releases":
-            release = open_release(name, data, datasets, shards.jpeg_quality)
-            counts = {split: validate.published_samples(release, split) for split in folders[name]}
-            published[name] = {split: count for split, count in counts.items() if count is not None}
-    checks = validate.validate(folders, published, data.body_model, shards)
-    atomic.write_text(OUT / "report.md", validate.report(checks))
-    atomic.write_json(OUT / "metrics.json", validate.metrics(checks))
-    if sentence := validate.failure(checks, OUT / "report.md"):
+            counted[name] = published(name, open_release(name, data, datasets, shards.jpeg_quality).params)
+    checks = validate.validate(folders, counted, data.body_model, shards, strict)
+    atomic.write_text(OUT / "report.md", told.report(checks))
+    atomic.write_json(OUT / "checks.json", told.as_rows(checks))
+    atomic.write_json(OUT / "metrics.json", told.metrics(checks))
+    if sentence := told.failure(checks, OUT / "report.md"):
         raise PoseRftError(sentence)
 
 

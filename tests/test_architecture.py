@@ -15,12 +15,12 @@ FLOORS = [
     {"body"},
     {"metrics", "releases", "captions"},
     {"sample", "shards"},
-    {"convert", "validate"},
+    {"convert", "validate", "doctor"},
     {"policy", "retrieval"},
     {"training"},
     {"hygrpo"},
     {"evaluation"},
-    {"predict", "report", "camera_fit", "pose_files"},
+    {"predict", "report", "pose_files"},
     {"cli"},
 ]
 

@@ -15,6 +15,7 @@ from pose_rft.retrieval.params import RetrievalParams
 from pose_rft.sample.plan import SampleParams
 from pose_rft.shards.plan import ShardParams
 from pose_rft.training.sft import SFTParams
+from pose_rft.validate import ValidateParams
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = {
@@ -22,6 +23,7 @@ SECTIONS = {
     "data": DataParams,
     "sample": SampleParams,
     "shards": ShardParams,
+    "validate": ValidateParams,
     "image": ImageParams,
     "base_model": BaseModelParams,
     "pose_encoder": PoseEncoderParams,

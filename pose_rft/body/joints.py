@@ -140,6 +140,15 @@ MPII16 = _joint_set(
     [1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14],
 )
 
+# SPIN's 24 (`part` and `S` of its label files): LSP's 14, then the MPII, H36M and COCO joints that LSP has not.
+SPIN24 = _joint_set(
+    "spin24",
+    [
+        *LSP14.joints,
+        *_words("pelvis thorax spine jaw head nose left_eye right_eye left_ear right_ear"),
+    ],
+)
+
 OPENPOSE18 = _joint_set(
     "openpose18",
     (
@@ -179,7 +188,7 @@ def _smplx127() -> list[str]:
 SMPLX127 = _joint_set("smplx127", _smplx127())
 
 _SETS = {
-    s.name: s for s in (SMPL24, H36M32, H36M17, LSP14, MPI28, MPI17, COCO17, MPII16, OPENPOSE18, SMPLX127)
+    s.name: s for s in (SMPL24, H36M32, H36M17, LSP14, MPI28, MPI17, COCO17, MPII16, SPIN24, OPENPOSE18, SMPLX127)
 }  # fmt: skip
 
 
@@ -204,7 +213,7 @@ _ALIKE: dict[str, tuple[str, ...]] = {
     "smplx127": tuple(_SMPL_BODY),
     "coco17": LIMB_JOINTS,
     "mpii16": LIMB_JOINTS,
-    **dict.fromkeys(("h36m32", "h36m17", "mpi28", "mpi17", "openpose18", "lsp14"), (*LIMB_JOINTS, "neck")),
+    **dict.fromkeys(("h36m32", "h36m17", "mpi28", "mpi17", "openpose18", "lsp14", "spin24"), (*LIMB_JOINTS, "neck")),
 }
 
 

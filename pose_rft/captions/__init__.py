@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pose_rft.captions.draws import Draws
 from pose_rft.captions.geometry import pose_bodies
 from pose_rft.captions.mirror import can_mirror, mirror_caption
 from pose_rft.captions.posecodes import posecodes
@@ -30,4 +31,8 @@ def describe_poses(
 ) -> list[list[str]]:
     """`n` captions of each pose: (N, 24, 3, 3) rotations, (24, 3) or (N, 24, 3) rest joints, one generator per pose."""
     codes = posecodes(pose_bodies(np.asarray(rotations), np.asarray(rest_joints)))
-    return [[caption(own, rng) for _ in range(n)] for own, rng in zip(codes, rngs, strict=True)]
+    captions = []
+    for own, rng in zip(codes, rngs, strict=True):
+        with Draws(rng) as draws:
+            captions.append([caption(own, draws) for _ in range(n)])
+    return captions

@@ -14,6 +14,7 @@ of someone who sits.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -130,24 +131,31 @@ def _head(body: Body, kinds: Sequence[Posture]) -> Families:
 def _limbs(body: Body, kinds: Sequence[Posture]) -> Families:
     """Direction of both segments and flexion between them, for each arm and leg."""
     segments = {"upper_arm": body.upper_arms, "forearm": body.forearms, "thigh": body.thighs, "shin": body.shins}
-    cells = {name: (directions @ _CELLS.T).argmax(-1) for name, directions in segments.items()}
-    elbow, knee = body.elbow_flexion, body.knee_flexion
+    cells = {name: (directions @ _CELLS.T).argmax(-1).tolist() for name, directions in segments.items()}
+    bends = {"arm": body.elbow_flexion.tolist(), "leg": body.knee_flexion.tolist()}
     families: Families = []
     for i, kind in enumerate(kinds):
-        thigh, shin, bend = _IMPLIED_LEGS.get(kind, _STRAIGHT)
-        implied = {"upper_arm": _IMPLIED_ARM, "forearm": _IMPLIED_ARM, "thigh": thigh, "shin": shin}
+        usual = {"arm": _IMPLIED_FLEXION, "leg": _IMPLIED_LEGS.get(kind, _STRAIGHT)[2]}
         codes = []
         for s, side in enumerate(SIDES):
             for name in segments:
                 limb = "arm" if name in ("upper_arm", "forearm") else "leg"
-                cell = cells[name][i, s]
-                strange = np.degrees(np.arccos(_CELLS[cell] @ unit(np.array(implied[name])))) / 120
-                codes.append(Posecode(f"{side}_{limb}", name, CELL_NAMES[cell], min(float(strange), 1.0)))
-            for limb, flexion, usual in (("arm", elbow[i, s], _IMPLIED_FLEXION), ("leg", knee[i, s], bend)):
+                cell = cells[name][i][s]
+                codes.append(Posecode(f"{side}_{limb}", name, CELL_NAMES[cell], _strangeness(kind, name)[cell]))
+            for limb, flexions in bends.items():
+                flexion = flexions[i][s]
                 word = next(word for limit, word in FLEXION if flexion < limit)
-                codes.append(Posecode(f"{side}_{limb}", "bend", word, min(abs(float(flexion) - usual) / 130, 1.0)))
+                codes.append(Posecode(f"{side}_{limb}", "bend", word, min(abs(flexion - usual[limb]) / 130, 1.0)))
         families.append(codes)
     return families
+
+
+@cache
+def _strangeness(kind: Posture, segment: str) -> list[float]:
+    """How far each cell is from the direction that the posture implies for a segment."""
+    thigh, shin, _ = _IMPLIED_LEGS.get(kind, _STRAIGHT)
+    implied = unit(np.array({"thigh": thigh, "shin": shin}.get(segment, _IMPLIED_ARM)))
+    return [min(float(np.degrees(np.arccos(cell @ implied)) / 120), 1.0) for cell in _CELLS]
 
 
 def _contacts(body: Body, kinds: Sequence[Posture]) -> Families:

@@ -8,9 +8,8 @@ the word budget is used, so what goes unsaid is close to what the posture implie
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from pose_rft.captions import wording
+from pose_rft.captions.draws import Draws
 from pose_rft.captions.geometry import SIDES
 from pose_rft.captions.posecodes import Posecode
 
@@ -27,7 +26,7 @@ class Clause(NamedTuple):
     participle: bool = False
 
 
-def caption(codes: Sequence[Posecode], rng: np.random.Generator) -> str:
+def caption(codes: Sequence[Posecode], rng: Draws) -> str:
     """One caption of one pose.
 
     Args:
@@ -47,7 +46,7 @@ def caption(codes: Sequence[Posecode], rng: np.random.Generator) -> str:
     return _compose(opener, _select(opener, clauses, rng), rng)
 
 
-def _opener(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> str:
+def _opener(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> str:
     subject = _pick(wording.SUBJECTS, rng)
     plural = subject in wording.PLURAL_SUBJECTS
     verb = _pick(wording.POSTURE[facts["body"]["posture"].value], rng)
@@ -55,7 +54,7 @@ def _opener(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generato
     return f"{subject} {verb.format(**endings)}"
 
 
-def _trunk(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> list[Clause]:
+def _trunk(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clause]:
     """Lean, twist and head: participles that follow the opener."""
     clauses = []
     for kind, code in facts.get("torso", {}).items():
@@ -69,7 +68,7 @@ def _trunk(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator
     return clauses
 
 
-def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> list[Clause]:
+def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clause]:
     """One clause for both arms (or legs) when they do the same, else one for each."""
     left, right = (facts.get(f"{side}_{limb}", {}) for side in SIDES)
     first, second = ("upper_arm", "forearm") if limb == "arm" else ("thigh", "shin")
@@ -84,7 +83,7 @@ def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: np.r
     ]
 
 
-def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: np.random.Generator) -> str:
+def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> str:
     """A limb's direction, bend and end. No side means both.
 
     A limb that is nearly straight is one line; a bent one is told by both segments, the lower one left out where the
@@ -119,7 +118,7 @@ def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: np.random.Gene
     return ", ".join(filter(None, (f"{upper} {direction}", bent, lower, place)))
 
 
-def _place(end: str, own: Mapping[str, Posecode], rng: np.random.Generator) -> str:
+def _place(end: str, own: Mapping[str, Posecode], rng: Draws) -> str:
     """Where the hand or foot is, if it touches something or is at a telling height; "" otherwise."""
     for kind, phrases in (("touch", wording.TOUCH), ("near", wording.NEAR)):
         if kind in own:
@@ -129,7 +128,7 @@ def _place(end: str, own: Mapping[str, Posecode], rng: np.random.Generator) -> s
     return ""
 
 
-def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Generator) -> list[Clause]:
+def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clause]:
     """Between the hands, the feet, the knees."""
     clauses = []
     for part, table in (("hands", wording.HANDS), ("feet", wording.FEET), ("knees", wording.KNEES)):
@@ -142,10 +141,10 @@ def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: np.random.Gener
     return clauses
 
 
-def _select(opener: str, clauses: Sequence[Clause], rng: np.random.Generator) -> list[Clause]:
+def _select(opener: str, clauses: Sequence[Clause], rng: Draws) -> list[Clause]:
     """The clauses with the highest (jittered) rarity that fit the word budget, at least one."""
-    budget = int(rng.integers(WORDS[0], WORDS[1] + 1)) - len(opener.split())
-    scores = [clause.rarity * (1 + RARITY_NOISE * rng.uniform(-1, 1)) for clause in clauses]
+    budget = WORDS[0] + rng.below(WORDS[1] + 1 - WORDS[0]) - len(opener.split())
+    scores = [clause.rarity * (1 + RARITY_NOISE * (2 * rng.random() - 1)) for clause in clauses]
     kept: list[int] = []
     for i in sorted(range(len(clauses)), key=lambda i: -scores[i]):
         length = len(clauses[i].text.split())
@@ -155,7 +154,7 @@ def _select(opener: str, clauses: Sequence[Clause], rng: np.random.Generator) ->
     return [clauses[i] for i in sorted(kept)]
 
 
-def _compose(opener: str, clauses: Sequence[Clause], rng: np.random.Generator) -> str:
+def _compose(opener: str, clauses: Sequence[Clause], rng: Draws) -> str:
     """Opener with its participles, then the groups in random order, one or two clauses to a sentence."""
     trunk = [clause.text for clause in clauses if clause.participle]
     rng.shuffle(trunk)
@@ -174,14 +173,14 @@ def _compose(opener: str, clauses: Sequence[Clause], rng: np.random.Generator) -
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 
 
-def _direction(cell: str, cells: Mapping[str, wording.Phrases], rng: np.random.Generator) -> str:
+def _direction(cell: str, cells: Mapping[str, wording.Phrases], rng: Draws) -> str:
     if cell in cells:
         return _pick(cells[cell], rng)
     *most, last = (_pick(wording.AXIS[axis], rng) for axis in cell.split())
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _degree(phrases: wording.Phrases, degree: str, rng: np.random.Generator, side: str = "") -> str:
+def _degree(phrases: wording.Phrases, degree: str, rng: Draws, side: str = "") -> str:
     text = _pick(phrases, rng).format(degree=_pick(wording.DEGREE[degree], rng), side=side)
     return " ".join(text.split())
 
@@ -194,5 +193,5 @@ def _plural(verb: str) -> str:
     return "are" + verb.removeprefix("is") if verb.startswith("is ") else verb.removesuffix("s").replace("goe", "go")
 
 
-def _pick(phrases: wording.Phrases, rng: np.random.Generator) -> str:
-    return phrases[int(rng.integers(len(phrases)))]
+def _pick(phrases: wording.Phrases, rng: Draws) -> str:
+    return phrases[rng.below(len(phrases))]

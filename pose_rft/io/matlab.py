@@ -4,7 +4,6 @@ The 128-byte header says which (MAT-File Format, MathWorks); scipy reads only th
 Arrays keep MATLAB's own shape: HDF5 stores them transposed, so what h5py calls (N, 1, 17, 2) is (2, 17, 1, N) here.
 """
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import scipy.io
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import limits
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -51,9 +51,10 @@ def read_mat(path: Path) -> dict[str, Any]:
         with open_hdf5(path) as file:
             return {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
     try:
-        content = scipy.io.loadmat(path)
-    except (ValueError, TypeError, OSError, EOFError, KeyError, IndexError, NotImplementedError, zlib.error) as error:
-        raise PoseRftError(f"{path} is damaged ({_short(error)}); download it again.") from None
+        with limits.bounded(path):
+            content = scipy.io.loadmat(path)
+    except PoseRftError:
+        raise
     except Exception as error:  # scipy's MatReadError and what its C reader raises on garbage share no base class
         raise PoseRftError(f"{path} is damaged ({type(error).__name__}: {_short(error)}); download it again.") from None
     return {name: value for name, value in content.items() if not name.startswith("__")}
@@ -69,9 +70,9 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     if mat_version(path) != "7.3":
         raise PoseRftError(f"{path} is a MATLAB v5 file, expected v7.3.")
     try:
-        with h5py.File(path, "r") as file:
+        with limits.bounded(path), h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise PoseRftError(f"{path} is damaged or lacks a variable ({_short(error)}); download it again.") from None
 
 

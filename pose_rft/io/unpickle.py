@@ -3,22 +3,25 @@
 3DPW sequences, MoSh fits and SMPL models are Python 2 pickles (text as latin1) that hold numpy arrays, scipy.sparse
 matrices and, in SMPL v1.0.0, `chumpy` objects. Only the constructors of those are let through; a pickle can name any
 function of the machine, so everything else is refused. chumpy itself (no Python 3.11) is replaced by a small stand-in
-that keeps the array. Source of the formats: docs of the releases; dataset notes sections 0.4 and 16.
+that keeps the array. What a pickle makes Python allocate is bounded as well: arrays are born empty, memo numbers and
+lengths must fit the file. Source of the formats: docs of the releases; dataset notes sections 0.4 and 16.
 """
 
 import codecs
 import collections
 import io
 import pickle
+import pickletools
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.sparse
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import limits
 
 
 class ChumpyArray:
@@ -37,13 +40,27 @@ class ChumpyArray:
         raise PoseRftError(f"A chumpy object holds {sorted(self.state)} but no array; export the model without chumpy.")
 
 
+RECONSTRUCT: Any = np.zeros(0).__reduce__()[0]
+
+
+class _NdarrayName:
+    """What `numpy.ndarray` stands for in a pickle: a name to hand to `_reconstruct`, not a constructor to call."""
+
+
+def _empty_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
+    """`numpy.core.multiarray._reconstruct`: arrays are born empty and get shape and bytes together, by BUILD."""
+    if kind is not _NdarrayName or shape not in ((0,), [0], 0):
+        raise PoseRftError(f"A pickle makes {kind!r} of shape {shape!r}, expected an empty array; refusing to read it.")
+    return RECONSTRUCT(np.ndarray, (0,), code)
+
+
 def _numpy_globals() -> dict[tuple[str, str], Any]:
     found: dict[tuple[str, str], Any] = {}
     for core in ("numpy.core", "numpy._core"):
-        found[core + ".multiarray", "_reconstruct"] = np.ndarray.__reduce__(np.zeros(0))[0]
+        found[core + ".multiarray", "_reconstruct"] = _empty_array
         found[core + ".multiarray", "scalar"] = np.float64(0).__reduce__()[0]
         found[core + ".numeric", "_frombuffer"] = np.ndarray.__reduce_ex__(np.zeros(1), 5)[0]
-    found["numpy", "ndarray"] = np.ndarray
+    found["numpy", "ndarray"] = _NdarrayName
     found["numpy", "dtype"] = np.dtype
     return found
 
@@ -82,7 +99,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
-    def __init__(self, file: io.BufferedIOBase, path: Path, extra: dict[tuple[str, str], Any]) -> None:
+    def __init__(self, file: IO[bytes], path: Path | str, extra: dict[tuple[str, str], Any]) -> None:
         super().__init__(file, encoding="latin1")
         self._path, self._allowed = path, ALLOWED | extra
 
@@ -109,22 +126,47 @@ def read_pickle(path: Path, extra_allowed: Iterable[tuple[str, str, Any]] = ()) 
     Raises:
         PoseRftError: no such file, not a pickle, truncated, or it names a class or function that is not data.
     """
-    extra = {(module, name): value for module, name, value in extra_allowed}
     try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy deprecates what old pickles do (`align=0`)
-            return _RestrictedUnpickler(file, path, extra).load()
+        with open(path, "rb") as file:
+            return read_pickle_stream(file, path, extra_allowed)
     except FileNotFoundError:
         raise PoseRftError(f"{path} does not exist.") from None
-    except PoseRftError:
-        raise
     except OSError as error:
         raise PoseRftError(f"{path} cannot be read ({error.strerror}).") from None
-    except MemoryError:
-        raise PoseRftError(f"{path} is damaged: it asks for more memory than there is; download it again.") from None
+
+
+def read_pickle_stream(file: IO[bytes], where: Path | str, extra_allowed: Iterable[tuple[str, str, Any]] = ()) -> Any:
+    """As `read_pickle`, for a pickle inside another file (a tar member, an object array of an .npz).
+
+    Args:
+        file: an open file that stands at the pickle's first byte; where: what an error calls it.
+    Raises:
+        PoseRftError: not a pickle, truncated, or it names a class or function that is not data.
+        OSError: the file cannot be read.
+    """
+    content = file.read()
+    extra = {(module, name): value for module, name, value in extra_allowed}
+    try:
+        with limits.bounded(where, len(content)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy deprecates what old pickles do (`align=0`)
+            _check_memo(content)
+            return _RestrictedUnpickler(io.BytesIO(content), where, extra).load()
+    except (PoseRftError, OSError):
+        raise
     except Exception as error:  # a damaged pickle raises nearly anything, from EOFError to TypeError
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise PoseRftError(f"{path} is not a readable pickle ({cause}); download it again.") from None
+        raise PoseRftError(f"{where} is not a readable pickle ({cause}); download it again.") from None
+
+
+def _check_memo(content: bytes) -> None:
+    """Python's unpickler makes its memo as long as the largest number asks for: 4 bytes may cost 64 GB.
+
+    Raises:
+        ValueError: a memo number that a pickle of this length cannot have reached, or not a pickle.
+    """
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(content):
+            raise ValueError(f"memo number {argument} in {len(content)} bytes")
 
 
 def plain(value: Any) -> Any:

@@ -42,6 +42,8 @@ def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterato
             if not container.streams.video:
                 raise PoseRftError(f"{path} holds no video stream; download it again.")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise PoseRftError(f"{path} is encoded in a way that FFmpeg does not know; download it again.")
             # Conversion runs one process per core; threads of one decoder would only compete with them.
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
@@ -114,7 +116,7 @@ def _stream(
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
     """(H, W, 3) uint8 RGB as a JPEG; how every frame of a video enters the shards, once."""
-    done, data = cv2.imencode(".jpg", picture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"a picture of shape {picture.shape} cannot be encoded as JPEG")
     return data.tobytes()

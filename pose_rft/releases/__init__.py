@@ -23,6 +23,11 @@ READERS = {
     "3dpw": ("pw3d", "Pw3d"),
     "llava_instruct": ("llava_instruct", "LlavaInstruct"),
 }
+# Labels that others made ready from those releases.
+LABEL_READERS = {
+    "label_files": ("label_files", "LabelFiles"),
+    "hmr2_tars": ("hmr2_tars", "Hmr2Tars"),
+}
 
 
 class DataParams(Section):
@@ -31,6 +36,19 @@ class DataParams(Section):
     source: Literal["sample", "releases"]
     root: Path
     body_model: Path
+
+
+def reader_class(name: str) -> Any:
+    """The class that reads a data set; it knows its `Params`, `licence` and `where_to_get`.
+
+    Raises:
+        PoseRftError: an unknown data set.
+    """
+    known = READERS | LABEL_READERS
+    if name not in known:
+        raise PoseRftError(f"`datasets` names {name!r}; known data sets are {', '.join(known)}.")
+    module, reader_name = known[name]
+    return getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
 
 
 def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> Release:
@@ -42,10 +60,7 @@ def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_
     Raises:
         PoseRftError: an unknown data set, a parameter that its reader refuses, or no folder where it should be.
     """
-    if name not in READERS:
-        raise PoseRftError(f"`datasets` names {name!r}; known data sets are {', '.join(READERS)}.")
-    module, reader_name = READERS[name]
-    reader = getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
+    reader = reader_class(name)
     params = parse(datasets.get(name), reader.Params, f"`datasets.{name}`")
     folder = data.root / params.root
     if not folder.is_dir():

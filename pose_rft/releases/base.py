@@ -73,6 +73,17 @@ class Release(Protocol):
         ...
 
 
+class Reader:
+    """What the readers hold: the release's folder (or an absolute `root` of its own) and what `Release` describes."""
+
+    def __init__(self, root: Path, params: Any, body_model: Path, jpeg_quality: int) -> None:
+        self.data_root = root
+        self.root = root / params.root
+        self.params = params
+        self.body_model = body_model
+        self.jpeg_quality = jpeg_quality
+
+
 def sample_key(*parts: str | int) -> str:
     """Parts joined by `_`, integers zero-filled to six digits, everything outside `[A-Za-z0-9-]` made `-`.
 

@@ -1,53 +1,35 @@
-"""BEDLAM: rendered people with exact SMPL-X bodies, described by the project's own captions (BEDLAM-Script).
+"""BEDLAM: rendered people with exact SMPL-X bodies, described by the project's own captions (`bedlam_script`).
 
 Layout: `training_labels/all_npz_12_training/FOLDER.npz` (one row per person and image) and
-`training_images/FOLDER/png/seq_XXXXXX/seq_XXXXXX_YYYY.png`. Folders that are absent are no error: half a dozen are not
-part of the public download. Body rotations of SMPL-X joints 0..21 are SMPL's; hands are not labelled, betas are of
-another shape space and stay unknown. The body in the camera is moved by `trans_cam + cam_ext[:3, 3]`.
+`training_images/FOLDER/png/seq_XXXXXX/seq_XXXXXX_YYYY.png`. Body rotations of SMPL-X joints 0..21 are SMPL's; hands are
+not labelled, betas are of another shape space and stay unknown. The body in the camera is moved by
+`trans_cam + cam_ext[:3, 3]`. Labels exist for a few scenes whose pictures are not in the public download: each such
+scene is one row of the defects, and the rest is read.
 
 Close-up scenes are stored landscape but labelled portrait: a picture is turned clockwise iff it is landscape while
-the principal point is that of a portrait (folder names do not tell). Who is described follows BEDLAM-Script
-(naver/poseembroider): enough joints inside the picture, large enough, not hidden behind a nearer person.
-Sources: pixelite1201/BEDLAM data_processing/ReadMe.md and df_full_body.py, train/dataset/dataset.py.
+the principal point is that of a portrait (folder names do not tell).
+Sources: pixelite1201/BEDLAM data_processing/ReadMe.md and df_full_body.py, train/core/config.py, train/dataset.
 """
 
-import zipfile
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field
-from scipy.spatial.transform import Rotation
 
-from pose_rft.body.frames import semantic_frame
-from pose_rft.body.joints import SMPL24, SMPLX127
-from pose_rft.body.smpl import load_body_model
-from pose_rft.captions import describe_pose
 from pose_rft.errors import PoseRftError
-from pose_rft.params import Fraction, NonNegative, Section
-from pose_rft.record import Box, Camera, Caption, Defect, Keypoints, Record, Smpl
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.params import Count, Fraction, NonNegative, Section
+from pose_rft.record import Box, Camera, Caption, Defect, Record
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.bedlam_labels import IMAGE_NAME, LabelFile, body_pose, frame_of, keypoints_of, read_rows, smpl_of
+from pose_rft.releases.bedlam_script import BODY_JOINTS, captions_of, distinct_poses, well_seen
 from pose_rft.releases.pictures import UnreadablePicture, load_picture, rotated_clockwise
-from pose_rft.seeds import derive, numpy_rng
 
-BODY_JOINTS = 22
 PX_PER_SCALE = 200.0
-COLUMNS = (
-    "imgname",
-    "center",
-    "scale",
-    "pose_cam",
-    "shape",
-    "trans_cam",
-    "gtkps",
-    "cam_int",
-    "cam_ext",
-    "sub",
-)
 # BEDLAM's validation scenes (its train/core/config.py and validation download).
 VALIDATION = (
     "20221019_3-8_250_highbmihand_orbit_stadium_6fps",
@@ -55,7 +37,28 @@ VALIDATION = (
     "20221018_1_250_batch01hand_zoom_suburb_b_6fps",
     "20221018_3-8_250_batch01hand_6fps",
 )
-CAPTION_SEED = 0  # wording of the captions belongs to the release: another data seed does not rewrite them
+# Scenes that have labels but are not among the training pictures (its fetch_training_data.sh); four are VALIDATION.
+NOT_PUBLIC = (
+    "20221017_1_250_batch01hand_closeup_suburb_a_6fps",
+    "20221018_1_250_batch01hand_zoom_suburb_b_6fps",
+    "20221018_3-8_250_batch01hand_6fps",
+    "20221018_3_250_batch01hand_orbit_archVizUI3_time15_6fps",
+    "20221019_3-8_250_highbmihand_orbit_stadium_6fps",
+    "20221019_3-8_250_highbmihand_static_stadium_6fps",
+)
+SCENE = re.compile(r"\d{8}[_-].+")  # the folder of labels also holds AGORA's, another data set
+CAPTIONED_TOGETHER = 64  # pictures; the captioner works on arrays
+
+
+class Someone(NamedTuple):
+    """A person to describe: row of the label file, name of the picture, number of the person in it."""
+
+    row: int
+    image: str
+    number: int
+
+    def key(self, folder: str) -> str:
+        return sample_key("bedlam", folder, Path(self.image).stem, f"p{self.number}")
 
 
 class BedlamParams(Section):
@@ -70,75 +73,90 @@ class BedlamParams(Section):
     joints_inside: int = Field(default=16, ge=0, le=BODY_JOINTS)  # of the 22 body joints
     smallest_box: NonNegative = 224.0  # px, longer side of the joints' box x1.1
     largest_overlap: Fraction = 0.3  # share of the box that a nearer person's box may cover
-    keep_one_in: int = Field(default=1, ge=1)  # of the people left, chosen by hash of their key
+    poses: Mapping[Literal["train", "val"], Count] = {}  # of the people left, so many with the most different poses
     max_defect_rate: Fraction = 0.01
 
 
-class Bedlam:
+class Bedlam(Reader):
     """Reader of BEDLAM; a unit is one image with all its people."""
 
     Params = BedlamParams
+    params: BedlamParams
     dataset = "bedlam"
     licence = "BEDLAM: non-commercial research, see bedlam.is.tue.mpg.de/license.html"
     where_to_get = "https://bedlam.is.tue.mpg.de (training images and all_npz_12_training)"
     published_counts: Mapping[str, Mapping[str, int]] = {"train": {"folders": 26}}
 
-    def __init__(self, root: Path, params: BedlamParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-        self.body_model = body_model
-
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val"), self.dataset)
-        units = []
+        units: list[Unit] = []
+        chosen: list[tuple[Path, list[Someone]]] = []
         for path in self._label_files(split):
-            images: dict[str, list[int]] = defaultdict(list)
-            rows = read_rows(path)
-            for row, name in enumerate(rows["imgname"]):
-                images[str(name)].append(row)
-            for name, numbers in images.items():
-                key = sample_key(path.stem, Path(name).stem)
-                if kept := [row for row in self._described(rows, numbers) if self._drawn(key, row, numbers)]:
-                    persons = tuple((row, numbers.index(row)) for row in kept)
-                    units.append(Unit(key, len(kept), (path.stem, name, persons)))
+            if not SCENE.fullmatch(path.stem):
+                units.append(_left_out(path, "labels of another data set"))
+            elif self._pictures(path.stem).is_dir():
+                chosen.append((path, self._well_seen(path)))
+            elif path.stem in NOT_PUBLIC:
+                units.append(_left_out(path, "scene without public pictures"))
+            else:
+                raise PoseRftError(
+                    f"bedlam: {path.name} has no pictures; unpack bedlam_images_train/{path.stem}.tar to "
+                    f"{self._pictures(path.stem)}, or take the label file away."
+                )
+        if not chosen:
+            raise PoseRftError(
+                f"bedlam: there are no pictures of the split {split} in {self.root / self.params.images}; get them "
+                f"from {self.where_to_get}, or take {split} out of `datasets.bedlam.splits`."
+            )
+        for name, count in self.params.poses.items():
+            if name == split:
+                chosen = self._most_different(chosen, count)
+        for path, people in chosen:
+            units += _units(path.stem, people)
         return sorted(units, key=lambda unit: unit.key)
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
-        folder, name, persons = unit.payload
-        rows = read_rows(self.root / self.params.labels / f"{folder}.npz")
+        if len(unit.payload) == 1:
+            yield from unit.payload
+            return
+        folder, name, persons, captioned = unit.payload
+        file = LabelFile.at(self.root / self.params.labels / f"{folder}.npz")
+        rows = read_rows(file)
         provenance = [("smpl", "BEDLAM pose_cam, joints 0..21; moved by trans_cam + cam_ext")]
         try:
-            picture = load_picture(self.root / self.params.images / folder / "png" / name)
-            K = rows["cam_int"][persons[0][0]]
+            picture = load_picture(self._pictures(folder) / name)
+            K = rows["cam_int"][persons[0].row]
             if picture.width > picture.height and K[0, 2] < K[1, 2]:
                 picture = rotated_clockwise(picture)
                 provenance.append(("image", "turned clockwise: labelled in portrait (close-up)"))
         except UnreadablePicture as problem:
-            yield from (problem.defect(unit.key, str(row)) for row, _ in persons)
+            yield from (problem.defect(unit.key, str(person.row)) for person in persons)
             return
-        for row, person in persons:
-            key = sample_key("bedlam", folder, Path(name).stem, f"p{person}")
+        captions = _captions(file, captioned, self.body_model, self.params.captions)
+        for person in persons:
+            row = person.row
             try:
-                smpl, notes = self._smpl(rows, row)
-                captions = self._captions(key, smpl)
-                joints2d = _keypoints(rows["gtkps"][row])
+                smpl, notes = smpl_of(rows, row)
+                joints2d = keypoints_of(rows["gtkps"][row])
+                if not rows["finite"][row]:
+                    raise PoseRftError("center, scale or camera holds a number that is not finite")
             except PoseRftError as error:
                 yield Defect(unit.key, str(row), "broken row", f"{folder}.npz row {row}: {error}")
                 continue
             x, y = (float(value) for value in rows["center"][row])
             yield Record(
-                key=key,
+                key=person.key(folder),
                 dataset=self.dataset,
                 split=split,
                 image=picture,
                 subject=str(rows["sub"][row]),
                 sequence=sample_key(folder, Path(name).parts[0]),
-                frame=int(Path(name).stem.rsplit("_", 1)[1]),
+                frame=frame_of(name),
                 box=Box((x, y), float(rows["scale"][row]) * PX_PER_SCALE, "BEDLAM center and scale (joints2d x1.2)"),
                 smpl=smpl,
                 joints2d=joints2d,
                 camera=Camera(K=rows["cam_int"][row], R=rows["cam_ext"][row][:3, :3], t=rows["cam_ext"][row][:3, 3]),
-                captions=captions,
+                captions=captions[row],
                 flags=tuple(flag for flag, _ in notes),
                 provenance=(*provenance, *notes),
             )
@@ -157,102 +175,95 @@ class Bedlam:
             )
         return files
 
-    def _described(self, rows: Mapping[str, np.ndarray], numbers: list[int]) -> Iterator[int]:
-        """The rows of one image whose person is seen well enough."""
-        # The picture is as large as the principal point tells: BEDLAM's lies in the middle.
-        width, height = 2 * rows["cam_int"][numbers[0]][:2, 2]
-        depths = {row: float(rows["trans_cam"][row, 2] + rows["cam_ext"][row][2, 3]) for row in numbers}
-        boxes = {row: _joint_box(rows["gtkps"][row]) for row in numbers}
-        for row in numbers:
-            points = rows["gtkps"][row, :BODY_JOINTS, :2]
-            inside = ((points >= 0) & (points < (width, height))).all(1).sum()
-            side = 1.1 * max(boxes[row][2:] - boxes[row][:2])
-            nearer = (_covered(boxes[row], boxes[other]) for other in numbers if depths[other] < depths[row])
-            if (
-                inside >= self.params.joints_inside
-                and side >= self.params.smallest_box
-                and max(nearer, default=0.0) <= self.params.largest_overlap
-            ):
-                yield row
+    def _pictures(self, folder: str) -> Path:
+        """The scene's `png`; the name of one label file has `3_10` where its folder has `3-10`."""
+        path = self.root / self.params.images / folder / "png"
+        other = self.root / self.params.images / folder.replace("_3_10_", "_3-10_", 1) / "png"
+        return path if path.is_dir() else other
 
-    def _drawn(self, key: str, row: int, numbers: list[int]) -> bool:
-        return derive(CAPTION_SEED, "bedlam", key, numbers.index(row)) % self.params.keep_one_in == 0
+    def _well_seen(self, path: Path) -> list[Someone]:
+        """The people of a label file that are seen well enough, in the file's order.
 
-    def _smpl(self, rows: Mapping[str, np.ndarray], row: int) -> tuple[Smpl, list[tuple[str, str]]]:
-        """The body, and what about it is unknown as (flag, note)."""
-        pose = np.asarray(rows["pose_cam"][row], np.float64)
-        is_smpl = pose.size == 72  # the SMPL version of the labels, else the 165 of SMPL-X
-        body = np.zeros((24, 3))
-        body[:BODY_JOINTS] = pose[: 3 * BODY_JOINTS].reshape(BODY_JOINTS, 3)
-        notes = []
-        if not is_smpl:
-            notes = [
-                ("betas_unknown", "SMPL-X shape does not carry over to SMPL; 0"),
-                ("transl_smplx", "rest pelvis of SMPL-X, which differs from SMPL's by centimetres"),
-            ]
-        smpl = Smpl(
-            global_orient=body[0],
-            body_pose=body[1:],
-            betas=np.asarray(rows["shape"][row])[:10] if is_smpl else np.zeros(10),
-            transl=np.asarray(rows["trans_cam"][row]) + rows["cam_ext"][row][:3, 3],
-            valid=np.arange(24) < BODY_JOINTS,
-            gender="neutral",  # BEDLAM #55: `gender` is the subject's, the parameters are the neutral model's
-            body_model="smpl" if is_smpl else "smplx",
-            frame="camera",
-            source="bedlam",
+        People with a number that is not finite stay: they become defects when they are read.
+        """
+        rows = read_rows(LabelFile.at(path))
+        images: dict[str, int] = {}
+        numbers: dict[str, int] = defaultdict(int)
+        everybody, image_of = [], []
+        for row, name in enumerate(rows["imgname"].tolist()):
+            if not IMAGE_NAME.fullmatch(name):
+                raise PoseRftError(
+                    f"{path}, row {row}: {name!r} is no picture such as seq_000000/seq_000000_0000.png; "
+                    "download the labels again."
+                )
+            everybody.append(Someone(row, name, numbers[name]))
+            numbers[name] += 1
+            image_of.append(images.setdefault(name, len(images)))
+        params = self.params
+        seen = well_seen(
+            rows["gtkps"][:, :BODY_JOINTS, :2],
+            2 * rows["cam_int"][:, :2, 2],  # the principal point lies in the middle of the picture
+            rows["trans_cam"][:, 2] + rows["cam_ext"][:, 2, 3],
+            np.array(image_of),
+            params.joints_inside,
+            params.smallest_box,
+            params.largest_overlap,
         )
-        return smpl, notes
+        return [everybody[row] for row in np.flatnonzero(seen | ~rows["finite"])]
 
-    def _captions(self, key: str, smpl: Smpl) -> tuple[Caption, ...]:
-        if self.params.captions == 0:
-            return ()
-        vectors = np.concatenate([smpl.global_orient[None], smpl.body_pose]).astype(np.float64)
-        rotations = semantic_frame(torch.from_numpy(Rotation.from_rotvec(vectors).as_matrix()), "camera").numpy()
-        rng = numpy_rng(CAPTION_SEED, "bedlam captions", key)
-        texts = describe_pose(rotations, _rest_joints(self.body_model), rng, self.params.captions)
-        return tuple(Caption(text, "automatic") for text in texts)
-
-
-@lru_cache(maxsize=2)  # units come sorted by folder, so a worker reads each label file about once
-def read_rows(path: Path) -> dict[str, np.ndarray]:
-    """The columns of one label file that a sample needs, one row per person.
-
-    Raises:
-        PoseRftError: not an npz, a column is missing, or columns of different length.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            rows: dict[str, Any] = {name: content[name] for name in COLUMNS if name in content}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise PoseRftError(f"{path} is not a readable BEDLAM label file ({error}); download it again.") from None
-    if missing := [name for name in COLUMNS if name not in rows]:
-        raise PoseRftError(f"{path} lacks {', '.join(missing)}; expected the columns of all_npz_12_training.")
-    if len({len(column) for column in rows.values()}) != 1:
-        raise PoseRftError(f"{path} has columns of different length; download it again.")
-    return rows
+    def _most_different(
+        self, chosen: Sequence[tuple[Path, list[Someone]]], count: int
+    ) -> list[tuple[Path, list[Someone]]]:
+        """Of all people of the split, up to `count` whose poses differ most; those with a broken row stay, too."""
+        poses, sound = [], []
+        for path, people in chosen:
+            numbers = [person.row for person in people]
+            rows = read_rows(LabelFile.at(path))
+            finite = rows["finite"][numbers]
+            poses.append(body_pose(rows)[numbers][finite])
+            sound.append(finite)
+        kept = ~np.concatenate(sound)
+        if not kept.all():
+            everybody = np.flatnonzero(~kept)
+            kept[everybody[distinct_poses(np.concatenate(poses), self.body_model, count)]] = True
+        parts = np.split(kept, np.cumsum([len(people) for _, people in chosen])[:-1])
+        return [
+            (path, [person for person, keep in zip(people, part, strict=True) if keep])
+            for (path, people), part in zip(chosen, parts, strict=True)
+        ]
 
 
-@lru_cache(maxsize=1)
-def _rest_joints(folder: Path) -> np.ndarray:
-    return load_body_model(folder).rest_joints().detach()[0].numpy()
+def _left_out(path: Path, reason: str) -> Unit:
+    """A label file that is not read: one row of the defects, so that it is counted."""
+    key = sample_key(path.stem)
+    return Unit(key, 1, (Defect(key, "", reason, path.name),))
 
 
-def _keypoints(points: np.ndarray) -> Keypoints:
-    """All 127 of the SMPL-X labels, or the first 24 of the SMPL ones (SMPL's own joints)."""
-    joint_set = SMPLX127 if len(points) >= len(SMPLX127) else SMPL24
-    points = np.array(points[: len(joint_set)], np.float32)
-    points[:, 2] = np.clip(points[:, 2], 0, 1)
-    return Keypoints(points, joint_set.name)
+def _units(folder: str, people: Sequence[Someone]) -> Iterator[Unit]:
+    """The images of one scene. Neighbours in it share a list of the people whose captions are made at once."""
+    by_image: dict[str, list[Someone]] = defaultdict(list)
+    for person in people:
+        by_image[person.image].append(person)
+    images = sorted(by_image)
+    for start in range(0, len(images), CAPTIONED_TOGETHER):
+        part = images[start : start + CAPTIONED_TOGETHER]
+        captioned = tuple(person for name in part for person in by_image[name])
+        for name in part:
+            payload = (folder, name, tuple(by_image[name]), captioned)
+            yield Unit(sample_key(folder, Path(name).stem), len(by_image[name]), payload)
 
 
-def _joint_box(points: np.ndarray) -> np.ndarray:
-    """(x0, y0, x1, y1) px around the body joints."""
-    body = points[:BODY_JOINTS, :2]
-    return np.concatenate([body.min(0), body.max(0)])
-
-
-def _covered(box: np.ndarray, other: np.ndarray) -> float:
-    """Share of `box` that `other` covers."""
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    area = float(np.prod(box[2:] - box[:2]))
-    return float(np.prod(np.clip(sides, 0, None))) / max(area, 1e-9)
+@lru_cache(maxsize=2)
+def _captions(
+    file: LabelFile, people: tuple[Someone, ...], body_model: Path, number: int
+) -> Mapping[int, tuple[Caption, ...]]:
+    """Captions of these people by row; none for a row that is broken."""
+    rows = read_rows(file)
+    numbers = [person.row for person in people]
+    sound = [person for person, finite in zip(people, rows["finite"][numbers], strict=True) if finite]
+    if number == 0 or not sound:
+        return dict.fromkeys(numbers, ())
+    poses = body_pose(rows)[[person.row for person in sound]]
+    keys = [person.key(file.path.stem) for person in sound]
+    captions = captions_of(poses, keys, body_model, number)
+    return {person.row: captions[key] for person, key in zip(sound, keys, strict=True)}

@@ -1,4 +1,4 @@
-"""COCO persons: keypoints of `person_keypoints_*.json`, SMPL from EFT fits joined by annotation id.
+"""COCO persons: keypoints of `person_keypoints_*.json`, SMPL from published fits (`still_fits.py`).
 
 Layout (2014 or 2017 names): `annotations/person_keypoints_{train,val}YEAR.json`, `trainYEAR/`, `valYEAR/`. A person is
 a sample if it is no crowd and at least `body_joints` of its 12 body joints (shoulders, elbows, wrists, hips, knees,
@@ -6,9 +6,9 @@ ankles) are labelled; 12 is SPIN's rule (28,344 persons of train2014). Persons w
 Sources: cocodataset/cocoapi, SPIN datasets/preprocess/coco.py, facebookresearch/eft.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,31 +17,34 @@ from pydantic import Field
 
 from pose_rft.body.joints import COCO17
 from pose_rft.errors import PoseRftError
+from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Keypoints, Record
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key, square_box
-from pose_rft.releases.eft import CAMERA_NOTE, EftFit, read_eft
-from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key, square_box
+from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path
+from pose_rft.releases.still_fits import Anchor, StillFits
 
 BODY = COCO17.indices([joint for joint in COCO17.joints if joint.split("_")[-1] not in ("nose", "eye", "ear")])
 BOX_SCALE = 1.2  # SPIN
 
 
 class CocoParams(Section):
-    """`datasets.coco` in params.yaml."""
+    """`datasets.coco` in params.yaml. fits: files below the root; the first that has a person counts."""
 
     root: str = "coco"
     splits: tuple[Literal["train", "val"], ...] = ("train",)
     year: Literal[2014, 2017] = 2017
-    fits: tuple[str, ...] = ()
+    fits: tuple[FitSource, ...] = ()
     body_joints: int = Field(default=12, ge=0, le=12)
     max_defect_rate: Fraction = 0.01
 
 
-class Coco:
+class Coco(Reader):
     """Reader of COCO; a unit is one image with all its persons."""
 
     Params = CocoParams
+    params: CocoParams
     dataset = "coco"
     licence = "COCO annotations CC BY 4.0, photographs under their Flickr licences; EFT fits CC BY-NC 4.0"
     where_to_get = "https://cocodataset.org/#download (fits: https://github.com/facebookresearch/eft)"
@@ -50,57 +53,55 @@ class Coco:
         "val": {"images_2014": 40_504, "images_2017": 5_000},
     }
 
-    def __init__(self, root: Path, params: CocoParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val"), self.dataset)
-        images, annotations = read_persons(self._annotations(split))
-        fits = {fit.annotation_id: fit for name in self.params.fits for fit in read_eft(self.root / name)}
-        persons: dict[int, list[tuple[dict[str, Any], EftFit | None]]] = defaultdict(list)
+        path = self._annotations(split)
+        images, annotations = read_persons(path)
+        fits = StillFits(self.params.fits, self.root)
+        persons: dict[int, list[Annotation]] = defaultdict(list)
         for row in annotations:
-            if not row.get("iscrowd") and self._labelled(row):
-                kept = {key: row[key] for key in ("id", "keypoints", "bbox")}
-                persons[row["image_id"]].append((kept, fits.get(row["id"])))
+            if not row.is_crowd and int((row.points[BODY, 2] > 0).sum()) >= max(self.params.body_joints, 1):
+                persons[row.image].append(row)
         units = []
         for image_id, rows in persons.items():
-            rows.sort(key=lambda row: row[0]["id"])
+            rows.sort(key=lambda row: row.id)
             if image_id not in images:
-                raise PoseRftError(f"{self._annotations(split)}: annotation {rows[0][0]['id']} names no listed image.")
-            image = images[image_id]
-            payload = (image_id, image["file_name"], image["width"], image["height"], tuple(rows))
+                raise PoseRftError(f"{path}: annotation {rows[0].id} names no listed image; download it again.")
+            name, size = images[image_id]
+            joined = fits.of_picture(name, [Anchor(row.id, row.center) for row in rows])
+            payload = (image_id, name, size, tuple(zip(rows, joined, strict=True)))
             units.append(Unit(f"{image_id:012d}", len(rows), payload))
         return sorted(units, key=lambda unit: unit.key)
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
-        image_id, name, width, height, rows = unit.payload
+        image_id, name, size, rows = unit.payload
         try:
-            picture = load_picture(self.root / f"{split}{self.params.year}" / name, (width, height))
+            picture = load_picture(picture_path(self.root / f"{split}{self.params.year}", name), size)
         except UnreadablePicture as problem:
-            yield from (problem.defect(unit.key, str(row["id"])) for row, _ in rows)
+            yield from (problem.defect(unit.key, str(row.id)) for row, _ in rows)
             return
         for row, fit in rows:
-            x, y, w, h = row["bbox"]
+            x, y, w, h = row.bbox
             if w <= 1 or h <= 1:
-                yield Defect(unit.key, str(row["id"]), "empty box", f"{name}: bbox {row['bbox']}")
+                yield Defect(unit.key, str(row.id), "empty box", f"{name}: bbox {list(row.bbox)}")
                 continue
-            points = np.asarray(row["keypoints"], np.float32).reshape(17, 3)
-            points[:, 2] = points[:, 2] > 0
-            points[points[:, 2] == 0] = 0
+            points = row.points
             provenance = [("joints2d", "COCO annotation; confidence 1 = labelled, visible or occluded")]
+            box = square_box(x, y, x + w, y + h, BOX_SCALE, f"COCO bbox x{BOX_SCALE}")
+            smpl = camera = None
             if fit is not None:
-                provenance += [("smpl", f"EFT fit of annotation {row['id']}"), ("camera", CAMERA_NOTE)]
+                smpl, camera = fit.placed(points, COCO17.name, box.center, box.side, self.body_model)
+                provenance += [("smpl", fit.note), ("camera", fit.camera_note)]
             yield Record(
-                key=sample_key("coco", f"{image_id:012d}", f"{row['id']}"),
+                key=sample_key("coco", f"{image_id:012d}", str(row.id)),
                 dataset=self.dataset,
                 split=split,
                 image=picture,
-                subject=str(row["id"]),
+                subject=str(row.id),
                 sequence=unit.key,
-                box=square_box(x, y, x + w, y + h, BOX_SCALE, f"COCO bbox x{BOX_SCALE}"),
-                smpl=fit.smpl if fit else None,
-                camera=fit.camera if fit else None,
+                box=box,
+                smpl=smpl,
+                camera=camera,
                 joints2d=Keypoints(points, COCO17.name),
                 provenance=tuple(provenance),
             )
@@ -108,28 +109,59 @@ class Coco:
     def inventory(self) -> list[Path]:
         patterns = [f"annotations/person_keypoints_{split}{self.params.year}.json" for split in self.params.splits]
         patterns += [f"{split}{self.params.year}/*.jpg" for split in self.params.splits]
-        return existing_files(self.root, [*patterns, *self.params.fits])
+        return sorted({*existing_files(self.root, patterns), *fit_files(self.params.fits, self.root)})
 
     def _annotations(self, split: str) -> Path:
         path = self.root / "annotations" / f"person_keypoints_{split}{self.params.year}.json"
         return require(path, self.dataset, self.where_to_get)
 
-    def _labelled(self, row: dict[str, Any]) -> bool:
-        visibility = np.asarray(row["keypoints"])[2::3]
-        return len(visibility) == 17 and int((visibility[BODY] > 0).sum()) >= max(self.params.body_joints, 1)
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """A person: ids; bbox (x, y, width, height) px; points (17, 3) px and 1 = labelled (0, 0, 0 where it is not)."""
+
+    id: int
+    image: int
+    is_crowd: bool
+    bbox: tuple[float, float, float, float]
+    points: np.ndarray
+
+    @property
+    def center(self) -> tuple[float, float]:
+        x, y, w, h = self.bbox
+        return x + w / 2, y + h / 2
 
 
-def read_persons(path: Path) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
-    """Images by id and the person annotations of a COCO keypoint file.
+def read_persons(path: Path) -> tuple[dict[int, tuple[str, tuple[int, int]]], list[Annotation]]:
+    """File name and (width, height) px of each image by id, and the persons of a COCO keypoint file.
 
     Raises:
         PoseRftError: not a COCO keypoint file.
     """
+    content, what = read_json(path, dict), "the file"
     try:
-        content = json.loads(path.read_bytes())
-        return {image["id"]: image for image in content["images"]}, content["annotations"]
-    except (ValueError, KeyError, TypeError) as error:
+        images = {}
+        for number, image in enumerate(content["images"]):
+            what = f"image {number}"
+            images[int(image["id"])] = (str(image["file_name"]), (int(image["width"]), int(image["height"])))
+        annotations = []
+        for number, row in enumerate(content["annotations"]):
+            what = f"annotation {number}"
+            annotations.append(_annotation(row))
+        return images, annotations
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        cause = f"{what}: {type(error).__name__}, {' '.join(str(error).split())[:80]}"
         raise PoseRftError(
-            f"{path} is not a COCO keypoint file ({type(error).__name__}: {error}); expected `images` and "
-            "`annotations`, download it again."
+            f"{path} is not a COCO keypoint file ({cause}); expected `images` and `annotations` as in "
+            "person_keypoints_*.json, download it again."
         ) from None
+
+
+def _annotation(row: Mapping[str, Any]) -> Annotation:
+    x, y, w, h = (float(value) for value in row["bbox"])
+    points = np.array(row["keypoints"], np.float32).reshape(17, 3)
+    if not np.isfinite((x, y, w, h)).all() or not np.isfinite(points).all():
+        raise ValueError("a number that is not finite")
+    points[:, 2] = points[:, 2] > 0
+    points[points[:, 2] == 0] = 0
+    return Annotation(int(row["id"]), int(row["image_id"]), bool(row.get("iscrowd")), (x, y, w, h), points)

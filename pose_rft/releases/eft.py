@@ -5,8 +5,6 @@ a body point projects to `scale * (x, y) + shift`. Here that camera becomes a pe
 (5000 px on a 224 px crop), so the absolute depth is a convention and is recorded as such.
 """
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +12,28 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.errors import PoseRftError
-from pose_rft.record import Camera, Smpl
+from pose_rft.io.json_files import read_json
+from pose_rft.releases.still_fit import CROP, FOCAL, StillFit, crop_camera, picture_id
 
-CROP = 224.0  # px, the crop that SPIN and EFT feed to their network
-FOCAL = 5000.0  # px at that crop (SPIN constants)
 PX_PER_SCALE = 200.0  # `bbox_scale` is the side over 200
 MOST_SKEW = 0.1  # |R^T R - I| above this is no rotation; below, the nearest rotation is taken
 CAMERA_NOTE = "weak perspective of the EFT fit, as a focal length of 5000 px at a 224 px crop"
 
 
-@dataclass(frozen=True, eq=False)
-class EftFit:
-    """One person: the basename of the image, COCO's annotation id (None in MPII), the crop that was fitted (px).
-
-    smpl is in the camera frame; its transl and `camera` (K only) project the body into the original image.
-    """
-
-    image_name: str
-    annotation_id: int | None
-    smpl: Smpl
-    camera: Camera
-    center: tuple[float, float]
-    side: float
-
-
-def read_eft(path: Path) -> list[EftFit]:
+def read_eft(path: Path) -> list[StillFit]:
     """All fits of one EFT JSON file, in file order.
 
     Raises:
         PoseRftError: not an EFT file, or a row that holds no SMPL pose.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise PoseRftError(
-            f"EFT fits {path} do not exist; get them from https://github.com/facebookresearch/eft "
-            "or take the file out of `fits` in params.yaml."
-        ) from None
-    except ValueError as error:
-        raise PoseRftError(f"{path} is not JSON ({error}); download the EFT fits again.") from None
-    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+    content = read_json(path, dict)
+    if not isinstance(content.get("data"), list):
         raise PoseRftError(f"{path} has no list `data`; expected an EFT fit file such as COCO2014-All-ver01.json.")
     fits = []
     for number, row in enumerate(content["data"]):
         try:
             fits.append(_fit(row))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise PoseRftError(f"{path}, row {number}: {error!r} is not an EFT fit; download the file again.") from None
     return fits
 
@@ -79,7 +53,7 @@ def orthonormal(matrices: np.ndarray) -> np.ndarray:
     return u @ vt
 
 
-def _fit(row: dict[str, Any]) -> EftFit:
+def _fit(row: dict[str, Any]) -> StillFit:
     if row.get("smpltype", "smpl") != "smpl":
         raise ValueError(f"smpltype {row['smpltype']!r}")
     vectors = Rotation.from_matrix(orthonormal(np.asarray(row["parm_pose"], np.float64).reshape(24, 3, 3))).as_rotvec()
@@ -88,18 +62,17 @@ def _fit(row: dict[str, Any]) -> EftFit:
     x, y = (float(value) for value in row["bbox_center"])
     if scale <= 0 or side <= 0:
         raise ValueError("a scale that is not positive")
-    smpl = Smpl(
-        global_orient=vectors[0],
-        body_pose=vectors[1:],
-        betas=np.asarray(row["parm_shape"])[:10],
-        transl=np.array([shift[0] / scale, shift[1] / scale, 2 * FOCAL / (CROP * scale)]),
-        valid=np.ones(24, bool),
-        gender="neutral",
-        body_model="smpl",
-        frame="camera",
-        source="eft",
-    )
-    focal = FOCAL * side / CROP
-    camera = Camera(K=np.array([[focal, 0, x], [0, focal, y], [0, 0, 1.0]]))
     number = row.get("annotId")
-    return EftFit(Path(str(row["imageName"])).name, None if number is None else int(number), smpl, camera, (x, y), side)
+    return StillFit(
+        image=picture_id(str(row["imageName"])),
+        annotation=None if number is None else int(number),
+        center=(x, y),
+        side=side,
+        pose=vectors,
+        betas=np.asarray(row["parm_shape"], np.float64).ravel()[:10].reshape(10),
+        transl=np.array([shift[0] / scale, shift[1] / scale, 2 * FOCAL / (CROP * scale)]),
+        camera=crop_camera((x, y), side),
+        source="eft",
+        note=f"EFT fit of annotation {number}" if number is not None else "EFT, joined by picture and nearest centre",
+        camera_note=CAMERA_NOTE,
+    )

@@ -1,81 +1,87 @@
-"""NeuralAnnot's SMPL fits of Human3.6M and MPI-INF-3DHP: world frame, joined by sequence and frame.
+"""SMPL fits that others published for the releases: which files, in which order of preference, and in which form.
 
-The JSON files nest two names and a frame number: action/subaction/frame for Human3.6M, subject/sequence/frame for
-MPI-INF-3DHP; a fit has pose (72 axis-angle numbers), shape (10) and trans (3, metres). Frames without a fit are simply
-absent. Source: mks0601/NeuralAnnot_RELEASE; dataset notes sections 1.7 and 2.5. (EFT fits: `releases/eft.py`.)
+`fits` of a data set lists its files; where several have a fit of the same person, the first one counts, and each sample
+records its source. Fits are joined by what names a person (annotation, picture and box, video and frame), never by the
+number of a row. Video sets take theirs from `video_fits`, photographs from `still_fits`.
+
+| source        | file                                                              | where                            |
+|---------------|-------------------------------------------------------------------|----------------------------------|
+| `neuralannot` | NeuralAnnot JSON (index for MPII: Hand4Whole's `train.json`)      | mks0601/NeuralAnnot_RELEASE      |
+| `eft`         | EFT JSON, rotation matrices                                       | facebookresearch/eft             |
+| `mosh`        | folder `S1/Directions 1_cam0_aligned.pkl` (no longer distributed) | akanazawa/hmr                    |
+| `spin`        | final fits .npz, static fits .npy or .npz (index: SPIN's training | nkolot/SPIN                      |
+|               | npz, whose rows they follow), or that training npz itself         |                                  |
+| `hmr2`        | label npz of HMR2.0 or ProHMR                                     | shubham-goel/4D-Humans           |
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from pose_rft.body.camera_fit import fit_translation
 from pose_rft.body.frames import world_to_camera_smpl
-from pose_rft.body.smpl import Gender, load_body_model
+from pose_rft.body.joints import to_smpl24
+from pose_rft.body.lbs_numpy import NumpyBody
+from pose_rft.body.smpl import BodyModel, Gender, load_body_model
 from pose_rft.errors import PoseRftError
+from pose_rft.params import Section
 from pose_rft.record import Smpl
 
-NEURALANNOT = "neuralannot"
 MODELS_AT_ONCE = 3  # genders
-FILES_AT_ONCE = 2  # a subject of Human3.6M is a file; workers read videos of one subject in a row
+FitKind = Literal["neuralannot", "eft", "mosh", "spin", "hmr2"]
+WHERE = {
+    "neuralannot": "https://github.com/mks0601/NeuralAnnot_RELEASE",
+    "eft": "https://github.com/facebookresearch/eft",
+    "mosh": "whoever has MoSh's fits of Human3.6M (akanazawa/hmr doc/train.md)",
+    "spin": "https://github.com/nkolot/SPIN",
+    "hmr2": "https://github.com/shubham-goel/4D-Humans",
+}
 
 
-@dataclass(frozen=True, eq=False)
-class SequenceFits:
-    """Fits of one sequence: row of each frame number; pose (N, 24, 3) axis-angle, betas (N, 10), transl (N, 3)."""
+class FitSource(Section):
+    """One entry of `fits`: the source, its file below the release's root, and the file that names its rows, if any."""
 
-    row_of: Mapping[int, int]
-    pose: np.ndarray
-    betas: np.ndarray
-    transl: np.ndarray
+    source: FitKind
+    path: str
+    index: str | None = None
 
+    def file(self, root: Path, subject: int = 0) -> Path:
+        """The file (or MoSh's folder); `{subject}` in its path stands for the subject's number.
 
-def read_neuralannot(path: Path) -> Mapping[tuple[int, int], SequenceFits]:
-    """All fits of a file by (action, subaction) or (subject, sequence), world frame, metres.
+        Raises:
+            PoseRftError: it is not there.
+        """
+        return self._there(self.place(root, subject))
 
-    Raises:
-        PoseRftError: no such file, not JSON, or not NeuralAnnot's layout.
-    """
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise PoseRftError(
-            f"SMPL fits {path} do not exist; get them from https://github.com/mks0601/NeuralAnnot_RELEASE "
-            "or set `fits` of this data set to null."
-        ) from None
-    return _read(path, status.st_mtime_ns, status.st_size)
+    def place(self, root: Path, subject: int = 0) -> Path:
+        """Where the file should be."""
+        return root / self.path.replace("{subject}", str(subject))
 
+    def index_file(self, root: Path) -> Path | None:
+        return None if self.index is None else self._there(root / self.index)
 
-@lru_cache(maxsize=FILES_AT_ONCE)
-def _read(path: Path, modified: int, size: int) -> Mapping[tuple[int, int], SequenceFits]:
-    try:
-        content = json.loads(path.read_bytes())
-        return {
-            (int(first), int(second)): _sequence(frames)
-            for first, inner in content.items()
-            for second, frames in inner.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PoseRftError(
-            f"{path} is not a NeuralAnnot SMPL file ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
-            "download it again."
-        ) from None
+    def _there(self, path: Path) -> Path:
+        if not path.exists():
+            raise PoseRftError(
+                f"SMPL fits {path} do not exist; get them from {WHERE[self.source]} or take them out of `fits`."
+            )
+        return path
 
 
-def _sequence(frames: Mapping[str, Mapping[str, list[float]]]) -> SequenceFits:
-    numbers = sorted(int(frame) for frame in frames)
-    fits = [frames[str(number)] for number in numbers]
-
-    def stack(name: str, *shape: int) -> np.ndarray:
-        return np.array([np.asarray(fit[name], np.float64).reshape(shape) for fit in fits]).reshape(-1, *shape)
-
-    rows = {number: row for row, number in enumerate(numbers)}
-    return SequenceFits(rows, stack("pose", 24, 3), stack("shape", 10), stack("trans", 3))
+def fit_files(sources: Sequence[FitSource], root: Path, subjects: Sequence[int] = (0,)) -> list[Path]:
+    """The files (absolute, sorted) that are there, those of MoSh's folder too."""
+    found: set[Path] = set()
+    for source in sources:
+        for place in (source.place(root, subject) for subject in subjects):
+            found |= set(place.rglob("*.pkl")) if place.is_dir() else {place}
+        if source.index is not None:
+            found.add(root / source.index)
+    return sorted(path for path in found if path.is_file())
 
 
 def rest_pelvis(body_model: Path, betas: np.ndarray, gender: Gender = "neutral") -> np.ndarray:
@@ -88,7 +94,7 @@ def rest_pelvis(body_model: Path, betas: np.ndarray, gender: Gender = "neutral")
 
 
 @lru_cache(maxsize=MODELS_AT_ONCE)
-def _model(folder: Path, gender: Gender):  # type: ignore[no-untyped-def]
+def _model(folder: Path, gender: Gender) -> BodyModel:
     return load_body_model(folder, gender)
 
 
@@ -117,17 +123,63 @@ def smpl_in_camera(
         Rotation.from_rotvec(pose[:, 0]).as_matrix(), transl, R, t, rest_pelvis(body_model, betas, gender)
     )
     vectors = Rotation.from_matrix(root).as_rotvec()
-    return [
-        Smpl(
-            global_orient=vectors[i],
-            body_pose=pose[i, 1:],
-            betas=betas[i],
-            transl=moved[i],
-            valid=np.ones(24, bool),
-            gender=gender,
-            body_model="smpl",
-            frame="camera",
-            source=source,
-        )
-        for i in range(len(pose))
-    ]
+    turned = np.concatenate([vectors[:, None], pose[:, 1:]], axis=1)
+    return [camera_smpl(turned[i], betas[i], moved[i], source, gender) for i in range(len(pose))]
+
+
+def camera_smpl(
+    pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, source: str, gender: Gender = "neutral"
+) -> Smpl:
+    """A fit whose root (first row of pose (24, 3), axis-angle) and transl (3,) are in the camera frame already."""
+    return Smpl(
+        global_orient=pose[0],
+        body_pose=pose[1:],
+        betas=betas,
+        transl=transl,
+        valid=np.ones(24, bool),
+        gender=gender,
+        body_model="smpl",
+        frame="camera",
+        source=source,
+    )
+
+
+def posed_joints(pose: np.ndarray, betas: np.ndarray, body_model: Path, gender: Gender = "neutral") -> np.ndarray:
+    """SMPL's 24 joints (N, 24, 3), metres, of poses (N, 24, 3) and betas (N, 10) with no translation.
+
+    Raises:
+        PoseRftError: there is no body model of this gender, or no J_regressor_h36m.npy beside it.
+    """
+    rotations = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
+    body = _skeleton(body_model, gender)
+    return np.stack([body.joints(*row) for row in zip(rotations, betas, strict=True)])
+
+
+@lru_cache(maxsize=MODELS_AT_ONCE)
+def _skeleton(folder: Path, gender: Gender) -> NumpyBody:
+    """In numpy: label files place one body at a time, which takes torch several times as long."""
+    return NumpyBody(folder, gender)
+
+
+def place_on_joints3d(joints: np.ndarray, points: np.ndarray, joint_set: str) -> np.ndarray:
+    """The translations (N, 3) that bring SMPL's joints nearest to annotated ones, over the joints that mean the same.
+
+    Args:
+        joints: (N, 24, 3) metres, `posed_joints`; points: (N, J, 3) metres, camera frame, in the order of `joint_set`.
+    """
+    target, shared = to_smpl24(points, joint_set)
+    translations: np.ndarray = (target[:, shared] - joints[:, shared]).mean(axis=1)
+    return translations
+
+
+def place_on_joints2d(joints: np.ndarray, points: np.ndarray, joint_set: str, K: np.ndarray) -> np.ndarray | None:
+    """The translation (3,) for which SMPL's joints (24, 3) fall on points (J, 3) px + confidence; K (3, 3) px.
+
+    None if fewer than four joints are known, or if they would lie behind the camera.
+    """
+    target, shared = to_smpl24(points, joint_set)
+    weights = np.where(shared, target[:, 2], 0.0)
+    if int((weights > 0).sum()) < 4:
+        return None
+    transl = fit_translation(joints, target[:, :2], weights, K)
+    return transl if transl[2] + joints[:, 2].min() > 0 else None

@@ -1,4 +1,4 @@
-"""Human3.6M: H.264 videos, CDF poses, mask boxes, NeuralAnnot SMPL fits.
+"""Human3.6M: H.264 videos, CDF poses, mask boxes, SMPL from published fits (`video_fits.py`).
 
 Protocol (SPIN, HMR2): every 5th frame; train = S1, S5, S6, S7, S8; `p1` = S9 and S11 from all cameras, `p2` the same
 from the frontal camera 60457274. Video frame i belongs to pose i (peers that read one frame before their loop are off
@@ -18,9 +18,10 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.matlab import hdf5_cell, open_hdf5
 from pose_rft.params import Count, Fraction, Section
-from pose_rft.record import Box, Defect, Image, Keypoints, Record, Smpl
+from pose_rft.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
     Incomplete,
+    Reader,
     Unit,
     box_around,
     check_split,
@@ -31,8 +32,9 @@ from pose_rft.releases.base import (
     square_box,
     with_confidence,
 )
-from pose_rft.releases.fits import NEURALANNOT, read_neuralannot, smpl_in_camera
+from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.h36m_metadata import CAMERAS, MM, Metadata, Sequence, read_metadata
+from pose_rft.releases.video_fits import NOTES, VideoName, fits_of_video
 
 Split = Literal["train", "p1", "p2"]
 SPLIT_SUBJECTS: Mapping[str, tuple[int, ...]] = {"train": (1, 5, 6, 7, 8), "p1": (9, 11), "p2": (9, 11)}
@@ -41,18 +43,20 @@ FRONTAL = "60457274"
 KNOWN_MISSING = (11, "Directions", "54138969")
 # The 3D poses of these sequences drift away from the video (HybrIK h36m_smpl.py drops them; P1 and P2 keep them).
 DRIFTED = {(9, "Greeting"), (9, "SittingDown 1"), (9, "Waiting 1")}
+# In most videos up to 17 frames come after the last pose; in five sequences of S9 more than a hundred.
+POSES_END_EARLY = 50
 MASK_SCALE, JOINTS_SCALE = 0.9, 1.2  # SPIN's factor for the generous mask boxes; MMPose's for joints
 MASK_FOLDERS = ("ground_truth_bb", "ground_truth_bs")  # boxes, or silhouettes: the same extent
 POSE_FOLDERS = ("MyPoseFeatures/{}", "Poses_{}", "{}")  # official tree, h36m-fetch, unpacked per archive
 
 
 class H36mParams(Section):
-    """`datasets.h36m` in params.yaml. fits: path below the root, `{subject}` stands for 1, 5, …; null = no SMPL."""
+    """`datasets.h36m` in params.yaml. fits: files below the root, the first that has a frame counts."""
 
     root: str = "h36m"
     splits: tuple[Split, ...] = ("train", "p2")
     every: Count = 5
-    fits: str | None = None
+    fits: tuple[FitSource, ...] = ()
     max_defect_rate: Fraction = 0.01
 
 
@@ -78,6 +82,23 @@ class VideoUnit:
         return range(0, self.sequence.poses, self.every)
 
     @property
+    def name(self) -> VideoName:
+        """What files of fits call it."""
+        return VideoName(
+            subject=self.sequence.subject,
+            nested=(self.sequence.action, self.sequence.subaction),
+            picture=(f"S{self.sequence.subject}", self.sequence.name.replace(" ", "_"), CAMERAS[self.camera]),
+            mosh=f"S{self.sequence.subject}/{self.sequence.name}_cam{self.camera}_aligned.pkl",
+        )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is worth knowing about the video's labels; samples are kept all the same, as P1 and P2 keep them."""
+        drifted = (self.sequence.subject, self.sequence.name) in DRIFTED
+        early = self.sequence.frames[self.camera] - self.sequence.poses > POSES_END_EARLY
+        return ("annotation_drift",) * drifted + ("poses_end_early",) * early
+
+    @property
     def is_known_missing(self) -> bool:
         return (self.sequence.subject, self.sequence.name, CAMERAS[self.camera]) == KNOWN_MISSING
 
@@ -95,10 +116,11 @@ def planned_videos(metadata: Metadata, split: str, every: int) -> list[VideoUnit
     return sorted(videos, key=lambda unit: unit.key)
 
 
-class H36m:
+class H36m(Reader):
     """Reader of Human3.6M; a unit is one video."""
 
     Params = H36mParams
+    params: H36mParams
     dataset = "h36m"
     licence = "Human3.6M licence: academic use only, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
     where_to_get = "http://vision.imar.ro/human3.6m (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
@@ -107,12 +129,6 @@ class H36m:
         "p1": {"frames": 548_819, "samples_every_5": 109_867},
         "p2": {"samples_every_5": 27_558},
     }
-
-    def __init__(self, root: Path, params: H36mParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-        self.body_model = body_model
-        self.jpeg_quality = jpeg_quality
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, SPLIT_SUBJECTS, self.dataset)
@@ -143,8 +159,8 @@ class H36m:
             folders += [f"{folder.format(kind)}/*.cdf" for folder in POSE_FOLDERS]
         subjects = sorted({subject for split in self.params.splits for subject in SPLIT_SUBJECTS[split]})
         patterns = [f"{letter}{subject}/{folder}" for subject in subjects for letter in "Ss" for folder in folders]
-        fits = [self.params.fits.format(subject=subject) for subject in subjects] if self.params.fits else []
-        return existing_files(self.root, ["metadata.xml", *patterns, *fits])
+        files = existing_files(self.root, ["metadata.xml", *patterns])
+        return sorted({*files, *fit_files(self.params.fits, self.root, subjects)})
 
     def _rows(self, unit: VideoUnit, split: str) -> Iterator[Record | Defect]:
         """One row per sampled frame in order; raises `Incomplete` when the rest of them cannot be read."""
@@ -156,9 +172,19 @@ class H36m:
         joints2d = self._poses(unit, "D2_Positions", 2)
         annotated = min(len(joints3d), len(joints2d))
         frames = [frame for frame in unit.frames if frame < annotated]
-        fits = self._fits(unit, split, frames, camera.R, camera.t)
-        boxes = self._boxes(unit, frames, joints2d)
-        flags = ("annotation_drift",) if (sequence.subject, sequence.name) in DRIFTED else ()
+        fits = fits_of_video(
+            self.params.fits,
+            self.root,
+            unit.name,
+            frames,
+            camera,
+            joints3d,
+            H36M32.name,
+            self.body_model,
+            optional=split != "train",
+        )
+        boxes, mask_flags = self._boxes(unit, frames, joints2d)
+        flags = tuple(sorted((*unit.flags, *mask_flags)))
         pictures = sampled_pictures(self._video(unit), frames)
         for frame in frames:
             picture = next(pictures)
@@ -171,7 +197,7 @@ class H36m:
                 ("camera", "metadata.xml w0"),
             ]
             if frame in fits:
-                provenance.append(("smpl", "NeuralAnnot, world to camera frame"))
+                provenance.append(("smpl", NOTES[fits[frame].source]))
             yield Record(
                 key=f"{unit.key}_{frame:06d}",
                 dataset=self.dataset,
@@ -208,43 +234,32 @@ class H36m:
             raise Incomplete("damaged annotation", f"{path} holds numbers that are not finite")
         return poses
 
-    def _fits(
-        self, unit: VideoUnit, split: str, frames: list[int], R: np.ndarray | None, t: np.ndarray | None
-    ) -> dict[int, Smpl]:
-        """The camera-frame fit of each frame that has one; test subjects may come without fits."""
-        if self.params.fits is None:
-            return {}
-        path = self.root / self.params.fits.format(subject=unit.sequence.subject)
-        if split != "train" and not path.is_file():
-            return {}
-        fits = read_neuralannot(path).get((unit.sequence.action, unit.sequence.subaction))
-        found = [frame for frame in frames if fits is not None and frame in fits.row_of]
-        if fits is None or not found:
-            return {}
-        rows = [fits.row_of[frame] for frame in found]
-        assert R is not None and t is not None
-        smpls = smpl_in_camera(fits.pose[rows], fits.betas[rows], fits.transl[rows], R, t, self.body_model, NEURALANNOT)
-        return dict(zip(found, smpls, strict=True))
+    def _boxes(
+        self, unit: VideoUnit, frames: list[int], joints2d: np.ndarray
+    ) -> tuple[dict[int, Box], tuple[str, ...]]:
+        """Boxes from the release's masks; from the 2D joints where there are none, or the mask is empty.
 
-    def _boxes(self, unit: VideoUnit, frames: list[int], joints2d: np.ndarray) -> dict[int, Box]:
-        """Boxes from the release's masks; from the 2D joints where there are none (or the mask is empty)."""
+        A mask file that cannot be read costs no sample, but is a flag of those that it should have served.
+        """
         boxes = {frame: box_around(joints2d[frame], JOINTS_SCALE, f"joints2d x{JOINTS_SCALE}") for frame in frames}
         folder = self._subject_folder(unit.sequence.subject) / "MySegmentsMat"
         path = next((p for name in MASK_FOLDERS if (p := folder / name / f"{unit.stem}.mat").is_file()), None)
         if path is None:
-            return boxes
+            return boxes, ()
         try:
             with open_hdf5(path) as file:
                 for frame in frames:
                     if frame >= max(file["Masks"].shape):
                         break
-                    inside = np.argwhere(hdf5_cell(file, "Masks", frame))
-                    if len(inside):
-                        (y0, x0), (y1, x1) = inside.min(axis=0), inside.max(axis=0) + 1
-                        boxes[frame] = square_box(x0, y0, x1, y1, MASK_SCALE, f"mask x{MASK_SCALE}")
-        except PoseRftError as error:
-            raise Incomplete("damaged mask", str(error)) from None
-        return boxes
+                    inside = hdf5_cell(file, "Masks", frame)
+                    if inside.ndim != 2 or not inside.any():
+                        continue
+                    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+                    corners = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+                    boxes[frame] = square_box(*corners, MASK_SCALE, f"mask x{MASK_SCALE}")
+        except PoseRftError:
+            return boxes, ("damaged_mask",)
+        return boxes, ()
 
     def _video(self, unit: VideoUnit) -> Path:
         return self._subject_folder(unit.sequence.subject) / "Videos" / f"{unit.stem}.mp4"

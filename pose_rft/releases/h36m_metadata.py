@@ -9,6 +9,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +75,16 @@ def read_metadata(path: Path) -> Metadata:
         PoseRftError: no such file, not XML, or not Human3.6M's layout.
     """
     try:
-        root = ElementTree.fromstring(path.read_bytes())
+        status = path.stat()
     except FileNotFoundError:
         raise PoseRftError(f"{path} does not exist; it comes with Human3.6M and with anibali/h36m-fetch.") from None
+    return _metadata(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=2)  # parsing takes longer than all else that a short video needs
+def _metadata(path: Path, modified: int, size: int) -> Metadata:
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
     except ElementTree.ParseError as error:
         raise PoseRftError(f"{path} is not XML ({error}); get Human3.6M's metadata.xml again.") from None
     try:
@@ -101,6 +109,8 @@ def _parse(root: ElementTree.Element) -> Metadata:
             *frames, mocap = (int(value) for value in lengths[subject - 1][1 + row])
             a, b, c, d = frames
             poses = mocap // POSES_PER_MOCAP
+            if "/" in own[subject - 1] or "\\" in own[subject - 1]:
+                raise ValueError(f"a sequence is called {own[subject - 1]!r:.60}")  # names become file names
             sequences.append(Sequence(subject, int(action), int(subaction), own[subject - 1], poses, (a, b, c, d)))
     sizes = {}
     for subject in SUBJECTS:

@@ -6,18 +6,19 @@ split: an image is held out when the sha256 of its id says so, with all its dial
 """
 
 import hashlib
-import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io.json_files import read_json
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Record, Turn
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 
 IMAGE_MARKER = "<image>"
@@ -37,19 +38,20 @@ class LlavaInstructParams(Section):
     max_defect_rate: Fraction = 0.01
 
 
-class LlavaInstruct:
+class LlavaInstruct(Reader):
     """Reader of LLaVA-Instruct; a unit is one image with all its dialogues."""
 
     Params = LlavaInstructParams
+    params: LlavaInstructParams
     dataset = "llava_instruct"
     licence = "CC BY-NC 4.0 (dialogues made with GPT-4); photographs under COCO's terms"
     where_to_get = "https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K"
     published_counts: Mapping[str, Mapping[str, int]] = {"all": {"samples": 157_712, "images": 81_479}}
 
-    def __init__(self, root: Path, params: LlavaInstructParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.images = root / params.images
-        self.params = params
+    @property
+    def images(self) -> Path:
+        """COCO's folder, or any folder with its trees."""
+        return self.data_root / self.params.images
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "heldout"), self.dataset)
@@ -57,11 +59,11 @@ class LlavaInstruct:
         require(self.images, f"{self.dataset} (its photographs)", "https://cocodataset.org/#download")
         seen: Counter[str] = Counter()
         by_image: dict[str, list[tuple[str, int, Any]]] = defaultdict(list)
-        for number, row in enumerate(_read(path)):
+        for number, row in enumerate(read_json(path, list)):
             try:
-                identity, image = str(row["id"]), PurePosixPath(row["image"]).stem
+                identity, image = str(row["id"]), coco_id(row["image"])
                 conversation = row["conversations"]
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, ValueError):
                 raise PoseRftError(
                     f"{path}, record {number}: expected `id`, `image` and `conversations` as in LLaVA-Instruct-150k."
                 ) from None
@@ -86,7 +88,7 @@ class LlavaInstruct:
         for identity, occurrence, conversation in rows:
             try:
                 turns = dialogue(conversation)
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 yield Defect(unit.key, f"{identity}_{occurrence}", "malformed dialogue", str(error))
                 continue
             yield Record(
@@ -105,6 +107,20 @@ class LlavaInstruct:
         return sorted(existing_files(self.root, [self.params.file]) + existing_files(self.images, patterns))
 
 
+def coco_id(name: str) -> str:
+    """The id in a picture's name, which may have a folder (`coco/train2017/…`) or 2014's `COCO_train2014_`.
+
+    So a picture has one name whatever tree it lies in, and is held out under all of them or none.
+
+    Raises:
+        ValueError: no such name.
+    """
+    match = re.fullmatch(r"(?:.*/)?(?:COCO_(?:train|val)2014_)?(\d{12})\.jpg", name)
+    if match is None:
+        raise ValueError(f"{name!r:.60} is no picture of COCO")
+    return match[1]
+
+
 def is_heldout(image: str, percent: float) -> bool:
     """Whether an image, named by its COCO id of 12 digits, is held out: a pure function of the name."""
     number = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big")
@@ -112,9 +128,8 @@ def is_heldout(image: str, percent: float) -> bool:
 
 
 def find_image(root: Path, image: str) -> Path | None:
-    """The photograph in whichever of COCO's trees has it; `image` is the stem, 12 digits or a 2014 name."""
-    digits = image.rsplit("_", 1)[-1]
-    candidates = (root / folder / f"{prefix}{digits}.jpg" for folder, prefix in PLACES)
+    """The photograph in whichever of COCO's trees has it; `image`: 12 digits."""
+    candidates = (root / folder / f"{prefix}{image}.jpg" for folder, prefix in PLACES)
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -135,13 +150,3 @@ def dialogue(conversation: list[dict[str, str]]) -> tuple[Turn, ...]:
         if not turn.text:
             raise ValueError(f"turn {i} is empty")
     return turns
-
-
-def _read(path: Path) -> list[Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise PoseRftError(f"{path} is not JSON ({error}); download it again.") from None
-    if not isinstance(content, list):
-        raise PoseRftError(f"{path} holds a {type(content).__name__}, expected the list of LLaVA-Instruct-150k.")
-    return content

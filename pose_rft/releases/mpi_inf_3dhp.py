@@ -1,13 +1,13 @@
-"""MPI-INF-3DHP: avi videos with MAT v5 annotations (train), pictures with a v7.3 file (test), NeuralAnnot SMPL fits.
+"""MPI-INF-3DHP: avi videos with MAT v5 annotations (train), pictures with a v7.3 file (test), published SMPL fits.
 
 Train: subjects S1–S8, two sequences each, the 8 chest-height cameras of 14; of the frames whose 17 body joints all lie
 inside the picture every 10th (SPIN counts over all videos, here each video counts for itself, so that a video does not
-depend on those before it). Annotations may be longer than the video; `FRAMES` has the true lengths. Test: TS1–TS6, the
-frames marked valid, camera frame joints `annot3` (SPIN scores the universal skeleton `univ_annot3`, which does not fit
-the pictures). Layout and traps: dataset notes section 2.
+depend on those before it). Annotations may be longer than the video; `FRAMES` has the true lengths. Where a video was
+extracted to pictures and deleted, its frames are found in any of the peers' three layouts and keep their bytes. Test:
+TS1–TS6, the frames marked valid. Layout and traps: dataset notes section 2.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,12 @@ from pose_rft.body.joints import MPI17, MPI28
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.matlab import read_mat
+from pose_rft.io.parsing import parsing
 from pose_rft.params import Count, Fraction, Section
-from pose_rft.record import Camera, Defect, Image, Keypoints, Record, Smpl
+from pose_rft.record import Camera, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
     Incomplete,
+    Reader,
     Unit,
     box_around,
     check_split,
@@ -32,11 +34,22 @@ from pose_rft.releases.base import (
     with_confidence,
 )
 from pose_rft.releases.cameras import intrinsics
-from pose_rft.releases.fits import NEURALANNOT, read_neuralannot, smpl_in_camera
-from pose_rft.releases.mpi_inf_3dhp_files import CHEST_CAMERAS, MM, of_camera, read_annotations, read_calibration
+from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.mpi_inf_3dhp_files import (
+    CHEST_CAMERAS,
+    FRAME_PATTERNS,
+    MM,
+    extracted_frames,
+    of_camera,
+    read_annotations,
+    read_calibration,
+)
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.releases.video_fits import NOTES, VideoName, fits_of_video
 
 TEST_FOLDER = "mpi_inf_3dhp_test_set"
+# (width, height) px; peers test the bounds of all of them with 2048.
+TEST_SIZES = {f"TS{i}": (2048, 2048) if i < 5 else (1920, 1080) for i in range(1, 7)}
 BOX_SCALE = 1.2  # SPIN, around the 17 joints
 # The 17 of the 28 that the test set has too (SPIN `joints17_idx`).
 BODY = MPI28.indices([joint for joint in MPI28.joints if joint in MPI17])
@@ -49,12 +62,16 @@ FRAMES: Mapping[tuple[int, int], int] = {
 
 
 class MpiInf3dhpParams(Section):
-    """`datasets.mpi_inf_3dhp` in params.yaml. fits: path below the root; null = no SMPL."""
+    """`datasets.mpi_inf_3dhp` in params.yaml. fits: files below the root, the first that has a frame counts.
+
+    test_joints3d: `annot3` fits the test pictures; `univ_annot3`, scaled to one height, is what SPIN scores.
+    """
 
     root: str = "mpi_inf_3dhp"
     splits: tuple[Literal["train", "test"], ...] = ("train",)
     every: Count = 10
-    fits: str | None = None
+    fits: tuple[FitSource, ...] = ()
+    test_joints3d: Literal["annot3", "univ_annot3"] = "annot3"
     max_defect_rate: Fraction = 0.01
 
 
@@ -71,6 +88,12 @@ class VideoUnit:
     def folder(self) -> str:
         return f"S{self.subject}/Seq{self.sequence}"
 
+    @property
+    def name(self) -> VideoName:
+        """What files of fits call it."""
+        names = (f"S{self.subject}", f"Seq{self.sequence}", str(self.camera))
+        return VideoName(self.subject, (self.subject, self.sequence), names)
+
 
 @dataclass(frozen=True)
 class TestUnit:
@@ -80,10 +103,11 @@ class TestUnit:
     frames: tuple[int, ...]
 
 
-class MpiInf3dhp:
+class MpiInf3dhp(Reader):
     """Reader of MPI-INF-3DHP; a unit is one training video or one test sequence."""
 
     Params = MpiInf3dhpParams
+    params: MpiInf3dhpParams
     dataset = "mpi_inf_3dhp"
     licence = "MPI-INF-3DHP licence: non-commercial research, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
     where_to_get = "https://vcai.mpi-inf.mpg.de/3dhp-dataset (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
@@ -91,12 +115,6 @@ class MpiInf3dhp:
         "train": {"videos": 128, "frames": 1_052_736, "samples_every_10_at_most": 105_274},
         "test": {"frames": 24_888, "samples": 2_929},
     }
-
-    def __init__(self, root: Path, params: MpiInf3dhpParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-        self.body_model = body_model
-        self.jpeg_quality = jpeg_quality
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "test"), self.dataset)
@@ -111,8 +129,8 @@ class MpiInf3dhp:
             return
         done = 0
         try:
-            for record in self._read_video(unit, wanted):
-                yield record
+            for row in self._read_video(unit, wanted):
+                yield row
                 done += 1
         except Incomplete as problem:
             for frame in wanted.frames[done:]:
@@ -123,10 +141,11 @@ class MpiInf3dhp:
         if "train" in self.params.splits:
             patterns += [f"S[1-8]/Seq[12]/{name}" for name in ("annot.mat", "camera.calibration")]
             patterns += [f"S[1-8]/Seq[12]/imageSequence/video_{camera}.avi" for camera in CHEST_CAMERAS]
-            patterns += [self.params.fits] if self.params.fits else []
+            patterns += FRAME_PATTERNS
         if "test" in self.params.splits:
             patterns += [f"{TEST_FOLDER}/TS[1-6]/annot_data.mat", f"{TEST_FOLDER}/TS[1-6]/imageSequence/*.jpg"]
-        return existing_files(self.root, patterns)
+        fits = fit_files(self.params.fits, self.root) if "train" in self.params.splits else []
+        return sorted({*existing_files(self.root, patterns), *fits})
 
     def _train_units(self) -> Iterator[Unit]:
         folders = sorted(path for path in self.root.glob("S[1-8]/Seq[12]") if path.is_dir())
@@ -153,30 +172,36 @@ class MpiInf3dhp:
             if frames:
                 yield Unit(sample_key("3dhp", folder.name), len(frames), (TestUnit(folder.name, frames),))
 
-    def _read_video(self, unit: Unit, wanted: VideoUnit) -> Iterator[Record]:
-        """The records in order; raises Incomplete when the rest of them cannot be read."""
+    def _read_video(self, unit: Unit, wanted: VideoUnit) -> Iterator[Record | Defect]:
+        """One row per frame in order; raises Incomplete when the rest of them cannot be read."""
         folder = self.root / wanted.folder
         calibration = of_camera(read_calibration(folder / "camera.calibration"), wanted.camera, folder)
         camera = calibration.camera
         points2d, points3d = (array[wanted.camera] for array in read_annotations(folder / "annot.mat"))
-        fits = self._fits(wanted, camera)
-        path = folder / "imageSequence" / f"video_{wanted.camera}.avi"
-        pictures = sampled_pictures(path, wanted.frames)
+        fits = fits_of_video(
+            self.params.fits,
+            self.root,
+            wanted.name,
+            wanted.frames,
+            camera,
+            points3d,
+            MPI28.name,
+            self.body_model,
+        )
+        pictures = self._pictures(wanted, calibration.size)
         for frame in wanted.frames:
             picture = next(pictures)
-            height, width = picture.shape[:2]
-            if (width, height) != calibration.size:
-                raise Incomplete(
-                    "image size", f"{path} is {width}x{height}, camera.calibration says {calibration.size}"
-                )
+            if isinstance(picture, UnreadablePicture):
+                yield picture.defect(unit.key, str(frame))
+                continue
             provenance = [("joints3d", "annot3, mm to m"), ("joints2d", "annot2"), ("camera", "camera.calibration")]
             if frame in fits:
-                provenance.append(("smpl", "NeuralAnnot, world to camera frame"))
+                provenance.append(("smpl", NOTES[fits[frame].source]))
             yield Record(
                 key=f"{unit.key}_{frame:06d}",
                 dataset=self.dataset,
                 split="train",
-                image=Image(video.encode_jpeg(picture, self.jpeg_quality), "jpg", width, height),
+                image=picture,
                 subject=f"S{wanted.subject}",
                 sequence=f"Seq{wanted.sequence}",
                 camera_id=str(wanted.camera),
@@ -189,32 +214,41 @@ class MpiInf3dhp:
                 provenance=tuple(provenance),
             )
 
-    def _fits(self, wanted: VideoUnit, camera: Camera) -> dict[int, Smpl]:
-        """The camera-frame fit of each frame that has one."""
-        if self.params.fits is None:
-            return {}
-        fits = read_neuralannot(self.root / self.params.fits).get((wanted.subject, wanted.sequence))
-        found = [frame for frame in wanted.frames if fits is not None and frame in fits.row_of]
-        if fits is None or not found:
-            return {}
-        rows = [fits.row_of[frame] for frame in found]
-        assert camera.R is not None and camera.t is not None
-        smpls = smpl_in_camera(
-            fits.pose[rows], fits.betas[rows], fits.transl[rows], camera.R, camera.t, self.body_model, NEURALANNOT
-        )
-        return dict(zip(found, smpls, strict=True))
+    def _pictures(self, wanted: VideoUnit, size: tuple[int, int]) -> Iterator[Image | UnreadablePicture]:
+        """The wanted frames in order, from the video or from the pictures that it was extracted to.
+
+        Raises:
+            Incomplete: there is neither; the video is damaged, too short or of another size; more is asked for.
+        """
+        path = self.root / wanted.folder / "imageSequence" / f"video_{wanted.camera}.avi"
+        names = extracted_frames(self.root, wanted.subject, wanted.sequence, wanted.camera)
+        if not path.is_file() and names is not None:
+            for frame in wanted.frames:
+                try:
+                    yield load_picture(names(frame), size)
+                except UnreadablePicture as problem:
+                    yield problem
+            return
+        for picture in sampled_pictures(path, wanted.frames):
+            height, width = picture.shape[:2]
+            if (width, height) != size:
+                raise Incomplete("image size", f"{path} is {width}x{height}, camera.calibration says {size}")
+            yield Image(video.encode_jpeg(picture, self.jpeg_quality), "jpg", width, height)
 
     def _read_test(self, unit: Unit, wanted: TestUnit) -> Iterator[Record | Defect]:
         folder = self.root / TEST_FOLDER / wanted.name
-        content = read_mat(folder / "annot_data.mat")
-        frames = list(wanted.frames)
-        # MATLAB's shape is (axes, 17, 1, N).
-        points2d = np.moveaxis(_variable(content, "annot2", folder)[:, :, 0], -1, 0).swapaxes(1, 2).astype(np.float64)
-        points3d = np.moveaxis(_variable(content, "annot3", folder)[:, :, 0], -1, 0).swapaxes(1, 2) / MM
-        camera = Camera(estimate_intrinsics(points3d[frames], points2d[frames]))
+        frames, size = list(wanted.frames), TEST_SIZES[wanted.name]
+        chosen = self.params.test_joints3d
+        with parsing(folder / "annot_data.mat", "an annotation of MPI-INF-3DHP's test set"):
+            content = read_mat(folder / "annot_data.mat")
+            points2d = _test_points(_variable(content, "annot2", folder), 2, frames)
+            points3d = _test_points(_variable(content, "annot3", folder), 3, frames) / MM
+            camera = Camera(estimate_intrinsics(points3d[frames], points2d[frames]))
+            if chosen != "annot3":
+                points3d = _test_points(_variable(content, chosen, folder), 3, frames) / MM
         for frame in frames:
             try:
-                picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg")
+                picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", size)
             except UnreadablePicture as problem:
                 yield problem.defect(unit.key, str(frame))
                 continue
@@ -231,7 +265,7 @@ class MpiInf3dhp:
                 joints2d=Keypoints(with_confidence(points2d[frame]), MPI17.name),
                 camera=camera,
                 provenance=(
-                    ("joints3d", "annot3, mm to m"),
+                    ("joints3d", f"{chosen}, mm to m"),
                     ("joints2d", "annot2"),
                     ("camera", "least squares of annot2 on annot3: the test set has no calibration"),
                 ),
@@ -254,6 +288,18 @@ def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarra
         strict=True,
     )
     return intrinsics(focal[0], focal[1], center[0], center[1])
+
+
+def _test_points(value: np.ndarray, axes: int, frames: Sequence[int]) -> np.ndarray:
+    """(N, 17, axes) of a variable in MATLAB's shape (axes, 17, 1, N).
+
+    Raises:
+        ValueError: another shape, too short for the frames, or a number among them that is not finite.
+    """
+    points = np.moveaxis(np.asarray(value, np.float64).reshape(axes, len(MPI17), -1), -1, 0).swapaxes(1, 2)
+    if frames and (max(frames) >= len(points) or not np.isfinite(points[frames]).all()):
+        raise ValueError(f"{len(points)} frames for frame {max(frames)}, or a number that is not finite")
+    return points
 
 
 def _variable(content: Mapping[str, Any], name: str, folder: Path) -> np.ndarray:

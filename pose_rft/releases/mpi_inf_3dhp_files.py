@@ -1,11 +1,11 @@
-"""The two annotation files of a training sequence of MPI-INF-3DHP: camera.calibration and annot.mat (MAT v5).
+"""The files of a training sequence of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5), extracted frames.
 
-Fourteen cameras are calibrated and annotated. Layout: dataset notes sections 2.2 and 2.3.
+Fourteen cameras are calibrated and annotated. Layout: dataset notes sections 2.1 to 2.3.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,15 @@ from pose_rft.record import Camera
 CAMERAS = 14
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
 MM = 1000.0
+# Where peers put the frames of a video, counted from 1: SPIN, MMHuman3D, MMPose (whose folder is a matter of taste).
+FRAME_NAMES = (
+    "S{s}/Seq{q}/imageFrames/video_{c}/frame_{n}.jpg",
+    "S{s}/Seq{q}/imageFrames/video_{c}/{n}.jpg",
+    "images/S{s}_Seq{q}_Cam{c}_{n}.jpg",
+    "S{s}_Seq{q}_Cam{c}_{n}.jpg",
+)
+SIX_DIGITS = "[0-9]" * 6
+FRAME_PATTERNS = tuple(name.format(s="[1-8]", q="[12]", c="*", n=SIX_DIGITS) for name in FRAME_NAMES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +93,16 @@ def _annotations(path: Path, modified: int, size: int) -> tuple[list[np.ndarray]
             f"{path} is not an annotation of MPI-INF-3DHP ({error}); expected `annot2` and `annot3` with 14 cells."
         ) from None
     return points2d, points3d
+
+
+def extracted_frames(root: Path, subject: int, sequence: int, camera: int) -> Callable[[int], Path] | None:
+    """Which picture shows a frame (counted from 0) of a video, in the layout that is there; None if there is none."""
+    for layout in FRAME_NAMES:
+        name = partial(layout.format, s=subject, q=sequence, c=camera)
+        # Some copies hold only the frames that somebody sampled, so any frame will do as a sign of the layout.
+        if next(root.glob(name(n=SIX_DIGITS)), None) is not None:
+            return lambda frame, name=name: root / name(n=f"{frame + 1:06d}")  # type: ignore[misc]
+    return None
 
 
 def of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:

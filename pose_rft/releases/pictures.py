@@ -5,12 +5,14 @@ annotations refer (an EXIF orientation is not applied, here nor when the picture
 """
 
 import io
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import PIL.Image
 
 from pose_rft.record import Defect, Image
+
+MOST_PIXELS = 50_000_000  # releases stay below 5 million; a few bytes may declare any size
 
 
 class UnreadablePicture(Exception):
@@ -25,6 +27,18 @@ class UnreadablePicture(Exception):
         return Defect(unit, row, self.reason, self.detail)
 
 
+def picture_path(folder: Path, name: str) -> Path:
+    """Where a picture lies that an annotation names.
+
+    Raises:
+        UnreadablePicture: the name would lead out of the folder.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+        raise UnreadablePicture("unsafe name", f"{name!r:.80} is no picture below {folder.name}")
+    return folder.joinpath(*parts)
+
+
 def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
     """The file's bytes with the size of what they decode to.
 
@@ -37,18 +51,31 @@ def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadablePicture("missing image", f"{path.name}: {error.strerror}") from None
+    return parse_picture(data, path.name, size)
+
+
+def parse_picture(data: bytes, name: str, size: tuple[int, int] | None = None) -> Image:
+    """As `load_picture`, for bytes that come out of an archive; `name` is what a defect calls them.
+
+    Raises:
+        UnreadablePicture: empty, not a complete JPEG or PNG, or of another size than declared.
+    """
     if not data:
-        raise UnreadablePicture("empty image", path.name)
+        raise UnreadablePicture("empty image", name)
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
-            picture.load()
             kind, found = picture.format, picture.size
+            if found[0] * found[1] > MOST_PIXELS:
+                raise UnreadablePicture("absurd size", f"{name} declares {found[0]}x{found[1]} px")
+            # To an eighth of the size: every byte is decoded and damage shows as before, but few pixels are computed.
+            picture.draft(picture.mode, (1, 1))
+            picture.load()
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UnreadablePicture("damaged image", f"{path.name}: {str(error).splitlines()[0]}") from None
+        raise UnreadablePicture("damaged image", f"{name}: {str(error).splitlines()[0]}") from None
     if kind not in ("JPEG", "PNG"):
-        raise UnreadablePicture("damaged image", f"{path.name} is {kind}, expected JPEG or PNG")
+        raise UnreadablePicture("damaged image", f"{name} is {kind}, expected JPEG or PNG")
     if size is not None and found != size:
-        raise UnreadablePicture("image size", f"{path.name} is {found[0]}x{found[1]}, declared {size[0]}x{size[1]}")
+        raise UnreadablePicture("image size", f"{name} is {found[0]}x{found[1]}, declared {size[0]}x{size[1]}")
     return Image(data, "jpg" if kind == "JPEG" else "png", *found)
 
 

@@ -1,16 +1,18 @@
 """PoseScript: sentences about poses of AMASS (naver/posescript, src/text2pose/{config,data,utils}.py).
 
 Two layouts are read. v2: `posescript_{human,auto}_*.json`, `ids_2_dataset_sequence_and_frame_index_*.json`,
-`{split}_ids_*.json`; v1: `human*.json`, `automatic_{A..F}.json` and the same names without a count. Captions are a
-string or a list. The split holds the ids of its file that have at least one caption of the kinds asked for.
+`{split}_ids_*.json`; v1: `human*.json`, `automatic_{A..F}.json` and the same names without a count. Ids of one mean
+other poses than ids of the other, so files of both are never mixed. Captions are a string or a list. The split holds
+the ids of its file that have at least one caption of the kinds asked for.
 
-A pose is one frame, at its native rate, of an AMASS `*_poses.npz` (SMPL+H, z up): rows 0..21 of its 52 joints are
-SMPL's, the hands are not labelled. The root's heading is removed as PoseScript does; the raw root stays in provenance.
-AMASS renamed its subset folders over time: the stored name is tried, then its alias in both directions.
+A pose is one frame, at its native rate, of an AMASS file (z up): SMPL+H's `*_poses.npz` with 52 joints or SMPL-X's
+`*_stageii.npz` with 55. Joints 0..21 of both are SMPL's, the hands are not labelled. PoseScript was made on the SMPL+H
+files, which are preferred: 5,000 SMPL-X files declare another frame rate (nghorbani/amass #49) and some are missing
+(vchoutas/smplx #164), so samples from them are flagged `amass_smplx`. The root's heading is removed as PoseScript
+does; the raw root stays in provenance. AMASS renamed its subset folders over time: the stored name is tried, then its
+alias in both directions.
 """
 
-import json
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -22,9 +24,11 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
 from pose_rft.errors import PoseRftError
+from pose_rft.io.json_files import read_json
+from pose_rft.io.npz import read_npz
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Caption, CaptionKind, Defect, Record, Smpl
-from pose_rft.releases.base import Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 
 # Old folder → newer folder (ChatPose utils/posescript_dataset.py; both MPI_Limits names occur).
 ALIASES = (
@@ -40,9 +44,14 @@ ALIASES = (
     ("TCD_handMocap", "TCDHands"),
     ("Transitions_mocap", "Transitions"),
 )
-SMPLH_JOINTS = 52
+ENDINGS = ("_poses.npz", "_stageii.npz")  # SMPL+H, SMPL-X
 BODY_JOINTS = 22
-V1_AUTOMATIC = "automatic_[A-F].json"
+BODY_MODELS = {52 * 3: "smplh", 55 * 3: "smplx"}  # by the width of `poses`
+PLACES = "ids_2_dataset_sequence_and_frame_index"
+CAPTION_FILES: Mapping[CaptionKind, Mapping[int, str]] = {  # by version; human ones come first
+    "human": {2: "posescript_human_*.json", 1: "human*.json"},
+    "automatic": {2: "posescript_auto_*.json", 1: "automatic_[A-F].json"},
+}
 
 
 class PoseScriptParams(Section):
@@ -55,10 +64,11 @@ class PoseScriptParams(Section):
     max_defect_rate: Fraction = 0.01
 
 
-class PoseScript:
+class PoseScript(Reader):
     """Reader of PoseScript; a unit is one AMASS file with all its poses of the split."""
 
     Params = PoseScriptParams
+    params: PoseScriptParams
     dataset = "posescript"
     licence = "PoseScript: see the licence in its archive (non-commercial); AMASS: non-commercial research"
     where_to_get = (
@@ -70,23 +80,22 @@ class PoseScript:
     }
 
     def __init__(self, root: Path, params: PoseScriptParams, body_model: Path, jpeg_quality: int) -> None:
-        self.params = params
-        release = root / params.root
-        self.root = release / "posescript_release" if (release / "posescript_release").is_dir() else release
+        super().__init__(root, params, body_model, jpeg_quality)
+        unpacked = self.root / "posescript_release"
+        self.root = unpacked if unpacked.is_dir() else self.root
         self.amass = root / params.amass
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val", "test"), self.dataset)
         require(self.amass, self.dataset, "https://amass.is.tue.mpg.de (SMPL+H G)")
         captions = self._captions()
-        places = _read_json(self._file("ids_2_dataset_sequence_and_frame_index"), dict)
+        path = self._file(PLACES)
+        places = read_json(path, dict)
         by_file: dict[str, list[tuple[int, int, tuple[Caption, ...]]]] = defaultdict(list)
-        for number in sorted(_read_json(self._file(f"{split}_ids"), list)):
-            if captions.get(int(number)):
-                if str(number) not in places:
-                    raise PoseRftError(f"{self.root}: pose {number} of {split} has no AMASS file; unpack it again.")
-                _, name, frame = places[str(number)]
-                by_file[name].append((int(number), int(frame), tuple(captions[int(number)])))
+        for number in self._ids(split):
+            if number in captions:
+                name, frame = _place(places.get(str(number)), number, path)
+                by_file[name].append((number, frame, tuple(captions[number])))
         units = [
             # The first pose's id makes the key unique: different names may be alike once they are made clean.
             Unit(sample_key(*PurePosixPath(name).with_suffix("").parts, rows[0][0]), len(rows), (name, tuple(rows)))
@@ -101,22 +110,21 @@ class PoseScript:
             yield from (Defect(unit.key, str(number), "missing AMASS file", name) for number, _, _ in rows)
             return
         try:
-            poses = read_poses(path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-            yield from (
-                Defect(unit.key, str(number), "damaged AMASS file", f"{name}: {error}") for number, _, _ in rows
-            )
+            poses, body_model = read_poses(path)
+        except PoseRftError as error:
+            yield from (Defect(unit.key, str(number), "damaged AMASS file", str(error)) for number, _, _ in rows)
             return
+        flags = ("amass_smplx", "transl_unknown") if body_model == "smplx" else ("transl_unknown",)
         for number, frame, captions in rows:
             if not 0 <= frame < len(poses):
                 yield Defect(unit.key, str(number), "frame out of range", f"{name}: {frame} of {len(poses)}")
                 continue
-            pose = poses[frame].reshape(SMPLH_JOINTS, 3)
+            pose = poses[frame]
             if not np.isfinite(pose).all():
                 yield Defect(unit.key, str(number), "pose not finite", f"{name}: frame {frame}")
                 continue
             body = np.zeros((24, 3))
-            body[:BODY_JOINTS] = pose[:BODY_JOINTS]
+            body[:BODY_JOINTS] = pose
             yield Record(
                 key=sample_key("posescript", number),
                 dataset=self.dataset,
@@ -131,12 +139,12 @@ class PoseScript:
                     transl=np.zeros(3),
                     valid=np.arange(24) < BODY_JOINTS,
                     gender="neutral",
-                    body_model="smplh",
+                    body_model=body_model,
                     frame="amass",
                     source="amass",
                 ),
                 captions=captions,
-                flags=("transl_unknown",),
+                flags=flags,
                 provenance=(
                     ("smpl", f"{name} frame {frame}, heading removed"),
                     ("raw_global_orient", " ".join(repr(float(value)) for value in pose[0])),
@@ -145,72 +153,107 @@ class PoseScript:
             )
 
     def inventory(self) -> list[Path]:
-        return existing_files(self.root, ["*.json"]) + existing_files(self.amass, ["*/*/*_poses.npz"])
+        return existing_files(self.root, ["*.json"]) + existing_files(
+            self.amass, [f"*/*/*{ending}" for ending in ENDINGS]
+        )
+
+    @property
+    def _version(self) -> int:
+        """2 if the list of places has a count in its name, as v2's have."""
+        return 2 if any(self.root.glob(f"{PLACES}_*.json")) else 1
 
     def _file(self, stem: str) -> Path:
-        """v2's file with a count in its name, else v1's without."""
-        found = [*sorted(self.root.glob(f"{stem}_*.json")), *sorted(self.root.glob(f"{stem}.json"))]
+        pattern = f"{stem}_*.json" if self._version == 2 else f"{stem}.json"
+        found = sorted(self.root.glob(pattern))
         if not found:
             raise PoseRftError(
-                f"posescript: {self.root} has no {stem}*.json; unpack posescript_release_v2.zip there, "
+                f"posescript: {self.root} has no {pattern}; unpack posescript_release_v2.zip there, "
                 f"from {self.where_to_get}."
             )
         return found[0]
 
+    def _ids(self, split: str) -> list[int]:
+        """The poses of a split, ascending, each once."""
+        path = self._file(f"{split}_ids")
+        try:
+            return sorted({int(number) for number in read_json(path, list)})
+        except (TypeError, ValueError, OverflowError) as error:
+            raise PoseRftError(f"{path} holds what is no pose id ({error}); unpack the release again.") from None
+
     def _captions(self) -> dict[int, list[Caption]]:
-        """Captions by pose id, human ones first."""
-        kinds: tuple[tuple[CaptionKind, str, str], ...] = (
-            ("human", "posescript_human_*.json", "human*.json"),
-            ("automatic", "posescript_auto_*.json", V1_AUTOMATIC),
-        )
+        """Captions by pose id, human ones first; poses without any are not in it."""
         captions: dict[int, list[Caption]] = defaultdict(list)
-        for kind, v2, v1 in kinds:
+        for kind, patterns in CAPTION_FILES.items():
             if kind not in self.params.kinds:
                 continue
-            files = sorted(self.root.glob(v2)) or sorted(self.root.glob(v1))
+            pattern = patterns[self._version]
+            files = sorted(self.root.glob(pattern))
             if not files:
-                raise PoseRftError(f"posescript: {self.root} has neither {v2} nor {v1} for the {kind} captions.")
+                raise PoseRftError(
+                    f"posescript: {self.root} has no {pattern} for the {kind} captions; unpack the release again."
+                )
             for path in files:
-                for number, texts in _read_json(path, dict).items():
-                    for text in [texts] if isinstance(texts, str) else texts:
-                        captions[int(number)].append(Caption(text.strip(), kind))
+                for number, texts in read_json(path, dict).items():
+                    listed = [texts] if isinstance(texts, str) else texts
+                    if not number.isdecimal() or not isinstance(listed, list):
+                        raise PoseRftError(f"{path}: {number!r:.40} has no list of captions; unpack the release again.")
+                    for text in listed:
+                        if not isinstance(text, str):
+                            raise PoseRftError(f"{path}: a caption of {number} is no text; unpack the release again.")
+                        if text.strip():
+                            captions[int(number)].append(Caption(text.strip(), kind))
         return captions
 
 
+def _place(value: Any, number: int, path: Path) -> tuple[str, int]:
+    """AMASS file and frame of a pose.
+
+    Raises:
+        PoseRftError: not `["AMASS", "Subset/subject/sequence_poses.npz", frame]`.
+    """
+    match value:
+        case ["AMASS", str(name), int(frame)] if name.count("/") >= 2:
+            return name, frame
+    raise PoseRftError(
+        f"{path}: pose {number} has {value!r:.80}, expected [AMASS, file, frame] as PoseScript; unpack it again."
+    )
+
+
 def find_amass(root: Path, name: str) -> Path | None:
-    """The AMASS file `Subset/subject/seq_poses.npz` under the stored subset name or one of its aliases."""
+    """The AMASS file of a pose, which is stored as SMPL+H's `Subset/subject/sequence_poses.npz`.
+
+    The subset may have another name (see `ALIASES`). The SMPL-X release ends in `_stageii.npz` and has `_` for spaces.
+    """
     parts = PurePosixPath(name).parts
     if ".." in parts or not parts or parts[0] == "/":
         return None
     subset, rest = parts[0], parts[1:]
-    names = [subset, *(new for old, new in ALIASES if old == subset), *(old for old, new in ALIASES if new == subset)]
-    return next((path for folder in names if (path := root.joinpath(folder, *rest)).is_file()), None)
+    folders = [subset, *(new for old, new in ALIASES if old == subset), *(old for old, new in ALIASES if new == subset)]
+    smplh, smplx = ENDINGS
+    of_smplx = tuple(part.replace(" ", "_") for part in rest[:-1])
+    stem = rest[-1].removesuffix(smplh).replace(" ", "_") if rest else ""
+    candidates = [root.joinpath(folder, *rest) for folder in folders]
+    for subject in (rest[:-1], of_smplx):
+        candidates += [root.joinpath(folder, *subject, stem + smplx) for folder in folders]
+    return next((path for path in candidates if path.is_file()), None)
 
 
-def read_poses(path: Path) -> np.ndarray:
-    """`poses` (N, 156) radians of an SMPL+H AMASS file.
+def read_poses(path: Path) -> tuple[np.ndarray, str]:
+    """(N, 22, 3) axis-angle radians of the body, and `smplh` or `smplx`, of an AMASS file.
 
     Raises:
-        ValueError: another width, such as the 165 of SMPL-X. OSError, KeyError, BadZipFile: not such a file.
+        PoseRftError: not such a file.
     """
-    with np.load(path, allow_pickle=False) as content:
-        poses = content["poses"]
-    if poses.ndim != 2 or poses.shape[1] != SMPLH_JOINTS * 3:
-        raise ValueError(f"poses have shape {poses.shape}, expected (N, 156): the SMPL+H G files")
-    return poses
+    poses = read_npz(path, ["poses"]).get("poses")
+    if poses is None or poses.ndim != 2 or poses.shape[1] not in BODY_MODELS or poses.dtype.kind != "f":
+        found = "no poses" if poses is None else f"poses of shape {poses.shape}"
+        raise PoseRftError(
+            f"{path} has {found}, expected (N, 156) of SMPL+H G or (N, 165) of SMPL-X; download it again."
+        )
+    return poses[:, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3), BODY_MODELS[poses.shape[1]]
 
 
 def without_heading(vector: np.ndarray) -> np.ndarray:
     """Axis-angle root (3,) in the AMASS frame with the z angle of its ZYX Euler angles set to 0."""
     root = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix())
     return Rotation.from_matrix(remove_heading(root).numpy()).as_rotvec()
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise PoseRftError(f"{path} is not JSON ({error}); unpack the PoseScript release again.") from None
-    if not isinstance(content, kind):
-        raise PoseRftError(f"{path} holds a {type(content).__name__}, expected a {kind.__name__} as PoseScript has.")
-    return content

@@ -16,10 +16,11 @@ import numpy as np
 from pose_rft.body.joints import OPENPOSE18, SMPL24
 from pose_rft.body.smpl import Gender
 from pose_rft.errors import PoseRftError
+from pose_rft.io.paths import inside
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Camera, Defect, Keypoints, Record, Smpl
-from pose_rft.releases.base import Unit, box_around, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, box_around, check_split, existing_files, require, sample_key
 from pose_rft.releases.fits import smpl_in_camera
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 
@@ -69,10 +70,11 @@ class Sequence:
     tracks: tuple[Track, ...]
 
 
-class Pw3d:
+class Pw3d(Reader):
     """Reader of 3DPW; a unit is one sequence with all its people."""
 
     Params = Pw3dParams
+    params: Pw3dParams
     dataset = "3dpw"
     licence = "3DPW licence: non-commercial research, no redistribution"
     where_to_get = "https://virtualhumans.mpi-inf.mpg.de/3DPW"
@@ -81,11 +83,6 @@ class Pw3d:
         "validation": {"sequences": 12},
         "test": {"sequences": 24, "samples": 35_515},
     }
-
-    def __init__(self, root: Path, params: Pw3dParams, body_model: Path, jpeg_quality: int) -> None:
-        self.root = root / params.root
-        self.params = params
-        self.body_model = body_model
 
     def units(self, split: str) -> list[Unit]:
         folder = self._folder(split)
@@ -107,7 +104,7 @@ class Pw3d:
         for frame in sorted({int(frame) for track in sequence.tracks for frame in track.frames}):
             present = [person for person, smpl in enumerate(smpls) if frame in smpl]
             try:
-                picture = load_picture(self.root / "imageFiles" / sequence.name / f"image_{frame:05d}.jpg")
+                picture = load_picture(inside(self.root / "imageFiles", sequence.name) / f"image_{frame:05d}.jpg")
             except UnreadablePicture as problem:
                 yield from (problem.defect(unit.key, f"{frame} person {person}") for person in present)
                 continue

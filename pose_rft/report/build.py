@@ -22,6 +22,7 @@ from pose_rft.evaluation.tables import EVAL_SETS, LABELS, Row, Table, table1, ta
 from pose_rft.policy.crops import Square, crop
 from pose_rft.report.charts import line_chart
 from pose_rft.report.pictures import PREDICTED, TRUE, BodyPainter, data_uri, on_frame
+from pose_rft.shards.checks import tables
 from pose_rft.shards.loader import ShardSet
 
 BEFORE, AFTER = "sft_gaussian", "rft_hygrpo"
@@ -62,13 +63,19 @@ def build(
         sample: say on top that these are numbers of the embedded sample.
     """
     painter = BodyPainter(body)
-    tables = [table1(summary), table2(summary), table2(summary, "judge"), table3(summary), rewards_table(summary)]
+    numbers = [
+        table1(summary),
+        table2(summary),
+        table2(summary, "judge"),
+        table3(summary),
+        rewards_table(summary),
+    ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html").render(
         sample=sample,
-        tables=[_table(table) for table in tables],
+        tables=[_table(table) for table in numbers],
         charts=charts(results),
         photographs={
             label: photographs(results, shards / folder, name, painter, cases)
@@ -78,7 +85,7 @@ def build(
         fixed=fixed_sentences(results / f"{AFTER}/fixed_sentences.json", painter),
         image_names=IMAGE_NAMES,
         data=data_table(results),
-        validation=(results / "validate/report.md").read_text(),
+        validation=tables(json.loads((results / "validate/checks.json").read_text())),
     )
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pose_rft.body.camera_fit import fit_box
 from pose_rft.body.smpl import BodyModel
-from pose_rft.camera_fit import fit_box
 from pose_rft.sample.renderer import Renderer
 
 PREDICTED = (0.36, 0.60, 0.87)

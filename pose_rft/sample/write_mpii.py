@@ -13,7 +13,8 @@ import numpy as np
 
 from pose_rft.body.joints import MPII16
 from pose_rft.io.atomic import canonical_json, write_text
-from pose_rft.releases.mpii import ANNOTATIONS, BELOW, PX_PER_SCALE
+from pose_rft.releases.mpii import ANNOTATIONS
+from pose_rft.releases.mpii_labels import BELOW, PX_PER_SCALE
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5
 from pose_rft.sample.people import Seen, Shot, Studio, box_of, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task

@@ -1,9 +1,9 @@
-"""Runs one function over many jobs, here or in worker processes; results come as they finish.
+"""Runs one function over many jobs: here, in worker processes, or on a Dask cluster; results come as they finish.
 
-The function and its jobs are picklable and share nothing but the file system, so another engine needs one more branch
-here and nothing elsewhere.
+The function and its jobs are picklable and share nothing but the file system, so the engine changes no result.
 """
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -12,29 +12,41 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from itertools import islice
 from multiprocessing.connection import wait
-from typing import Literal, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, TypeVar
 
 from pose_rft.errors import PoseRftError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+Executor = Literal["serial", "process", "dask"]
 
 START_SECONDS = 3.0  # until a worker has imported what it needs
 
 
 def map_jobs(
-    function: Callable[[Job], Result], jobs: Sequence[Job], executor: Literal["serial", "process"], workers: int
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    executor: Executor,
+    workers: int,
+    cluster: str | None = None,
 ) -> Iterator[Result]:
     """Yields `function(job)` for every job, in the order of completion.
 
     `process` begins in this process too, and starts workers as soon as the work that is left takes longer than they
-    need to start. When a job fails, no further job starts, those that run are finished (their work counts at the next
-    try), and the error is raised.
+    need to start. `dask` uses the scheduler at the address `cluster`, whose workers see the same file system, or
+    starts `workers` of its own on this machine. When a job fails, no further job starts, those that run are finished
+    (their work counts at the next try), and the error is raised.
 
     Raises:
-        PoseRftError: a job raised it, or a worker died (killed for its memory, say).
+        PoseRftError: a job raised it, a worker died (killed for its memory, say), or there is no Dask or no scheduler.
     """
+    if executor == "dask":
+        yield from _in_dask(function, jobs, workers, cluster)
+        return
     spent = 0.0
     for done, job in enumerate(jobs, start=1):
         began = time.monotonic()
@@ -54,12 +66,67 @@ def _in_workers(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
         for future in as_completed([pool.submit(function, job) for job in jobs]):
             yield future.result()
     except BrokenProcessPool:
-        raise PoseRftError(
-            f"One of {workers} worker processes died without a word, most often for lack of memory; lower "
-            "`shards.workers` and run again, which continues after the shards that are complete."
-        ) from None
+        raise _dead_worker(workers) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_dask(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, cluster: str | None
+) -> Iterator[Result]:
+    try:
+        import distributed
+    except ImportError:
+        raise PoseRftError(
+            "`shards.executor: dask` needs Dask, which is not installed; `pip install 'pose-rft[cluster]'`, or choose "
+            "`process`."
+        ) from None
+    if not jobs:
+        return
+    with ExitStack() as stack:
+        if cluster is None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="pose-rft-dask-"))
+            own = distributed.LocalCluster(
+                n_workers=min(workers, len(jobs)),
+                threads_per_worker=1,
+                memory_limit=None,  # memory is bounded by a shard; Dask's own limit would pause or kill workers
+                dashboard_address=None,
+                local_directory=folder,
+                silence_logs=logging.CRITICAL,
+            )
+            stack.enter_context(own)
+        try:
+            client = stack.enter_context(distributed.Client(cluster or own))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise PoseRftError(f"No Dask scheduler answers at `shards.cluster` = {cluster} ({reason}).") from None
+        slots = max(sum(client.nthreads().values()), 1)
+        waiting = iter(jobs)
+
+        def submit(count: int) -> list[Any]:
+            return [client.submit(function, job, pure=False) for job in islice(waiting, count)]
+
+        # One job per slot is under way and the others wait here: what has not begun when a job fails never begins.
+        running = distributed.as_completed(submit(slots))
+        failure: BaseException | None = None
+        for future in running:
+            if (raised := future.exception()) is not None:
+                failure = failure or raised
+            else:
+                yield future.result()
+            if failure is None:
+                running.update(submit(1))
+        if isinstance(failure, distributed.KilledWorker):
+            raise _dead_worker(slots)
+        if failure is not None:
+            raise failure
+
+
+def _dead_worker(workers: int) -> PoseRftError:
+    return PoseRftError(
+        f"One of {workers} worker processes died without a word, most often for lack of memory; lower "
+        "`shards.workers` and run again, which continues after the shards that are complete."
+    )
 
 
 def _begin_worker() -> None:

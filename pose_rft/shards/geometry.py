@@ -28,10 +28,12 @@ BEHIND_CAMERA = 1e6  # stands for a distance when a seen joint lies behind the c
 MEASUREMENTS: dict[str, Any] = {
     "key": pl.String,
     "image_as_declared": pl.Boolean,
+    "finite": pl.Boolean,  # every number of joints, camera, box and body
     "camera_error": pl.Float64,  # largest |RᵀR - I|
     "largest_beta": pl.Float64,
     "reprojection": pl.Float64,  # px, worst joint: 3D joints onto 2D joints
     "smpl_reprojection": pl.Float64,  # median limb joint of the SMPL body onto 2D joints, parts of the box side
+    "smpl_joints_mm": pl.Float64,  # worst joint of the body, where the 3D labels are SMPL's own joints
     "side_by_feet": pl.Boolean,  # 3D joints: left x up points where the feet do
     "side_by_smpl_3d": pl.Boolean,  # 3D joints: the hips lie along the SMPL root's left
     "side_by_smpl_2d": pl.Boolean,  # 2D joints: likewise in the picture, where the root is seen from front or back
@@ -48,20 +50,30 @@ def measure(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -
     rows = []
     for number, record in enumerate(records):
         row: dict[str, Any] = {"key": record.key}
+        row["finite"] = is_finite(record)
         if record.image is not None:
             row["image_as_declared"] = is_as_declared(record.image)
         if record.camera is not None and record.camera.R is not None:
             R = record.camera.R
-            proper = np.linalg.det(R) > 0
+            proper = np.isfinite(R).all() and np.linalg.det(R) > 0
             row["camera_error"] = float(np.abs(R.T @ R - np.eye(3)).max()) if proper else 2.0
         if record.smpl is not None:
             row["largest_beta"] = float(np.abs(record.smpl.betas).max())
         row["reprojection"] = reprojection(record)
         if number in bodies:
             row["smpl_reprojection"] = smpl_reprojection(record, bodies[number])
+            row["smpl_joints_mm"] = smpl_joints_error(record, bodies[number])
         row |= sides(record)
         rows.append(row)
     return pl.DataFrame(rows, schema=MEASUREMENTS, orient="row")
+
+
+def is_finite(record: Record) -> bool:
+    """Whether no number of the record is NaN or infinite."""
+    groups = (vars(group) for group in (record.smpl, record.joints3d, record.joints2d, record.camera) if group)
+    arrays = [value for group in groups for value in group.values() if isinstance(value, np.ndarray)]
+    box = np.array([*record.box.center, record.box.side] if record.box else [])
+    return all(bool(np.isfinite(array).all()) for array in (*arrays, box))
 
 
 def is_as_declared(image: Image) -> bool:
@@ -103,6 +115,15 @@ def smpl_reprojection(record: Record, joints: np.ndarray) -> float | None:
     if (joints[wanted, 2] <= 0).any():
         return BEHIND_CAMERA
     return float(np.median(np.linalg.norm(project(joints[wanted], camera) - points[wanted, :2], axis=1)) / box.side)
+
+
+def smpl_joints_error(record: Record, joints: np.ndarray) -> float | None:
+    """Largest distance, mm, of a body's joints (24, 3) to 3D labels that were regressed from the same body (3DPW)."""
+    if record.joints3d is None or record.joints3d.joint_set != SMPL24.name:
+        return None
+    known = record.joints3d.points[:, 3] > 0
+    error = np.linalg.norm(joints - record.joints3d.points[:, :3], axis=1)[known]
+    return float(error.max() * 1000) if known.any() else None
 
 
 def camera_bodies(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -> dict[int, np.ndarray]:

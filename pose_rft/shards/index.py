@@ -5,7 +5,8 @@ captions), and the statistics and leakage checks of a data set.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
 from pose_rft.record import Record
 
 ROW_GROUP_SIZE = 50_000  # explicit: with polars' default the bytes of a file differ from run to run
@@ -94,18 +96,32 @@ def index_row(
     }
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]], schema: Mapping[str, Any], order: list[str]) -> None:
-    """Rows as a parquet file whose bytes depend on the rows only."""
-    table = pl.DataFrame(list(rows), schema=schema, orient="row").sort(order, maintain_order=True)
-    table.write_parquet(path, row_group_size=ROW_GROUP_SIZE)
+def as_index(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows of `index_row` as a table."""
+    return pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
 
 
-def write_index(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    write_table(path, rows, SCHEMA, ["shard", "start"])
+def as_defects(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """The fields of `Defect`s as a table."""
+    return pl.DataFrame(list(rows), schema=DEFECT_SCHEMA, orient="row")
 
 
-def write_defects(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    write_table(path, rows, DEFECT_SCHEMA, ["unit", "row", "reason", "detail"])
+def write_index(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The table of all parts, in the order of the shards, as a file whose bytes depend on the rows only."""
+    return _write(path, [as_index([]), *parts], ["shard", "start"])
+
+
+def write_defects(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """See `write_index`."""
+    return _write(path, [as_defects([]), *parts], ["unit", "row", "reason", "detail"])
+
+
+def _write(path: Path, parts: Sequence[pl.DataFrame], order: list[str]) -> pl.DataFrame:
+    table = pl.concat(parts, rechunk=True).sort(order, maintain_order=True)
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, row_group_size=ROW_GROUP_SIZE)
+    atomic.write_bytes(path, buffer.getvalue())
+    return table
 
 
 def read_table(path: Path) -> pl.DataFrame:

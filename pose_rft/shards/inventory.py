@@ -1,10 +1,12 @@
-"""What lies in a release, as a digest of names, sizes and times: cheap enough to ask before every run."""
+"""What lies in a release, as a digest of names, sizes and times: cheap enough to ask before and during every run."""
 
 import hashlib
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pose_rft.errors import PoseRftError
 
@@ -43,3 +45,56 @@ def files_below(folder: Path) -> Iterable[Path]:
     """Every file below `folder`, in no order; nothing where there is no folder."""
     for parent, _, names in os.walk(folder):
         yield from (Path(parent, name) for name in names)
+
+
+class Watch:
+    """Notices that a release changes while it is read: shards made before and after would not fit together.
+
+    dataset: for the message; files: lists the release's files, and is asked again at every look.
+    """
+
+    SECONDS_BETWEEN_LOOKS = 30.0
+    SHARE_OF_TIME = 0.02  # that looking may take; a release of a million files takes seconds to look at
+
+    def __init__(self, dataset: str, files: Callable[[], Iterable[Path]]) -> None:
+        self.dataset, self.files = dataset, files
+        self._state = self._look()
+
+    @property
+    def state(self) -> str:
+        """sha256 of what the release was like at first."""
+        return hashlib.sha256("\n".join(f"{k}\0{v}" for k, v in sorted(self._state.items())).encode()).hexdigest()
+
+    def check_now_and_then(self) -> None:
+        """`check`, unless the last one was a short while ago."""
+        wait = max(self.SECONDS_BETWEEN_LOOKS, self._took / self.SHARE_OF_TIME)
+        if time.monotonic() - self._last > wait:
+            self.check()
+
+    def check(self) -> None:
+        """
+        Raises:
+            PoseRftError: a file was added, removed or written since the watch began.
+        """
+        now = self._look()
+        if changed := sorted(k for k in {*self._state, *now} if self._state.get(k) != now.get(k)):
+            more = f" and {len(changed) - 1} other folders" if len(changed) > 1 else ""
+            raise PoseRftError(
+                f"{self.dataset}: files in {changed[0]}{more} changed while the release was read; wait until nothing "
+                "writes there and run again, which starts anew."
+            )
+
+    def _look(self) -> Mapping[str, str]:
+        """Digest of names, sizes and times of the files in each folder."""
+        began = time.monotonic()
+        folders: dict[str, Any] = {}
+        for path in sorted(self.files()):
+            digest = folders.setdefault(str(path.parent), hashlib.sha256())
+            try:
+                found = path.stat()
+                digest.update(f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(errors="surrogateescape"))
+            except OSError as error:
+                digest.update(f"{path.name}\0{error.errno}\n".encode(errors="surrogateescape"))
+        self._last = time.monotonic()
+        self._took = self._last - began
+        return {folder: digest.hexdigest() for folder, digest in folders.items()}

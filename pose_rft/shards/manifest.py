@@ -4,6 +4,7 @@ A marker is written after its shard and completes it; the manifest is written af
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pose_rft.io import atomic
 CONVERTER_VERSION = 1
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+SHARD = re.compile(r"\d{5,}\.tar")
 DEFECTS = "defects.parquet"
 
 
@@ -35,6 +37,13 @@ class Marker:
     bytes: int
     sha256: str
     defects: int
+
+    def __post_init__(self) -> None:
+        texts, numbers = (self.shard, self.sha256), (self.count, self.bytes, self.defects)
+        if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+            raise TypeError(f"a shard's entry holds {texts} and {numbers}")
+        if not SHARD.fullmatch(self.shard):  # a manifest may come from anywhere, and this is opened
+            raise ValueError(f"{self.shard!r:.40} is no name of a shard")
 
     def write(self, path: Path) -> None:
         atomic.write_json(path, asdict(self))
@@ -65,6 +74,11 @@ class Manifest:
     defects: Mapping[str, int]
     shards: tuple[Marker, ...]
     statistics: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        numbers = (self.schema, self.samples, self.expected, self.bytes, *dict(self.defects).values())
+        if not all(type(number) is int for number in numbers) or not isinstance(self.statistics, Mapping):
+            raise TypeError(f"a manifest holds {numbers} where it counts")
 
     def write(self, folder: Path) -> None:
         atomic.write_json(folder / MANIFEST, asdict(self))

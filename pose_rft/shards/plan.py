@@ -8,21 +8,26 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from pose_rft.io.atomic import canonical_json
 from pose_rft.params import Count, Section
 from pose_rft.releases.base import Unit
+from pose_rft.shards.executors import Executor
 
 
 class ShardParams(Section):
-    """`shards`: how releases become shards. `jpeg_quality` is for video frames; other images pass through unchanged."""
+    """`shards`: how releases become shards. `jpeg_quality` is for video frames; other images pass through unchanged.
+
+    cluster: address of a running Dask scheduler (`tcp://host:8786`) for the executor `dask`; None: workers here.
+    """
 
     samples_per_shard: Count
-    executor: Literal["serial", "process"]
+    executor: Executor
     workers: Count
+    cluster: str | None = None
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
 
 

@@ -1,4 +1,4 @@
-"""Draws one sample: picture, box, 2D joints, and the 3D joints where the camera says they are."""
+"""Draws one sample: picture, box, 2D joints, the 3D joints where the camera says they are, and the body's mesh."""
 
 import io
 import textwrap
@@ -9,27 +9,31 @@ import PIL.Image
 from PIL import ImageDraw, ImageFont
 
 from pose_rft.body.joints import joint_set
+from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.record import Record
 from pose_rft.releases.cameras import project
 from pose_rft.shards.loader import ShardSet
+from pose_rft.shards.mesh import body_vertices, draw_body, portrait_camera
 
 SMALLEST = 512  # px, longer side of the drawing; small pictures are enlarged
 BOX, LEFT, RIGHT, MIDDLE, JOINT_3D = "#f5d90a", "#f76808", "#0091ff", "#ffffff", "#e93d82"
 TEXT_WIDTH, LINE = 90, 14  # characters, px
 
 
-def show(folder: Path, key: str, out: Path) -> Record:
+def show(folder: Path, key: str, out: Path, body_model: Path | None = None) -> Record:
     """Writes the drawing of the sample `key` as a PNG and returns the sample.
 
+    Args:
+        body_model: `data.body_model`; without it, or where the sample has no body, no mesh is drawn.
     Raises:
         PoseRftError: no such folder or key, a damaged sample, a picture that does not decode, or `out` not writable.
     """
     shard_set = ShardSet(folder)
     record = shard_set.record(shard_set.row(key))
     encoded = io.BytesIO()
-    draw(record).save(encoded, "PNG")
+    draw(record, body_model).save(encoded, "PNG")
     try:
         atomic.write_bytes(out, encoded.getvalue())
     except OSError as error:
@@ -37,9 +41,11 @@ def show(folder: Path, key: str, out: Path) -> Record:
     return record
 
 
-def draw(record: Record) -> PIL.Image.Image:
-    """Left joints orange, right ones blue, projected 3D joints as crosses; captions and dialogue below."""
+def draw(record: Record, body_model: Path | None = None) -> PIL.Image.Image:
+    """Left joints orange, right ones blue, projected 3D joints as crosses, the mesh under them; texts below."""
     picture, scale = _picture(record)
+    if body_model is not None and record.smpl is not None:
+        _mesh(record, picture, scale, body_model)
     pen = ImageDraw.Draw(picture)
     width = max(round(picture.width / 300), 1)
     if record.box is not None:
@@ -60,10 +66,21 @@ def draw(record: Record) -> PIL.Image.Image:
     return _with_text(picture, _texts(record))
 
 
+def _mesh(record: Record, picture: PIL.Image.Image, scale: float, body_model: Path) -> None:
+    """The body where its camera sees it; a body that no camera saw (PoseScript) as from the front."""
+    assert record.smpl is not None
+    camera = record.camera
+    if record.smpl.frame == "amass":
+        camera, scale = portrait_camera(SMALLEST), 1.0
+    if camera is not None:
+        body = load_body_model(body_model, record.smpl.gender)
+        draw_body(picture, body_vertices(record.smpl, body), body.faces.cpu().numpy(), camera, scale)
+
+
 def _picture(record: Record) -> tuple[PIL.Image.Image, float]:
-    """The decoded picture, enlarged if it is small, and by how much; a small blank one for a sample without."""
+    """The decoded picture, enlarged if it is small, and by how much; a blank one for a sample without."""
     if record.image is None:
-        return PIL.Image.new("RGB", (SMALLEST, 8), "white"), 1.0
+        return PIL.Image.new("RGB", (SMALLEST, SMALLEST if record.smpl else 8), "white"), 1.0
     try:
         picture = PIL.Image.open(io.BytesIO(record.image.data)).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:

@@ -69,3 +69,27 @@ def test_mirror_swaps_sides_and_nothing_else(text, mirrored):
 def test_mirroring_a_caption_twice_gives_it_back():
     for text in [*captions_of(left_elbow=(0, -90, 0)), "Their left in front, a left angle, right away the LEFT."]:
         assert mirror_caption(mirror_caption(text)) == text
+
+
+def test_the_wording_of_a_pose_stays():
+    """Captions are part of converted data: a change here means converting again."""
+    rotations = pose(left_shoulder=(0, 30, 40), right_elbow=(0, 60, 0))
+    assert describe_pose(rotations, REST_JOINTS, np.random.default_rng(0), n=2) == [
+        "They stand. The left arm points up, out to the side and backward, fully extended, the hand above the head, "
+        "while the right upper arm points sideways like a T, the elbow loosely bent, the forearm forward and out to "
+        "the side.",
+        "The person is standing. The right upper arm points sideways like a T, the elbow loosely bent, the forearm "
+        "diagonally forward and outward; the left hand is higher than the right. The left arm points up, sideways and "
+        "behind, the elbow fully extended; the hands are spread wide.",
+    ]
+
+
+@pytest.mark.parametrize("together", [1, 7, 64])
+def test_captions_do_not_depend_on_how_many_poses_are_described_together(together):
+    poses = random_poses(128, seed=5)
+    alone = [describe_pose(one, REST_JOINTS, np.random.default_rng(i), n=3) for i, one in enumerate(poses)]
+    found = []
+    for start in range(0, len(poses), together):
+        part = poses[start : start + together]
+        found += describe_poses(part, REST_JOINTS, [np.random.default_rng(start + i) for i in range(len(part))], n=3)
+    assert found == alone

@@ -24,7 +24,6 @@ def test_the_paper_preset_runs_on_releases_and_hub_checkpoints(finished, tmp_pat
             "data.body_model": str(sample / "body_models"),
             "datasets.coco.year": 2017,
             "datasets.bedlam.smallest_box": 20.0,
-            "datasets.bedlam.keep_one_in": 1,
             "datasets.llava_instruct.heldout_percent": 20.0,
             "shards.workers": 1,
             "shards.executor": "serial",

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import SMPLX127
 from pose_rft.errors import PoseRftError
 from pose_rft.record import Defect
-from pose_rft.releases.bedlam import Bedlam, BedlamParams, read_rows
+from pose_rft.releases.bedlam import NOT_PUBLIC, Bedlam, BedlamParams
+from pose_rft.releases.bedlam_labels import LabelFile, read_rows
 from pose_rft.releases.cameras import project
 from pose_rft.sample import write_bedlam
 from pose_rft.sample.people import Studio
@@ -34,7 +35,6 @@ def written(tmp_path_factory: pytest.TempPathFactory, standin_folder: Path) -> P
 @pytest.fixture
 def own(written: Path, tmp_path: Path) -> Path:
     shutil.copytree(written, tmp_path / "releases")
-    read_rows.cache_clear()
     return tmp_path / "releases"
 
 
@@ -96,7 +96,7 @@ def test_closeups_are_turned_to_the_portrait_of_their_labels(written: Path, read
 def test_landscape_bytes_pass_through(written: Path, reader) -> None:
     release = reader(written)
     unit = next(unit for unit in release.units("val"))
-    folder, name, _ = unit.payload
+    folder, name, *_ = unit.payload
     stored = written / "bedlam" / "training_images" / folder / "png" / name
     assert all(record.image.data == stored.read_bytes() for record in release.read(unit, "val"))
 
@@ -104,6 +104,22 @@ def test_landscape_bytes_pass_through(written: Path, reader) -> None:
 def test_all_people_of_a_picture_are_one_unit(written: Path, reader) -> None:
     units = reader(written).units("train")
     assert len(units) == 40 and max(unit.expected for unit in units) == 2
+
+
+def test_rows_of_a_picture_need_not_lie_together(own: Path, reader) -> None:
+    before, _ = read_all(reader(own), "train")
+    for folder, _, _ in write_bedlam.TRAIN:
+        content = labels(own, folder)
+        order = np.random.default_rng(0).permutation(len(content["scale"]))
+        rewrite(own, folder, **{name: column[order] for name, column in content.items() if name != "motion_info"})
+    after, defects = read_all(reader(own), "train")
+    assert not defects
+
+    def people(records) -> list:
+        return sorted((r.sequence, r.frame, r.subject, r.box.center, r.smpl.body_pose.tobytes()) for r in records)
+
+    assert people(after) == people(before)
+    assert len(reader(own).units("train")) == 40
 
 
 def test_captions_do_not_depend_on_what_else_is_read(written: Path, reader) -> None:
@@ -119,8 +135,8 @@ def test_small_and_hidden_people_are_not_described(written: Path, reader) -> Non
     everybody = sum(unit.expected for unit in reader(written).units("train"))
     large = sum(unit.expected for unit in reader(written, smallest_box=45.0).units("train"))
     unhidden = sum(unit.expected for unit in reader(written, largest_overlap=0.0).units("train"))
-    some = sum(unit.expected for unit in reader(written, keep_one_in=3).units("train"))
-    assert 0 < large < everybody and unhidden < everybody and 0 < some < everybody
+    some = sum(unit.expected for unit in reader(written, poses={"train": 9}).units("train"))
+    assert 0 < large < everybody and unhidden < everybody and some == 9
 
 
 def test_the_smpl_version_of_the_labels_keeps_its_shape(own: Path, reader) -> None:
@@ -139,9 +155,8 @@ def test_corrupt_pictures_and_rows_are_defects(own: Path, reader) -> None:
     first, second = release.units("val")[:2]
     (own / "bedlam" / "training_images" / first.payload[0] / "png" / first.payload[1]).write_bytes(b"")
     content = labels(own, second.payload[0])
-    content["pose_cam"][second.payload[2][0][0], 4] = np.nan
+    content["pose_cam"][second.payload[2][0].row, 4] = np.nan
     np.savez(own / "bedlam" / "training_labels" / "all_npz_12_training" / f"{second.payload[0]}.npz", **content)
-    read_rows.cache_clear()
     assert [row.reason for row in release.read(first, "val")] == ["empty image"] * first.expected
     rows = list(release.read(second, "val"))
     assert len(rows) == second.expected and isinstance(rows[0], Defect) and rows[0].reason == "broken row"
@@ -156,7 +171,7 @@ def test_a_label_file_without_a_column_is_one_sentence(own: Path, reader) -> Non
     with pytest.raises(PoseRftError, match="lacks cam_ext"):
         reader(own).units("train")
     path.write_bytes(b"PK")
-    with pytest.raises(PoseRftError, match="not a readable BEDLAM label file"):
+    with pytest.raises(PoseRftError, match="not a readable \\.npz"):
         reader(own).units("train")
 
 
@@ -166,4 +181,143 @@ def test_the_object_column_is_never_unpickled(written: Path) -> None:
         assert "motion_info" in content
         with pytest.raises(ValueError, match="pickle"):
             _ = content["motion_info"]
-    assert "motion_info" not in read_rows(path)
+    assert "motion_info" not in read_rows(LabelFile.at(path))
+
+
+def label_file(root: Path, folder: str) -> Path:
+    return root / "bedlam" / "training_labels" / "all_npz_12_training" / f"{folder}.npz"
+
+
+def rewrite(root: Path, folder: str, **columns) -> None:
+    content = {name: column for name, column in labels(root, folder).items() if name != "motion_info"}
+    np.savez(label_file(root, folder), **content | columns)
+
+
+@pytest.mark.parametrize("folder", NOT_PUBLIC)
+def test_scenes_without_public_pictures_are_no_error_but_counted(own: Path, reader, folder: str) -> None:
+    release = reader(own, val_folders=())  # all label files are training's
+    sound = {folder for folder, _, _ in (*write_bedlam.TRAIN, *write_bedlam.VAL)} - {folder}
+    if folder not in sound:
+        shutil.copy(label_file(own, write_bedlam.TRAIN[0][0]), label_file(own, folder))
+    shutil.rmtree(own / "bedlam" / "training_images" / folder, ignore_errors=True)
+    records, (defect,) = read_all(release, "train")
+    assert {r.sequence.rsplit("_", 1)[0] for r in records} == {name.replace("_", "-") for name in sound}
+    assert defect.reason == "scene without public pictures" and folder in defect.detail
+
+
+def test_agoras_labels_beside_bedlams_are_counted(own: Path, reader) -> None:
+    """all_npz_12_training holds agora-bfh.npz and agora-body.npz, whose columns differ."""
+    np.savez(label_file(own, "agora-bfh"), imgname=np.array(["ag_trainset_0.png"]))
+    _, defects = read_all(reader(own), "train")
+    assert [(defect.reason, defect.detail) for defect in defects] == [("labels of another data set", "agora-bfh.npz")]
+
+
+def test_a_public_scene_without_its_pictures_stops_with_the_archives_name(own: Path, reader) -> None:
+    folder = write_bedlam.TRAIN[0][0]
+    shutil.rmtree(own / "bedlam" / "training_images" / folder)
+    with pytest.raises(PoseRftError, match=rf"unpack bedlam_images_train/{folder}\.tar"):
+        reader(own).units("train")
+
+
+def test_validation_without_any_pictures_says_what_to_do(own: Path, reader) -> None:
+    for folder, _, _ in write_bedlam.VAL:
+        shutil.rmtree(own / "bedlam" / "training_images" / folder)
+    with pytest.raises(PoseRftError, match="take val out of"):
+        reader(own).units("val")
+
+
+def test_a_label_file_whose_name_has_3_10_for_3_dash_10_finds_its_pictures(own: Path, reader) -> None:
+    folder = next(folder for folder, _, _ in write_bedlam.TRAIN if "_3-10_" in folder)
+    before, _ = read_all(reader(own), "train")
+    label_file(own, folder).rename(label_file(own, folder.replace("3-10", "3_10")))
+    after, defects = read_all(reader(own), "train")
+    assert len(after) == len(before) and not defects
+
+
+def test_both_frame_rates_keep_their_frame_numbers(own: Path, reader) -> None:
+    """6 fps scenes count by five, the three hair scenes (30 fps) one by one."""
+    folder, hair = write_bedlam.TRAIN[2][0], "20221022_3_250_batch01handhair_static_bigOffice_30fps"
+    images = own / "bedlam" / "training_images"
+    names = labels(own, folder)["imgname"]
+
+    def every(name: str) -> str:
+        return name[:-8] + f"{int(name[-8:-4]) // 5:04d}.png"
+
+    for path in sorted((images / folder).rglob("*.png")):
+        path.rename(path.with_name(every(path.name)))
+    (images / folder).rename(images / hair)
+    rewrite(own, folder, imgname=np.array([every(name) for name in names]))
+    label_file(own, folder).rename(label_file(own, hair))
+    records, defects = read_all(reader(own), "train")
+    frames = {r.frame for r in records if "30fps" in r.sequence}
+    assert frames == {0, 1, 2, 3} and not defects
+    assert {r.frame for r in records if "6fps" in r.sequence} == {0, 5, 10, 15}
+
+
+def test_rotation_follows_the_intrinsics_and_not_the_folders_name(own: Path, reader) -> None:
+    """A folder called close-up whose pictures are labelled as they are stored (`staticzoomed-suburba-frameocc`)."""
+    folder = write_bedlam.TRAIN[0][0]
+    other = "20221017_1_250_batch01hand_closeup_suburb_a_6fps"
+    (own / "bedlam" / "training_images" / folder).rename(own / "bedlam" / "training_images" / other)
+    label_file(own, folder).rename(label_file(own, other))
+    records = [r for r in read_all(reader(own), "train")[0] if r.sequence.startswith(other.replace("_", "-"))]
+    assert records and all(r.image.width > r.image.height and "image" not in dict(r.provenance) for r in records)
+
+
+@pytest.mark.parametrize("column", ["pose_cam", "gtkps", "cam_int", "cam_ext", "trans_cam", "center", "scale"])
+def test_a_number_that_is_not_finite_costs_its_row_only(own: Path, reader, column: str) -> None:
+    folder = write_bedlam.VAL[0][0]
+    content = labels(own, folder)[column].copy()
+    content[1] = np.nan
+    rewrite(own, folder, **{column: content})
+    for params in ({}, {"poses": {"val": 4}}, {"smallest_box": 20.0, "joints_inside": 16}):
+        _, defects = read_all(reader(own, captions=2, **params), "val")
+        assert [(defect.reason, defect.row) for defect in defects] == [("broken row", "1")]
+
+
+@pytest.mark.parametrize(
+    ("column", "content"),
+    [
+        ("pose_cam", lambda a: a[:, :66]),
+        ("gtkps", lambda a: a[:, :24]),
+        ("cam_ext", lambda a: a[:, :3]),
+        ("imgname", lambda a: np.arange(len(a))),
+        ("scale", lambda a: a.astype(str)),
+        ("center", lambda a: a[:1]),
+    ],
+)
+def test_columns_of_other_shapes_are_one_sentence(own: Path, reader, column: str, content) -> None:
+    folder = write_bedlam.TRAIN[0][0]
+    rewrite(own, folder, **{column: content(labels(own, folder)[column])})
+    with pytest.raises(PoseRftError, match=r"has rows of shape|of different length"):
+        reader(own).units("train")
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/seq_000000_0000.png", "seq_000000/seq_000000_00a0.png"])
+def test_a_picture_name_that_is_none_stops(own: Path, reader, name: str) -> None:
+    folder = write_bedlam.TRAIN[0][0]
+    names = labels(own, folder)["imgname"].astype("U64")
+    names[0] = name
+    rewrite(own, folder, imgname=names)
+    with pytest.raises(PoseRftError, match=r"row 0: .* is no picture"):
+        reader(own).units("train")
+
+
+def test_the_poses_kept_differ_more_than_those_of_a_random_draw(written: Path, reader) -> None:
+    def spread(records) -> float:
+        poses = np.stack([Rotation.from_rotvec(r.smpl.body_pose).as_matrix().ravel() for r in records])
+        apart = np.linalg.norm(poses[:, None] - poses[None], axis=-1)
+        return float(np.sort(apart, axis=1)[:, 1].mean())  # to the nearest other
+
+    everybody, _ = read_all(reader(written), "train")
+    kept, _ = read_all(reader(written, poses={"train": 12}), "train")
+    draws = [np.random.default_rng(i).choice(len(everybody), 12, replace=False) for i in range(10)]
+    assert len(kept) == 12 and {r.key for r in kept} <= {r.key for r in everybody}
+    assert spread(kept) > np.mean([spread([everybody[i] for i in draw]) for draw in draws])
+    assert len(read_all(reader(written, poses={"train": 12}), "val")[0]) > 12  # the other split keeps all
+
+
+def test_captions_of_a_person_stay_whoever_else_is_kept(written: Path, reader) -> None:
+    everybody = {r.key: r for r in read_all(reader(written, captions=3), "train")[0]}
+    for record in read_all(reader(written, captions=3, poses={"train": 9}), "train")[0]:
+        assert record == everybody[record.key] and len(record.captions) == 3

@@ -1,29 +1,39 @@
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+from PIL import ImageColor
 from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import COCO17
 from pose_rft.body.lbs_numpy import NumpyBody
+from pose_rft.convert import convert_release
 from pose_rft.errors import PoseRftError
+from pose_rft.policy.crops import Square, crop
 from pose_rft.record import Record
+from pose_rft.releases import DataParams
 from pose_rft.releases.cameras import project
 from pose_rft.releases.coco import Coco, CocoParams
 from pose_rft.releases.eft import orthonormal, read_eft
 from pose_rft.sample import write_coco
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import PictureSample, SampleParams
+from pose_rft.shards.loader import ShardSet
+from pose_rft.shards.plan import ShardParams
+from pose_rft.shards.show import LEFT, MIDDLE, RIGHT, draw
+from pose_rft.shards.verify import verify
 
 PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5)
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "coco"
 
 
 def reader(root: Path, **params) -> Coco:
-    fits = tuple(f"eft/{name}" for name in write_coco.EFT_FILES.values())
+    fits = tuple({"source": "eft", "path": f"eft/{name}"} for name in write_coco.EFT_FILES.values())
     return Coco(root, CocoParams(**{"fits": fits, "body_joints": 6, **params}), Path("unused"), 92)
 
 
@@ -110,11 +120,19 @@ def test_image_bytes_pass_through(written) -> None:
 
 
 def test_the_layout_of_2014_is_read(own: Coco) -> None:
-    (own.root / "annotations" / "person_keypoints_train2017.json").rename(
-        own.root / "annotations" / "person_keypoints_train2014.json"
-    )
+    """Its files are called COCO_train2014_%012d.jpg."""
+    before, _ = read_all(own, "train")
+    content = annotations(own.root.parent)
     (own.root / "train2017").rename(own.root / "train2014")
-    assert read_all(reader(own.root.parent, year=2014), "train")[0]
+    for image in content["images"]:
+        name = f"COCO_train2014_{image['file_name']}"
+        (own.root / "train2014" / image["file_name"]).rename(own.root / "train2014" / name)
+        image["file_name"] = name
+    (own.root / "annotations" / "person_keypoints_train2014.json").write_text(json.dumps(content))
+    (own.root / "annotations" / "person_keypoints_train2017.json").unlink()
+    assert read_all(reader(own.root.parent, year=2014), "train") == (before, [])
+    with pytest.raises(PoseRftError, match=r"person_keypoints_train2017\.json does not exist"):
+        own.units("train")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff broken", None, "half"])
@@ -166,7 +184,124 @@ def test_an_eft_row_without_a_rotation_is_named(own: Coco) -> None:
         read_eft(path)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real/coco is not here")
+def test_a_crowd_is_left_out_even_if_it_has_keypoints(own: Coco) -> None:
+    path = own.root / "annotations" / "person_keypoints_train2017.json"
+    content = annotations(own.root.parent)
+    kept = {unit.key: unit.expected for unit in own.units("train")}
+    person = next(row for row in content["annotations"] if f"{row['image_id']:012d}" in kept and not row["iscrowd"])
+    crowd = {**person, "iscrowd": 1, "id": 900_100_000_001, "segmentation": {"counts": [0, 4], "size": [2, 2]}}
+    content["annotations"].append(crowd)
+    path.write_text(json.dumps(content))
+    assert {unit.key: unit.expected for unit in own.units("train")} == kept
+
+
+def stripes(mode: str, **options) -> bytes:
+    """A JPEG of 96 x 64 px: left half red (dark where there is no colour), right half white."""
+    pixels = np.full((64, 96, 3), 255, np.uint8)
+    pixels[:, :48] = (200, 20, 20)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).convert(mode).save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def turned() -> bytes:
+    """Stored upright, with an EXIF tag that asks viewers to turn it: annotations count stored pixels."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    return stripes("RGB", exif=exif)
+
+
+@pytest.mark.parametrize(
+    ("data", "left"),
+    [(stripes("L"), (74, 74, 74)), (stripes("CMYK"), (200, 20, 20)), (turned(), (200, 20, 20))],
+    ids=["grayscale", "cmyk", "exif"],
+)
+def test_unusual_jpegs_pass_through_and_are_cropped_where_the_annotations_are(own: Coco, data: bytes, left) -> None:
+    unit = own.units("train")[0]
+    content = annotations(own.root.parent)
+    image = next(image for image in content["images"] if image["id"] == unit.payload[0])
+    image["width"], image["height"] = 96, 64
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    (own.root / "train2017" / image["file_name"]).write_bytes(data)
+    for record in own.read(own.units("train")[0], "train"):
+        assert record.image.data == data and (record.image.width, record.image.height) == (96, 64)
+        pixels = crop(record.image.data, Square.around(None, (96, 64), 1.0), 96)
+        np.testing.assert_allclose(pixels[48, 24], left, atol=12)
+        np.testing.assert_allclose(pixels[48, 72], (255, 255, 255), atol=12)
+
+
+def test_a_picture_of_another_size_than_declared_is_a_defect(own: Coco) -> None:
+    unit = own.units("train")[0]
+    assert unit.payload[2] != (96, 64)
+    (own.root / "train2017" / unit.payload[1]).write_bytes(stripes("RGB"))
+    assert {row.reason for row in own.read(unit, "train")} == {"image size"}
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/hostname", "a/../../secret.jpg", ""])
+def test_a_name_that_leads_elsewhere_is_a_defect(own: Coco, name: str) -> None:
+    (own.root / "secret.jpg").write_bytes(stripes("RGB"))
+    content = annotations(own.root.parent)
+    for image in content["images"]:
+        image["file_name"] = name
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    assert {row.reason for unit in own.units("train") for row in own.read(unit, "train")} == {"unsafe name"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"keypoints": None},
+        {"keypoints": [1.0] * 50},
+        {"keypoints": ["a"] * 51},
+        {"keypoints": [float("nan")] * 51},
+        {"bbox": [1, 2, 3]},
+        {"bbox": None},
+        {"id": "x"},
+        {"image_id": None},
+    ],
+)
+def test_an_annotation_that_is_none_is_named(own: Coco, wrong: dict) -> None:
+    content = annotations(own.root.parent)
+    content["annotations"][2] |= wrong
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    with pytest.raises(PoseRftError, match=r"not a COCO keypoint file \(annotation 2"):
+        own.units("train")
+
+
+def test_the_file_of_instances_is_no_keypoint_file(own: Coco) -> None:
+    """instances_train2017.json has the same form without keypoints."""
+    content = annotations(own.root.parent)
+    for row in content["annotations"]:
+        del row["keypoints"], row["num_keypoints"]
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    with pytest.raises(PoseRftError, match="keypoints"):
+        own.units("train")
+
+
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real/coco is not here")
+
+
+@needs_real
+def test_the_real_subset_converts_and_verifies(tmp_path: Path) -> None:
+    data = DataParams(source="releases", root=REAL.parent, body_model=tmp_path / "none")
+    options = ShardParams(samples_per_shard=5, executor="serial", workers=1, jpeg_quality=92)
+    datasets = {"coco": {"splits": ["train"], "body_joints": 0}}  # a split need not be listed to be converted
+    summary = convert_release("coco", "val", tmp_path / "val", data, datasets, options)
+    assert summary.metrics["samples"] == 12 and summary.metrics["defects"] == 0
+    assert not verify(tmp_path / "val").problems
+    shard_set = ShardSet(tmp_path / "val")
+    stored = {path.read_bytes() for path in (REAL / "val2017").glob("*.jpg")}
+    for row in range(12):
+        record = shard_set.record(row)
+        assert record.image.data in stored
+        drawn = draw(record)
+        scale = drawn.width / record.image.width
+        assert drawn.height > record.image.height * scale  # text below
+        x, y = record.joints2d.points[record.joints2d.points[:, 2] > 0][-1, :2] * scale
+        assert drawn.getpixel((round(x), round(y))) in {ImageColor.getrgb(colour) for colour in (LEFT, RIGHT, MIDDLE)}
+
+
+@needs_real
 def test_real_photographs_give_their_people() -> None:
     release = Coco(REAL.parent, CocoParams(root="coco", splits=("val",), body_joints=0), Path("unused"), 92)
     records, defects = read_all(release, "val")

@@ -11,10 +11,10 @@ from release_truth import body_angle, joint_error, read_all, reprojection_error
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.releases.cameras import project
-from pose_rft.releases.h36m import H36m, H36mParams, planned_videos
+from pose_rft.releases.h36m import DRIFTED, H36m, H36mParams, planned_videos
 from pose_rft.releases.h36m_metadata import CAMERAS, read_metadata
 from pose_rft.sample import write_h36m
-from pose_rft.sample.h36m_files import sequence_name, write_metadata, write_poses
+from pose_rft.sample.h36m_files import sequence_name, write_mask_boxes, write_metadata, write_poses
 from pose_rft.sample.plan import SampleParams, VideoSample
 
 REAL = Path(__file__).parents[3] / "shared/real/h36m/metadata.xml"
@@ -22,6 +22,7 @@ PARAMS = SampleParams.model_construct(
     h36m=VideoSample(size=64, train_sequences=1, test_sequences=2, frames=2, test_frames=3)
 )
 FITS = "Human36M_subject{subject}_SMPL_NeuralAnnot.json"
+NEURALANNOT = {"source": "neuralannot", "path": FITS}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory, body_models: Path) -> tu
 
 
 def reader(root: Path, body_models: Path, **params) -> H36m:
-    return H36m(root, H36mParams(**{"fits": FITS, "splits": ("train", "p1", "p2"), **params}), body_models, 92)
+    return H36m(root, H36mParams(**{"fits": [NEURALANNOT], "splits": ("train", "p1", "p2"), **params}), body_models, 92)
 
 
 @pytest.fixture
@@ -62,6 +63,9 @@ def test_the_real_metadata_gives_the_published_counts() -> None:
     assert count("p1", 1) == published["p1"]["frames"] == 548_819
     assert count("p1", 5) == published["p1"]["samples_every_5"] == 109_867
     assert count("p2", 5) == published["p2"]["samples_every_5"] == 27_558
+    # 3DMPPE's step: all cameras, and the frontal one alone.
+    assert sum(len(unit.frames) for unit in planned_videos(metadata, "p1", 64)) == 8_724
+    assert count("p2", 64) == 2_181
     assert len(planned_videos(metadata, "train", 1)) + len(planned_videos(metadata, "p1", 1)) == 840
 
 
@@ -77,6 +81,14 @@ def test_the_real_metadata_gives_the_known_camera_sizes_and_names() -> None:
     for sequence in metadata.sequences:
         if sequence.subject in (1, 5, 6, 7, 8, 9, 11):
             assert sequence_name(sequence.subject, sequence.action, sequence.subaction) == sequence.name
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+def test_videos_that_go_on_long_after_their_last_pose_are_flagged() -> None:
+    videos = [unit for split in ("train", "p1") for unit in planned_videos(read_metadata(REAL), split, 5)]
+    early = {(v.sequence.subject, v.sequence.name) for v in videos if "poses_end_early" in v.flags}
+    assert early == DRIFTED | {(9, "Walking"), (9, "Phoning")}
+    assert {(v.sequence.subject, v.sequence.name) for v in videos if "annotation_drift" in v.flags} == DRIFTED
 
 
 def test_records_equal_the_people_who_were_placed(release: H36m, miniature, body_models: Path) -> None:
@@ -113,6 +125,28 @@ def test_boxes_come_from_masks_and_else_from_joints(release: H36m) -> None:
     assert conventions == {"S9": "mask x0.9", "S11": "joints2d x1.2"}
 
 
+def test_silhouettes_give_the_same_boxes_as_box_masks(own: H36m) -> None:
+    before, _ = read_all(own, "p2")
+    folder = own.root / "S9/MySegmentsMat"
+    (folder / "ground_truth_bb").rename(folder / "ground_truth_bs")
+    after, _ = read_all(own, "p2")
+    assert after == before and any(record.box.convention == "mask x0.9" for record in after)
+    assert any(path.parent.name == "ground_truth_bs" for path in own.inventory())
+
+
+def test_frames_whose_mask_is_empty_take_the_box_of_their_joints(own: H36m) -> None:
+    path = own.root / "S9/MySegmentsMat/ground_truth_bb/Greeting.60457274.mat"
+    write_mask_boxes(path, [(10, 10, 40, 50)] * 10 + [(0, 0, 0, 0)] * 2, (64, 66))
+    records = [r for r in read_all(own, "p2")[0] if (r.subject, r.sequence) == ("S9", "Greeting")]
+    assert [r.box.convention for r in records] == ["mask x0.9", "mask x0.9", "joints2d x1.2"]
+    assert records[0].box.center == (25.0, 30.0) and records[0].box.side == pytest.approx(0.9 * 40)
+
+
+def test_the_set_of_drifted_sequences_is_the_published_one() -> None:
+    # HybrIK names them by action and subaction: 5/2, 10/2 and 13/1 of S9.
+    assert {(9, sequence_name(9, action, sub)) for action, sub in ((5, 2), (10, 2), (13, 1))} == DRIFTED
+
+
 def test_drifted_sequences_are_flagged_not_dropped(release: H36m) -> None:
     records, _ = read_all(release, "p2")
     flags = {(r.subject, r.sequence): r.flags for r in records}
@@ -141,15 +175,18 @@ def counting(tmp_path: Path, miniature) -> Path:
 
 def test_video_frame_i_belongs_to_pose_i(counting: Path, body_models: Path) -> None:
     for every in (1, 5, 7):
-        release = reader(counting, body_models, fits=None, every=every)
+        release = reader(counting, body_models, fits=(), every=every)
         records, defects = read_all(release, "train")
         assert not defects and len(records) == 20 * len(range(0, 23, every))
         for record in records:
             assert shown(record) == record.frame == round(float(record.joints3d.points[0, 0]))
 
 
-def test_calibration_sequences_are_skipped(counting: Path, body_models: Path) -> None:
-    units = reader(counting, body_models, fits=None).units("train")
+@pytest.mark.parametrize("name", ["_ALL", "_ALL 1", "_ALL 2"])
+def test_calibration_sequences_are_skipped(counting: Path, body_models: Path, name: str) -> None:
+    path = counting / "h36m/metadata.xml"
+    path.write_text(path.read_text().replace("_ALL 1", name))
+    units = reader(counting, body_models, fits=()).units("train")
     assert len(units) == 20 and not any("ALL" in unit.key for unit in units)
 
 
@@ -195,6 +232,26 @@ def test_bad_poses_give_defects(own: H36m, content: bytes | None) -> None:
     assert {d.reason for d in defects} == {"missing annotation" if content is None else "damaged annotation"}
 
 
+def test_metadata_is_parsed_once_for_all_videos(own: H36m, monkeypatch) -> None:
+    from pose_rft.releases import h36m_metadata
+
+    calls = []
+    parse = h36m_metadata._parse
+    monkeypatch.setattr(h36m_metadata, "_parse", lambda root: calls.append(1) or parse(root))
+    read_all(own, "p2")
+    assert len(calls) == 1
+    (own.root / "metadata.xml").write_text((own.root / "metadata.xml").read_text() + " ")
+    own.units("p2")
+    assert len(calls) == 2
+
+
+def test_poses_longer_than_the_video_are_defects_and_longer_videos_lose_nothing(own: H36m) -> None:
+    video.encode(first_video(own), [numbered(i, (66, 64)) for i in range(40)], 50, "h264")
+    records, defects = read_all(own, "p2")
+    greeting = [r for r in records if (r.subject, r.sequence) == ("S9", "Greeting")]
+    assert not defects and [shown(r) for r in greeting] == [0, 5, 10]
+
+
 def test_fewer_poses_than_promised_are_defects_of_the_last_frames(own: H36m) -> None:
     for kind, axes in (("D3_Positions_mono", 3), ("D2_Positions", 2)):
         path = own.root / "S9/MyPoseFeatures" / kind / "Greeting.60457274.cdf"
@@ -204,10 +261,12 @@ def test_fewer_poses_than_promised_are_defects_of_the_last_frames(own: H36m) -> 
     assert len(records) == 11 and [(d.row, d.reason) for d in defects] == [("10", "missing annotation")]
 
 
-def test_a_damaged_mask_file_is_a_defect(own: H36m) -> None:
+def test_a_damaged_mask_file_costs_no_sample_but_is_flagged(own: H36m) -> None:
     (own.root / "S9/MySegmentsMat/ground_truth_bb/Greeting.60457274.mat").write_bytes(b"MATLAB 7.3 MAT-file" * 40)
-    _, defects = read_all(own, "p2")
-    assert {d.reason for d in defects} == {"damaged mask"} and len(defects) == 3
+    records, defects = read_all(own, "p2")
+    flagged = [record for record in records if "damaged_mask" in record.flags]
+    assert not defects and len(flagged) == 3
+    assert {(r.sequence, r.box.convention) for r in flagged} == {("Greeting", "joints2d x1.2")}
 
 
 def test_the_video_that_the_release_never_had_is_not_a_defect(counting: Path, body_models: Path) -> None:
@@ -216,10 +275,10 @@ def test_the_video_that_the_release_never_had_is_not_a_defect(counting: Path, bo
         (root / f"S{subject}/Videos").mkdir(parents=True)
     real = read_metadata(root / "metadata.xml")
     write_metadata(root / "metadata.xml", {(11, 2, 2): (20, (20, 20, 20, 20))}, real.sizes, real.w0)
-    units = reader(counting, body_models, fits=None).units("p1")
+    units = reader(counting, body_models, fits=()).units("p1")
     assert [unit.key.split("_")[-1] for unit in units] == ["55011271", "58860488", "60457274"]
     video.encode(root / "S11/Videos/Directions.54138969.mp4", [numbered(0, (48, 64))] * 20, 50, "h264")
-    assert len(reader(counting, body_models, fits=None).units("p1")) == 4
+    assert len(reader(counting, body_models, fits=()).units("p1")) == 4
 
 
 def test_frames_without_a_fit_keep_their_joints(own: H36m) -> None:

@@ -7,7 +7,7 @@ import pytest
 from release_truth import read_all
 
 from pose_rft.errors import PoseRftError
-from pose_rft.releases.llava_instruct import LlavaInstruct, LlavaInstructParams, dialogue, is_heldout
+from pose_rft.releases.llava_instruct import LlavaInstruct, LlavaInstructParams, coco_id, dialogue, is_heldout
 
 IDS = [f"{i:012d}" for i in range(1, 41)]
 
@@ -59,6 +59,50 @@ def test_the_share_held_out_is_what_params_say() -> None:
     share = 100 * np.mean([is_heldout(name, 5) for name in names])
     assert 4.5 < share < 5.5
     assert all(is_heldout(name, 10) for name in names if is_heldout(name, 5))  # a larger share keeps the smaller
+
+
+@pytest.mark.parametrize(
+    "name", ["{}.jpg", "coco/train2017/{}.jpg", "COCO_train2014_{}.jpg", "val2014/COCO_val2014_{}.jpg"]
+)
+def test_an_image_is_one_under_all_its_names(root: Path, name: str) -> None:
+    """Else a picture could be in training under one name and held out under another."""
+    before = {r.key: r for split in ("train", "heldout") for r in read_all(reader(root), split)[0]}
+    path = root / "llava_instruct" / "llava_instruct_150k.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row["image"] = name.format(row["id"])
+    path.write_text(json.dumps(rows))
+    assert {r.key: r for split in ("train", "heldout") for r in read_all(reader(root), split)[0]} == before
+
+
+@pytest.mark.parametrize("name", ["gqa/images/2354786.jpg", "../000000000001.jpg/x", "000000000001.png", "", "1.jpg"])
+def test_what_is_no_picture_of_coco_is_refused(root: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="no picture of COCO"):
+        coco_id(name)
+    (root / "llava_instruct" / "llava_instruct_150k.json").write_text(
+        json.dumps([{"id": "1", "image": name, "conversations": turns()}])
+    )
+    with pytest.raises(PoseRftError, match="record 0"):
+        reader(root).units("train")
+
+
+def test_a_picture_in_both_years_trees_is_taken_from_2017(root: Path) -> None:
+    """train2017 holds 35,000 pictures of val2014: the tree that LLaVA names comes first, and the flag says which."""
+    (old,) = (root / "coco").glob(f"val2014/*{IDS[2]}.jpg")
+    (root / "coco" / "train2017" / f"{IDS[2]}.jpg").write_bytes(old.read_bytes())
+    records = [r for split in ("train", "heldout") for r in read_all(reader(root), split)[0] if r.sequence == IDS[2]]
+    assert [record.flags for record in records] == [("coco_train2017",)]
+
+
+@pytest.mark.parametrize("value", [None, 5, ["a"], {"text": "a"}])
+def test_turns_that_are_no_text_are_defects(root: Path, value) -> None:
+    path = root / "llava_instruct" / "llava_instruct_150k.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row["conversations"][1]["value"] = value
+    path.write_text(json.dumps(rows))
+    records, defects = read_all(reader(root), "train")
+    assert not records and {defect.reason for defect in defects} == {"malformed dialogue"}
 
 
 def test_the_image_marker_is_gone_from_the_text(root: Path) -> None:

@@ -22,7 +22,8 @@ PARAMS = SampleParams.model_construct(
 
 
 def reader(root: Path, body_models: Path, **params) -> MpiInf3dhp:
-    return MpiInf3dhp(root, MpiInf3dhpParams(**{"fits": write_3dhp.FITS, **params}), body_models, 92)
+    fits = [{"source": "neuralannot", "path": write_3dhp.FITS}]
+    return MpiInf3dhp(root, MpiInf3dhpParams(**{"fits": fits, **params}), body_models, 92)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,39 @@ def test_a_bad_video_gives_one_defect_for_each_sample(own: MpiInf3dhp, damage, r
     assert len(defects) == 2 - good
 
 
+LAYOUTS = (
+    "S1/Seq1/imageFrames/video_4/frame_{:06d}.jpg",
+    "S1/Seq1/imageFrames/video_4/{:06d}.jpg",
+    "images/S1_Seq1_Cam4_{:06d}.jpg",
+    "S1_Seq1_Cam4_{:06d}.jpg",
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_extracted_frames_stand_in_for_the_video_with_their_own_bytes(own: MpiInf3dhp, layout: str) -> None:
+    (own.root / "S1/Seq1/imageSequence/video_4.avi").unlink()
+    for i in range(20):
+        path = own.root / layout.format(i + 1)  # counted from 1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".jpg", numbered(i, (64, 64)))[1].tobytes())
+    (unit,) = [unit for unit in own.units("train") if unit.key == "3dhp_S1_Seq1_cam4"]
+    records = list(own.read(unit, "train"))
+    assert [shown(r) for r in records] == [r.frame for r in records] and len(records) == unit.expected == 2
+    assert records[1].image.data == (own.root / layout.format(records[1].frame + 1)).read_bytes()
+    assert len([path for path in own.inventory() if path.suffix == ".jpg"]) == 20
+    (own.root / layout.format(records[0].frame + 1)).unlink()
+    first, second = own.read(unit, "train")
+    assert first.reason == "missing image" and second == records[1]
+
+
+def test_a_video_longer_than_its_annotations_loses_nothing(own: MpiInf3dhp) -> None:
+    path = own.root / "S1/Seq1/imageSequence/video_4.avi"
+    video.encode(path, [numbered(i, (64, 64)) for i in range(35)], 25, "xvid")
+    (unit,) = [unit for unit in own.units("train") if unit.key == "3dhp_S1_Seq1_cam4"]
+    records = list(own.read(unit, "train"))
+    assert [shown(r) for r in records] == [r.frame for r in records] and len(records) == unit.expected == 2
+
+
 def test_calibration_variants_read_the_same(own: MpiInf3dhp) -> None:
     path = own.root / "S1/Seq1/camera.calibration"
     before, text = read_calibration(path), path.read_text()
@@ -162,7 +196,7 @@ def test_missing_fits_are_named_and_absent_frames_keep_their_joints(own: MpiInf3
     path.write_text(json.dumps(content))
     records, defects = read_all(own, "train")
     assert not defects and {record.subject for record in records if record.smpl is None} == {"S2"}
-    path.write_text("[1, 2]")
+    path.write_text('{"1": 2}')
     with pytest.raises(PoseRftError, match="not a NeuralAnnot SMPL file"):
         read_all(own, "train")
     path.unlink()
@@ -186,7 +220,7 @@ def test_set(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
     folder = tmp_path / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5"
     (folder / "imageSequence").mkdir(parents=True)
     for i in range(6):
-        _, data = cv2.imencode(".jpg", numbered(i, (540, 960)))
+        _, data = cv2.imencode(".jpg", numbered(i, (1080, 1920)))
         (folder / f"imageSequence/img_{i + 1:06d}.jpg").write_bytes(data.tobytes())
     # MATLAB's shape (axes, joints, 1, N), which h5py shows as (N, 1, 17, axes).
     matlab = [array.transpose(2, 1, 0)[:, :, None] for array in (points2d[..., :2], points3d)]
@@ -200,14 +234,27 @@ def test_set(tmp_path: Path) -> tuple[Path, np.ndarray, np.ndarray]:
 
 def test_the_test_set_gives_its_valid_frames(test_set, body_models: Path) -> None:
     root, K, points3d = test_set
-    release = reader(root, body_models, splits=("test",), fits=None)
+    release = reader(root, body_models, splits=("test",), fits=())
     records, defects = read_all(release, "test")
     assert not defects and [record.frame for record in records] == [1, 2, 5] == [shown(r) for r in records]
     for record in records:
         np.testing.assert_allclose(record.camera.K, K, rtol=1e-6)
         np.testing.assert_allclose(record.joints3d.points[:, :3], points3d[record.frame] / 1000, atol=1e-6)
-        assert (record.image.width, record.image.height) == (960, 540) and reprojection_error(record) < 0.01
+        assert (record.image.width, record.image.height) == (1920, 1080) and reprojection_error(record) < 0.01
+    universal, _ = read_all(reader(root, body_models, splits=("test",), fits=(), test_joints3d="univ_annot3"), "test")
+    for record, other in zip(records, universal, strict=True):
+        np.testing.assert_allclose(other.joints3d.points[:, :3], record.joints3d.points[:, :3] * 0.9, atol=1e-6)
+        assert dict(other.provenance)["joints3d"] == "univ_annot3, mm to m"
+        np.testing.assert_array_equal(other.camera.K, record.camera.K)
     (root / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5/imageSequence/img_000003.jpg").unlink()
     records, defects = read_all(release, "test")
     assert [record.frame for record in records] == [1, 5] and [d.reason for d in defects] == ["missing image"]
     assert len(release.inventory()) == 6
+
+
+def test_test_pictures_have_the_size_of_their_sequence(test_set, body_models: Path) -> None:
+    root = test_set[0]
+    folder = root / "mpi_inf_3dhp/mpi_inf_3dhp_test_set"
+    (folder / "TS5").rename(folder / "TS1")  # 2048 x 2048 there
+    _, defects = read_all(reader(root, body_models, splits=("test",), fits=()), "test")
+    assert [d.reason for d in defects] == ["image size"] * 3

@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from flat_studio import FlatStudio
@@ -10,7 +11,8 @@ from release_truth import body_angle, read_all
 from pose_rft.body.joints import MPII16
 from pose_rft.errors import PoseRftError
 from pose_rft.releases.cameras import project
-from pose_rft.releases.mpii import Mpii, MpiiParams, Person, join, read_train_people
+from pose_rft.releases.mpii import Mpii, MpiiParams
+from pose_rft.releases.mpii_labels import Person, read_h5_labels, read_json_labels, read_mat_labels
 from pose_rft.sample import write_mpii
 from pose_rft.sample.matlab_files import struct_array, write_v5
 from pose_rft.sample.plan import PictureSample, SampleParams
@@ -19,7 +21,7 @@ PARAMS = SampleParams.model_construct(mpii=PictureSample(size=64, train=12, val=
 
 
 def reader(root: Path, body_models: Path, **params) -> Mpii:
-    return Mpii(root, MpiiParams(**{"fits": (write_mpii.FITS,), **params}), body_models, 92)
+    return Mpii(root, MpiiParams(**{"fits": [{"source": "eft", "path": write_mpii.FITS}], **params}), body_models, 92)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_every_missing_field_is_borne(tmp_path: Path) -> None:
         struct_array([{"scale": 0.5, "objpos": objpos, "annopoints": points(is_visible=np.uint8(0))}]),
     ]
     variants(tmp_path / "m.mat", rows)
-    found = dict(read_train_people(tmp_path / "m.mat"))
+    found = read_mat_labels(tmp_path / "m.mat")
     assert list(found) == [f"{i:09d}.jpg" for i in (4, 5, 6, 7)]
     for name, (person,) in found.items():
         assert person.joints[9].tolist() == [4.0, 6.0, 1.0] and person.joints[:, 2].sum() == 1
@@ -121,19 +123,19 @@ def test_every_missing_field_is_borne(tmp_path: Path) -> None:
 
 def test_fits_go_to_the_nearest_person_and_never_twice(miniature, body_models: Path) -> None:
     from pose_rft.releases.eft import read_eft
+    from pose_rft.releases.still_fits import nearest_pairs
 
     (fit, *_) = read_eft(miniature[0] / "mpii" / write_mpii.FITS)
-    joints = np.zeros((16, 3))
     x, y = fit.center
 
-    def person(index: int, dx: float) -> Person:
-        return Person(index, joints, (x + dx, y - 15.0), 200.0)
+    def person(index: int, dx: float) -> tuple[float, float]:
+        return (x + dx, y)
 
     left, right = person(0, -0.2 * fit.side), person(1, 0.1 * fit.side)
-    assert [found for _, found in join([left, right], [fit])] == [None, fit]
-    assert [found for _, found in join([left], [fit])] == [fit]
-    assert [found for _, found in join([person(0, fit.side)], [fit])] == [None]
-    assert [found for _, found in join([left, right], [fit, fit])].count(fit) == 2
+    assert nearest_pairs([left, right], [fit]) == {1: 0}
+    assert nearest_pairs([left], [fit]) == {0: 0}
+    assert nearest_pairs([person(0, fit.side)], [fit]) == {}
+    assert nearest_pairs([left, right], [fit, fit]) == {1: 0, 0: 1}
 
 
 def test_row_order_of_the_fits_does_not_matter(own: Mpii) -> None:
@@ -165,3 +167,160 @@ def test_a_foreign_mat_file_is_named(own: Mpii) -> None:
     write_v5(path, {"other": np.zeros((2, 2))})
     with pytest.raises(PoseRftError, match="no RELEASE"):
         own.units("train")
+
+
+def write_h5(path: Path, people: list[tuple[str, Person]], codes: bool = False) -> None:
+    """As pose-hg-train: whole pixels from 1, 0 where no label is, the box of its crop; names as bytes or codes."""
+    path.parent.mkdir(exist_ok=True)
+    names = np.array([name for name, _ in people], "S13")
+    parts = np.array([np.where(p.joints[:, 2:] > 0, np.floor(p.joints[:, :2] + 1), 0) for _, p in people])
+    with h5py.File(path, "w") as file:
+        file["imgname"] = np.array([list(name.ljust(16, b"\0")) for name in names], float) if codes else names
+        file["center"] = np.array([np.add(person.box.center, 1) for _, person in people])
+        file["scale"] = np.array([person.box.side / 200 for _, person in people])
+        file["part"], file["visible"] = parts, np.ones((len(people), 16))
+        file["person"] = file["index"] = np.zeros(len(people))
+
+
+def write_json(path: Path, people: list[tuple[str, Person]]) -> None:
+    """As HRNet: the numbers of the MAT file, -1 where there is no label."""
+    path.parent.mkdir(exist_ok=True)
+    rows = []
+    for name, person in people:
+        scale, (x, y) = person.box.side / 250, person.box.center
+        joints = np.where(person.joints[:, 2:] > 0, person.joints[:, :2] + 1, -1)
+        rows.append(
+            {
+                "joints_vis": person.joints[:, 2].astype(int).tolist(),
+                "joints": joints.tolist(),
+                "image": name,
+                "scale": scale,
+                "center": [x + 1, y + 1 - 15 * scale],
+            }
+        )
+    path.write_text(json.dumps(rows))
+
+
+def people_of(release: Mpii) -> list[tuple[str, Person]]:
+    (path,) = release.root.glob("**/*.mat")
+    return [(name, person) for name, people in read_mat_labels(path).items() for person in people]
+
+
+@pytest.mark.parametrize("labels", ["annot/{split}.h5", "annot/{split}.json"])
+def test_label_files_of_others_give_the_same_people_in_two_splits(own: Mpii, labels: str) -> None:
+    before = {(r.sequence, r.subject): r for r in read_all(own, "train")[0]}
+    people = people_of(own)
+    half = next(i for i in range(len(people) // 2, len(people)) if people[i][0] != people[i - 1][0])
+    writer = write_h5 if labels.endswith("h5") else write_json
+    for split, part in (("train", people[:half]), ("valid", people[half:])):
+        writer(own.root / labels.format(split=split), part)
+    release = Mpii(own.root.parent, MpiiParams(labels=labels, splits=("train", "val")), Path("unused"), 92)
+    records = {split: read_all(release, split)[0] for split in ("train", "val")}
+    assert [len(records["train"]), len(records["val"])] == [half, len(people) - half]
+    for record in [*records["train"], *records["val"]]:
+        other = before[record.sequence, record.subject]
+        np.testing.assert_array_equal(record.joints2d.points[:, 2], other.joints2d.points[:, 2])
+        # pose-hg-train cut coordinates to whole pixels
+        np.testing.assert_allclose(record.joints2d.points, other.joints2d.points, atol=1.0 if "h5" in labels else 1e-3)
+        assert record.image == other.image and labels in dict(record.provenance)["joints2d"]
+        if "scale" in other.box.convention:
+            assert record.box.center == pytest.approx(other.box.center, abs=2e-3)
+            assert record.box.side == pytest.approx(other.box.side, abs=2e-3)
+    assert {path.suffix for path in release.inventory()} == {".jpg", Path(labels).suffix}
+
+
+def test_names_as_rows_of_character_codes_are_read(own: Mpii, tmp_path: Path) -> None:
+    people = people_of(own)
+    write_h5(tmp_path / "text.h5", people)
+    write_h5(tmp_path / "codes.h5", people, codes=True)
+    assert list(read_h5_labels(tmp_path / "codes.h5")) == list(read_h5_labels(tmp_path / "text.h5"))
+
+
+def test_both_derived_files_mean_the_same_square(tmp_path: Path) -> None:
+    """One person of the published valid files: scale 4.718488 and y 340 in the JSON, 5.898110 and 410.777 in the h5."""
+    joints = np.zeros((16, 3))
+    joints[0] = 10, 20, 1
+    row = {"image": "a.jpg", "scale": 4.718488, "center": [594.0, 340.0], "joints": (joints[:, :2] + 1).tolist()}
+    (tmp_path / "valid.json").write_text(json.dumps([row]))
+    with h5py.File(tmp_path / "valid.h5", "w") as file:
+        file["imgname"], file["center"] = np.array(["a.jpg"], "S13"), np.array([[594.0, 410.777]])
+        file["scale"], file["part"] = np.array([5.898110]), joints[None, :, :2] + 1
+    (one,), (other,) = (
+        read_json_labels(tmp_path / "valid.json")["a.jpg"],
+        read_h5_labels(tmp_path / "valid.h5")["a.jpg"],
+    )
+    assert one.box.center == pytest.approx(other.box.center, abs=1e-3)
+    assert one.box.side == pytest.approx(other.box.side, abs=1e-3)
+
+
+def test_missing_joints_of_an_h5_are_zero_or_negative(tmp_path: Path) -> None:
+    part = np.full((2, 16, 2), 50.0)
+    part[0, 3], part[0, 4], part[0, 5], part[1] = (0, 0), (-30, 7), (7, -1), 0
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["imgname"], file["center"], file["scale"] = np.array([b"a.jpg"] * 2), np.ones((2, 2)), np.ones(2)
+        file["part"] = part
+    (person,) = read_h5_labels(tmp_path / "train.h5")["a.jpg"]
+    assert np.flatnonzero(person.joints[:, 2] == 0).tolist() == [3, 4, 5] and person.index == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "content", "match"),
+    [
+        ("train.h5", b"\x89HDF broken", "no h5 file of pose-hg-train"),
+        ("train.json", b"{}", "holds a dict"),
+        ("train.json", b'[{"image": "a.jpg", "center": [1, 2], "scale": 1}]', "row 0: expected image, center"),
+        ("train.json", b'[{"image": "a.jpg", "center": [1], "scale": 1, "joints": []}]', "row 0: expected image"),
+        ("train.txt", b"", "ending in .h5 or .json"),
+        ("missing.h5", None, "does not exist"),
+    ],
+)
+def test_what_is_no_label_file_is_one_sentence(own: Mpii, labels: str, content: bytes | None, match: str) -> None:
+    if content is not None:
+        (own.root / labels).write_bytes(content)
+    with pytest.raises(PoseRftError, match=match):
+        Mpii(own.root.parent, MpiiParams(labels=labels), Path("unused"), 92).units("train")
+
+
+def test_an_h5_without_its_columns_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["imgname"] = np.array([b"a.jpg"])
+    with pytest.raises(PoseRftError, match="no h5 file of pose-hg-train"):
+        read_h5_labels(tmp_path / "train.h5")
+    with h5py.File(tmp_path / "train.h5", "a") as file:
+        file["center"], file["scale"], file["part"] = np.ones((1, 2)), np.ones(1), np.ones((1, 14, 2))
+    with pytest.raises(PoseRftError, match=r"expected \(1, 16, 2\)"):
+        read_h5_labels(tmp_path / "train.h5")
+
+
+def test_the_release_itself_has_no_validation_split(own: Mpii) -> None:
+    with pytest.raises(PoseRftError, match="no split 'val'"):
+        own.units("val")
+
+
+def test_a_name_that_leads_elsewhere_is_a_defect(own: Mpii, tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(next((own.root / "images").glob("*.jpg")).read_bytes())
+    people = people_of(own)[:2]
+    write_json(
+        own.root / "annot" / "train.json",
+        [("../../secret.jpg", people[0][1]), (str(tmp_path / "secret.jpg"), people[1][1])],
+    )
+    release = Mpii(own.root.parent, MpiiParams(labels="annot/{split}.json"), Path("unused"), 92)
+    units = release.units("train")
+    assert {row.reason for unit in units for row in release.read(unit, "train")} == {"unsafe name"}
+
+
+@pytest.mark.parametrize(("center", "scale"), [((np.nan, 5), 1), ((5, 5), np.nan), ((5, 5), np.inf), ((5, 5), 0)])
+def test_a_box_that_is_no_number_is_made_from_the_joints(tmp_path: Path, center, scale) -> None:
+    part = np.tile(np.arange(1.0, 17)[:, None], (1, 2))
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["imgname"], file["center"], file["scale"] = (
+            np.array([b"a.jpg"]),
+            np.array([center], float),
+            np.array([scale], float),
+        )
+        file["part"] = part[None]
+    row = {"image": "a.jpg", "center": list(center), "scale": scale, "joints": part.tolist()}
+    (tmp_path / "train.json").write_text(json.dumps([row]))
+    for found in (read_h5_labels(tmp_path / "train.h5"), read_json_labels(tmp_path / "train.json")):
+        (person,) = found["a.jpg"]
+        assert person.box.convention == "joints2d x1.2" and person.box.center == (7.5, 7.5)

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from pose_rft.errors import PoseRftError
-from pose_rft.releases import READERS, DataParams, open_release
+from pose_rft.releases import LABEL_READERS, READERS, DataParams, open_release
 
 
 def data(root: Path, source: str = "releases") -> DataParams:
     return DataParams(source=source, root=root, body_model=root / "body_models")
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", READERS | LABEL_READERS)
 def test_a_missing_release_names_its_folder_and_where_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(PoseRftError) as problem:
         open_release(name, data(tmp_path), {name: {}}, 92)
@@ -21,7 +21,7 @@ def test_a_missing_release_names_its_folder_and_where_to_get_it(tmp_path: Path, 
         open_release(name, data(tmp_path, "sample"), {name: {}}, 92)
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", READERS | LABEL_READERS)
 def test_readers_travel_to_workers(tmp_path: Path, name: str) -> None:
     (tmp_path / "here").mkdir()
     release = open_release(name, data(tmp_path), {name: {"root": "here"}}, 92)

@@ -154,15 +154,118 @@ def test_missing_damaged_and_short_files_are_defects(own: Path) -> None:
     assert sum(getattr(row, "reason", "") == "frame out of range" for row in rows) == beyond
 
 
-def test_smplx_files_are_told_from_smplh(own: Path) -> None:
+def as_smplx(amass: Path) -> None:
+    """The tree as AMASS's SMPL-X release has it: newer folders, `_` for spaces, `_stageii`, 55 joints, other names."""
+    newer = dict(ALIASES)
+    for path in sorted(amass.glob("*/*/*_poses.npz")):
+        content = dict(np.load(path))
+        poses = content.pop("poses")
+        new = amass / newer.get(path.parts[-3], path.parts[-3]) / path.parts[-2].replace(" ", "_")
+        new.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            new / path.name.replace(" ", "_").replace("_poses", "_stageii"),
+            poses=np.concatenate([poses[:, :66], np.zeros((len(poses), 9)), poses[:, 66:]], axis=1),
+            mocap_frame_rate=content.pop("mocap_framerate"),
+            gender=np.array(b"neutral"),
+            surface_model_type=np.array("smplx"),
+            **{name: content[name] for name in ("trans", "betas")},
+        )
+        path.unlink()
+
+
+def test_the_smplx_release_gives_the_same_bodies_flagged(own: Path) -> None:
+    def spaced(folder: Path) -> None:  # as ACCAD's names are
+        for path in sorted(folder.glob("ACCAD/*/*_poses.npz")):
+            path.rename(path.with_name(path.name.replace("_", " ", 1)))
+        path = next((own / "posescript" / "posescript_release").glob("ids_2_*.json"))
+        places = json.loads(path.read_text())
+        for place in places.values():
+            if place[1].startswith("ACCAD"):
+                folder_of, _, name = place[1].rpartition("/")
+                place[1] = f"{folder_of}/{name.replace('_', ' ', 1)}"
+        path.write_text(json.dumps(places))
+
+    spaced(own / "amass")
+    before = {r.key: r for r in read_all(reader(own), "train")[0]}
+    as_smplx(own / "amass")
+    assert not list(own.glob("amass/*/*/*_poses.npz")) and reader(own).inventory()[-1].name.endswith("_stageii.npz")
+    records, defects = read_all(reader(own), "train")
+    assert {r.key for r in records} == set(before) and not defects
+    for record in records:
+        other = before[record.key]
+        assert record.smpl.body_model == "smplx" and "amass_smplx" in record.flags
+        assert other.smpl.body_model == "smplh" and "amass_smplx" not in other.flags
+        np.testing.assert_array_equal(record.smpl.body_pose, other.smpl.body_pose)
+        np.testing.assert_array_equal(record.smpl.global_orient, other.smpl.global_orient)
+
+
+def test_of_both_releases_the_one_that_posescript_was_made_on_is_taken(own: Path) -> None:
+    path = next((own / "amass").glob("CMU/*/*_poses.npz"))
+    np.savez(path.with_name(path.name.replace("_poses", "_stageii")), poses=np.zeros((40, 165)))
+    assert find_amass(own / "amass", "/".join(path.parts[-3:])) == path
+
+
+@pytest.mark.parametrize("poses", [np.zeros((40, 72)), np.zeros(156), np.zeros((40, 156), int), np.zeros((4, 52, 3))])
+def test_poses_of_no_release_are_defects(own: Path, poses: np.ndarray) -> None:
     release = reader(own)
     unit = release.units("train")[0]
-    path = find_amass(own / "amass", unit.payload[0])
-    np.savez(path, poses=np.zeros((40, 165)))
-    assert all("SMPL+H" in row.detail for row in release.read(unit, "train"))
+    np.savez(find_amass(own / "amass", unit.payload[0]), poses=poses)
+    assert all("SMPL+H G" in row.detail for row in release.read(unit, "train"))
+
+
+def test_rates_genders_and_shape_files_do_not_matter(own: Path) -> None:
+    before = read_all(reader(own), "val")[0]
+    for i, path in enumerate(sorted((own / "amass").glob("*/*/*_poses.npz"))):
+        content = dict(np.load(path))
+        np.savez(
+            path, **content | {"gender": np.array((b"male", "neutral")[i % 2]), "mocap_framerate": np.array(250.0)}
+        )
+    assert any((own / "amass").rglob("shape.npz"))
+    assert read_all(reader(own), "val")[0] == before
+
+
+def test_missing_subsets_are_counted_pose_by_pose(own: Path) -> None:
+    total = sum(unit.expected for unit in reader(own).units("train"))
+    shutil.rmtree(own / "amass" / "KIT")
+    records, defects = read_all(reader(own), "train")
+    assert len(records) + len(defects) == total and {d.reason for d in defects} == {"missing AMASS file"}
+    assert {d.detail.split("/")[0] for d in defects} == {"KIT"}
+
+
+def test_files_of_both_versions_are_not_mixed(own: Path) -> None:
+    """Pose 5 of the first version is another pose than pose 5 of the second."""
+    before = read_all(reader(own), "test")[0]
+    release = own / "posescript" / "posescript_release"
+    for name in ("human6293.json", "automatic_A.json", "test_ids.json"):
+        (release / name).write_text("[]" if "ids" in name else "{}")
+    assert read_all(reader(own), "test")[0] == before
+    next(release.glob("posescript_auto_*.json")).unlink()
+    with pytest.raises(PoseRftError, match=r"no posescript_auto_\*\.json"):
+        reader(own).units("test")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "match"),
+    [
+        ("posescript_human_*.json", {"5": 7}, "no list of captions"),
+        ("posescript_human_*.json", {"five": ["a"]}, "no list of captions"),
+        ("posescript_auto_*.json", {"5": [["a"]]}, "is no text"),
+        ("train_ids_*.json", ["a"], "no pose id"),
+        ("train_ids_*.json", [None], "no pose id"),
+        ("ids_2_*.json", {}, "expected .AMASS, file, frame."),
+        ("ids_2_*.json", "short", "expected .AMASS, file, frame."),
+    ],
+)
+def test_what_is_not_posescript_is_one_sentence(own: Path, pattern: str, content, match: str) -> None:
+    path = next((own / "posescript" / "posescript_release").glob(pattern))
+    if content == "short":
+        content = {number: place[:2] for number, place in json.loads(path.read_text()).items()}
+    path.write_text(json.dumps(content))
+    with pytest.raises(PoseRftError, match=match):
+        reader(own).units("train")
 
 
 def test_a_missing_file_of_the_release_is_one_sentence(own: Path) -> None:
     next((own / "posescript" / "posescript_release").glob("train_ids_*.json")).unlink()
-    with pytest.raises(PoseRftError, match=r"no train_ids\*\.json"):
+    with pytest.raises(PoseRftError, match=r"no train_ids_\*\.json"):
         reader(own).units("train")

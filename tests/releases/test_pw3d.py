@@ -78,6 +78,31 @@ def test_frames_without_a_valid_camera_or_2d_joints_are_not_part_of_the_set(own:
     assert [r.frame for r in records if r.sequence == FIRST] == [0, 2] and not defects
 
 
+def test_a_person_without_2d_joints_does_not_take_the_other_one_along(own: Pw3d) -> None:
+    path = own.root / "sequenceFiles/test/office_phoneCall_02.pkl"
+    content = read_pickle(path)
+    poses2d = [array.copy() for array in content["poses2d"]]
+    poses2d[0][1] = 0
+    python2_pickle.dump(content | {"poses2d": poses2d}, path)
+    records = [r for r in read_all(own, "test")[0] if r.sequence == "office_phoneCall_02"]
+    assert [(r.frame, r.subject[-1]) for r in records] == [(0, "0"), (0, "1"), (1, "1"), (2, "0"), (2, "1")]
+
+
+def test_pictures_after_the_last_pose_are_left_alone(own: Pw3d) -> None:
+    before, _ = read_all(own, "test")
+    folder = own.root / "imageFiles" / FIRST
+    for i in (5, 6, 7):
+        shutil.copy(folder / "image_00000.jpg", folder / f"image_{i:05d}.jpg")
+    assert read_all(own, "test") == (before, [])
+
+
+def test_betas_may_be_more_than_ten_and_have_an_axis_too_many(own: Pw3d) -> None:
+    before, _ = read_all(own, "test")
+    betas = read_pickle(own.root / f"sequenceFiles/test/{FIRST}.pkl")["betas"]
+    edit(own, betas=[np.concatenate([betas[0], np.ones(6)])[None]])
+    assert read_all(own, "test")[0] == before
+
+
 def test_the_box_encloses_the_joints_that_were_found(miniature, body_models: Path) -> None:
     for record in read_all(reader(miniature[0], body_models), "test")[0]:
         found = record.joints2d.points[record.joints2d.points[:, 2] > 0, :2]

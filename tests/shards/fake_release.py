@@ -5,8 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image as PILImage
@@ -62,11 +63,18 @@ class FakeRelease:
     licence: str = "none"
     where_to_get: str = "nowhere"
     published_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    params: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(splits=("train",), max_defect_rate=0.0))
+    journal: Path | None = None  # one line per unit that was begun
+    files: tuple[Path, ...] = ()  # the release's inventory
+    padding: int = 0  # bytes after each picture
 
     def units(self, split: str) -> list[Unit]:
         return [Unit(f"u{number:02d}", self.samples, (number,)) for number in range(self.units_of)]
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
+        if self.journal is not None:
+            with self.journal.open("a") as file:
+                file.write(f"{unit.key}\n")
         for number in range(self.samples):
             if self.delay:
                 time.sleep(self.delay)
@@ -80,7 +88,10 @@ class FakeRelease:
                 os.kill(os.getpid(), signal.SIGKILL)
             if kind == "unreadable":
                 raise PermissionError(13, "Permission denied", "/release/file")
-            yield fake_record(self.dataset, split, "same" if self.same_keys else unit.key, number)
+            record = fake_record(self.dataset, split, "same" if self.same_keys else unit.key, number)
+            if self.padding and record.image is not None:
+                record = replace(record, image=replace(record.image, data=record.image.data + bytes(self.padding)))
+            yield record
 
     def inventory(self) -> list[Path]:
-        return []
+        return list(self.files)

@@ -127,6 +127,28 @@ def test_a_body_that_is_not_turned_into_the_camera_frame_is_found():
     assert verdicts([replace(record, smpl=world)] * 20)["smpl_reprojection"] == "failed"
 
 
+@pytest.mark.parametrize("group", ["camera", "joints"])
+def test_a_number_that_is_not_finite_is_found(group):
+    record = person()
+    if group == "camera":
+        record = replace(record, camera=Camera(K, np.full((3, 3), np.nan), np.zeros(3), LENS, H36M_MODEL))
+        assert verdicts([record, person()])["camera_error"] == "failed"
+    else:
+        record = replace(record, camera=replace(record.camera, K=np.full((3, 3), np.inf)))
+    assert verdicts([record, person()])["not finite"] == "failed"
+
+
+def test_a_body_that_is_not_where_its_own_joints_are_is_found():
+    """3DPW's 3D labels are joints of its bodies: another gender, or translation without the pelvis, shows there."""
+    record = person(SMPL24)
+    record = replace(record, joints3d=Keypoints(record.joints3d.points, "smpl24"))
+    assert row(record)["smpl_joints_mm"] < 300  # the stand-in puts toes elsewhere
+    moved = replace(record, smpl=replace(record.smpl, transl=record.smpl.transl + np.array([0, 0, 1.0])))
+    assert row(moved)["smpl_joints_mm"] > 700
+    assert verdicts([moved], "3dpw")["smpl_joints_mm"] == "failed"
+    assert row(person())["smpl_joints_mm"] is None
+
+
 @pytest.mark.parametrize("R", [np.diag([1.0, 1.0, -1.0]), np.eye(3) * 1.001])
 def test_a_camera_that_is_no_rotation_is_found(R):
     record = replace(person(), camera=Camera(K, R, np.zeros(3), LENS, H36M_MODEL))
@@ -143,6 +165,6 @@ def test_a_picture_of_another_size_or_format_than_declared_is_found():
 
 def test_what_a_record_lacks_is_not_measured():
     bare = replace(person(), smpl=None, joints3d=None, camera=None)
-    assert {name for name, value in row(bare).items() if value is not None} == {"key"}
+    assert {name for name, value in row(bare).items() if value is not None} == {"key", "finite"}
     text = replace(person(), camera=None, joints2d=None, joints3d=None, smpl=replace(person().smpl, frame="amass"))
-    assert {name for name, value in row(text).items() if value is not None} == {"key", "largest_beta"}
+    assert {name for name, value in row(text).items() if value is not None} == {"key", "finite", "largest_beta"}

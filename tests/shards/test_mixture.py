@@ -65,3 +65,27 @@ def test_sources_without_samples_or_weight_are_never_drawn():
 def test_a_mixture_of_nothing_is_refused(sources):
     with pytest.raises(ValueError, match=r"mixture|weights"):
         Mixture(sources, 0)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_any_number_of_ranks_reads_the_same_order_also_after_a_resume(ranks: int) -> None:
+    """A batch of 8 positions is shared out in runs; each rank has a mixture of its own and knows only the step."""
+    expected = draws(Mixture(SOURCES, 7), range(3 * BLOCK - 40, 3 * BLOCK + 40))
+    mixtures = [pickle.loads(pickle.dumps(Mixture(SOURCES, 7))) for _ in range(ranks)]
+    each, order = 8 // ranks, []
+    for step in range(10):
+        if step == 5:
+            mixtures = [Mixture(SOURCES, 7) for _ in range(ranks)]
+        first = 3 * BLOCK - 40 + 8 * step
+        for rank, mixture in enumerate(mixtures):
+            order += draws(mixture, range(first + rank * each, first + (rank + 1) * each))
+    assert order == expected
+
+
+def test_a_resume_at_any_position_takes_far_less_than_a_second() -> None:
+    """A million samples per source, a position after thousands of epochs."""
+    import time
+
+    began = time.perf_counter()
+    Mixture({"a": Source(1_000_000, 1.0), "b": Source(300_000, 2.0)}, 3).draw(10**10 + 12_345)
+    assert time.perf_counter() - began < 0.5

@@ -61,6 +61,7 @@ def set_params(source: str = "releases", root: str = "releases", **coco: object)
     content = {
         "data": {"source": source, "root": root, "body_model": "body"},
         "shards": {"samples_per_shard": 4, "executor": "serial", "workers": 1, "jpeg_quality": 92},
+        "validate": {"strict": True},
         "datasets": {"coco": {"splits": ["train", "val"], **coco}},
     }
     Path("params.yaml").write_text(yaml.safe_dump(content))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pose_rft.camera_fit import default_intrinsics, fit_box, fit_translation
+from pose_rft.body.camera_fit import default_intrinsics, fit_box, fit_translation
 
 RNG = np.random.default_rng(3)
 

@@ -1,0 +1,237 @@
+"""`python -m benchmarks.convert`: images per second of conversion, beside the machine's limit and the peers' way.
+
+For each data set, in one run and on the same files:
+
+- `limit`: one process that does nothing but read, decode and encode (videos) or read, decode and copy (pictures), with
+  the codec libraries that conversion uses and no bookkeeping at all;
+- `peers`: what the preprocessing scripts of SPIN and its descendants do: one process, OpenCV's capture or imread,
+  imwrite, lists that become one npz;
+- `ours`: conversion to shards with one worker and with two.
+
+Start-up (imports, spawning workers) is left out on all sides; the annotation files are in, on ours alone. Each number
+is the best of the rounds, which take turns. Inputs are made by `benchmarks.inputs`.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import cv2
+import numpy as np
+import PIL.Image
+
+from benchmarks.inputs import INPUTS, Input, make
+from pose_rft.convert import convert
+from pose_rft.errors import PoseRftError
+from pose_rft.releases import DataParams, open_release
+from pose_rft.releases.base import Release
+from pose_rft.sample.standin import build_standin
+from pose_rft.shards.loader import ShardSet
+from pose_rft.shards.plan import PlannedShard, ShardParams, plan_shards
+from pose_rft.shards.writer import write_shard
+
+QUALITY = 92
+SHARDS = 8
+LIMIT_TARGET = {True: 0.8, False: 0.9}  # videos, pictures: of the machine's limit, with one worker each
+PEERS_TARGET = {True: 1.8, False: 3.0}  # times the peers' way, with two workers
+COLUMNS = ("data set", "images", "limit /s", "peers /s", "1 worker /s", "of the limit", "2 workers /s", "× peers", "MB")
+HEADER = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
+
+
+class Row(NamedTuple):
+    """Images per second, and the peak memory of a worker in MB."""
+
+    name: str
+    is_video: bool
+    images: int
+    limit: float
+    peers: float
+    one: float
+    two: float
+    memory: float
+
+    @property
+    def text(self) -> str:
+        share, times = self.one / self.limit, self.two / self.peers
+        cells = [self.name, str(self.images), *(f"{rate:.0f}" for rate in (self.limit, self.peers, self.one))]
+        cells += [f"{share:.2f}{_mark(share >= LIMIT_TARGET[self.is_video])}", f"{self.two:.0f}"]
+        cells += [f"{times:.1f}{_mark(times >= PEERS_TARGET[self.is_video])}", f"{self.memory:.0f}"]
+        return f"| {' | '.join(cells)} |"
+
+
+def _mark(holds: bool) -> str:
+    return "" if holds else " (!)"
+
+
+class Work(NamedTuple):
+    """The same pictures for all ways.
+
+    files: pictures in the order of the shards, or videos; copies: how many samples show each picture; frames: those
+    that are wanted of each video, None for pictures.
+    """
+
+    files: list[Path]
+    copies: list[int]
+    frames: list[list[int]] | None
+    images: int
+
+
+def limit(work: Work, out: Path) -> None:
+    """Read, decode, encode or copy, write; as much as a single process can do."""
+    with open(out / "limit.bin", "wb") as file:
+        for path, copies in zip(work.files, work.copies, strict=True) if work.frames is None else ():
+            data = path.read_bytes()
+            with PIL.Image.open(io.BytesIO(data)) as picture:
+                picture.load()
+            for _ in range(copies):
+                file.write(data)
+        for path, wanted in zip(work.files, work.frames or (), strict=False):
+            chosen, last = set(wanted), max(wanted)
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                stream.codec_context.thread_count = 1
+                for number, frame in zip(range(last + 1), container.decode(stream), strict=False):
+                    if number in chosen:
+                        pixels = frame.to_ndarray(format="bgr24")
+                        file.write(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def peers(work: Work, out: Path) -> None:
+    """One process, OpenCV in and out, rows in lists, one npz at the end."""
+    names: list[str] = []
+    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    for number, path in enumerate(work.files):
+        if work.frames is None:
+            names.append(f"{number}{path.suffix}")
+            cv2.imwrite(str(out / names[-1]), cv2.imread(str(path)), quality if path.suffix == ".jpg" else [])
+            continue
+        capture, chosen = cv2.VideoCapture(str(path)), set(work.frames[number])
+        for index in range(max(chosen) + 1):
+            _, picture = capture.read()
+            if index in chosen:
+                names.append(f"{number}_{index:06d}.jpg")
+                cv2.imwrite(str(out / names[-1]), picture, quality)
+    np.savez(out / "labels.npz", imgname=names, pose=np.zeros((len(names), 72)), part=np.zeros((len(names), 24, 3)))
+
+
+def ours(release: Release, split: str, shards: ShardParams, out: Path) -> None:
+    with contextlib.redirect_stderr(io.StringIO()):
+        convert(release, split, out / "shards", shards, 1.0, "benchmark", out / "scratch")
+
+
+def one_shard(release: Release, split: str, shard: PlannedShard, out: Path) -> float:
+    """What a worker does; returns its peak memory in MB."""
+    items = ((unit.key, item) for unit in shard.units for item in release.read(unit, split))
+    write_shard(out, out, shard.index, items)
+    return peak_memory()
+
+
+def peak_memory() -> float:
+    """MB of this process (VmHWM: getrusage would count what its parent had when it was started)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def begin_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+def best(ways: Sequence[Callable[[Path], Any]], rounds: int, folder: Path) -> list[float]:
+    """Seconds of each way, the best of the rounds, in which they take turns."""
+    seconds = [float("inf")] * len(ways)
+    for _ in range(rounds):
+        for number, way in enumerate(ways):
+            out = Path(tempfile.mkdtemp(dir=folder))
+            began = time.perf_counter()
+            way(out)
+            seconds[number] = min(seconds[number], time.perf_counter() - began)
+            shutil.rmtree(out)
+    return seconds
+
+
+def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Path) -> Row:
+    """
+    Raises:
+        PoseRftError: the limit would look at other pictures than the conversion.
+    """
+    data = DataParams(source="releases", root=root, body_model=body_models)
+    release = open_release(what.name, data, {what.name: what.read}, QUALITY)
+    samples = sum(unit.expected for unit in release.units(what.split))
+    serial = ShardParams(samples_per_shard=-(-samples // SHARDS), executor="serial", workers=1, jpeg_quality=QUALITY)
+    ours(release, what.split, serial, folder)  # warms caches, and shows which pictures are in
+    index = ShardSet(folder / "shards").rows
+    shutil.rmtree(folder / "shards")
+    files = sorted(root.glob(what.pictures))
+    if not what.is_video:
+        path_of = {hashlib.sha256(path.read_bytes()).hexdigest()[:32]: path for path in files}
+        shown = index.group_by("image_digest", maintain_order=True).len()
+        work = Work([path_of[d] for d in shown["image_digest"]], shown["len"].to_list(), None, len(shown))
+    else:
+        frames = index.group_by("unit", maintain_order=True).agg("frame")["frame"].to_list()
+        if len(frames) != len(files):
+            raise PoseRftError(f"{what.name}: {len(files)} videos are there, {len(frames)} were converted.")
+        work = Work(files, [], frames, len(index))
+    plan = plan_shards(release.units(what.split), serial.samples_per_shard)
+    memory = 0.0
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), begin_worker) as pool:
+
+        def two(out: Path) -> None:
+            nonlocal memory
+            jobs = [pool.submit(one_shard, release, what.split, shard, out) for shard in plan]
+            memory = max(memory, *(job.result() for job in jobs))
+
+        best([two], 1, folder)  # both workers import what they need
+        ways: list[Callable[[Path], Any]] = [
+            lambda out: limit(work, out),
+            lambda out: ours(release, what.split, serial, out),
+            lambda out: peers(work, out),
+            two,
+        ]
+        seconds = best(ways, rounds, folder)
+    rates = [work.images / value for value in seconds]
+    return Row(what.name, what.is_video, work.images, rates[0], rates[2], rates[1], rates[3], memory)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.convert", description=__doc__.splitlines()[0])
+    parser.add_argument("datasets", nargs="*", default=[what.name for what in INPUTS])
+    parser.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
+    parser.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
+        folder = options.folder or Path(temporary)
+        body_models = options.body_models
+        if not (body_models / "smpl").is_dir():
+            body_models = folder / "body_models"
+            build_standin(body_models)
+        print(HEADER, flush=True)
+        for what in (what for what in INPUTS if what.name in options.datasets):
+            root = folder / f"releases-{what.name}-{options.scale:g}"
+            if not root.is_dir():
+                make(root, body_models, options.scale, [what.name])
+            work = folder / "work"
+            work.mkdir(exist_ok=True)
+            print(measure(what, root, body_models, options.rounds, work).text, flush=True)
+            shutil.rmtree(work)
+    print("(!) below its target: 0.8 (videos) or 0.9 of the limit, 1.8 (videos) or 3 times the peers.", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

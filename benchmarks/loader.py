@@ -1,0 +1,141 @@
+"""`python -m benchmarks.loader`: decoded, cropped 336-px samples per second, and how long a resume takes.
+
+One process and one thread on all sides, the same samples of the same shards, rounds taking turns:
+
+- `bare`: the crop of bytes that already lie in memory; nothing can be faster with this codec;
+- `ours`: samples in the order of the mixture, read by offset, parsed into Records, cropped;
+- `webdataset`: a plain pipeline in the order of the shards: decode, cut out the box, resize.
+
+Resume: a new process's mixture and shards, and the first sample at a position far into training.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import webdataset as wds
+
+from benchmarks.convert import ours as convert_serially
+from benchmarks.inputs import INPUTS, make
+from pose_rft.policy.crops import crop
+from pose_rft.releases import DataParams, open_release
+from pose_rft.sample.standin import build_standin
+from pose_rft.shards.loader import ShardSet
+from pose_rft.shards.mixture import Mixture, Source
+from pose_rft.shards.plan import ShardParams
+from pose_rft.training.crops import crop_of, square_of
+
+SIZE = 336  # px, LLaVA-1.5's crop
+SCALE = 1.2
+SOURCES = ("h36m", "coco", "3dpw")
+POSITIONS = (0, 1_000_003, 1_000_000_007)
+COLUMNS = ("data set", "samples", "bare /s", "ours /s", "of bare", "webdataset /s", "× webdataset")
+HEADER = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
+
+
+def plain_webdataset(folder: Path) -> int:
+    """As its documentation shows: decode everything of a sample, then cut and resize."""
+    urls = [str(path) for path in sorted(folder.glob("*.tar"))]
+    count = 0
+    for sample in wds.WebDataset(urls, shardshuffle=False).decode("rgb8"):
+        picture = sample["jpg"]
+        box = sample["json"]["box"]
+        height, width = picture.shape[:2]
+        (x, y), side = (box["center"], box["side"] * SCALE) if box else ((width / 2, height / 2), max(width, height))
+        left, top = max(int(x - side / 2), 0), max(int(y - side / 2), 0)
+        part = picture[top : int(y + side / 2) + 1, left : int(x + side / 2) + 1]
+        cv2.resize(part, (SIZE, SIZE))
+        count += 1
+    return count
+
+
+def row(name: str, folder: Path, rounds: int) -> str:
+    """One line of the table for a folder of shards."""
+    shards = ShardSet(folder)
+    order = Mixture({name: Source(len(shards), 1.0)}, seed=0)
+    records = [shards.record(order.draw(position).row) for position in range(len(shards))]
+    pictures = [(record.image.data, square_of(record, SCALE)) for record in records if record.image]
+
+    def bare() -> None:
+        for data, square in pictures:
+            crop(data, square, SIZE)
+
+    def ours() -> None:
+        for position in range(len(shards)):
+            crop_of(shards.record(order.draw(position).row), SIZE, SCALE)
+
+    seconds = best([bare, ours, lambda: plain_webdataset(folder)], rounds)
+    rates = [len(pictures) / value for value in seconds]
+    share, times = rates[1] / rates[0], rates[1] / rates[2]
+    cells = [
+        name,
+        str(len(pictures)),
+        f"{rates[0]:.0f}",
+        f"{rates[1]:.0f}",
+        f"{share:.2f}{'' if share >= 0.9 else ' (!)'}",
+    ]
+    return f"| {' | '.join([*cells, f'{rates[2]:.0f}', f'{times:.2f}' + ('' if times > 1 else ' (!)')])} |"
+
+
+def best(ways: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+    """Seconds of each way, the best of the rounds, in which they take turns."""
+    seconds = [float("inf")] * len(ways)
+    for _ in range(rounds):
+        for number, way in enumerate(ways):
+            began = time.perf_counter()
+            way()
+            seconds[number] = min(seconds[number], time.perf_counter() - began)
+    return seconds
+
+
+def resume_seconds(folders: dict[str, Path], position: int) -> float:
+    """From nothing in memory to the sample at `position`."""
+    began = time.perf_counter()
+    shards = {name: ShardSet(folder) for name, folder in folders.items()}
+    mixture = Mixture({name: Source(len(own), 1.0 + len(name)) for name, own in shards.items()}, seed=0)
+    drawn = mixture.draw(position)
+    crop_of(shards[drawn.name].record(drawn.row), SIZE, SCALE)
+    return time.perf_counter() - began
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
+    parser.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
+        folder = options.folder or Path(temporary)
+        body_models = options.body_models
+        if not (body_models / "smpl").is_dir():
+            body_models = folder / "body_models"
+            build_standin(body_models)
+        folders = {}
+        for what in (what for what in INPUTS if what.name in SOURCES):
+            root = folder / f"releases-{what.name}-{options.scale:g}"
+            if not root.is_dir():
+                make(root, body_models, options.scale, [what.name])
+            data = DataParams(source="releases", root=root, body_model=body_models)
+            release = open_release(what.name, data, {what.name: what.read}, 92)
+            plan = ShardParams(samples_per_shard=100, executor="serial", workers=1, jpeg_quality=92)
+            place = Path(tempfile.mkdtemp(dir=temporary))
+            convert_serially(release, what.split, plan, place)
+            folders[what.name] = place / "shards"
+        print(HEADER, flush=True)
+        for name, place in folders.items():
+            print(row(name, place, options.rounds), flush=True)
+        print("\n| resume at position | seconds |\n|---:|---:|")
+        for position in POSITIONS:
+            taken = np.median([resume_seconds(folders, position) for _ in range(3)])
+            print(f"| {position} | {taken:.3f}{'' if taken < 1 else ' (!)'} |")
+
+
+if __name__ == "__main__":
+    main()

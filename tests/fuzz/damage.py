@@ -1,0 +1,172 @@
+"""Ways to damage a file: without knowing its format, and by exchanging the type of one thing inside it."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+
+from pose_rft.io.unpickle import read_pickle
+
+Damage = Callable[[bytes, np.random.Generator], bytes]
+
+
+def truncated(content: bytes, rng: np.random.Generator) -> bytes:
+    return content[: int(rng.integers(len(content)))]
+
+
+def flipped(content: bytes, rng: np.random.Generator) -> bytes:
+    """One to sixteen bytes changed, half of the time near the start, where headers are."""
+    broken = bytearray(content)
+    reach = len(broken) if rng.random() < 0.5 else min(len(broken), 600)
+    for place in rng.integers(reach, size=rng.integers(1, 17)):
+        broken[place] ^= int(rng.integers(1, 256))
+    return bytes(broken)
+
+
+def overwritten(content: bytes, rng: np.random.Generator) -> bytes:
+    start, length = int(rng.integers(len(content))), int(rng.integers(1, 65))
+    filler = (b"\0", b"\xff", b"9", b"-", b"[")[int(rng.integers(5))]
+    return content[:start] + filler * length + content[start + length :]
+
+
+def cut(content: bytes, rng: np.random.Generator) -> bytes:
+    """A piece is missing, or is there twice."""
+    start, length = int(rng.integers(len(content))), int(rng.integers(1, 2000))
+    piece = content[start : start + length]
+    return content[:start] + (piece * 2 if rng.random() < 0.5 else b"") + content[start + length :]
+
+
+BYTES: tuple[Damage, ...] = (truncated, flipped, overwritten, cut)
+
+
+def other(rng: np.random.Generator, value: Any) -> Any:
+    """A value of another type or range than `value`."""
+    choices: list[Any] = [
+        None, True, -1, 0, 1e300, float("nan"), float("inf"), 10**30, "", "text", "../../etc/passwd", "\0", [], {},
+        [[]], [None], [value], {"x": value}, [1, 2, 3], [[1, "a"], [2.5]], str(value)[:50], -(2**63), "9" * 50,
+    ]  # fmt: skip
+    return choices[int(rng.integers(len(choices)))]
+
+
+def with_other_type(content: Any, rng: np.random.Generator) -> Any:
+    """A copy of nested lists and dicts in which one node, anywhere, is of another type, missing or there twice."""
+    if isinstance(content, (dict, list)) and content and rng.random() < 0.85:
+        places = list(content) if isinstance(content, dict) else range(len(content))
+        place = places[int(rng.integers(len(places)))]
+        copy = content.copy()
+        if rng.random() < 0.1:
+            del copy[place]
+        else:
+            copy[place] = with_other_type(content[place], rng)
+        return copy
+    return other(rng, content if not isinstance(content, (dict, list, np.ndarray)) else 1)
+
+
+def other_array(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An array of another shape or type, or with numbers that no label has."""
+    array = np.atleast_1d(array)
+    flat = array.ravel()
+    spoiled = array.astype(np.float64, copy=True) if array.dtype.kind in "fiu" else array.copy()
+    if spoiled.dtype.kind == "f" and spoiled.size:
+        spoiled.flat[int(rng.integers(spoiled.size))] = (np.nan, np.inf, -1e300, 0.0)[int(rng.integers(4))]
+    choices = [
+        spoiled, flat, array[..., None], array[:0], flat[:1].reshape(()) if flat.size else np.zeros(()),
+        np.zeros((0, 3)), np.full(array.shape, "text"), np.zeros(array.shape, bool), np.zeros(array.shape, complex),
+        array.T, np.concatenate([array, array]), np.full((2, 2), np.nan),
+    ]  # fmt: skip
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _json(path: Path, rng: np.random.Generator) -> None:
+    path.write_text(json.dumps(with_other_type(json.loads(path.read_text()), rng)))
+
+
+def _pickle(path: Path, rng: np.random.Generator) -> None:
+    content = dict(read_pickle(path))
+    name = sorted(content)[int(rng.integers(len(content)))]
+    value = content[name]
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray) and rng.random() < 0.7:
+        value[int(rng.integers(len(value)))] = other_array(value[0], rng)
+    elif isinstance(value, np.ndarray) and rng.random() < 0.7:
+        content[name] = other_array(value, rng)
+    elif rng.random() < 0.2:
+        del content[name]
+    else:
+        content[name] = other(rng, 1)
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def _npz(path: Path, rng: np.random.Generator) -> None:
+    with np.load(path, allow_pickle=True) as archive:
+        content = dict(archive)
+    name = sorted(content)[int(rng.integers(len(content)))]
+    if rng.random() < 0.1:
+        del content[name]
+    else:
+        content[name] = other_array(content[name], rng)
+    np.savez(path, **content)
+
+
+def _mat(path: Path, rng: np.random.Generator) -> None:
+    if path.read_bytes()[:10] == b"MATLAB 7.3":
+        return _hdf5(path, rng)
+    content = {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+    name = sorted(content)[int(rng.integers(len(content)))]
+    array = content[name]
+    if array.dtype == object and array.size and rng.random() < 0.7:
+        place = int(rng.integers(array.size))
+        array.flat[place] = other_array(np.asarray(array.flat[place]), rng)
+    elif array.dtype.names and rng.random() < 0.9:
+        _struct(array, rng)
+    else:
+        content[name] = other_array(array, rng)
+    scipy.io.savemat(path, content)
+
+
+def _struct(array: np.ndarray, rng: np.random.Generator) -> None:
+    """Spoils one field of a struct array, however deep."""
+    while True:
+        name = array.dtype.names[int(rng.integers(len(array.dtype.names)))]
+        place = int(rng.integers(array.size)) if array.size else 0
+        inner = array[name].flat[place] if array.size else None
+        if isinstance(inner, np.ndarray) and inner.dtype.names and inner.size and rng.random() < 0.9:
+            array = inner
+            continue
+        if array.size:
+            array[name].flat[place] = other_array(np.asarray(inner), rng) if rng.random() < 0.6 else np.zeros((0, 0))
+        return
+
+
+def _hdf5(path: Path, rng: np.random.Generator) -> None:
+    with h5py.File(path, "r+") as file:
+        names = sorted(name for name in file if isinstance(file[name], h5py.Dataset))
+        name = names[int(rng.integers(len(names)))]
+        array = file[name][()]
+        del file[name]
+        if rng.random() < 0.85:
+            spoiled = other_array(array if array.dtype.kind in "fiu" else np.zeros(array.shape), rng)
+            file[name] = spoiled.astype("S") if spoiled.dtype.kind == "U" else spoiled
+
+
+INSIDE: dict[str, Callable[[Path, np.random.Generator], None]] = {
+    ".json": _json,
+    ".pkl": _pickle,
+    ".npz": _npz,
+    ".mat": _mat,
+}
+
+
+def damage(path: Path, content: bytes, rng: np.random.Generator) -> str:
+    """Writes a damaged `content` to `path` and says how."""
+    path.write_bytes(content)
+    if path.suffix in INSIDE and rng.random() < 0.6:
+        INSIDE[path.suffix](path, rng)
+        return "other type"
+    kind = BYTES[int(rng.integers(len(BYTES)))]
+    path.write_bytes(kind(content, rng))
+    return kind.__name__

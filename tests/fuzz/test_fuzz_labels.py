@@ -1,0 +1,167 @@
+"""Damaged files of fits and of ready-made labels end in one sentence or in Defects, never in a crash."""
+
+import json
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damage import damage
+
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Camera, Record
+from pose_rft.releases.fits import FitSource
+from pose_rft.releases.hmr2_tars import Hmr2Tars, Hmr2TarsParams
+from pose_rft.releases.label_files import LabelFiles, LabelFilesParams
+from pose_rft.releases.still_fits import Anchor, StillFits
+from pose_rft.releases.video_fits import VideoName, fits_of_video
+from pose_rft.sample import python2_pickle
+
+sys.path.append(str(Path(__file__).parents[1] / "releases"))
+
+from label_truth import (
+    Truth,
+    hmr2_arrays,
+    human_data_arrays,
+    picture_bytes,
+    spin_arrays,
+    split44,
+    truth,
+    write_pictures,
+)
+
+CASES = int(os.environ.get("FUZZ_CASES", "120"))
+NAMES = ["S9_Directions_1.60457274_000001.jpg", "S9_Directions_1.60457274_000006.jpg"]
+VIDEO = VideoName(9, (2, 1), ("S9", "Directions_1", "60457274"), "S9/Directions 1_cam3_aligned.pkl")
+
+
+@pytest.fixture(scope="module")
+def people(bodies: Path) -> list[Truth]:
+    return [truth(bodies, seed) for seed in range(2)]
+
+
+@pytest.fixture(scope="module")
+def root(people: list[Truth], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file of every kind; `label_files` and `hmr2_training_data` lie where their readers look."""
+    root = tmp_path_factory.mktemp("labels")
+    folder = root / "label_files"
+    folder.mkdir()
+    np.savez(folder / "spin.npz", **spin_arrays(people, NAMES))
+    np.savez(folder / "hmr2.npz", **hmr2_arrays(people, NAMES))
+    np.savez_compressed(folder / "humandata.npz", **human_data_arrays(people, NAMES, transl=False))
+    write_pictures(root / "pictures", NAMES)
+    pose, betas = np.stack([p.pose.ravel() for p in people]), np.stack([p.betas for p in people])
+    np.savez(folder / "final.npz", pose=pose, betas=betas, valid_fit=np.ones(2))
+    np.save(folder / "static.npy", np.concatenate([pose, betas], axis=1))
+    python2_pickle.dump({"new_poses": pose, "betas": betas[0]}, folder / "mosh" / str(VIDEO.mosh))
+    fit = {"pose": pose[0].tolist(), "shape": betas[0].tolist(), "trans": [0, 0, 4]}
+    (folder / "world.json").write_text(json.dumps({"2": {"1": {"0": fit, "5": fit}}}))
+    still = {"smpl_param": fit, "cam_param": {"focal": [1000, 1000], "princpt": [80, 70]}}
+    (folder / "coco.json").write_text(json.dumps({"1": still, "2": still}))
+    boxes = [{"id": i, "image_id": 7, "bbox": [20, 10, 120, 120]} for i in (1, 2)]
+    index = {"images": [{"id": 7, "file_name": NAMES[0]}], "annotations": boxes}
+    (folder / "index.json").write_text(json.dumps(index))
+    tar = root / "hmr2_training_data/dataset_tars/a/000000.tar"
+    write_tar(tar, people)
+    return root
+
+
+def write_tar(path: Path, people: list[Truth]) -> None:
+    import io
+    import tarfile
+
+    path.parent.mkdir(parents=True)
+    labels = []
+    for person in people:
+        two, three = split44(person)
+        labels.append(
+            {
+                **{"keypoints_2d": two, "keypoints_3d": three, "center": person.center, "scale": 0.6},
+                **{"body_pose": person.pose.ravel(), "betas": person.betas, "has_body_pose": 1.0},
+            }
+        )
+    with tarfile.open(path, "w") as tar:
+        for name, content in (("k.data.pyd", pickle.dumps(labels)), ("k.jpg", picture_bytes(3))):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def read_labels(root: Path, bodies: Path, name: str) -> int:
+    params = LabelFilesParams(files={"x": {"path": name, "images": "pictures"}})
+    return _rows(LabelFiles(root, params, bodies, 92), "x")
+
+
+def read_tar(root: Path, bodies: Path) -> int:
+    return _rows(Hmr2Tars(root, Hmr2TarsParams(folders={"x": "a"}), bodies, 92), "x")
+
+
+def _rows(release: LabelFiles | Hmr2Tars, split: str) -> int:
+    rows = [row for unit in release.units(split) for row in release.read(unit, split)]
+    return sum(len(row.to_members()) > 0 for row in rows if isinstance(row, Record))
+
+
+def read_still(root: Path, bodies: Path, kind: str, path: str, index: str | None = None) -> int:
+    fits = StillFits([FitSource(source=kind, path=path, index=index)], root / "label_files")  # type: ignore[arg-type]
+    found = fits.of_picture(NAMES[0], [Anchor(1 if index is None and kind == "neuralannot" else None, (80.0, 70.0))])
+    placed = [fit.placed(np.zeros((17, 3)), "coco17", (80.0, 70.0), 120.0, bodies) for fit in found if fit]
+    return len(placed)
+
+
+def read_video(root: Path, bodies: Path, kind: str, path: str) -> int:
+    camera, joints = Camera(np.eye(3), np.eye(3), np.zeros(3)), np.zeros((6, 24, 3))
+    entry = FitSource(source=kind, path=path)  # type: ignore[arg-type]
+    return len(fits_of_video([entry], root / "label_files", VIDEO, (0, 5), camera, joints, "smpl24", bodies))
+
+
+READ: dict[str, Callable[[Path, Path], int]] = {
+    "label_files/spin.npz": lambda root, bodies: read_labels(root, bodies, "spin.npz"),
+    "label_files/hmr2.npz": lambda root, bodies: read_labels(root, bodies, "hmr2.npz"),
+    "label_files/humandata.npz": lambda root, bodies: read_labels(root, bodies, "humandata.npz"),
+    "hmr2_training_data/dataset_tars/a/000000.tar": read_tar,
+    "label_files/final.npz": lambda root, bodies: read_still(root, bodies, "spin", "final.npz", "spin.npz"),
+    "label_files/static.npy": lambda root, bodies: read_still(root, bodies, "spin", "static.npy", "spin.npz"),
+    "label_files/coco.json": lambda root, bodies: read_still(root, bodies, "neuralannot", "coco.json"),
+    "label_files/index.json": lambda root, bodies: read_still(root, bodies, "neuralannot", "coco.json", "index.json"),
+    "label_files/world.json": lambda root, bodies: read_video(root, bodies, "neuralannot", "world.json"),
+    f"label_files/mosh/{VIDEO.mosh}": lambda root, bodies: read_video(root, bodies, "mosh", "mosh"),
+}
+
+
+def crashes(root: Path, bodies: Path, name: str, seeds: range) -> list[str]:
+    """What reading raised beside the project's own error, with the seed that makes it happen again."""
+    path, found = root / name, []
+    whole = path.read_bytes()
+    try:
+        for seed in seeds:
+            how = damage(path, whole, np.random.default_rng(seed))
+            try:
+                READ[name](root, bodies)
+            except PoseRftError as error:
+                assert len(str(error)) < 1000, str(error)
+            except Exception:
+                found.append(f"{name}, seed {seed} ({how}):\n{traceback.format_exc(limit=-3)}")
+    finally:
+        path.write_bytes(whole)
+    return found
+
+
+@pytest.mark.parametrize("name", READ)
+def test_whole_files_read_well(root: Path, bodies: Path, name: str) -> None:
+    assert READ[name](root, bodies) > 0
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_few_kinds_of_damage_crash_no_reader_of_labels(root: Path, bodies: Path, name: str) -> None:
+    assert not crashes(root, bodies, name, range(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READ)
+def test_no_damage_crashes_a_reader_of_labels(root: Path, bodies: Path, name: str) -> None:
+    found = crashes(root, bodies, name, range(1000, 1000 + CASES))
+    assert not found, f"{len(found)} of {CASES} cases crashed; the first: {found[0]}"

@@ -1,0 +1,100 @@
+import json
+import shutil
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pose_rft import doctor
+from pose_rft.cli import app
+from pose_rft.errors import PoseRftError
+from pose_rft.releases import READERS, DataParams
+from pose_rft.shards.plan import ShardParams
+
+SHARDS = ShardParams(samples_per_shard=512, executor="serial", workers=2, jpeg_quality=92)
+
+
+@pytest.fixture
+def root(tmp_path: Path, tiny_folder: Path) -> Path:
+    """COCO with one photograph and one person, and a body model."""
+    coco = tmp_path / "coco"
+    (coco / "annotations").mkdir(parents=True)
+    (coco / "train2017").mkdir()
+    PIL.Image.new("RGB", (32, 24)).save(coco / "train2017/000000000001.jpg")
+    person = {"id": 5, "image_id": 1, "iscrowd": 0, "bbox": [1.0, 1.0, 20.0, 20.0], "keypoints": [9, 9, 2] * 17}
+    image = {"id": 1, "file_name": "000000000001.jpg", "width": 32, "height": 24}
+    content = {"images": [image], "annotations": [person]}
+    (coco / "annotations/person_keypoints_train2017.json").write_text(json.dumps(content))
+    shutil.copytree(tiny_folder, tmp_path / "body")
+    return tmp_path
+
+
+def examine(root: Path, source: str = "sample", **datasets):
+    data = DataParams(source=source, root=root, body_model=root / "body")
+    return doctor.examine(data, datasets or {"coco": {"fits": []}}, SHARDS, root / "data")
+
+
+def test_a_complete_root_is_ok_and_says_how_long_and_how_large(root):
+    examination = examine(root)
+    assert examination.ok, doctor.table(examination)
+    assert examination.costs["coco"][0] == 1
+    text = doctor.table(examination)
+    assert "coco: complete" in text and "split train" in text and "1 samples planned" in text
+    assert "Everything is there." in text and "free" in text and "CC BY" in text
+
+
+def test_of_a_real_release_all_photographs_must_be_there(root):
+    text = doctor.table(examine(root, "releases"))
+    assert "coco: INCOMPLETE" in text and "1 of 118287" in text and "https://cocodataset.org" in text
+    assert "Not complete: coco." in text
+
+
+def test_every_known_release_tells_its_licence_and_where_to_get_it_when_it_is_missing(root):
+    examination = examine(root / "nowhere", "releases", **dict.fromkeys(READERS))
+    text = doctor.table(examination)
+    for name in READERS:
+        assert f"{name}: INCOMPLETE" in text
+        own = [finding for finding in examination.findings if finding.dataset == name]
+        assert any(finding.what == "licence" and finding.found for finding in own)
+        assert any("http" in finding.advice for finding in own if not finding.ok)
+    assert set(doctor.NEEDS) == set(doctor.COSTS) == set(READERS)
+
+
+def test_what_the_reader_finds_wrong_is_told_before_conversion(root):
+    (root / "coco/annotations/person_keypoints_train2017.json").write_text("{")
+    text = doctor.table(examine(root))
+    assert "not possible" in text and "is not JSON" in text
+
+
+def test_a_missing_body_model_and_a_full_disk_are_told(root, monkeypatch):
+    shutil.rmtree(root / "body")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+    examination = examine(root)
+    assert {finding.dataset for finding in examination.findings if not finding.ok} == {"body_model", "disk"}
+    assert "smpl.is.tue.mpg.de" in doctor.table(examination) and "make room" in doctor.table(examination)
+
+
+def test_the_body_may_have_the_names_of_its_older_releases(root):
+    neutral, female = (f"basicmodel_{kind}_lbs_10_207_0_v1.1.0.pkl" for kind in ("neutral", "f"))
+    assert neutral in [path.name for path in (root / "body/smpl").iterdir()]
+    (root / "body/smpl" / female).touch()
+    findings = {finding.what: finding.ok for finding in doctor._examine_body(root / "body", True)}
+    assert findings["smpl/*_NEUTRAL.pkl"] and findings["smpl/*_FEMALE.pkl"] and not findings["smpl/*_MALE.pkl"]
+
+
+def test_the_command_prints_the_table_and_its_status_says_whether_all_is_there(root, monkeypatch):
+    monkeypatch.chdir(root)
+    content = {
+        "data": {"source": "sample", "root": ".", "body_model": "body"},
+        "shards": SHARDS.model_dump(),
+        "datasets": {"coco": {"fits": []}, "mpii": {}},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    done = CliRunner().invoke(app, ["doctor", "data", "--dataset", "coco"])
+    assert done.exit_code == 0 and "Everything is there." in done.stdout, done.stdout
+    done = CliRunner().invoke(app, ["doctor", "data"])
+    assert done.exit_code == 1 and "Not complete: mpii." in done.stdout
+    done = CliRunner().invoke(app, ["doctor", "data", "--dataset", "imagenet"])
+    assert isinstance(done.exception, PoseRftError) and "known data sets" in str(done.exception)
