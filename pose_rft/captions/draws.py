@@ -3,7 +3,8 @@
 A caption draws some forty small numbers, and `Generator.integers` takes longer to check its arguments than to draw.
 Here a block of raw words is fetched at once and cut up as numpy does it: a bounded integer from half a word by
 Lemire's multiplication ("Fast Random Integer Generation in an Interval", 2019), one for a shuffle by masking, a double
-from a word's upper 53 bits. So the numbers are the Generator's own, and it continues afterwards as if it had been asked one by one.
+from a word's upper 53 bits. So the numbers are the Generator's own, and it continues afterwards as if it had been asked
+one by one.
 """
 
 from collections.abc import MutableSequence
