@@ -41,7 +41,9 @@ def run_stage(name: str, root: Path, log: Callable[[str], None]) -> StageRun:
         StageFailed: the command ended with an error.
     """
     began = time.monotonic()
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    # Stages run side by side here: threads that spin while they wait would take the cores from the other stage.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     child = subprocess.Popen(
         [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
         cwd=root,

@@ -30,8 +30,6 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores)}
-    # Threads that wait must sleep: spinning ones made a training 10 times slower beside another process.
-    defaults["OMP_WAIT_POLICY"] = "PASSIVE"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again
