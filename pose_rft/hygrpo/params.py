@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
 from pose_rft.params import Count, NonNegative, Positive, Section
-from pose_rft.policy.lora import LoRAParams
+from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
 from pose_rft.training.examples import ExampleParams
 from pose_rft.training.sft import HeldoutParams

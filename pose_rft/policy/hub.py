@@ -29,22 +29,10 @@ from transformers import (
 
 from pose_rft import seeds
 from pose_rft.errors import PoseRftError
-from pose_rft.policy.config import (
-    BaseModelParams,
-    HeadKind,
-    Hmr2VitConfig,
-    PolicyParams,
-    PoseLlavaConfig,
-    TinyVisionParams,
-)
+from pose_rft.policy.config import HeadKind, Hmr2VitConfig, PoseLlavaConfig
 from pose_rft.policy.model import PoseLlava, check_loaded
-from pose_rft.policy.pose_encoder import (
-    KINDS,
-    Hmr2Vit,
-    PoseEncoder,
-    PoseEncoderParams,
-    VitPoseEncoder,
-)
+from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams, TinyVisionParams
+from pose_rft.policy.pose_encoder import KINDS, Hmr2Vit, PoseEncoder, VitPoseEncoder
 from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, token_id
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
 

@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.policy import templates
-from pose_rft.policy.config import BaseModelParams, PolicyParams
 from pose_rft.policy.hub import create_base, create_policy
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.pose_encoder import PoseEncoderParams, create_conv_vit
+from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
+from pose_rft.policy.pose_encoder import create_conv_vit
 from pose_rft.policy.processor import ImageParams, PoseProcessor
 from pose_rft.record import Box, Caption, Image, Record, Smpl, Turn
 from pose_rft.training.samples import Samples, load_samples
