@@ -53,7 +53,8 @@ def trained_tower(
     from transformers import CLIPVisionModel
 
     from pose_rft.errors import PoseRftError
-    from pose_rft.policy.hub import clip_vision_config, load_tokenizer
+    from pose_rft.policy.architectures import clip_vision_config
+    from pose_rft.policy.hub import load_tokenizer
     from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive

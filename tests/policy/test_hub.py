@@ -15,10 +15,10 @@ from transformers import (
 )
 
 from pose_rft.errors import PoseRftError
+from pose_rft.policy.architectures import clip_vision_config
 from pose_rft.policy.config import Hmr2VitConfig
 from pose_rft.policy.hub import (
     Base,
-    clip_vision_config,
     create_base,
     create_policy,
     import_pose_encoder,
