@@ -157,8 +157,9 @@ class PolicyCosts:
         """Of both frozen encoders for one picture, counted by torch on the model without numbers."""
         vision = self.config.llava.vision_config.image_size
         pose = self.model.pose_encoder.image_size if self.model.pose_encoder is not None else vision
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.device("meta"):
-            self.model.encode_images(torch.empty(1, 3, vision, vision), torch.empty(1, 3, pose, pose))
+        pictures = (torch.empty(1, 3, side, side, device="meta") for side in (vision, pose))
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            self.model.encode_images(*pictures)
         return float(counter.get_total_flops())
 
     @cached_property
