@@ -70,6 +70,25 @@ def _report(prediction: Any, paths: list[Path]) -> None:
 
 
 @app.command()
+def plan(
+    preset: Annotated[str | None, typer.Option(help="A name in presets/ (default: params.yaml as it is).")] = None,
+    gpu: Annotated[str, typer.Option(help="H100, H200, A100, B200 or L40S.")] = "H200",
+    mfu: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of the GPU's peak that dense passes reach.")
+    ] = 0.35,
+) -> None:
+    """States parameters, memory per GPU by ZeRO stage, tokens, FLOPs and hours of SFT and RFT; starts nothing."""
+    from pose_rft import plan as library
+    from pose_rft.params import params_path
+    from pose_rft.policy.hardware import GPUS
+
+    if gpu not in GPUS:
+        raise PoseRftError(f"--gpu {gpu!r} is not known; choose {', '.join(GPUS)}.")
+    path = params_path() if preset is None else library.preset_path(preset)
+    print(library.table(library.make_plan(path, GPUS[gpu], mfu)))
+
+
+@app.command()
 def describe(
     pose: Annotated[Path, typer.Argument(help="A pose: JSON of `predict`, or .npy/.npz with (72,), (24,3), (24,3,3).")],
     frame: Annotated[str, typer.Option(help="Frame of the root: camera or amass.")] = "camera",

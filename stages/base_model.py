@@ -14,7 +14,7 @@ from stages.common import scratch_dir, stage_main
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from transformers import CLIPVisionModel
 
-    from pose_rft.policy.config import BaseModelParams
+    from pose_rft.policy.params import BaseModelParams
     from pose_rft.policy.processor import ImageParams
 
 TOKENIZER = Path("data/sample/tokenizer")
@@ -26,8 +26,8 @@ RECALL_K, RECALL_POOL = 10, 200
 def main(arguments: list[str]) -> None:
     if arguments:
         raise SystemExit("usage: python -m stages.base_model")
-    from pose_rft.policy.config import BaseModelParams
     from pose_rft.policy.hub import create_base
+    from pose_rft.policy.params import BaseModelParams
     from pose_rft.policy.processor import ImageParams
 
     params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
@@ -53,7 +53,8 @@ def trained_tower(
     from transformers import CLIPVisionModel
 
     from pose_rft.errors import PoseRftError
-    from pose_rft.policy.hub import clip_vision_config, load_tokenizer
+    from pose_rft.policy.architectures import clip_vision_config
+    from pose_rft.policy.hub import load_tokenizer
     from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive

@@ -8,7 +8,8 @@ from pose_rft.params import Seeds, load
 from stages.common import scratch_dir, stage_main
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
-    from pose_rft.policy.pose_encoder import PoseEncoder, PoseEncoderParams
+    from pose_rft.policy.params import PoseEncoderParams
+    from pose_rft.policy.pose_encoder import PoseEncoder
     from pose_rft.policy.processor import ImageParams
 
 SHARDS = Path("data/shards")
@@ -20,7 +21,8 @@ MODEL, RESULTS = Path("models/pose_encoder"), Path("results/pose_encoder")
 def main(arguments: list[str]) -> None:
     if arguments:
         raise SystemExit("usage: python -m stages.pose_encoder")
-    from pose_rft.policy.pose_encoder import PoseEncoder, PoseEncoderParams
+    from pose_rft.policy.params import PoseEncoderParams
+    from pose_rft.policy.pose_encoder import PoseEncoder
     from pose_rft.policy.processor import ImageParams
 
     params, image, seed = load("pose_encoder", PoseEncoderParams), load("image", ImageParams), load("seed", Seeds).train

@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> None:
     from pose_rft.body.rotations import matrix_to_sixd
     from pose_rft.body.smpl import load_body_model
     from pose_rft.policy import hub
-    from pose_rft.policy.config import PolicyParams
     from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+    from pose_rft.policy.params import PolicyParams
     from pose_rft.policy.processor import ImageParams
     from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet

@@ -20,7 +20,7 @@ FLOORS = [
     {"training"},
     {"hygrpo"},
     {"evaluation"},
-    {"predict", "report", "pose_files"},
+    {"plan", "predict", "report", "pose_files"},
     {"cli"},
 ]
 

@@ -4,13 +4,14 @@ Each field says where its value comes from: "paper" is arXiv 2508.07804, "R1" VL
 says it follows. Where the paper leaves a question open, the alternatives that have a published use are all here.
 """
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
 from pose_rft.params import Count, NonNegative, Positive, Section
-from pose_rft.policy.lora import LoRAParams
+from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
 from pose_rft.training.examples import ExampleParams
 from pose_rft.training.sft import HeldoutParams
@@ -34,6 +35,31 @@ class RewardParams(Section):
     joint_floor: Positive = 0.001  # metres, added to MPJPE
     joint_scale: Positive = 0.1  # metres, of the exponential form
     sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
+
+
+class StopParams(Section):
+    """Limits of one step's numbers; the run ends at the first step that leaves them. `null`: no limit."""
+
+    kl: Positive | None = None  # KL of the answers to the SFT policy, nats per token
+    pose_kl: Positive | None = None  # KL of the poses, nats per number
+    sigma_below: Positive | None = None  # mean deviation of the poses' numbers: it has collapsed
+    sigma_above: Positive | None = None  # it has exploded
+
+    def reason(self, row: Mapping[str, float]) -> str | None:
+        """Which limit a row of the log has crossed, as a sentence; None while all hold."""
+        limits = (
+            ("kl", "above", self.kl),
+            ("pose/kl", "above", self.pose_kl),
+            ("pose/sigma_mean", "below", self.sigma_below),
+            ("pose/sigma_mean", "above", self.sigma_above),
+        )
+        for name, side, limit in limits:
+            value = row.get(name)
+            if limit is None or value is None:
+                continue
+            if value > limit if side == "above" else value < limit:
+                return f"{name} is {value:.4g}, {side} its limit {limit:g}"
+        return None
 
 
 class RFTParams(Section):
@@ -64,6 +90,7 @@ class RFTParams(Section):
     advantage_std_floor: NonNegative = 1e-4  # relative; R1 adds 1e-4 to the deviation instead
     rewards: RewardParams
 
+    stop: StopParams = StopParams()
     save_every: Count  # steps between checkpoints
     cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode in every step
     heldout: HeldoutParams  # samples whose rewards are followed during training

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pose_rft.hygrpo.experience import Prompts, Scores
 from pose_rft.policy import packing
+from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.policy.rollout import Answers, generate
 from pose_rft.training.examples import Example
@@ -21,10 +22,15 @@ from pose_rft.training.sft import no_tokens
 
 
 class Preparer:
-    """Examples → Prompts on a device."""
+    """Examples → Prompts on a device.
 
-    def __init__(self, processor: PoseProcessor, image_tokens: ImageTokenSource, device: torch.device) -> None:
-        self.processor, self.image_tokens, self.device = processor, image_tokens, device
+    lockstep: look at pictures also where no example has one, because encoding them is collective (ZeRO-3).
+    """
+
+    def __init__(
+        self, processor: PoseProcessor, image_tokens: ImageTokenSource, device: torch.device, lockstep: bool = False
+    ) -> None:
+        self.processor, self.image_tokens, self.device, self.lockstep = processor, image_tokens, device, lockstep
 
     def __call__(self, examples: Sequence[Example]) -> Prompts:
         """
@@ -33,8 +39,8 @@ class Preparer:
         """
         ids = tuple(tuple(self.processor.prompt_ids(e.question, e.image is not None)) for e in examples)
         refs = [example.image for example in examples if example.image is not None]
-        images = self.image_tokens(refs).to(self.device) if refs else None
-        return Prompts(tuple(examples), ids, images)
+        images = self.image_tokens(refs).to(self.device) if refs or self.lockstep else None
+        return Prompts(tuple(examples), ids, images if refs else None)
 
 
 def roll_out(
@@ -45,9 +51,11 @@ def roll_out(
     group_size: int,
     max_new_tokens: int,
     temperature: float,
+    all_done: Callable[[bool], bool] = bool,
 ) -> Answers:
     """G answers to each prompt; temperature 0 is greedy and takes no `uniforms` (B, G, R)."""
-    return generate(model, prompts.ids, prompts.images, group_size, max_new_tokens, temperature, uniforms)
+    images = _images(model, prompts)
+    return generate(model, prompts.ids, images, group_size, max_new_tokens, temperature, uniforms, all_done)
 
 
 def score_packed(model: Any, prompts: Prompts, answers: Answers, *, temperature: float) -> Scores:
@@ -64,16 +72,22 @@ def _score(
     lay_out: Callable[..., packing.Rows], model: Any, prompts: Prompts, answers: Answers, temperature: float
 ) -> Scores:
     rows = lay_out(prompts.ids, answers, model.config).to(model.device)
-    # Without a picture the projectors run on no tokens: ZeRO wants every parameter in every rank's backward pass.
-    images = no_tokens(model, rows.input_ids.device) if prompts.images is None else prompts.images
-    found = packing.score(model, rows, images, temperature)
+    found = packing.score(model, rows, _images(model, prompts), temperature)
     poses = model.pose_distribution(found.hidden.flatten(0, 1))
     return Scores(found.log_probs, found.entropy, poses, found.has_pose)
 
 
-def sampling(group_size: int, max_new_tokens: int, temperature: float) -> Callable[..., Answers]:
-    """`roll_out` with its settings, as the trainer calls it."""
-    return partial(roll_out, group_size=group_size, max_new_tokens=max_new_tokens, temperature=temperature)
+def _images(model: Any, prompts: Prompts) -> ImageTokens:
+    """Without a picture the projectors run on no tokens: ZeRO wants every parameter in every rank's pass."""
+    return no_tokens(model, model.device) if prompts.images is None else prompts.images
+
+
+def sampling(
+    group_size: int, max_new_tokens: int, temperature: float, all_done: Callable[[bool], bool] = bool
+) -> Callable[..., Answers]:
+    """`roll_out` with its settings, as the trainer calls it; all_done: see `rollout.generate`."""
+    settings = {"group_size": group_size, "max_new_tokens": max_new_tokens, "temperature": temperature}
+    return partial(roll_out, **settings, all_done=all_done)
 
 
 def scoring(temperature: float) -> Callable[..., Scores]:

@@ -76,14 +76,14 @@ class Records:
     ) -> None:
         self.scratch, self.answer, self.rewards = scratch, answer, rewards
         self.heldout, self.fixed, self.leader = heldout, fixed, leader
-        self.total_steps, self.heldout_every, self.table_every = total_steps, heldout_every, table_every
+        self.heldout_every, self.table_every = heldout_every, table_every
         self.moments = {round(part * total_steps) for part in MOMENTS}
 
-    def before(self, step: int) -> dict[str, float]:
+    def before(self, step: int, last: bool = False) -> dict[str, float]:
         """Looks at the policy after `step` updates: held-out rewards as `heldout/SET/REWARD`, and fixed sentences."""
-        if step in self.moments and self.fixed:
+        if self.fixed and (last or step in self.moments):
             self._pose_sentences(step)
-        if step % self.heldout_every and step != self.total_steps:
+        if step % self.heldout_every and not last:
             return {}
         numbers = {}
         for name, examples in self.heldout.items():
@@ -99,9 +99,9 @@ class Records:
             page = candidates(step, experiences[0], self.rewards.processor.decode)
             atomic.write_parquet(self.scratch / "candidates" / f"{step:08d}.parquet", page)
 
-    def finish(self, results: Path) -> dict[str, float]:
-        """Writes candidates.parquet and fixed_sentences.json; returns the last held-out rewards."""
-        numbers = self.before(self.total_steps)
+    def finish(self, results: Path, step: int) -> dict[str, float]:
+        """Writes candidates.parquet and fixed_sentences.json; returns held-out rewards after `step` updates."""
+        numbers = self.before(step, last=True)
         if self.leader:
             pages = sorted((self.scratch / "candidates").glob("*.parquet"))
             atomic.write_parquet(results / "candidates.parquet", pl.concat([pl.read_parquet(page) for page in pages]))

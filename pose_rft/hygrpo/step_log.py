@@ -1,8 +1,11 @@
-"""The numbers of one step: TRL's metric names for the text branch, a `pose/` mirror for the pose branch, phase times.
+"""The numbers of one step: TRL's metric names for the text branch, a `pose/` mirror for the pose branch, what it cost.
 
 Names as in TRL's GRPO documentation ("Logged metrics"), so that curves of other GRPO runs lie beside ours: `reward`,
-`reward_std`, `rewards/<name>/mean`, `frac_reward_zero_std`, `completions/...`, `entropy`, `kl`, `clip_ratio/...`.
-Times are seconds of this rank.
+`reward_std`, `rewards/<name>/mean`, `frac_reward_zero_std`, `completions/...`, `entropy`, `kl`, `clip_ratio/...`,
+`num_tokens` (of this step, prompts counted once), `step_time`. Cost, over all ranks: `tokens_per_second/unique` counts
+a prompt once, `tokens_per_second/logical` once per answer, as a trainer that repeats prompts would read it; `flops` are
+those that the step asks for (`policy/counting.py`), `mfu` their share of what the devices could do in that time;
+`memory/max_gib` is the largest of a rank. `time/...` are seconds of this rank.
 """
 
 import re
@@ -15,25 +18,54 @@ import torch
 from torch import Tensor
 
 from pose_rft.hygrpo.experience import Experience, Scores
+from pose_rft.policy.counting import Group, PolicyCosts
+from pose_rft.policy.hardware import GIB, peak_flops, peak_memory
 
 PHASES = ("rollout", "score", "reward", "update")
+LOGICAL = "num_tokens/logical"
+SUMMED = ("num_tokens", LOGICAL, "flops")
 
 
 class StepLog:
-    """Means over micro-batches, updates and ranks; of names with the word max or min the extreme."""
+    """Means over micro-batches, updates and ranks; of names with the word max or min the extreme; sums of counts.
 
-    def __init__(self, world_size: int) -> None:
-        self.world_size = world_size
+    Its clock starts when it is made.
+
+    Args:
+        costs: of the policy; without them the row has no `flops` and no `mfu`.
+    """
+
+    def __init__(self, world_size: int, device: torch.device, costs: PolicyCosts | None = None) -> None:
+        self.world_size, self.costs, self.device = world_size, costs, device
         self._numbers: dict[str, list[float]] = defaultdict(list)
         self._seconds = dict.fromkeys(PHASES, 0.0)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self._began = self._now()
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # kernels run behind the program that starts them
+        return time.monotonic()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
+        began = self._now()
         try:
             yield
         finally:
-            self._seconds[name] += time.monotonic() - began
+            self._seconds[name] += self._now() - began
+
+    def tally(self, experience: Experience, updates: int, encode: bool) -> None:
+        """Counts the work on one micro-batch; encode: its pictures went through the frozen encoders."""
+        e = experience
+        groups = [
+            Group(len(ids), tuple(lengths), example.image is not None)
+            for ids, lengths, example in zip(e.prompts.ids, e.answers.lengths.tolist(), e.prompts.examples, strict=True)
+        ]
+        self.add({"num_tokens": sum(g.unique for g in groups), LOGICAL: sum(g.logical for g in groups)})
+        if self.costs is not None:
+            self.add({"flops": self.costs.rft_step(groups, updates, encode).total})
 
     def add(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -41,6 +73,8 @@ class StepLog:
 
     def values(self) -> dict[str, float]:
         """The step's row; every rank must call it."""
+        self.add({"memory/max_gib": peak_memory(self.device) / GIB})
+        seconds = self._now() - self._began
         gathered = [dict(self._numbers)]
         if self.world_size > 1:
             gathered = [{} for _ in range(self.world_size)]
@@ -50,14 +84,20 @@ class StepLog:
             for name, values in numbers.items():
                 merged[name] += values
         row = {name: _merge(name, values) for name, values in merged.items()}
-        return row | {f"time/{name}": seconds for name, seconds in self._seconds.items()}
+        row |= {f"time/{name}": phase for name, phase in self._seconds.items()} | {"step_time": seconds}
+        if LOGICAL in row:
+            row["tokens_per_second/unique"] = row["num_tokens"] / seconds
+            row["tokens_per_second/logical"] = row.pop(LOGICAL) / seconds
+        if "flops" in row:
+            row["mfu"] = row["flops"] / (seconds * peak_flops(self.device) * self.world_size)
+        return row
 
 
 def _merge(name: str, values: list[float]) -> float:
     words = re.split("[/_]", name)
     if "max" in words or "min" in words:
         return max(values) if "max" in words else min(values)
-    return sum(values) if name == "num_tokens" else sum(values) / len(values)
+    return sum(values) if name in SUMMED else sum(values) / len(values)
 
 
 @torch.no_grad()
@@ -67,9 +107,7 @@ def describe(experience: Experience, scores: Scores) -> dict[str, float]:
     lengths = e.answers.lengths.float()
     ended = lengths[e.answers.finished]
     mask = e.answers.mask
-    prompt_tokens = sum(len(ids) for ids in e.prompts.ids)
     numbers: dict[str, float | Tensor] = {
-        "num_tokens": prompt_tokens + float(lengths.sum()),
         "completions/mean_length": lengths.mean(),
         "completions/min_length": lengths.min(),
         "completions/max_length": lengths.max(),

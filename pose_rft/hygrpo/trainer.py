@@ -29,6 +29,8 @@ from pose_rft.hygrpo.experience import (
 from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.hygrpo.rewards import SEMANTIC_TASKS, Rewards
 from pose_rft.hygrpo.step_log import StepLog, describe
+from pose_rft.policy.counting import PolicyCosts
+from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.reference import ReferencePolicy
 from pose_rft.policy.rollout import Answers
 from pose_rft.seeds import torch_generator
@@ -81,6 +83,8 @@ class Trainer:
         self.engine, self.reference, self.tools = engine, reference, tools
         self.params, self.variant, self.seed = params, variant, seed
         self.micro_batch = params.batch // share
+        policy = engine.module
+        self.costs = PolicyCosts(policy.config, params.lora) if isinstance(policy, PoseLlava) else None
 
     def step(self, step: int) -> StepStats:
         """One rollout and its updates.
@@ -88,7 +92,7 @@ class Trainer:
         Raises:
             PoseRftError: a reward, loss or gradient is not finite; names the samples.
         """
-        log = StepLog(self.engine.world_size)
+        log = StepLog(self.engine.world_size, self.engine.device, self.costs)
         seen = self.tools.before(step)
         shares, prompts = self._micro_batches(step)
         with log.phase("rollout"):
@@ -110,8 +114,10 @@ class Trainer:
                 losses.append(float(total.detach()))
             with log.phase("update"):
                 log.add({"grad_norm": self.engine.step(step)})
+        for experience in experiences:
+            log.tally(experience, self.params.updates_per_rollout, encode=not self.params.cache_tokens)
         self.tools.after(step, experiences)
-        return StepStats(sum(losses) / len(losses), self.params.batch, {**log.values(), **seen})
+        return StepStats(self.engine.mean(sum(losses) / len(losses)), self.params.batch, {**log.values(), **seen})
 
     def _loss(
         self,

@@ -1,17 +1,12 @@
-"""What a policy is made of: the params sections that a user writes and the configuration that a model folder keeps.
+"""The configuration that a model folder keeps, and the numbers that every part of the policy shares.
 
-`base_model` names LLaVA (a hub id, a local folder, or the sizes of a tiny one), `policy` what is put around it: how the
-pose tokens join the CLIP tokens (paper, appendix A) and the shape of the pose distribution (paper eq. 2). The tiny and
-the 7B model are one class; only these numbers differ.
+The tiny and the 7B model are one class; only these numbers differ.
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
 from transformers import AutoConfig, LlavaConfig, PretrainedConfig
 from transformers.configuration_utils import SubConfigSpec
-
-from pose_rft.params import Count, NonNegative, Positive, Section
 
 JOINTS = 24
 """SMPL's joints; joint 0 is the root in the camera frame."""
@@ -20,73 +15,6 @@ POSE_NUMBERS = JOINTS * 6
 
 FusionKind = Literal["add", "concat", "channel", "clip_only"]
 HeadKind = Literal["point", "gaussian"]
-
-
-class TinyVisionParams(Section):
-    """A CLIP vision tower that a CPU can train: `patch` divides image.size."""
-
-    width: Count
-    layers: Annotated[int, Field(ge=2)]  # LLaVA reads the last layer but one
-    heads: Count
-    patch: Count
-
-
-class TinyLanguageParams(Section):
-    """A Llama that a CPU can train."""
-
-    width: Count
-    layers: Count
-    heads: Count
-
-
-class TinyParams(Section):
-    vision: TinyVisionParams
-    language: TinyLanguageParams
-
-
-class ContrastiveParams(Section):
-    """Contrastive training of the tiny CLIP tower on the image-caption pairs of the shards."""
-
-    steps: int = Field(ge=0)
-    batch: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
-    weight_decay: NonNegative
-    width: Count
-    """Width of the space that images and captions share."""
-
-
-class BaseModelParams(Section):
-    """`base_model`: where the untuned LLaVA comes from.
-
-    source: `tiny`, a hub id such as `llava-hf/llava-1.5-7b-hf`, or a local folder in that format.
-    """
-
-    source: str
-    dtype: Literal["float32", "bfloat16"]
-    tiny: TinyParams | None = None
-    contrastive: ContrastiveParams | None = None
-
-
-class LogStdParams(Section):
-    """log σ of each of the 144 numbers: start value and the soft bounds that keep σ from collapsing or exploding."""
-
-    min: float
-    max: float
-    init: float
-
-
-class PolicyParams(Section):
-    """`policy`: the parts around LLaVA.
-
-    covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
-    mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
-    """
-
-    fusion: FusionKind
-    covariance: Literal["diagonal", "low_rank"]
-    covariance_rank: Count
-    log_std: LogStdParams
-    mean_scale: Positive
 
 
 class ConvVitConfig(PretrainedConfig):

@@ -18,10 +18,7 @@ from transformers import (
     AddedToken,
     AutoConfig,
     AutoTokenizer,
-    CLIPVisionConfig,
     CLIPVisionModel,
-    LlamaConfig,
-    LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerBase,
     VitPoseForPoseEstimation,
@@ -29,22 +26,11 @@ from transformers import (
 
 from pose_rft import seeds
 from pose_rft.errors import PoseRftError
-from pose_rft.policy.config import (
-    BaseModelParams,
-    HeadKind,
-    Hmr2VitConfig,
-    PolicyParams,
-    PoseLlavaConfig,
-    TinyVisionParams,
-)
+from pose_rft.policy.architectures import policy_config, tiny_llava_config
+from pose_rft.policy.config import HeadKind, Hmr2VitConfig
 from pose_rft.policy.model import PoseLlava, check_loaded
-from pose_rft.policy.pose_encoder import (
-    KINDS,
-    Hmr2Vit,
-    PoseEncoder,
-    PoseEncoderParams,
-    VitPoseEncoder,
-)
+from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
+from pose_rft.policy.pose_encoder import KINDS, Hmr2Vit, PoseEncoder, VitPoseEncoder
 from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, token_id
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
 
@@ -62,24 +48,6 @@ class Base(NamedTuple):
         """Writes both in the hub's format."""
         self.llava.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def clip_vision_config(params: TinyVisionParams, image_size: int) -> CLIPVisionConfig:
-    """The tiny CLIP tower; 36 tokens at 96 px and patch 16.
-
-    Raises:
-        PoseRftError: the patch does not divide the image.
-    """
-    if image_size % params.patch:
-        raise PoseRftError(f"image.size is {image_size} px, expected a multiple of the patch of {params.patch} px.")
-    return CLIPVisionConfig(
-        hidden_size=params.width,
-        intermediate_size=2 * params.width,
-        num_hidden_layers=params.layers,
-        num_attention_heads=params.heads,
-        image_size=image_size,
-        patch_size=params.patch,
-    )
 
 
 def create_base(
@@ -103,27 +71,14 @@ def create_base(
         raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and the sample's tokenizer.")
     tokenizer = load_tokenizer(tokenizer_folder)
     add_pose_token(tokenizer)
-    language = params.tiny.language
-    config = LlavaConfig(
-        vision_config=clip_vision_config(params.tiny.vision, image.size),
-        text_config=LlamaConfig(
-            hidden_size=language.width,
-            intermediate_size=8 * language.width // 3 // 32 * 32,
-            num_hidden_layers=language.layers,
-            num_attention_heads=language.heads,
-            num_key_value_heads=language.heads,
-            vocab_size=math.ceil(len(tokenizer) / ROWS) * ROWS,
-            max_position_embeddings=2048,
-            # 0.02 fits a width of 4096; at 160 it lets hardly any signal through three layers.
-            initializer_range=language.width**-0.5,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        ),
+    config = tiny_llava_config(
+        params.tiny,
+        image.size,
+        rows=math.ceil(len(tokenizer) / ROWS) * ROWS,
         image_token_index=token_id(tokenizer, IMAGE_TOKEN),
-        image_seq_length=(image.size // params.tiny.vision.patch) ** 2,
-        vision_feature_layer=-2,
-        vision_feature_select_strategy="default",
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "base_model"))
@@ -327,17 +282,11 @@ def create_policy(
     suppressed = {token_id(tokenizer, IMAGE_TOKEN), *range(len(tokenizer), rows)}
     if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id, tokenizer.unk_token_id):
         suppressed.add(tokenizer.pad_token_id)
-    config = PoseLlavaConfig(  # copies: a new outer config resets the attention implementation of its parts
-        llava=copy.deepcopy(llava.config),
-        pose_encoder=None if pose_encoder is None else copy.deepcopy(pose_encoder.config),
-        fusion=params.fusion,
-        pose_head=head,
-        covariance=params.covariance,
-        covariance_rank=params.covariance_rank,
-        log_std_min=params.log_std.min,
-        log_std_max=params.log_std.max,
-        log_std_init=params.log_std.init,
-        mean_scale=params.mean_scale,
+    config = policy_config(  # copies: a new outer config resets the attention implementation of its parts
+        copy.deepcopy(llava.config),
+        None if pose_encoder is None else copy.deepcopy(pose_encoder.config),
+        params,
+        head,
         pose_token_id=token_id(tokenizer, POSE_TOKEN),
         end_token_id=tokenizer.eos_token_id,
         suppressed_token_ids=sorted(suppressed),

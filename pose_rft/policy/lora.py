@@ -7,23 +7,15 @@ wastes memory, so the row gets a small parameter of its own. Adapters and row ex
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from pose_rft.params import Count, Fraction, Positive, Section
 from pose_rft.policy.model import PoseLlava
 
-
-class LoRAParams(Section):
-    """rank, alpha (the adapter is scaled by alpha / rank), dropout, and the Linear layers by their names in Llama."""
-
-    rank: Count
-    alpha: Positive
-    dropout: Fraction
-    targets: Annotated[list[str], Field(min_length=1)]
+if TYPE_CHECKING:  # the model runs without pydantic
+    from pose_rft.policy.params import LoRAParams
 
 
 class PoseTokenRow(nn.Module):
@@ -45,7 +37,7 @@ class PoseTokenRow(nn.Module):
         return logits
 
 
-def add_lora(model: PoseLlava, params: LoRAParams) -> PoseLlava:
+def add_lora(model: PoseLlava, params: "LoRAParams") -> PoseLlava:
     """Puts fresh adapters into the language model, in place; what the model says does not change.
 
     Raises:

@@ -6,10 +6,9 @@ deviation; the latter two read its middle columns (256 x 192 of 256 x 256), as t
 inside the policy. Architecture sources: ViTPose (arXiv 2204.12484), HMR2.0 (arXiv 2305.20091).
 """
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel, VitPoseConfig, VitPoseForPoseEstimation
@@ -17,37 +16,10 @@ from transformers import initialization as init
 
 from pose_rft.body.joints import COCO17, SMPL24
 from pose_rft.errors import PoseRftError
-from pose_rft.params import Count, NonNegative, Positive, Section
 from pose_rft.policy.config import ConvVitConfig, Hmr2VitConfig
 
-
-class ConvVitParams(Section):
-    """Sizes of `conv_vit`: channels at stride 4 (tokens are 4x as wide), transformer layers and heads."""
-
-    width: Count
-    layers: Count
-    heads: Count
-
-
-class KeypointTrainingParams(Section):
-    """Training of `conv_vit` on 2D keypoints."""
-
-    steps: int = Field(ge=0)
-    batch: Count
-    learning_rate: Positive
-    weight_decay: NonNegative
-
-
-class PoseEncoderParams(Section):
-    """`pose_encoder`: kind, and either a checkpoint to import (`vitpose`, `hmr2`) or a network to train (`conv_vit`).
-
-    checkpoint: `vitpose`: hub id or folder of a VitPoseForPoseEstimation; `hmr2`: a HMR2.0 or TokenHMR .ckpt file.
-    """
-
-    kind: Literal["conv_vit", "vitpose", "hmr2"]
-    checkpoint: str | None = None
-    conv_vit: ConvVitParams | None = None
-    training: KeypointTrainingParams | None = None
+if TYPE_CHECKING:  # the model runs without pydantic
+    from pose_rft.policy.params import PoseEncoderParams
 
 
 class PoseEncoder(PreTrainedModel):
@@ -335,7 +307,7 @@ def pose_encoder_from_config(config: PretrainedConfig) -> PoseEncoder:
     return KINDS[config.model_type](config)
 
 
-def create_conv_vit(params: PoseEncoderParams, image_size: int) -> ConvVit:
+def create_conv_vit(params: "PoseEncoderParams", image_size: int) -> ConvVit:
     """A fresh `conv_vit` for crops of `image_size` px (image.pose_size).
 
     Raises:

@@ -21,46 +21,24 @@ pictures or poses runs the same operations on empty tensors (see `sft.batch_loss
 
 import math
 import os
+import shutil
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from pose_rft.errors import PoseRftError
-from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.training import checkpoint_files
+from pose_rft.training.engine_params import EngineParams, deepspeed_config, learning_rate
 
 T = TypeVar("T")
 
+TAG = "engine"  # the folder that DeepSpeed makes in a checkpoint
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-class EngineParams(Section):
-    """Optimiser and precision; AdamW with betas (0.9, 0.95) and a cosine is the paper's table 4."""
-
-    lr: Positive
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    weight_decay: NonNegative = 0.0
-    warmup: Fraction = 0.0  # part of all steps during which the rate rises linearly
-    final_lr: Fraction = 0.0  # where the cosine ends, as a part of lr
-    grad_clip: NonNegative = 1.0  # largest norm of the gradient; 0 switches clipping off
-    accumulation: Count = 1
-    zero_stage: Literal[0, 1, 2, 3] = Field(default=0)
-    bf16: bool = False
-
-
-def learning_rate(params: EngineParams, step: int, total_steps: int) -> float:
-    """Linear warm-up, then half a cosine from lr to final_lr * lr; `step` counts from 0."""
-    warmup_steps = round(params.warmup * total_steps)
-    if step < warmup_steps:
-        return params.lr * (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-    return params.lr * (params.final_lr + (1.0 - params.final_lr) * cosine)
 
 
 def start_distributed() -> torch.device:
@@ -126,23 +104,11 @@ class Engine:
             {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": params.weight_decay},
             {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
         ]
-        optimizer = {
-            "lr": params.lr,
-            "betas": list(params.betas),
-            "weight_decay": params.weight_decay,
-            "torch_adam": True,
-        }
-        config: dict[str, Any] = {
-            "train_micro_batch_size_per_gpu": 1,  # only used for DeepSpeed's own throughput display, which is off
-            "gradient_accumulation_steps": params.accumulation,
-            "gradient_clipping": params.grad_clip,  # DeepSpeed clips at 1.0 when this is absent
-            "zero_optimization": {"stage": params.zero_stage},
-            "bf16": {"enabled": params.bf16},
-            "optimizer": {"type": "AdamW", "params": optimizer},
-            "steps_per_print": 10**9,
-        }
         chosen = [group for group in groups if group["params"]]
+        if params.checkpoint_activations:
+            model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
         computed = _Compute(model.to(self.device))
+        config = deepspeed_config(params)
         self._engine = deepspeed.initialize(model=computed, model_parameters=chosen, config=config)[0]
         for part in model.modules():  # DeepSpeed casts weights but no statistics, and BatchNorm takes no mixture
             if isinstance(part, nn.modules.batchnorm._BatchNorm) and params.bf16:
@@ -207,6 +173,7 @@ class Engine:
             self._engine.step()
         norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
         if not math.isfinite(norm):
+            keys = self._of_all_ranks(keys)  # the norm is that of the sum over ranks: any of them may be the cause
             raise PoseRftError(f"The gradient of step {step} is not finite for samples {_shown(keys)}; {_REMEDY}")
         return norm
 
@@ -217,6 +184,35 @@ class Engine:
         total = torch.tensor(value, device=self.device)
         torch.distributed.all_reduce(total)
         return float(total) / self.world_size
+
+    def on_every_rank(self, done: bool) -> bool:
+        """Whether ranks that must pass the model equally often are all done.
+
+        Under ZeRO-3 each pass is collective, so a rank that is done goes on until the last one is; below, each rank
+        is on its own. Every rank must call it equally often.
+        """
+        if self.world_size == 1 or self.params.zero_stage < 3:
+            return done
+        waiting = torch.tensor(0 if done else 1, device=self.device)
+        torch.distributed.all_reduce(waiting)
+        return int(waiting) == 0
+
+    def leave(self) -> None:
+        """Ends this process where it is one of several, after the last work of all of them; else does nothing.
+
+        Gloo's threads abort one in ten of the interpreter's own exits, which a launcher would take for a failure.
+        """
+        if self.world_size == 1:
+            return
+        torch.distributed.barrier()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    def _of_all_ranks(self, keys: Sequence[str]) -> list[str]:
+        gathered: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(gathered, list(keys))
+        return [key for part in gathered for key in part]
 
     def _plain_norm(self) -> float | None:
         """Norm of the gradient where DeepSpeed neither reports nor checks it (stage 0 in fp32), else None."""
@@ -229,29 +225,65 @@ class Engine:
         """Writes weights, optimiser and `state` (plain numbers and texts) under `folder`; every rank must call it."""
         self._engine.save_checkpoint(
             str(folder),
-            tag="engine",
+            tag=TAG,
             client_state={"pose_rft": state},
             save_latest=False,
             exclude_frozen_parameters=True,
         )
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Inverse of `save`, for the same number of processes; returns its `state`.
+        """Inverse of `save`, for any number of processes; returns its `state`.
 
         Raises:
-            PoseRftError: the folder does not hold a checkpoint of this model and world size.
+            PoseRftError: the folder does not hold a checkpoint of this model and ZeRO stage.
         """
-        with _tensors_only():
-            try:
-                path, client = self._engine.load_checkpoint(str(folder), tag="engine", load_module_strict=False)
-            except Exception as error:
-                raise PoseRftError(
-                    f"{folder} is not a checkpoint of this model on {self.world_size} process(es) "
-                    f"({' '.join(str(error).split())[:200]}); delete it to start again."
-                ) from error
-        if path is None:
-            raise PoseRftError(f"{folder} holds no checkpoint; delete it to start again.")
+        saved_by = checkpoint_files.ranks_of(folder / TAG)
+        try:
+            if saved_by in (None, self.world_size):
+                client = self._load(folder)
+            else:
+                client = self._load_universal(folder, folder / "universal")
+        except Exception as error:
+            raise PoseRftError(
+                f"{folder} is not a checkpoint of this model ({' '.join(str(error).split())[:200]}); delete it to "
+                "start again."
+            ) from error
         return client["pose_rft"]
+
+    def _load(self, folder: Path) -> dict[str, Any]:
+        with checkpoint_files.tensors_only():
+            path, client = self._engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
+        if path is None:
+            raise ValueError("it holds no weights")
+        return client
+
+    def _load_universal(self, folder: Path, universal: Path) -> dict[str, Any]:
+        """Loads what another number of processes saved; the form in between is made once and removed."""
+        problem: list[str | None] = [None]
+        if self.rank == 0:
+            shutil.rmtree(universal, ignore_errors=True)
+            try:
+                checkpoint_files.to_universal(folder / TAG, universal / TAG)
+            except Exception as error:
+                problem = [str(error) or type(error).__name__]
+        torch.distributed.broadcast_object_list(problem)
+        if problem[0] is not None:
+            raise ValueError(problem[0])
+        config = self._engine._config
+        config.load_universal_checkpoint = True
+        try:
+            client = self._load(universal)
+        finally:
+            config.load_universal_checkpoint = False
+        # The universal form restores parameters only.
+        buffers = {name for name, _ in self._engine.module.named_buffers()}
+        saved = checkpoint_files.module_state(folder / TAG)
+        kept = {name: value for name, value in saved.items() if name in buffers}
+        self._engine.module.load_state_dict(kept, strict=False)
+        torch.distributed.barrier()
+        if self.rank == 0:
+            shutil.rmtree(universal)
+        return client
 
     def finish(self) -> Any:
         """The trained module, whole on every rank and free of this engine, which can train no more."""
@@ -275,22 +307,3 @@ _REMEDY = "look at these samples, or lower the learning rate."
 
 def _shown(keys: Sequence[str]) -> str:
     return ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-
-
-@contextmanager
-def _tensors_only() -> Iterator[None]:
-    """DeepSpeed loads checkpoints with the full unpickler; here only tensors and three of its classes may appear."""
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    try:
-        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-            yield
-    finally:
-        if before is None:
-            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
-        else:
-            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before

@@ -7,6 +7,7 @@ with the same weights; its log has each step once.
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ def run(
     save_every: int,
     label: str,
     seed: int,
+    stop: Callable[[Mapping[str, float]], str | None] = lambda row: None,
 ) -> pl.DataFrame:
     """Runs steps 0..total_steps-1, or those that an earlier run left, and returns the log.
 
@@ -48,6 +50,7 @@ def run(
         step_fn: does one whole update (`engine.backward` and `engine.step`) for its step number.
         scratch: holds `checkpoints/` and `log.jsonl`; it must be keyed by everything that the training depends on.
         save_every: steps between checkpoints; the last step is always saved.
+        stop: why no further step should follow one with this row of the log, or None; the same on every rank.
     Returns:
         One row per step: step, lr, loss, seconds (of this step), samples_per_second, and the steps' values.
     Raises:
@@ -60,8 +63,15 @@ def run(
     if leader:
         atomic.write_text(log_path, "".join(json.dumps(row) + "\n" for row in rows))
     engine.module.train()
+    saved = first
     with Progress(label, total_steps, "steps", start=first) as progress, _appending(log_path, leader) as log:
         for step in range(first, total_steps):
+            if rows and (reason := stop(rows[-1])) is not None:
+                if leader:
+                    print(f"{label}: stopped after {step} of {total_steps} steps: {reason}", file=sys.stderr)
+                if saved != step:
+                    checkpoint.save(engine, folder, step)
+                break
             began = time.monotonic()
             torch.manual_seed(derive(seed, label, step, engine.rank))
             stats = step_fn(step)
@@ -85,6 +95,7 @@ def run(
                 if log is not None:
                     os.fsync(log.fileno())
                 checkpoint.save(engine, folder, done)
+                saved = done
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

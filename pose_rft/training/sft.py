@@ -17,8 +17,8 @@ from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Count, Section
 from pose_rft.policy.fusion import ImageTokens
-from pose_rft.policy.lora import LoRAParams
 from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.params import LoRAParams
 from pose_rft.training import loop
 from pose_rft.training.batches import IGNORED, Batch, Collator
 from pose_rft.training.engine import Engine, EngineParams

@@ -101,7 +101,11 @@ def three_answers(processor: Any) -> list[list[int]]:
 
 
 def make_trainer(
-    folder: Path, params: RFTParams | None = None, variant: Variant = "hygrpo", head: str = "gaussian", **tools: Any
+    folder: Path,
+    params: RFTParams | None = None,
+    variant: Variant = "hygrpo",
+    policy: dict[str, object] | None = None,
+    **tools: Any,
 ) -> tuple[Trainer, Any]:
     """A trainer on a tiny policy and its processor; `tools` replaces parts (rollout, score, rewards, before, after)."""
     params = params or rft_params()
@@ -113,7 +117,7 @@ def make_trainer(
         "llava_instruct": [vqa_record(i) for i in range(4)],
     }
     sets = {name: samples(f"{name}/train", records, folder / "samples") for name, records in content.items()}
-    model, processor = tiny_policy(folder, head)
+    model, processor = tiny_policy(folder, **(policy or {}))  # type: ignore[arg-type]
     if params.lora is not None:
         add_lora(model, params.lora)
     trainable_parameters(model, "full" if params.lora is None else "lora")
@@ -123,7 +127,7 @@ def make_trainer(
     stream = ExampleStream(sets, params.examples, processor, Chain(), 0)  # type: ignore[arg-type]
     parts: dict[str, Any] = {
         "draw": stream.draw,
-        "prepare": Preparer(processor, tokens, engine.device),
+        "prepare": Preparer(processor, tokens, engine.device, lockstep=params.engine.zero_stage == 3),
         "rollout": Scripted(processor, three_answers(processor)),
         "score": scoring(params.temperature),
         "rewards": fake_rewards(processor),

@@ -1,6 +1,7 @@
 """The claim that can fail: on a reward with a known answer, HyGRPO learns, shuffled rewards teach nothing, and the
 discrete-only ablation does not move the pose."""
 
+import pytest
 import torch
 from rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
@@ -29,17 +30,18 @@ class TowardsOnePose(Rewards):
         return PoseRewards(reward, torch.full_like(reward, float("nan")))
 
 
-def distance_to_target(trainer) -> float:
-    """Of the mean pose of the template answer, over the pictures of the mixture."""
+def look(trainer) -> tuple[float, float]:
+    """Distance to the target of the mean pose of the template answer, and its deviation, over some pictures."""
     tools = trainer.tools
     prompts = tools.prepare([tools.draw(position) for position in range(16)])
     with torch.no_grad():
         answers = tools.rollout(trainer.engine.module, prompts, None)
-        mean = tools.score(trainer.engine.module, prompts, answers).poses.mean
-    return float((mean - tools.rewards.target).norm(dim=-1).mean())
+        poses = tools.score(trainer.engine.module, prompts, answers).poses
+    return float((poses.mean - tools.rewards.target).norm(dim=-1).mean()), float(poses.std().mean())
 
 
-def distances(folder, variant: str, shuffled: bool) -> tuple[float, float]:
+def trained(folder, variant: str, shuffled: bool) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What a look shows before and after."""
     params = rft_params(
         steps=STEPS,
         batch=8,
@@ -53,22 +55,23 @@ def distances(folder, variant: str, shuffled: bool) -> tuple[float, float]:
     template, wrong, _ = three_answers(processor)
     tools = {"rollout": Scripted(processor, [template, wrong]), "rewards": TowardsOnePose(processor, shuffled)}
     trainer.tools = trainer.tools.__class__(**(vars(trainer.tools) | tools))
-    before = distance_to_target(trainer)
+    before = look(trainer)
     for step in range(STEPS):
         trainer.step(step)
-    return before, distance_to_target(trainer)
+    return before, look(trainer)
 
 
 def test_hygrpo_learns_a_target_pose_from_rewards_alone(tmp_path):
-    before, after = distances(tmp_path, "hygrpo", shuffled=False)
+    (before, _), (after, _) = trained(tmp_path, "hygrpo", shuffled=False)
     assert after < 0.7 * before
 
 
-def test_shuffled_rewards_teach_nothing(tmp_path):
-    before, after = distances(tmp_path, "hygrpo", shuffled=True)
+def test_shuffled_rewards_teach_nothing_and_keep_the_deviation(tmp_path):
+    (before, sigma), (after, sigma_after) = trained(tmp_path, "hygrpo", shuffled=True)
     assert after > 0.95 * before
+    assert sigma_after == pytest.approx(sigma, rel=0.15)
 
 
 def test_discrete_only_grpo_does_not_move_the_pose_towards_its_reward(tmp_path):
-    before, after = distances(tmp_path, "grpo", shuffled=False)
+    (before, _), (after, _) = trained(tmp_path, "grpo", shuffled=False)
     assert after > 0.95 * before

@@ -10,6 +10,7 @@ from pose_rft.hygrpo.objective import (
     pose_surrogate,
     ratio_metrics,
 )
+from pose_rft.policy.pose_head import PoseDistribution
 
 EPSILON = 0.2
 
@@ -135,6 +136,20 @@ def test_pose_ratio_forms_scale_the_same_log_ratio():
     summed = (log_ratio.exp() - 1).abs() > 0.02
     scaled = ((log_ratio / 144).exp() - 1).abs() > 0.02 / 144
     assert (summed != scaled).float().mean() < 0.03
+
+
+def test_the_sum_over_144_numbers_clips_after_a_small_step_and_the_root_form_does_not():
+    """A shift of every mean by δσ spreads the log-ratio by 12 δ: at δ = 0.02 two of five ratios leave 1 ± 0.2."""
+    old = PoseDistribution(torch.zeros(1, 144), torch.full((1, 144), -2.0))
+    new = PoseDistribution(old.mean + 0.02 * old.std(), old.log_std)
+    x = old.sample(torch.Generator().manual_seed(0), 20_000)
+    log_ratio = new.log_prob(x) - old.log_prob(x)
+    assert log_ratio.std() == pytest.approx(0.24, rel=0.03)
+    outside = {
+        form: ((log_ratio / pose_ratio_scale(form, torch.tensor([144]))).exp() - 1).abs().gt(0.2).float().mean()
+        for form in ("sum", "sqrt", "mean")
+    }
+    assert outside["sum"] == pytest.approx(0.40, abs=0.02) and outside["sqrt"] == outside["mean"] == 0
 
 
 def test_only_the_pose_term_moves_pose_densities_and_only_the_text_term_token_probabilities():

@@ -26,7 +26,7 @@ def trained(tmp_path):
     tools = {"before": records.before, "after": records.after}
     trainer.tools = trainer.tools.__class__(**(vars(trainer.tools) | tools))
     log = loop.run(trainer.engine, trainer.step, 4, tmp_path / "scratch", 2, "rft", 0)
-    return log, records.finish(tmp_path / "results"), tmp_path / "results", texts, answer
+    return log, records.finish(tmp_path / "results", 4), tmp_path / "results", texts, answer
 
 
 def test_heldout_rewards_are_in_the_log_now_and_then_and_at_the_end(trained):

@@ -2,14 +2,18 @@
 
 import copy
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from rft_fakes import LORA, Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 from pose_rft.errors import PoseRftError
-from pose_rft.hygrpo.experience import PoseRewards
-from pose_rft.hygrpo.passes import sampling, score_packed, score_separate, scoring
+from pose_rft.hygrpo.experience import PoseRewards, Scores
+from pose_rft.hygrpo.passes import Preparer, sampling, score_packed, score_separate, scoring
+from pose_rft.hygrpo.trainer import Trainer
+from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training import loop
 
 POSES_ONLY = {"mixture": {"image_pose": {"coco": 1.0}}}
@@ -32,6 +36,42 @@ def test_the_first_update_has_ratio_one_no_clipping_and_kl_exactly_zero(tmp_path
     for branch in ("", "pose/"):
         assert values[f"{branch}log_ratio_max"] == 0 and values[f"{branch}clip_ratio/region_mean"] == 0
     assert values["grad_norm"] > 0, "a ratio of one still carries the policy gradient"
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_the_first_ratio_is_exactly_one_in_bfloat16_too(tmp_path, lora, zero_stage):
+    engine = {"lr": 3e-3, "bf16": True, "zero_stage": zero_stage, "checkpoint_activations": True}
+    seen = []
+    trainer, _ = make_trainer(tmp_path, rft_params(lora=lora, engine=engine), after=lambda step, e: seen.extend(e))
+    trainer.tools = replace(trainer.tools, rollout=sampling(3, 14, 1.0))
+    trainer.engine.module.train()
+    values = trainer.step(0).values
+    assert values["kl"] == 0 and values["pose/kl"] == 0
+    assert values["log_ratio_max"] == 0 and values["pose/log_ratio_max"] == 0 and values["grad_norm"] > 0
+    e = seen[0]
+    for stored in (e.poses, e.pose_anchor, e.token_anchor, e.reference.poses.mean, e.pose_advantages.values):
+        assert stored.dtype == torch.float32, "sums of 144 log-densities in bfloat16 are wrong by half a nat"
+
+
+def test_a_low_rank_covariance_trains_from_the_first_ratio_of_one(tmp_path):
+    policy = {"covariance": "low_rank"}
+    trainer, _ = make_trainer(tmp_path, rft_params(updates_per_rollout=2), policy=policy)
+    assert trainer.engine.module.pose_head.factor is not None
+    before = weights(trainer)
+    first = trainer.step(0).values
+    assert first["pose/log_ratio_max"] > 0, "of the second update"
+    assert any(name.startswith("pose_head.factor") for name in changed(before, weights(trainer)))
+    alone, _ = make_trainer(tmp_path / "once", rft_params(), policy=policy)
+    values = alone.step(0).values
+    assert values["pose/log_ratio_max"] == 0 and values["pose/kl"] == pytest.approx(0, abs=1e-5)
+    assert all(value == value for value in (*first.values(), *values.values()))
+
+
+def test_joints_of_a_low_rank_covariance_have_no_ratio_of_their_own(tmp_path):
+    trainer, _ = make_trainer(tmp_path, rft_params(pose_ratio="per_joint"), policy={"covariance": "low_rank"})
+    with pytest.raises(PoseRftError, match="per-joint density needs `diagonal`"):
+        trainer.step(0)
 
 
 @pytest.mark.parametrize("anchor", ["old", "ref"])
@@ -136,11 +176,9 @@ def test_a_killed_run_continues_to_the_same_weights_and_the_same_log(tmp_path):
         scratch = tmp_path / name
         scratch.mkdir(exist_ok=True)
         loop.run(trainer.engine, step, 4, scratch, save_every=2, label="rft", seed=0)
-        timed = ("seconds", "samples_per_second")
+        timed = ("seconds", "samples_per_second", "step_time", "tokens_per_second/", "mfu", "memory/", "time/")
         rows = [json.loads(line) for line in (scratch / "log.jsonl").read_text().splitlines()]
-        return weights(trainer), [
-            {k: v for k, v in row.items() if k not in timed and not k.startswith("time/")} for row in rows
-        ]
+        return weights(trainer), [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
 
     whole = run("whole", None)
     with pytest.raises(KeyboardInterrupt):
@@ -158,6 +196,36 @@ def test_every_position_of_the_stream_is_drawn_once(tmp_path):
     trainer.step(0)
     trainer.step(1)
     assert drawn == list(range(8))
+
+
+def test_no_two_groups_draw_the_same_numbers_and_a_group_always_draws_its_own(tmp_path):
+    """Numbers belong to a position of the stream, so two ranks, which have different positions, never share any."""
+    trainer, _ = make_trainer(tmp_path)
+    numbers = trainer._uniforms([0, 1, 2, 3])
+    assert len({float(row.flatten()[0]) for row in numbers}) == 4
+    assert torch.equal(trainer._uniforms([2]), numbers[2:3])
+    one = PoseDistribution(torch.zeros(6, 144), torch.zeros(6, 144))  # two groups of three equal candidates
+    scores = Scores(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1), one, torch.ones(2, 3, dtype=torch.bool))
+    drawn = trainer._draw_poses(scores, [4, 5])
+    assert len({float(x) for x in drawn[..., 0].flatten()}) == drawn[..., 0].numel()
+    assert torch.equal(trainer._draw_poses(scores, [5, 4]), drawn.flip(0))
+
+
+def test_a_batch_that_the_ranks_cannot_share_evenly_is_refused(tmp_path):
+    trainer, _ = make_trainer(tmp_path)
+    three = SimpleNamespace(world_size=3, accumulation=1)
+    with pytest.raises(PoseRftError, match=r"rft\.batch is 4, expected a multiple of 3 processes"):
+        Trainer(three, trainer.reference, trainer.tools, trainer.params, "hygrpo", 0)
+
+
+def test_a_run_that_crosses_a_limit_ends_there_and_its_records_say_after_which_step(tmp_path):
+    p = rft_params(stop={"kl": 1e-9})
+    trainer, _ = make_trainer(tmp_path, p)
+    (tmp_path / "scratch").mkdir()
+    log = loop.run(trainer.engine, trainer.step, p.steps, tmp_path / "scratch", 4, "rft", 0, p.stop.reason)
+    assert log["kl"].to_list()[0] == 0 and len(log) == 2, "the first step's KL is 0, the second's is not"
+    assert p.stop.reason(log.row(-1, named=True)).startswith("kl is")
+    assert (tmp_path / "scratch/checkpoints/latest").read_text() == "00000002"
 
 
 def test_groups_draw_their_poses_whatever_their_micro_batch(tmp_path):
@@ -195,6 +263,20 @@ def test_the_same_temperature_scales_sampling_and_scoring(tmp_path):
     answers = trainer.tools.rollout(trainer.engine.module, prompts, None)
     cold, warm = (scoring(t)(trainer.engine.module, prompts, answers) for t in (0.5, 1.0))
     assert (cold.entropy.sum() < warm.entropy.sum()) and not torch.equal(cold.token_log_prob, warm.token_log_prob)
+
+
+def test_in_lockstep_the_encoders_run_also_where_no_example_has_a_picture(tmp_path):
+    trainer, processor = make_trainer(tmp_path)
+    texts = [e for e in map(trainer.tools.draw, range(40)) if e.image is None][:2]
+    asked = []
+
+    def encoders(refs):
+        asked.append(list(refs))
+        return trainer.tools.prepare.image_tokens(refs)
+
+    for lockstep in (False, True):
+        prompts = Preparer(processor, encoders, trainer.engine.device, lockstep)(texts)
+        assert prompts.images is None and len(asked) == lockstep
 
 
 def test_samples_with_picture_and_caption_take_the_joint_reward(tmp_path):

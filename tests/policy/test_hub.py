@@ -15,10 +15,10 @@ from transformers import (
 )
 
 from pose_rft.errors import PoseRftError
-from pose_rft.policy.config import BaseModelParams, Hmr2VitConfig, PolicyParams
+from pose_rft.policy.architectures import clip_vision_config
+from pose_rft.policy.config import Hmr2VitConfig
 from pose_rft.policy.hub import (
     Base,
-    clip_vision_config,
     create_base,
     create_policy,
     import_pose_encoder,
@@ -28,7 +28,8 @@ from pose_rft.policy.hub import (
     load_vitpose,
     save_policy,
 )
-from pose_rft.policy.pose_encoder import Hmr2Vit, PoseEncoderParams
+from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
+from pose_rft.policy.pose_encoder import Hmr2Vit
 from pose_rft.policy.processor import ImageParams, PoseProcessor
 
 

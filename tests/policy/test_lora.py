@@ -8,9 +8,10 @@ import torch
 from tiny_policies import image_tokens_of, tiny_policy
 
 from pose_rft.policy.hub import Base
-from pose_rft.policy.lora import LoRAParams, add_lora, merge_lora, trainable_parameters
+from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.packing import Scores, pack, score
+from pose_rft.policy.params import LoRAParams
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.policy.reference import ReferencePolicy

@@ -11,14 +11,8 @@ from pose_rft.body.joints import SMPL24
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import Hmr2VitConfig
 from pose_rft.policy.hub import load_pose_encoder
-from pose_rft.policy.pose_encoder import (
-    ConvVit,
-    Hmr2Vit,
-    PoseEncoderParams,
-    VitPoseEncoder,
-    create_conv_vit,
-    soft_argmax,
-)
+from pose_rft.policy.params import PoseEncoderParams
+from pose_rft.policy.pose_encoder import ConvVit, Hmr2Vit, VitPoseEncoder, create_conv_vit, soft_argmax
 
 
 def sample_sized() -> ConvVit:

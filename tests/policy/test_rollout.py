@@ -109,6 +109,20 @@ def test_a_groups_answers_do_not_depend_on_its_neighbours(base: Base, temperatur
     assert [together.answer(2, g) for g in range(4)] == [alone.answer(0, g) for g in range(4)]
 
 
+def test_an_answer_that_waits_for_other_ranks_stays_as_it_was(base: Base) -> None:
+    """Under ZeRO-3 ranks pass the model equally often, so one whose answers have ended goes on until all have."""
+    model, processor = tiny_policy(base)
+    with torch.no_grad():
+        model.llava.lm_head.weight[processor.eos_token_id] *= 4
+    prompts, numbers = mixed_prompts(processor)[1:2], uniforms(5, 1, 4, 12)
+    asked: list[bool] = []
+    alone = generate(model, prompts, None, 4, 12, 1.0, numbers)
+    waiting = generate(model, prompts, None, 4, 12, 1.0, numbers, all_done=lambda done: bool(asked.append(done)))
+    assert alone.ids.shape[-1] < 12 and waiting.ids.shape[-1] == 12 and asked[-1]
+    assert [alone.answer(0, g) for g in range(4)] == [waiting.answer(0, g) for g in range(4)]
+    assert torch.equal(alone.finished, waiting.finished)
+
+
 def test_a_token_is_read_off_the_distribution_function() -> None:
     probs = torch.tensor([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
     below_one = torch.nextafter(torch.tensor(1.0), torch.tensor(0.0))

@@ -6,11 +6,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pose_rft.policy import templates
-from pose_rft.policy.config import PolicyParams
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.hub import Base, create_policy
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.pose_encoder import ConvVit, PoseEncoderParams, create_conv_vit
+from pose_rft.policy.params import PolicyParams, PoseEncoderParams
+from pose_rft.policy.pose_encoder import ConvVit, create_conv_vit
 from pose_rft.policy.processor import ImageParams, PoseProcessor
 
 IMAGE = ImageParams(size=32, pose_size=32, box_scale=1.25)

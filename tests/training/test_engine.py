@@ -69,6 +69,21 @@ def test_every_zero_stage_takes_the_same_steps_as_plain_torch(stage: int) -> Non
         torch.testing.assert_close(ours[name], expected.detach(), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("offload", [{"optimizer": "cpu"}, {"optimizer": "cpu", "parameters": "cpu"}])
+def test_offload_changes_no_step(offload: dict[str, str]) -> None:
+    stage = 3 if "parameters" in offload else 2
+    norms = []
+    for places in ({}, offload):
+        params = EngineParams.model_validate({"lr": 1e-2, "zero_stage": stage, "offload": places})
+        engine = Engine(toy(), params, total_steps=3)
+        found = []
+        for step, x in enumerate(batches(3)):
+            engine.backward(engine.forward(Toy.loss, x))
+            found.append(engine.step(step))
+        norms.append(found)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
 def test_bf16_lowers_the_loss_with_float32_master_weights() -> None:
     engine = Engine(toy(), EngineParams(lr=3e-2, bf16=True, zero_stage=2), total_steps=30)
     x = batches(1)[0].bfloat16()

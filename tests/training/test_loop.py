@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +28,7 @@ class Broken(Exception):
 
 
 def train(
-    scratch: Path, stage: int = 0, stop_before: int | None = None, kill: bool = False
+    scratch: Path, stage: int = 0, stop_before: int | None = None, kill: bool = False, limit: float = 0.0
 ) -> tuple[dict, pl.DataFrame]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 3))
@@ -44,7 +45,10 @@ def train(
         norm = engine.step(index)
         return StepStats(float(loss.detach()), len(x), {"norm": norm})
 
-    log = loop.run(engine, step, STEPS, scratch, save_every=2, label="toy", seed=3)
+    def stop(row: Mapping[str, float]) -> str | None:
+        return f"loss is below {limit}" if row["loss"] < limit else None
+
+    log = loop.run(engine, step, STEPS, scratch, save_every=2, label="toy", seed=3, stop=stop)
     import deepspeed
 
     with deepspeed.zero.GatheredParameters(list(engine.module.parameters())):
@@ -60,6 +64,20 @@ def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path, 
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
     trajectory = ["step", "lr", "loss", "norm"]
     assert log.select(trajectory).equals(resumed_log.select(trajectory))
+
+
+def test_a_run_that_crosses_a_limit_saves_its_weights_says_why_and_stays_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, log = train(tmp_path / "whole")
+    limit = log["loss"][4] + 1e-6
+    after = int((log["loss"] < limit).arg_true()[0]) + 1
+    weights, stopped = train(tmp_path / "limited", limit=limit)
+    assert stopped["loss"].to_list() == log["loss"].to_list()[:after] and after < STEPS
+    assert f"stopped after {after} of {STEPS} steps: loss is below" in capsys.readouterr().err
+    assert (tmp_path / "limited/checkpoints" / checkpoint.LATEST).read_text() == f"{after:08d}"
+    again, again_log = train(tmp_path / "limited", limit=limit)
+    assert again_log.equals(stopped) and all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
 from pose_rft.errors import PoseRftError
-from pose_rft.policy.lora import LoRAParams, add_lora, merge_lora, trainable_parameters
+from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+from pose_rft.policy.params import LoRAParams
 from pose_rft.record import Caption
 from pose_rft.training import sft
 from pose_rft.training.batches import Collator

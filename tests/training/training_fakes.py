@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.policy import templates
-from pose_rft.policy.config import BaseModelParams, PolicyParams
 from pose_rft.policy.hub import create_base, create_policy
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.pose_encoder import PoseEncoderParams, create_conv_vit
+from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
+from pose_rft.policy.pose_encoder import create_conv_vit
 from pose_rft.policy.processor import ImageParams, PoseProcessor
 from pose_rft.record import Box, Caption, Image, Record, Smpl, Turn
 from pose_rft.training.samples import Samples, load_samples
@@ -142,13 +142,16 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=["<image>"], **special)
 
 
-def tiny_policy(folder: Path, head: str = "gaussian", seed: int = 0) -> tuple[PoseLlava, PoseProcessor]:
+def tiny_policy(
+    folder: Path, head: str = "gaussian", seed: int = 0, **changes: object
+) -> tuple[PoseLlava, PoseProcessor]:
     """A policy of a few thousand weights, its heads stirred so that no loss starts at a symmetric point."""
     word_tokenizer().save_pretrained(folder / "tokenizer")
     base = create_base(BASE, IMAGE, folder / "tokenizer", seed)
     torch.manual_seed(seed)
     encoder = create_conv_vit(ENCODER, IMAGE.pose_size).eval()
-    model, processor = create_policy(base, encoder, POLICY, IMAGE, head, seed=seed)  # type: ignore[arg-type]
+    policy = POLICY.model_copy(update=changes)
+    model, processor = create_policy(base, encoder, policy, IMAGE, head, seed=seed)  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in model.pose_head.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))

@@ -1,0 +1,100 @@
+"""TRL's GRPOTrainer on the language model, prompt length, G and answer length of `benchmarks.group_cost`.
+
+Run by that benchmark with the Python of TRL's own environment, in a working folder of its own:
+
+    python group_cost_trl.py '{"width": 512, ...}' result.json
+
+Its step is timed from the trainer's own begin-of-step to its end-of-step: rollout, reference, update.
+"""
+
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TRL_EXPERIMENTAL_SILENCE": "1"}
+
+import torch
+import trl
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+
+def word_tokenizer(rows: int) -> PreTrainedTokenizerFast:
+    """One token a word, `rows` of them."""
+    words = [*(f"w{i}" for i in range(rows - 3)), "<pad>", "<eos>", "<unk>"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    marks = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, padding_side="left", **marks)
+
+
+class Clock(TrainerCallback):
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        self.began = time.perf_counter()
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def main(settings: dict[str, int], result: Path) -> None:
+    torch.set_num_threads(settings["threads"])
+    torch.manual_seed(0)
+    rows, group, answer = settings["rows"], settings["group"], settings["answer"]
+    tokenizer = word_tokenizer(rows)
+    config = LlamaConfig(
+        hidden_size=settings["width"],
+        intermediate_size=settings["inner"],
+        num_hidden_layers=settings["layers"],
+        num_attention_heads=settings["heads"],
+        num_key_value_heads=settings["heads"],
+        vocab_size=rows,
+        max_position_embeddings=4096,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained("model")  # its reference is loaded from where the policy came from
+    tokenizer.save_pretrained("model")
+    dice = random.Random(0)
+    prompts = [" ".join(f"w{dice.randrange(rows - 3)}" for _ in range(settings["prompt"])) for _ in range(64)]
+    clock = Clock()
+    trainer = GRPOTrainer(
+        model=LlamaForCausalLM.from_pretrained("model"),
+        reward_funcs=lambda completions, **_: [dice.random() for _ in completions],
+        args=GRPOConfig(
+            output_dir="out",
+            per_device_train_batch_size=group,
+            num_generations=group,
+            max_completion_length=answer,
+            max_steps=settings["steps"],
+            learning_rate=1e-6,
+            beta=0.04,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            top_k=0,
+            generation_kwargs={"min_new_tokens": answer},
+            report_to=[],
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": prompts}),
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
+    trainer.train()
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    result.write_text(json.dumps({"version": trl.__version__, "seconds": clock.seconds, "memory": peak}))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), Path(sys.argv[2]).resolve())

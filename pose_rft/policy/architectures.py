@@ -1,0 +1,205 @@
+"""What a preset's policy is made of, from the preset alone: no weights, no hub, no shards.
+
+Sizes of released models are facts of their configuration files: LLaVA-1.5 (arXiv 2310.03744, Vicuna-7B and -13B with
+CLIP ViT-L/14-336; the hub's copies pad 32,002 tokens to 32,064 rows), ViTPose and ViTPose+ (arXiv 2212.04246). A model
+that is not listed is described by its folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig, PretrainedConfig
+from transformers.models.vitpose import VitPoseConfig
+from transformers.models.vitpose_backbone import VitPoseBackboneConfig
+
+from pose_rft.errors import PoseRftError
+from pose_rft.policy.config import ConvVitConfig, HeadKind, Hmr2VitConfig, PoseLlavaConfig
+from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams, TinyParams, TinyVisionParams
+
+
+class Llama(NamedTuple):
+    """Width of the states, width inside the MLP, layers, heads, rows of the vocabulary matrices."""
+
+    width: int
+    inner: int
+    layers: int
+    heads: int
+    rows: int
+
+
+class VitPose(NamedTuple):
+    """Width, layers, heads; experts of the MLP and how many of its outputs they make (ViTPose+)."""
+
+    width: int
+    layers: int
+    heads: int
+    experts: int = 1
+    part: int = 256
+
+
+LLAVA = {
+    "llava-hf/llava-1.5-7b-hf": Llama(4096, 11008, 32, 32, 32064),
+    "llava-hf/llava-1.5-13b-hf": Llama(5120, 13824, 40, 40, 32064),
+}
+VITPOSE = {
+    "usyd-community/vitpose-base": VitPose(768, 12, 12),
+    "usyd-community/vitpose-plus-base": VitPose(768, 12, 12, 6, 192),
+    "usyd-community/vitpose-plus-large": VitPose(1024, 24, 16, 6, 256),
+    "usyd-community/vitpose-plus-huge": VitPose(1280, 32, 16, 6, 320),
+}
+KEYPOINTS = 17  # COCO's, which ViTPose's own head shows
+
+
+def clip_vision_config(params: TinyVisionParams, image_size: int) -> CLIPVisionConfig:
+    """The tiny CLIP tower; 36 tokens at 96 px and patch 16.
+
+    Raises:
+        PoseRftError: the patch does not divide the image.
+    """
+    if image_size % params.patch:
+        raise PoseRftError(f"image.size is {image_size} px, expected a multiple of the patch of {params.patch} px.")
+    return CLIPVisionConfig(
+        hidden_size=params.width,
+        intermediate_size=2 * params.width,
+        num_hidden_layers=params.layers,
+        num_attention_heads=params.heads,
+        image_size=image_size,
+        patch_size=params.patch,
+    )
+
+
+def tiny_llava_config(params: TinyParams, image_size: int, rows: int, **tokens: int | None) -> LlavaConfig:
+    """The tiny LLaVA with vocabulary matrices of `rows`.
+
+    Args:
+        tokens: image_token_index, and bos_token_id, eos_token_id, pad_token_id of the language model.
+    """
+    language = params.language
+    image_token = tokens.pop("image_token_index", 0)
+    return LlavaConfig(
+        vision_config=clip_vision_config(params.vision, image_size),
+        text_config=LlamaConfig(
+            hidden_size=language.width,
+            intermediate_size=8 * language.width // 3 // 32 * 32,
+            num_hidden_layers=language.layers,
+            num_attention_heads=language.heads,
+            num_key_value_heads=language.heads,
+            vocab_size=rows,
+            max_position_embeddings=2048,
+            # 0.02 fits a width of 4096; at 160 it lets hardly any signal through three layers.
+            initializer_range=language.width**-0.5,
+            **tokens,
+        ),
+        image_token_index=image_token,
+        image_seq_length=(image_size // params.vision.patch) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+
+
+def llava_config(source: str) -> LlavaConfig:
+    """The configuration of a LLaVA that is not tiny: a listed hub id, or a folder.
+
+    Raises:
+        PoseRftError: neither.
+    """
+    if source in LLAVA:
+        sizes = LLAVA[source]
+        text = LlamaConfig(
+            hidden_size=sizes.width,
+            intermediate_size=sizes.inner,
+            num_hidden_layers=sizes.layers,
+            num_attention_heads=sizes.heads,
+            num_key_value_heads=sizes.heads,
+            vocab_size=sizes.rows,
+            max_position_embeddings=4096,
+            rms_norm_eps=1e-5,
+        )
+        return LlavaConfig(text_config=text)  # its default tower is CLIP ViT-L/14-336
+    return _of_folder(source, "base_model.source", LLAVA)
+
+
+def pose_encoder_config(params: PoseEncoderParams, image_size: int) -> PretrainedConfig:
+    """The configuration of a pose encoder for crops of `image_size` px.
+
+    Raises:
+        PoseRftError: sizes are missing, or the checkpoint is neither listed nor a folder.
+    """
+    if params.kind == "hmr2":
+        return Hmr2VitConfig()
+    if params.kind == "conv_vit":
+        if params.conv_vit is None:
+            raise PoseRftError("`pose_encoder.conv_vit` is missing, expected its width, layers and heads.")
+        sizes = params.conv_vit
+        return ConvVitConfig(image_size=image_size, width=sizes.width, layers=sizes.layers, heads=sizes.heads)
+    if params.checkpoint not in VITPOSE:
+        return _of_folder(str(params.checkpoint), "pose_encoder.checkpoint", VITPOSE)
+    listed = VITPOSE[params.checkpoint]
+    backbone = VitPoseBackboneConfig(
+        hidden_size=listed.width,
+        num_hidden_layers=listed.layers,
+        num_attention_heads=listed.heads,
+        num_experts=listed.experts,
+        part_features=listed.part,
+        out_indices=[listed.layers],
+    )
+    return VitPoseConfig(backbone_config=backbone, num_labels=KEYPOINTS, use_simple_decoder=False)
+
+
+def policy_config(
+    llava: PretrainedConfig, pose_encoder: PretrainedConfig | None, params: PolicyParams, head: HeadKind, **tokens: Any
+) -> PoseLlavaConfig:
+    """A policy around a LLaVA and a pose encoder.
+
+    Args:
+        tokens: pose_token_id, end_token_id, suppressed_token_ids.
+    """
+    return PoseLlavaConfig(
+        llava=llava,
+        pose_encoder=pose_encoder,
+        fusion=params.fusion,
+        pose_head=head,
+        covariance=params.covariance,
+        covariance_rank=params.covariance_rank,
+        log_std_min=params.log_std.min,
+        log_std_max=params.log_std.max,
+        log_std_init=params.log_std.init,
+        mean_scale=params.mean_scale,
+        **tokens,
+    )
+
+
+def planned_config(
+    base: BaseModelParams,
+    encoder: PoseEncoderParams,
+    policy: PolicyParams,
+    image_size: int,
+    pose_size: int,
+    rows: int,
+    head: HeadKind = "gaussian",
+) -> PoseLlavaConfig:
+    """The policy that a preset describes; rows: of the vocabulary matrices, if its base is tiny.
+
+    Raises:
+        PoseRftError: the preset names a model whose sizes are not known here.
+    """
+    if base.source != "tiny":
+        llava = llava_config(base.source)
+    elif base.tiny is None:
+        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes.")
+    else:
+        llava = tiny_llava_config(base.tiny, image_size, rows)
+    beside = None if policy.fusion == "clip_only" else pose_encoder_config(encoder, pose_size)
+    return policy_config(llava, beside, policy, head)
+
+
+def _of_folder(source: str, key: str, listed: dict[str, Any]) -> Any:
+    try:
+        json.loads((Path(source) / "config.json").read_text())
+        return AutoConfig.from_pretrained(source)
+    except (OSError, ValueError):
+        names = ", ".join(listed)
+        raise PoseRftError(
+            f"The sizes of {key} {source} are not known, expected one of {names}, or a folder with config.json."
+        ) from None

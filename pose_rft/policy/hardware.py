@@ -1,0 +1,76 @@
+"""What a device can do at best, so that what was done can be put beside it.
+
+Figures of GPUs are the makers' data sheets: dense bfloat16 (half of the "with sparsity" figure), SXM versions. A CPU
+has no such figure that holds under every cap and neighbour, so its best is measured: the fastest of a few matrix
+products.
+"""
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+GIB = 2**30
+
+
+class Gpu(NamedTuple):
+    """flops: dense bfloat16 operations a second. bandwidth: bytes a second. memory: bytes."""
+
+    name: str
+    flops: float
+    bandwidth: float
+    memory: float
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("B200", 2.25e15, 7.7e12, 180e9),
+        Gpu("H200", 989e12, 4.8e12, 141e9),
+        Gpu("H100", 989e12, 3.35e12, 80e9),
+        Gpu("A100", 312e12, 2.04e12, 80e9),
+        Gpu("L40S", 362e12, 0.864e12, 48e9),
+    )
+}
+
+SIDE = 1024  # of the matrices whose product a CPU is timed at
+ROUNDS = 5
+
+
+def peak_flops(device: torch.device) -> float:
+    """Operations a second that `device` could do: a known GPU's data sheet, else measured (about 0.1 s, once)."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    known = next((gpu.flops for gpu in GPUS.values() if gpu.name in name), None)
+    return known if known is not None else _measured(str(device))
+
+
+@cache
+def _measured(device: str) -> float:
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    side = SIDE * (8 if device.startswith("cuda") else 1)
+    factor = torch.ones(side, side, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(ROUNDS):
+        _wait(device)
+        began = time.perf_counter()
+        torch.mm(factor, factor)
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * side**3 / best
+
+
+def _wait(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest memory so far, bytes: tensors of this process on a GPU, the whole process (VmHWM) on a CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return float("nan")
+    return 1024.0 * int(status.read_text().split("VmHWM:")[1].split()[0])

@@ -1,0 +1,119 @@
+"""What a user writes about the policy: the params sections `base_model`, `pose_encoder`, `policy` and `lora`.
+
+`base_model` names LLaVA (a hub id, a local folder, or the sizes of a tiny one), `pose_encoder` what looks at the
+person beside CLIP, `policy` what is put around both: how the pose tokens join the CLIP tokens (paper, appendix A) and
+the shape of the pose distribution (paper eq. 2). The model itself needs none of this to run (`config.py`), so that it
+can be measured where only torch, transformers and peft are installed.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.policy.config import FusionKind
+
+
+class TinyVisionParams(Section):
+    """A CLIP vision tower that a CPU can train: `patch` divides image.size."""
+
+    width: Count
+    layers: Annotated[int, Field(ge=2)]  # LLaVA reads the last layer but one
+    heads: Count
+    patch: Count
+
+
+class TinyLanguageParams(Section):
+    """A Llama that a CPU can train."""
+
+    width: Count
+    layers: Count
+    heads: Count
+
+
+class TinyParams(Section):
+    vision: TinyVisionParams
+    language: TinyLanguageParams
+
+
+class ContrastiveParams(Section):
+    """Contrastive training of the tiny CLIP tower on the image-caption pairs of the shards."""
+
+    steps: int = Field(ge=0)
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    weight_decay: NonNegative
+    width: Count
+    """Width of the space that images and captions share."""
+
+
+class BaseModelParams(Section):
+    """`base_model`: where the untuned LLaVA comes from.
+
+    source: `tiny`, a hub id such as `llava-hf/llava-1.5-7b-hf`, or a local folder in that format.
+    """
+
+    source: str
+    dtype: Literal["float32", "bfloat16"]
+    tiny: TinyParams | None = None
+    contrastive: ContrastiveParams | None = None
+
+
+class LogStdParams(Section):
+    """log σ of each of the 144 numbers: start value and the soft bounds that keep σ from collapsing or exploding."""
+
+    min: float
+    max: float
+    init: float
+
+
+class PolicyParams(Section):
+    """`policy`: the parts around LLaVA.
+
+    covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
+    mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
+    """
+
+    fusion: FusionKind
+    covariance: Literal["diagonal", "low_rank"]
+    covariance_rank: Count
+    log_std: LogStdParams
+    mean_scale: Positive
+
+
+class ConvVitParams(Section):
+    """Sizes of `conv_vit`: channels at stride 4 (tokens are 4x as wide), transformer layers and heads."""
+
+    width: Count
+    layers: Count
+    heads: Count
+
+
+class KeypointTrainingParams(Section):
+    """Training of `conv_vit` on 2D keypoints."""
+
+    steps: int = Field(ge=0)
+    batch: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+
+
+class PoseEncoderParams(Section):
+    """`pose_encoder`: kind, and either a checkpoint to import (`vitpose`, `hmr2`) or a network to train (`conv_vit`).
+
+    checkpoint: `vitpose`: hub id or folder of a VitPoseForPoseEstimation; `hmr2`: a HMR2.0 or TokenHMR .ckpt file.
+    """
+
+    kind: Literal["conv_vit", "vitpose", "hmr2"]
+    checkpoint: str | None = None
+    conv_vit: ConvVitParams | None = None
+    training: KeypointTrainingParams | None = None
+
+
+class LoRAParams(Section):
+    """rank, alpha (the adapter is scaled by alpha / rank), dropout, and the Linear layers by their names in Llama."""
+
+    rank: Count
+    alpha: Positive
+    dropout: Fraction
+    targets: Annotated[list[str], Field(min_length=1)]
