@@ -14,7 +14,7 @@ from prefect.states import Completed, State
 from flows import hosts
 from flows.dvc_graph import has_remote
 from flows.dvc_stage import Log, Processes
-from flows.graph_run import MESSAGES, ROOT, when_free
+from flows.graph_run import HERE, MESSAGES, when_free
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
@@ -26,7 +26,7 @@ def stage(
     lock: str | None = None,
     commit: str | None = None,
     limit: float | None = None,
-    root: Path = ROOT,
+    root: Path = HERE,
 ) -> State:
     """Runs one stage.
 
@@ -36,6 +36,7 @@ def stage(
         commit: the sender's; the clone goes there where it has or can fetch it.
         limit: seconds.
     """
+    root = root.resolve()
     log = get_run_logger().info
     if commit:
         _checkout(root, commit)

@@ -19,7 +19,7 @@ from flows import artifacts, dispatch, hosts
 from flows.dvc_graph import StageGraph, out_of_date, read_graph
 from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path()  # the working folder: an agent runs this code in a clone
 MESSAGES = {"Cached": "unchanged (dvc.lock)", "Restored": "restored from DVC's run cache", "Completed": "ran"}
 BUSY_WAIT = 3.0  # seconds between tries while another run has the stage's files
 HOUR = 3600.0
@@ -101,7 +101,7 @@ def when_free(
 
 def run_families(
     *families: str,
-    root: Path = ROOT,
+    root: Path = HERE,
     hours: Mapping[str, float] | None = None,
     agents: str | None = None,
     label: str = "pipeline",
@@ -112,6 +112,7 @@ def run_families(
         StagesFailed: at least one stage failed; what waited for it did not run.
         PoseRftError: DVC cannot read the pipeline, or a family is unknown.
     """
+    root = root.resolve()
     graph = read_graph(root)
     names = graph.family(*families) if families else list(graph.upstream)
     first = [name for name in names if name in graph.first]

@@ -17,7 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import hosts
 from flows.dvc_stage import StageRun
-from flows.graph_run import ROOT, StagesFailed, run_families
+from flows.graph_run import HERE, StagesFailed, run_families
 from pose_rft.errors import PoseRftError
 
 RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())  # type: ignore[var-annotated]
@@ -25,7 +25,7 @@ Hours = dict[str, float]
 
 
 @flow(name="pipeline", task_runner=RUNNER, persist_result=False)
-def pipeline(root: Path = ROOT, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
+def pipeline(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
     """Everything that is out of date.
 
     Args:
@@ -37,21 +37,21 @@ def pipeline(root: Path = ROOT, hours: Hours | None = None, agents: str | None =
 
 
 @flow(name="convert", task_runner=RUNNER, persist_result=False)
-def convert(root: Path = ROOT, hours: Hours | None = None) -> list[StageRun]:
+def convert(root: Path = HERE, hours: Hours | None = None) -> list[StageRun]:
     """Raw releases to shards, checked."""
     families = ("sample", "inventory", "convert", "validate")
     return run_families(*families, root=root, hours=hours, label="convert")
 
 
 @flow(name="train", task_runner=RUNNER, persist_result=False)
-def train(root: Path = ROOT, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
+def train(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
     """Base model and encoder, SFT, the retrieval models, reinforcement fine-tuning."""
     families = ("base_model", "pose_encoder", "sft", "retrieval", "rft")
     return run_families(*families, root=root, hours=hours, agents=agents, label="train")
 
 
 @flow(name="evaluate", task_runner=RUNNER, persist_result=False)
-def evaluate(root: Path = ROOT, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
+def evaluate(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
     """Every run's evaluation, then tables and report."""
     return run_families("evaluate", "report", root=root, hours=hours, agents=agents, label="evaluate")
 

@@ -19,7 +19,7 @@ import yaml
 from prefect import flow, get_run_logger
 
 from flows import artifacts
-from flows.graph_run import ROOT, StagesFailed
+from flows.graph_run import HERE, StagesFailed
 from flows.metrics_diff import PARAMS, SUMMARY, flatten
 from flows.pipeline import Hours, pipeline
 from pose_rft.errors import PoseRftError
@@ -32,7 +32,7 @@ Overrides = dict[str, Any]
 def sweep(
     overrides: list[Overrides],
     metrics: list[str] | None = None,
-    root: Path = ROOT,
+    root: Path = HERE,
     hours: Hours | None = None,
     agents: str | None = None,
 ) -> list[artifacts.Row]:
@@ -45,6 +45,7 @@ def sweep(
     """
     if not overrides:
         raise PoseRftError('The sweep has no overrides; give a list such as [{"rft.beta_pose": 0.0}].')
+    root = root.resolve()
     base = yaml.safe_load((root / PARAMS).read_text())
     contents = [override(base, entry) for entry in overrides]  # all are checked before the first run
     rows = []
