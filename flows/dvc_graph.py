@@ -2,17 +2,22 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
+from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
-from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
 from dvc_data.hashfile.hash_info import HashInfo
 
 from pose_rft.errors import PoseRftError
+
+FOUND, NOT_FOUND = 0, 3  # exit statuses of this file as a command
 
 
 @dataclass(frozen=True)
@@ -96,21 +101,34 @@ def run_key(root: Path, name: str) -> str:
     """
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
-            stage = repo.stage.load_one(name=name)
+            stage = _stage(repo, name)
             stage.save_deps()
             deps = sorted((str(dep.def_path), dep.hash_info.value) for dep in stage.deps)
-    except (StageNotFound, StageFileDoesNotExistError):
-        raise PoseRftError(f"{root}/dvc.yaml has no stage {name}; `dvc stage list` names them.") from None
     except DvcException as error:
         raise PoseRftError(f"Stage {name} cannot be sent to an agent ({error}); its inputs must exist.") from None
     return hashlib.sha256(json.dumps([name, stage.cmd, deps], sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def restorable(root: Path, name: str) -> bool:
-    """Whether DVC can take the outs of this very run from its cache; with a remote, they are fetched first."""
-    with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
+    """Whether DVC can take the outs of this very run from its cache; with a remote, they are fetched first.
+
+    In a process of its own: DVC restores relative to the working folder, which threads share.
+
+    Raises:
+        PoseRftError: DVC could not say.
+    """
+    command = [sys.executable, str(Path(__file__).resolve()), name]
+    path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
+    asked = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    if asked.returncode not in (FOUND, NOT_FOUND):
+        raise PoseRftError(f"DVC could not look for a result of {name} in its cache ({asked.stderr.strip()[-500:]}).")
+    return asked.returncode == FOUND
+
+
+def _restorable_here(name: str) -> bool:
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         remote = bool(repo.config.get("core", {}).get("remote"))
-        stage = repo.stage.load_one(name=name)
+        stage = _stage(repo, name)
         stage.save_deps()
         for out in stage.outs:
             out.hash_info = HashInfo()  # those in dvc.lock may be of another run
@@ -126,3 +144,14 @@ def restorable(root: Path, name: str) -> bool:
 def has_remote(root: Path) -> bool:
     with Repo(str(root)) as repo:
         return bool(repo.config.get("core", {}).get("remote"))
+
+
+def _stage(repo: Repo, name: str) -> Stage:
+    for stage in repo.index.stages:
+        if stage.name == name:
+            return stage
+    raise PoseRftError(f"dvc.yaml has no stage {name}; `dvc stage list` names them.")
+
+
+if __name__ == "__main__":
+    sys.exit(FOUND if _restorable_here(sys.argv[1]) else NOT_FOUND)

@@ -3,11 +3,12 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
+from prefect.exceptions import ObjectAlreadyExists
 
 from flows.dvc_stage import Log, Processes, StageFailed
 from pose_rft.errors import PoseRftError
@@ -48,7 +49,7 @@ def slot(stage: str, log: Log, processes: Processes) -> Iterator[None]:
     if not wants_gpu(stage) or slots == 0:
         yield
         return
-    with get_client(sync_client=True) as client:
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # a stage beside made it just now
         client.upsert_global_concurrency_limit_by_name(limit_name(), slots)
     with ExitStack() as held:
         told = False

@@ -1,6 +1,5 @@
 """Our job templates against the types of the workers that use them, and docker-py's and Kubernetes' own objects."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -20,8 +19,11 @@ def filled(kind, pool, **values):
         from prefect_docker.worker import DockerWorkerJobConfiguration as Configuration
     else:
         from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration as Configuration
+    from prefect.utilities.templating import apply_values
+
     template = pools.template(pool, kind)
-    return asyncio.run(Configuration.from_template_and_values(template, values))
+    defaults = {k: v["default"] for k, v in template["variables"]["properties"].items() if "default" in v}
+    return Configuration(**apply_values(template["job_configuration"], defaults | values))
 
 
 @pytest.mark.parametrize("kind", ["docker", "kubernetes"])
