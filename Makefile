@@ -4,17 +4,22 @@ BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 export PATH := $(BIN):$(PATH)
 
-.PHONY: install run test test-fast test-slow lint format clean
+.PHONY: install run diff test test-fast test-slow lint format clean
 
 run: $(INSTALLED)
 	dvc --wait-for-lock repro
 	pose-rft tables
 
+# What moved since a revision, or between two: make diff REV=HEAD~1, make diff REV="v1 v2".
+REV ?= HEAD
+diff: $(INSTALLED)
+	@python -m flows.metrics_diff $(REV)
+
 install: $(INSTALLED)
 
 $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,cluster,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,agents,cluster,dev]"
 	touch $@
 
 test: $(INSTALLED)

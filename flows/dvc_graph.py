@@ -1,28 +1,72 @@
 """The stage graph as DVC sees it, read in-process: which stages exist, what each waits for, which are out of date."""
 
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
+from dvc.stage import Stage
+from dvc.stage.cache import RunCacheNotFoundError
+from dvc_data.hashfile.hash_info import HashInfo
+
+from pose_rft.errors import PoseRftError
+
+FOUND, NOT_FOUND = 0, 3  # exit statuses of this file as a command
 
 
 @dataclass(frozen=True)
 class StageGraph:
-    """`upstream[name]` are the stages whose outs `name` takes; names are in an order that respects that."""
+    """`upstream[name]` are the stages whose outs `name` takes; names are in an order that respects that.
+
+    `first` are the stages that look at the outside world on every run (`always_changed`), with what they wait for:
+    what is out of date after them is known only when they have run.
+    """
 
     upstream: dict[str, tuple[str, ...]]
+    first: frozenset[str] = frozenset()
 
     def family(self, *families: str) -> list[str]:
-        """Stages of these families in graph order: `convert` gives `convert@coco`, `convert@h36m`, …"""
+        """Stages of these families in graph order: `convert` gives `convert@coco`, `convert@h36m`, …
+
+        Raises:
+            PoseRftError: a family has no stage.
+        """
+        known = {name.partition("@")[0] for name in self.upstream}
+        if unknown := sorted(set(families) - known):
+            raise PoseRftError(f"dvc.yaml has no stage {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
         return [name for name in self.upstream if name.partition("@")[0] in families]
+
+    def before(self, names: frozenset[str] | set[str]) -> set[str]:
+        """`names` and everything that they wait for."""
+        found: set[str] = set()
+        todo = list(names)
+        while todo:
+            if (name := todo.pop()) not in found:
+                found.add(name)
+                todo += self.upstream[name]
+        return found
 
 
 def read_graph(root: Path) -> StageGraph:
-    """The graph of dvc.yaml under `root`."""
-    with Repo(str(root)) as repo:
-        graph = repo.index.graph
-        waits_for = {stage.name: sorted(up.name for up in graph.successors(stage)) for stage in graph.nodes}
+    """The graph of dvc.yaml under `root`.
+
+    Raises:
+        PoseRftError: DVC cannot read dvc.yaml or params.yaml.
+    """
+    try:
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+            waits_for = {stage.name: sorted(up.name for up in graph.successors(stage)) for stage in graph.nodes}
+            always = {stage.name for stage in graph.nodes if stage.always_changed}
+    except DvcException as error:
+        text = " ".join(str(error.__cause__ or error).split())
+        raise PoseRftError(f"DVC cannot read the pipeline in {root} ({text}); mend params.yaml or dvc.yaml.") from None
     ordered: dict[str, tuple[str, ...]] = {}
 
     def visit(name: str) -> None:
@@ -33,7 +77,8 @@ def read_graph(root: Path) -> StageGraph:
 
     for name in sorted(waits_for):
         visit(name)
-    return StageGraph(ordered)
+    graph_only = StageGraph(ordered)
+    return StageGraph(ordered, frozenset(graph_only.before(always)))
 
 
 def out_of_date(root: Path, names: list[str]) -> set[str]:
@@ -46,3 +91,67 @@ def out_of_date(root: Path, names: list[str]) -> set[str]:
             return {stage.name for stage in repo.index.stages if stage.name in names and stage.status()}
     except LockError:
         return set(names)
+
+
+def run_key(root: Path, name: str) -> str:
+    """Names one run of a stage by all that its result depends on: command, params and the content of its deps.
+
+    Raises:
+        PoseRftError: there is no such stage, or a dep does not exist yet.
+    """
+    try:
+        with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
+            stage = _stage(repo, name)
+            stage.save_deps()
+            deps = sorted((str(dep.def_path), dep.hash_info.value) for dep in stage.deps)
+    except DvcException as error:
+        raise PoseRftError(f"Stage {name} cannot be sent to an agent ({error}); its inputs must exist.") from None
+    return hashlib.sha256(json.dumps([name, stage.cmd, deps], sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def restorable(root: Path, name: str) -> bool:
+    """Whether DVC can take the outs of this very run from its cache; with a remote, they are fetched first.
+
+    In a process of its own: DVC restores relative to the working folder, which threads share.
+
+    Raises:
+        PoseRftError: DVC could not say.
+    """
+    command = [sys.executable, str(Path(__file__).resolve()), name]
+    path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
+    asked = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    if asked.returncode not in (FOUND, NOT_FOUND):
+        raise PoseRftError(f"DVC could not look for a result of {name} in its cache ({asked.stderr.strip()[-500:]}).")
+    return asked.returncode == FOUND
+
+
+def _restorable_here(name: str) -> bool:
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        remote = bool(repo.config.get("core", {}).get("remote"))
+        stage = _stage(repo, name)
+        stage.save_deps()
+        for out in stage.outs:
+            out.hash_info = HashInfo()  # those in dvc.lock may be of another run
+        try:
+            if remote:
+                repo.stage_cache.pull(None)
+            repo.stage_cache.restore(stage, pull=remote, dry=not remote)
+        except RunCacheNotFoundError:
+            return False
+    return True
+
+
+def has_remote(root: Path) -> bool:
+    with Repo(str(root)) as repo:
+        return bool(repo.config.get("core", {}).get("remote"))
+
+
+def _stage(repo: Repo, name: str) -> Stage:
+    for stage in repo.index.stages:
+        if stage.name == name:
+            return stage
+    raise PoseRftError(f"dvc.yaml has no stage {name}; `dvc stage list` names them.")
+
+
+if __name__ == "__main__":
+    sys.exit(FOUND if _restorable_here(sys.argv[1]) else NOT_FOUND)

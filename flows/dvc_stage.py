@@ -1,30 +1,49 @@
-"""One stage as one `dvc --wait-for-lock repro -s NAME` in its own process group.
+"""One stage as one `dvc --wait-for-lock repro -s NAME` in its own process group, under `guard.py`.
 
-`--wait-for-lock` because DVC otherwise gives up after three seconds and a finished training is lost. The child dies
-with its parent (Linux), so that nothing trains on unseen; `stop_all` ends every running stage at once.
+`--wait-for-lock` because DVC otherwise gives up after three seconds and a finished training is lost. Every line is
+written to a file; what goes to Prefect is rate-limited, so that a talkative stage costs neither time nor database.
 """
 
-import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Outcome = Literal["Cached", "Restored", "Completed"]
-PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-_running: dict[int, subprocess.Popen[str]] = {}
-_lock = threading.Lock()
+Log = Callable[[str], None]
+GUARD = Path(__file__).with_name("guard.py")
+LOGS = Path(".scratch/flow_logs")
+GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+LAST_LINES = 8
+LOG_BURST, LOG_RATE, LINE_WIDTH = 500, 20.0, 2000  # lines at once, lines per second, characters
+KILLED = re.compile(r"exited with (-9|137)\b")
+LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
+# What DVC itself prints around a stage's output.
+DVC_LINE = re.compile(
+    r"^(Running stage '|> |ERROR: |Updating lock file|Generating lock file|Use `dvc push`|To track the changes|"
+    r"To enable auto staging|\s*git add |\s*dvc config core\.autostage|Having any troubles\?|'.*\.dvc' didn't change)"
+)
+PROGRESS = re.compile(r"^(?P<label>.{1,80}?): (?P<done>\d+)/(?P<total>\d+) \S+ \(")  # pose_rft/progress.py
 
 
 class StageFailed(Exception):
-    """A stage ended with an error; the text holds its last lines."""
+    """A stage ended with an error; the text ends with its own last lines.
+
+    `cause`: `busy` (another run holds DVC's lock or the stage's files: wait for it), `killed` (by a signal that no
+    flow sent, as the system does when memory is short: one more try may succeed), or None.
+    """
+
+    def __init__(self, message: str, cause: Literal["busy", "killed"] | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -34,71 +53,190 @@ class StageRun:
     seconds: float
 
 
-def run_stage(name: str, root: Path, log: Callable[[str], None]) -> StageRun:
+class Output:
+    """Reads a stage's lines: classifies what DVC did, keeps the last lines, notices lock, kill and progress."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome = "Completed"
+        self.progress: float | None = None  # per cent
+        self._ran = False
+        self._own: deque[str] = deque(maxlen=LAST_LINES)
+        self._dvc: deque[str] = deque(maxlen=LAST_LINES)
+
+    def read(self, line: str) -> None:
+        if not self._ran:  # once the command runs, its own words decide nothing
+            if "is cached - skipping run" in line:
+                self.outcome = "Restored"
+            elif "didn't change, skipping" in line:
+                self.outcome = "Cached"
+        if line.startswith("Running stage '"):
+            self._ran, self.outcome = True, "Completed"
+        (self._dvc if DVC_LINE.match(line) else self._own).append(line)
+        if (match := PROGRESS.match(line)) and int(match["total"]) > 0:
+            self.progress = min(100.0, 100.0 * int(match["done"]) / int(match["total"]))
+
+    @property
+    def cause(self) -> Literal["busy", "killed"] | None:
+        """Why the stage failed, where that is not its own fault."""
+        text = "\n".join([*self._dvc, *self._own])
+        if not self._ran and LOCKED.search(text):
+            return "busy"
+        return "killed" if KILLED.search("\n".join(self._dvc)) else None
+
+    def reason(self) -> str:
+        """The stage's own last lines, or DVC's where the command never ran."""
+        return "\n".join(self._own if self._own and self._ran else [*self._own, *self._dvc])
+
+
+class Throttle:
+    """Passes a first burst of lines and then so many per second; says how many it kept back."""
+
+    def __init__(self, log: Log, file: Path) -> None:
+        self._log, self._file = log, file
+        self._allowance, self._last, self._withheld = float(LOG_BURST), time.monotonic(), 0
+
+    def __call__(self, line: str) -> None:
+        now = time.monotonic()
+        self._allowance = min(float(LOG_BURST), self._allowance + (now - self._last) * LOG_RATE)
+        self._last = now
+        if self._allowance < 1.0:
+            self._withheld += 1
+            return
+        self._allowance -= 1.0
+        self.flush()
+        self._log(line[:LINE_WIDTH])
+
+    def flush(self) -> None:
+        if self._withheld:
+            self._log(f"… {self._withheld} lines are only in {self._file}")
+            self._withheld = 0
+
+
+class Processes:
+    """The running stages of one flow; `stop` ends them all and lets no other start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[int, subprocess.Popen[str]] = {}
+        self._stopped = False
+
+    def start(self, command: list[str], root: Path) -> "subprocess.Popen[str]":
+        """Raises StageFailed after `stop`."""
+        with self._lock:
+            if self._stopped:
+                raise StageFailed("the flow was stopped before this stage began")
+            child = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARD), *command],
+                cwd=root,
+                env=_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self._running[child.pid] = child
+            return child
+
+    def finished(self, child: "subprocess.Popen[str]") -> None:
+        """Call when the child has ended: what it left behind in its group ends too."""
+        _signal_group(child, signal.SIGKILL)
+        with self._lock:
+            self._running.pop(child.pid, None)
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def stop(self) -> None:
+        """Ends every running stage with all its processes, within `GRACE` seconds."""
+        with self._lock:
+            self._stopped = True
+            children = list(self._running.values())
+        end_groups(children)
+
+
+def end_groups(children: "list[subprocess.Popen[str]]") -> None:
+    """SIGTERM to each process group, SIGKILL to what is left of them after `GRACE` seconds."""
+    for child in children:
+        _signal_group(child, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline and any(child.poll() is None for child in children):
+        time.sleep(0.02)
+    for child in children:
+        _signal_group(child, signal.SIGKILL)
+
+
+def run_stage(
+    name: str,
+    root: Path,
+    log: Log,
+    *,
+    processes: Processes | None = None,
+    limit: float | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    options: tuple[str, ...] = (),
+) -> StageRun:
     """Reproduces one stage and passes its output on line by line.
 
+    Args:
+        limit: seconds after which the stage is ended with all its processes.
+        on_progress: gets per cents as the stage prints them.
+        options: further ones of `dvc repro`, such as `--pull`.
     Raises:
-        StageFailed: the command ended with an error.
+        StageFailed: the command ended with an error, took longer than `limit`, or was stopped.
     """
     began = time.monotonic()
-    # Stages run side by side here: threads that spin while they wait would take the cores from the other stage.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    child = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", name],
-        cwd=root,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-    )
-    with _lock:
-        _running[child.pid] = child
-    lines: list[str] = []
+    processes = processes or Processes()
+    file = root / LOGS / f"{name.replace('/', '_')}.log"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    output, passed = Output(), Throttle(log, file.relative_to(root))
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", *options, name]
+    child = processes.start(command, root)
+    too_long = threading.Event()
+
+    def end_late_stage() -> None:
+        too_long.set()
+        end_groups([child])
+
+    timer = threading.Timer(limit, end_late_stage) if limit else None
+    if timer:
+        timer.daemon = True
+        timer.start()
     try:
         assert child.stdout is not None
-        for line in child.stdout:
-            if text := line.rstrip():
-                lines.append(text)
-                log(text)
+        with file.open("w") as whole:
+            for line in child.stdout:
+                if text := line.rstrip():
+                    whole.write(f"{text}\n")
+                    output.read(text)
+                    passed(text)
+                    if on_progress and PROGRESS.match(text) and output.progress is not None:
+                        on_progress(output.progress)
         code = child.wait()
     finally:
-        with _lock:
-            _running.pop(child.pid, None)
+        if timer:
+            timer.cancel()
+        processes.finished(child)
+        passed.flush()
+    if too_long.is_set():
+        raise StageFailed(f"Stage {name} was ended after its limit of {limit:g} s. {output.reason()}")
+    if processes.stopped:
+        raise StageFailed(f"Stage {name} was stopped.")
     if code != 0:
-        raise StageFailed(f"Stage {name} ended with status {code}: {' | '.join(lines[-5:])}")
-    return StageRun(name, classify(lines), time.monotonic() - began)
+        raise StageFailed(f"Stage {name} failed: {output.reason()}", output.cause)
+    return StageRun(name, output.outcome, time.monotonic() - began)
 
 
-def classify(lines: list[str]) -> Outcome:
-    """What DVC did, from what it printed."""
-    text = "\n".join(lines)
-    if "is cached - skipping run" in text:
-        return "Restored"
-    if "didn't change, skipping" in text:
-        return "Cached"
-    return "Completed"
+def _signal_group(child: "subprocess.Popen[str]", number: int) -> None:
+    try:
+        os.killpg(child.pid, number)
+    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        return
 
 
-def stop_all() -> None:
-    """Ends every running stage with all its processes."""
-    with _lock:
-        children = list(_running.values())
-    for child in children:
-        try:
-            os.killpg(child.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
-    for child in children:
-        try:
-            child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def _die_with_parent() -> None:
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _environment() -> dict[str, str]:
+    """The caller's. Stages run side by side: threads that spin while they wait would take the cores from the others."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}

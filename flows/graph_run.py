@@ -1,75 +1,172 @@
 """Runs stages of the DVC graph as Prefect tasks: independent ones in parallel, unchanged ones shown as Cached.
 
-DVC decides what is up to date; Prefect decides when. A stage is skipped without starting DVC when DVC's status lists
-nothing for it and every stage that it waits for was skipped as well.
+DVC decides what is up to date; Prefect decides when and where. A stage is skipped without starting DVC when DVC's
+status lists nothing for it and every stage that it waits for was skipped as well.
 """
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
 from prefect.states import Completed, State
+from prefect.tasks import Task
 
+from flows import artifacts, dispatch, hosts
 from flows.dvc_graph import StageGraph, out_of_date, read_graph
-from flows.dvc_stage import StageRun, run_stage, stop_all
+from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
 
-ROOT = Path(__file__).resolve().parent.parent
-ALWAYS_RUN = ("sample", "inventory")
+HERE = Path()  # the working folder: an agent runs this code in a clone
+MESSAGES = {"Cached": "unchanged (dvc.lock)", "Restored": "restored from DVC's run cache", "Completed": "ran"}
+BUSY_WAIT = 3.0  # seconds between tries while another run has the stage's files
+HOUR = 3600.0
 
 
-@task(name="stage", task_run_name="{name}", persist_result=False)
-def stage(name: str, suspect: bool, upstream: list[StageRun], root: Path) -> State:
+class StagesFailed(Exception):
+    """At least one stage failed; the text says which and why."""
+
+
+class Work:
+    """What the stages of one flow share.
+
+    `hours` limits families of stages (`{"rft": 20}`); `agents` names a deployment, such as `stage/gpu`, that takes the
+    stages which want a GPU, or is None where they run here.
+    """
+
+    def __init__(self, root: Path, hours: Mapping[str, float], agents: str | None) -> None:
+        self.root, self.agents, self.processes = root, agents, Processes()
+        self._hours = hours
+
+    def limit(self, name: str) -> float | None:
+        """Seconds that the stage may take."""
+        hours = self._hours.get(name, self._hours.get(name.partition("@")[0]))
+        return None if hours is None else hours * HOUR
+
+
+def was_killed(task: "Task", run: TaskRun, state: State) -> bool:
+    """Prefect repeats a stage only where the system killed it, as it does when memory is short; never an error."""
+    error = state.data
+    return isinstance(error, StageFailed) and error.cause == "killed"
+
+
+@task(
+    name="stage",
+    task_run_name="{name}",
+    persist_result=False,
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[1, 5],
+    retry_condition_fn=was_killed,
+)
+def stage(name: str, suspect: bool, upstream: list[StageRun], work: Work) -> State:
     """One stage; `suspect` says that DVC's status lists a change for it."""
-    logger = get_run_logger()
+    log = get_run_logger().info
     if not suspect and all(run.outcome == "Cached" for run in upstream):
         run = StageRun(name, "Cached", 0.0)
+    elif work.agents and hosts.wants_gpu(name):
+        run = dispatch.on_agent(name, work.root, work.agents, work.limit(name), log, work.processes)
     else:
-        run = run_stage(name, root, logger.info)
-    messages = {"Cached": "unchanged (dvc.lock)", "Restored": "restored from DVC's run cache", "Completed": "ran"}
-    return Completed(name=run.outcome, message=f"{messages[run.outcome]}, {run.seconds:.1f} s", data=run)
+        with hosts.slot(name, log, work.processes):
+            run = when_free(name, work.root, log, work.processes, work.limit(name))
+    return Completed(name=run.outcome, message=f"{MESSAGES[run.outcome]}, {run.seconds:.1f} s", data=run)
 
 
-def run_families(*families: str, root: Path = ROOT) -> list[StageRun]:
-    """All stages of these families of the pipeline in `root`, in graph order; call it inside a flow.
+def when_free(
+    name: str, root: Path, log: Log, processes: Processes, limit: float | None, options: tuple[str, ...] = ()
+) -> StageRun:
+    """`run_stage`, and while another run has the stage's files, waits: it may well be making just this result."""
+    told = False
+    while True:
+        try:
+            return run_stage(
+                name,
+                root,
+                log,
+                processes=processes,
+                limit=limit,
+                on_progress=artifacts.progress(name),
+                options=options,
+            )
+        except StageFailed as failure:
+            if failure.cause != "busy" or processes.stopped:
+                raise
+            if not told:
+                log(f"waits: {failure}")
+                told = True
+            time.sleep(BUSY_WAIT)
+
+
+def run_families(
+    *families: str,
+    root: Path = HERE,
+    hours: Mapping[str, float] | None = None,
+    agents: str | None = None,
+    label: str = "pipeline",
+) -> list[StageRun]:
+    """All stages of these families (none: of the whole graph) in graph order; call it inside a flow.
 
     Raises:
-        RuntimeError: at least one stage failed; what waited for it did not run.
+        StagesFailed: at least one stage failed; what waited for it did not run.
+        PoseRftError: DVC cannot read the pipeline, or a family is unknown.
     """
+    root = root.resolve()
     graph = read_graph(root)
-    names = graph.family(*families)
-    first = [name for name in names if name in ALWAYS_RUN]
-    rest = [name for name in names if name not in ALWAYS_RUN]
+    names = graph.family(*families) if families else list(graph.upstream)
+    first = [name for name in names if name in graph.first]
+    rest = [name for name in names if name not in graph.first]
+    work = Work(root, hours or {}, agents)
+    rows: list[artifacts.Row] = []
     try:
-        runs = _run(graph, first, set(first), {}, root)
+        runs = _run(graph, first, out_of_date(root, first), {}, work, rows)
         # Whether raw files changed is known only now: `inventory` has just looked.
         unchanged = {run.name: StageRun(run.name, "Cached", run.seconds) for run in runs}
-        runs += _run(graph, rest, out_of_date(root, rest), unchanged, root)
-    except BaseException:
-        stop_all()
+        return runs + _run(graph, rest, out_of_date(root, rest), unchanged, work, rows)
+    except StagesFailed:
         raise
-    create_table_artifact(
-        key=f"stages-{'-'.join(families)}".replace("_", "-"),
-        table=[{"stage": run.name, "outcome": run.outcome, "seconds": round(run.seconds, 1)} for run in runs],
-        description="What DVC did for each stage.",
-    )
-    return runs
+    except BaseException:
+        work.processes.stop()
+        raise
+    finally:
+        artifacts.stage_table(label, rows)
+        if not work.processes.stopped:
+            artifacts.data_statistics(root)
+            artifacts.changes_since_commit(root)
+            artifacts.report_link(root)
 
 
 def _run(
-    graph: StageGraph, names: Iterable[str], suspects: set[str], known: dict[str, StageRun], root: Path
+    graph: StageGraph,
+    names: Iterable[str],
+    suspects: set[str],
+    known: dict[str, StageRun],
+    work: Work,
+    rows: list[artifacts.Row],
 ) -> list[StageRun]:
     futures: dict[str, PrefectFuture[StageRun]] = {}
     for name in names:
         waits_for = [futures[up] for up in graph.upstream[name] if up in futures]
         done = [known[up] for up in graph.upstream[name] if up in known]
-        futures[name] = stage.submit(name, name in suspects, [*waits_for, *done], root)
-    failed = []
+        futures[name] = stage.submit(name, name in suspects, [*waits_for, *done], work)
+    runs, failures = [], []
     for name, future in futures.items():
         future.wait()
-        if not future.state.is_completed():
-            failed.append(f"{name} ({future.state.name})")
-    if failed:
-        raise RuntimeError(f"Stages did not finish: {', '.join(failed)}; the first failure's log says why.")
-    return [future.result() for future in futures.values()]
+        state = future.state
+        if state.is_completed():
+            run: StageRun = future.result()
+            runs.append(run)
+            rows.append({"stage": name, "state": run.outcome, "seconds": round(run.seconds, 1), "why": ""})
+            continue
+        error = state.data if isinstance(state.data, BaseException) else None
+        why = str(error or state.message or "")
+        if state.is_pending():  # Prefect's word for a task whose input failed
+            rows.append({"stage": name, "state": "Not run", "seconds": None, "why": "a stage before it failed"})
+        else:
+            failures.append(why)
+            rows.append({"stage": name, "state": state.name, "seconds": None, "why": why})
+    if failures:
+        skipped = len(futures) - len(runs) - len(failures)
+        raise StagesFailed("\n".join(failures) + (f"\n{skipped} stage(s) after that did not run." if skipped else ""))
+    return runs

@@ -1,7 +1,7 @@
-"""The whole pipeline as Prefect flows: `python -m flows.pipeline [convert|train|evaluate]`.
+"""The pipeline as Prefect flows: `python -m flows.pipeline [pipeline|convert|train|evaluate]`.
 
-The same graph as `dvc repro`, stage by stage, with parallelism, logs and states in Prefect's UI. `pipeline` chains
-`convert` (releases to checked shards), `train` (SFT, retrieval, RFT) and `evaluate` (tables and report).
+The same graph as `dvc repro`, stage by stage, with parallelism, logs and states in Prefect's UI. `convert` is releases
+to checked shards, `train` SFT, retrieval and RFT, `evaluate` tables and report; `pipeline` is all of it.
 """
 
 import os
@@ -15,34 +15,45 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import hosts
 from flows.dvc_stage import StageRun
-from flows.graph_run import ROOT, run_families
+from flows.graph_run import HERE, StagesFailed, run_families
+from pose_rft.errors import PoseRftError
 
-RUNNER = ThreadPoolTaskRunner(max_workers=2)  # type: ignore[var-annotated]
+RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())  # type: ignore[var-annotated]
+Hours = dict[str, float]
 
 
-@flow(name="convert", task_runner=RUNNER)
-def convert(root: Path = ROOT) -> list[StageRun]:
+@flow(name="pipeline", task_runner=RUNNER, persist_result=False)
+def pipeline(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
+    """Everything that is out of date.
+
+    Args:
+        root: the project.
+        hours: limits of stages or families, such as `{"rft": 20, "convert": 6}`.
+        agents: a deployment, such as `stage/gpu`, that takes the stages which want a GPU; None runs them here.
+    """
+    return run_families(root=root, hours=hours, agents=agents, label="pipeline")
+
+
+@flow(name="convert", task_runner=RUNNER, persist_result=False)
+def convert(root: Path = HERE, hours: Hours | None = None) -> list[StageRun]:
     """Raw releases to shards, checked."""
-    return run_families("sample", "inventory", "convert", "validate", root=root)
+    families = ("sample", "inventory", "convert", "validate")
+    return run_families(*families, root=root, hours=hours, label="convert")
 
 
-@flow(name="train", task_runner=RUNNER)
-def train(root: Path = ROOT) -> list[StageRun]:
+@flow(name="train", task_runner=RUNNER, persist_result=False)
+def train(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
     """Base model and encoder, SFT, the retrieval models, reinforcement fine-tuning."""
-    return run_families("base_model", "pose_encoder", "sft", "retrieval", "rft", root=root)
+    families = ("base_model", "pose_encoder", "sft", "retrieval", "rft")
+    return run_families(*families, root=root, hours=hours, agents=agents, label="train")
 
 
-@flow(name="evaluate", task_runner=RUNNER)
-def evaluate(root: Path = ROOT) -> list[StageRun]:
+@flow(name="evaluate", task_runner=RUNNER, persist_result=False)
+def evaluate(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
     """Every run's evaluation, then tables and report."""
-    return run_families("evaluate", "report", root=root)
-
-
-@flow(name="pipeline", task_runner=RUNNER)
-def pipeline(root: Path = ROOT) -> list[StageRun]:
-    """Everything, in order."""
-    return [*convert(root), *train(root), *evaluate(root)]
+    return run_families("evaluate", "report", root=root, hours=hours, agents=agents, label="evaluate")
 
 
 FLOWS = {"pipeline": pipeline, "convert": convert, "train": train, "evaluate": evaluate}
@@ -52,7 +63,11 @@ def main(arguments: list[str]) -> None:
     name = arguments[0] if arguments else "pipeline"
     if name not in FLOWS:
         sys.exit(f"error: no flow is called {name!r}; choose one of {', '.join(FLOWS)}.")
-    for run in FLOWS[name]():  # type: ignore[operator]
+    try:
+        runs = FLOWS[name]()  # type: ignore[operator]
+    except (StagesFailed, PoseRftError) as error:
+        sys.exit(f"error: {error}")
+    for run in runs:
         print(f"{run.outcome:>9}  {run.name}  ({run.seconds:.1f} s)")
 
 

@@ -1,6 +1,7 @@
 """`pose-rft`: the command for people. Each verb parses, calls the library and prints; heavy imports happen inside."""
 
 import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -110,6 +111,28 @@ def describe(
     upright = semantic_frame(rotations, "amass" if frame == "amass" else "camera")
     for caption in describe_pose(upright, body.rest_joints()[0], numpy_rng(seed, "describe"), n):
         print(caption)
+
+
+@app.command()
+def up(
+    status: Annotated[bool, typer.Option("--status", help="Only say what runs.")] = False,
+    port: Annotated[int | None, typer.Option(help="Of the server on this machine (default: 4200).")] = None,
+) -> None:
+    """Starts Prefect's server, the deployments and agents on this machine, and says the address of its pages."""
+    _orchestrate("status") if status else _orchestrate("up", *([str(port)] if port else []))
+
+
+@app.command()
+def down() -> None:
+    """Ends what `up` started."""
+    _orchestrate("down")
+
+
+def _orchestrate(*arguments: str) -> None:
+    """The library does not import Prefect; `flows` does."""
+    done = subprocess.run([sys.executable, "-m", "flows.up", *arguments])
+    if done.returncode != 0:
+        raise typer.Exit(done.returncode)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Stage `report`: metrics/summary.json (in git) and report/index.html (offline), from the results of all stages."""
+"""Stage `report`: metrics/summary.json (in git), report/index.html (offline) and report/curves (for DVC's plots)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from pose_rft.params import load
 from stages.common import stage_main
 
 RESULTS, SHARDS = Path("results"), Path("data/shards")
-SUMMARY, PAGE = Path("metrics/summary.json"), Path("report/index.html")
+SUMMARY, PAGE, CURVES = Path("metrics/summary.json"), Path("report/index.html"), Path("report/curves")
 
 
 def main(arguments: list[str]) -> None:
@@ -15,12 +15,14 @@ def main(arguments: list[str]) -> None:
     from pose_rft.evaluation.tables import summary
     from pose_rft.releases import DataParams
     from pose_rft.report.build import build
+    from pose_rft.report.curves import write_curves
 
     data = load("data", DataParams)
     content = summary(RESULTS)
     page = build(content, RESULTS, SHARDS, load_body_model(data.body_model), data.source == "sample")
     atomic.write_json(SUMMARY, content)
     atomic.write_text(PAGE, page)
+    write_curves(RESULTS, CURVES)
 
 
 if __name__ == "__main__":

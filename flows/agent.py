@@ -1,0 +1,80 @@
+"""`stage/gpu`: one stage on an agent, in the agent's own clone, for a pipeline that runs elsewhere (`dispatch.py`).
+
+The clone gets the sender's params.yaml and dvc.lock; what the stage needs comes from the shared cache (or the default
+remote), and its result goes back the same way.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.states import Completed, State
+
+from flows import hosts
+from flows.dvc_graph import has_remote
+from flows.dvc_stage import Log, Processes
+from flows.graph_run import HERE, MESSAGES, when_free
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+
+
+@flow(name="stage", persist_result=False)
+def stage(
+    name: str,
+    params: str | None = None,
+    lock: str | None = None,
+    commit: str | None = None,
+    limit: float | None = None,
+    root: Path = HERE,
+) -> State:
+    """Runs one stage.
+
+    Args:
+        name: as `dvc stage list` has it, such as `rft@hygrpo`.
+        params, lock: contents of params.yaml and dvc.lock; None leaves the clone's.
+        commit: the sender's; the clone goes there where it has or can fetch it.
+        limit: seconds.
+    """
+    root = root.resolve()
+    log = get_run_logger().info
+    if commit:
+        _checkout(root, commit)
+    if params is not None:
+        atomic.write_text(root / "params.yaml", params)
+    if lock:
+        atomic.write_text(root / "dvc.lock", lock)
+    processes = Processes()
+    try:
+        with hosts.slot(name, log, processes):
+            run = when_free(name, root, log, processes, limit, ("--pull", "--allow-missing"))
+        if has_remote(root):
+            _push(root, name, log)
+    except BaseException:
+        processes.stop()
+        raise
+    return Completed(name=run.outcome, message=f"{MESSAGES[run.outcome]}, {run.seconds:.1f} s")
+
+
+def _checkout(root: Path, commit: str) -> None:
+    """The agent's clone at the sender's commit. `git_clone` may have made it shallow, hence the fetch by name."""
+    here = _git(root, "rev-parse", "HEAD")
+    if here.returncode == 0 and here.stdout.strip() == commit:
+        return
+    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
+        _git(root, "fetch", "--quiet", "origin", commit)
+    moved = _git(root, "checkout", "--quiet", "--force", "--detach", commit)
+    if moved.returncode != 0:
+        raise PoseRftError(f"This agent's clone has no commit {commit[:12]}; push it to the repository agents clone.")
+
+
+def _push(root: Path, name: str, log: Log) -> None:
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "push", "--run-cache", name]
+    pushed = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    log(f"dvc push: {' '.join(pushed.stdout.split())}")
+    if pushed.returncode != 0:
+        raise PoseRftError(f"The result of {name} could not be pushed to the remote ({pushed.stderr.strip()}).")
+
+
+def _git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)

@@ -1,0 +1,42 @@
+"""What the server does by itself: a flow run whose machine was lost is marked as crashed.
+
+A worker marks the runs of a process that dies. When worker and process go together, nobody does, and the run would be
+"Running" for ever; here the server does so when a run's heartbeat stays away.
+"""
+
+import os
+from datetime import timedelta
+
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+
+HEARTBEAT = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+NAME = "lost runs are crashed"
+FINAL = ("Completed", "Cached", "Restored", "Failed", "Cancelled", "Crashed")
+
+
+def heartbeat_seconds() -> int:
+    return int(os.environ.get(HEARTBEAT, "30"))
+
+
+def ensure() -> None:
+    """Creates the automation where the server does not have it; three missed heartbeats are a lost run."""
+    with get_client(sync_client=True) as client:
+        if client.read_automations_by_name(NAME):
+            return
+    Automation(
+        name=NAME,
+        description="No heartbeat: the machine that ran it is gone. Trigger again; finished stages are not repeated.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={f"prefect.flow-run.{name}" for name in ("heartbeat", *FINAL)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=3 * heartbeat_seconds()),
+        ),
+        actions=[ChangeFlowRunState(state="CRASHED", name="Crashed", message="its machine does not answer any more")],
+    ).create()

@@ -1,0 +1,93 @@
+"""Sends one stage to an agent and takes its result from DVC's cache, so that a restarted parent never trains twice.
+
+The flow run is named by everything that the stage's result depends on (`run_key`): a parent that comes back after a
+crash finds the run that it had begun and waits for it. What an agent finished reaches this machine through a shared
+`cache.dir` or a remote; DVC itself then writes dvc.lock here, no lock files are merged.
+"""
+
+import subprocess
+import time
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from prefect.states import Cancelling
+
+from flows.dvc_graph import restorable, run_key
+from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
+
+POLL = 2.0  # seconds
+
+
+def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: Log, processes: Processes) -> StageRun:
+    """Runs a stage through `deployment` unless its result is there already, and brings the result here.
+
+    Raises:
+        StageFailed: it failed there, was stopped, or its result did not reach this machine.
+    """
+    began = time.monotonic()
+    key = run_key(root, name)
+    if restorable(root, name):
+        return run_stage(name, root, log, processes=processes)
+    for attempt in count():
+        run = _begin(name, root, deployment, limit, f"{name}-{key}-{attempt}")
+        old = run.state is not None and run.state.is_final()  # of an earlier parent; its outcome is no news
+        if not old:
+            log(f"waits for flow run {run.name} of {deployment}")
+            run = _wait(run, processes)
+        assert run.state is not None
+        if run.state.is_completed() and restorable(root, name):
+            run_stage(name, root, log, processes=processes)
+            outcome = run.state.name if run.state.name in ("Cached", "Restored") else "Completed"
+            return StageRun(name, outcome, time.monotonic() - began)  # type: ignore[arg-type]
+        if old:
+            continue
+        if run.state.is_completed():
+            raise StageFailed(
+                f"Stage {name} finished on its agent, but its result is not in the cache that this machine sees; give "
+                "both one cache.dir or one default remote, and commit and push the code that runs here."
+            )
+        raise StageFailed(f"Stage {name} ended as {run.state.name} on its agent: {run.state.message}")
+    raise AssertionError("unreachable")
+
+
+def _begin(name: str, root: Path, deployment: str, limit: float | None, key: str) -> FlowRun:
+    parameters: dict[str, Any] = {
+        "name": name,
+        "params": (root / "params.yaml").read_text(),
+        "lock": (root / "dvc.lock").read_text() if (root / "dvc.lock").is_file() else "",
+        "commit": _commit(root),
+        "limit": limit,
+    }
+    return run_deployment(
+        deployment,
+        parameters=parameters,
+        idempotency_key=key,
+        flow_run_name=f"{name} {key[-10:]}",
+        timeout=0,
+        as_subflow=False,
+    )  # type: ignore[return-value]
+
+
+def _wait(run: FlowRun, processes: Processes) -> FlowRun:
+    """The run in its final state. Where this flow is stopped, the agent's is as well."""
+    with get_client(sync_client=True) as client:
+        while True:
+            with suppress(httpx.TransportError):  # the server is away; it will be back, and the agent trains on
+                run = client.read_flow_run(run.id)
+            if run.state is not None and run.state.is_final():
+                return run
+            if processes.stopped:
+                client.set_flow_run_state(run.id, Cancelling(message="the flow that sent it was stopped"), force=False)
+                raise StageFailed(f"Stage {run.name} was stopped with the flow that sent it.")
+            time.sleep(POLL)
+
+
+def _commit(root: Path) -> str | None:
+    shown = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    return shown.stdout.strip() if shown.returncode == 0 else None

@@ -1,0 +1,48 @@
+"""Runs a command for as long as its parent lives: `python -I -S guard.py COMMAND …`, started by `dvc_stage`.
+
+The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, the guard
+ends its whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain
+pipes, so it works wherever process groups do; standard library only, so it starts in a few milliseconds.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+GRACE = 1.0  # seconds between SIGTERM and SIGKILL
+
+
+parent_is_gone = threading.Event()
+
+
+def end_group_with_parent() -> None:
+    """Waits for the end of stdin, then ends the group that this process leads."""
+    while os.read(0, 64):
+        pass
+    parent_is_gone.set()
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(GRACE)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(command: list[str]) -> int:
+    """The command's exit status; 128 + n where signal n ended it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command gets it too; the guard stays until it has ended
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_default_sigterm)
+    watch = threading.Thread(target=end_group_with_parent, daemon=True)
+    watch.start()
+    code = child.wait()
+    if parent_is_gone.is_set():
+        watch.join()  # until what ignored SIGTERM, and the guard itself, is killed
+    return code if code >= 0 else 128 - code
+
+
+def _default_sigterm() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ignored signals are inherited
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

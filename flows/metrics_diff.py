@@ -1,0 +1,166 @@
+"""What moved between two git revisions: choices in params.yaml and numbers in metrics/summary.json, as one table.
+
+`make diff REV=HEAD~1`, or `python -m flows.metrics_diff REV [OTHER]`; without OTHER the working tree is compared. Both
+files are in git, so any clone can compare any two revisions without the data cache.
+"""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pose_rft.errors import PoseRftError
+
+SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
+LOWER_IS_BETTER = ("mpjpe", "defects")
+HIGHER_IS_BETTER = ("recall", "heldout_reward", "heldout_gain")
+REFERENCES = ("chance", "ground_truth", "mean_pose", "ci95_low", "ci95_high")  # no result of a run, or its bounds
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that differs; None where a revision does not have it."""
+
+    name: str
+    old: Any
+    new: Any
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, or nothing where neither can be said."""
+        parts = self.name.split(".")
+        if not (_number(self.old) and _number(self.new)) or any(part in REFERENCES for part in parts):
+            return ""
+        if parts[-1].endswith(LOWER_IS_BETTER):
+            return "better" if self.new < self.old else "worse"
+        if parts[0] in HIGHER_IS_BETTER:
+            return "better" if self.new > self.old else "worse"
+        return ""
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Name, old, new, difference, verdict."""
+        both = _number(self.old) and _number(self.new)
+        difference = f"{self.new - self.old:+.4g}" if both else ""
+        return self.name, _text(self.old), _text(self.new), difference, self.verdict
+
+
+HEADER = ("", "before", "after", "change", "")
+
+
+def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (dotted name, value), in their order; a list is one value."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, content
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """What differs between two nested mappings; NaN equals NaN."""
+    before, after = dict(flatten(old)), dict(flatten(new))
+    names = list(before) + [name for name in after if name not in before]
+    found = [Change(name, before.get(name), after.get(name)) for name in names]
+    return [change for change in found if not _same(change.old, change.new)]
+
+
+def read(root: Path, file: Path, revision: str | None, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The file at a git revision (None: as it lies there); empty where that revision does not have it.
+
+    Raises:
+        PoseRftError: there is no such revision, or the file is no mapping.
+    """
+    where = f"{file} at {revision}" if revision else str(file)
+    if revision is None:
+        text = (root / file).read_text() if (root / file).is_file() else ""
+    else:
+        commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        if commit.returncode != 0:
+            raise PoseRftError(f"git knows no revision {revision!r}; `git log --oneline` lists them.")
+        shown = _git(root, "show", f"{commit.stdout.strip()}:./{file.as_posix()}")
+        text = shown.stdout if shown.returncode == 0 else ""
+    if not text.strip():
+        return {}
+    try:
+        content = parse(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise PoseRftError(f"{where} cannot be read ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, dict):
+        raise PoseRftError(f"{where} holds {type(content).__name__}, expected a mapping.")
+    return content
+
+
+def compare(root: Path, old: str, new: str | None = None) -> tuple[list[Change], list[Change]]:
+    """Changes of params and of metrics from revision `old` to `new` (None: the working tree)."""
+    return (
+        changes(read(root, PARAMS, old, yaml.safe_load), read(root, PARAMS, new, yaml.safe_load)),
+        changes(read(root, SUMMARY, old, json.loads), read(root, SUMMARY, new, json.loads)),
+    )
+
+
+def markdown(title: str, found: list[Change]) -> str:
+    if not found:
+        return f"### {title}\n\nNothing changed.\n"
+    rows = [HEADER, ("---", "---:", "---:", "---:", "---"), *(change.cells() for change in found)]
+    return f"### {title}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def print_tables(root: Path, old: str, new: str | None) -> None:
+    """Both tables on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    for title, found in zip(("params.yaml", "metrics"), compare(root, old, new), strict=True):
+        heading = f"{title}: {old} → {new or 'working tree'}"
+        if not found:
+            console.print(f"{heading}: nothing changed")
+            continue
+        table = Table(title=heading, title_justify="left")
+        for number, column in enumerate(HEADER):
+            table.add_column(column, justify="right" if number in (1, 2, 3) else "left")
+        for change in found:
+            style = {"better": "green", "worse": "red"}.get(change.verdict, "")
+            table.add_row(*change.cells(), style=style)
+        console.print(table)
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) not in (1, 2) or not arguments[0]:
+        raise PoseRftError("Name a git revision: `make diff REV=HEAD~1`, or two: `make diff REV='v1 v2'`.")
+    print_tables(Path.cwd(), arguments[0], arguments[1] if len(arguments) == 2 else None)
+
+
+def _git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new):
+        return True
+    return bool(old == new)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except PoseRftError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,131 @@
+"""`sweep/gpu`: one pipeline run per list entry of params overrides, and their numbers side by side.
+
+Each run has a clone of the project in the scratch folder, named by its params, and all share one DVC cache: what
+does not depend on an override is restored, not trained again, and a sweep that is triggered again continues.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow, get_run_logger
+
+from flows import artifacts
+from flows.graph_run import HERE, StagesFailed
+from flows.metrics_diff import PARAMS, SUMMARY, flatten
+from flows.pipeline import Hours, pipeline
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+
+Overrides = dict[str, Any]
+
+
+@flow(name="sweep", persist_result=False)
+def sweep(
+    overrides: list[Overrides],
+    metrics: list[str] | None = None,
+    root: Path = HERE,
+    hours: Hours | None = None,
+    agents: str | None = None,
+) -> list[artifacts.Row]:
+    """Runs the pipeline once per entry; a run that fails is a row that says so and stops no other.
+
+    Args:
+        overrides: dotted keys of params.yaml and their values, such as `[{"rft.beta_pose": 0.0}, {"rft.batch": 8}]`.
+        metrics: dotted beginnings of the numbers to compare (default: `pose_error` and `heldout_gain`).
+        root, hours, agents: as `pipeline` has them.
+    """
+    if not overrides:
+        raise PoseRftError('The sweep has no overrides; give a list such as [{"rft.beta_pose": 0.0}].')
+    root = root.resolve()
+    base = yaml.safe_load((root / PARAMS).read_text())
+    contents = [override(base, entry) for entry in overrides]  # all are checked before the first run
+    rows = []
+    for entry, params in zip(overrides, contents, strict=True):
+        label = ", ".join(f"{name}={value}" for name, value in entry.items()) or "as it is"
+        clone = prepare(root, params)
+        row: artifacts.Row = {"run": label, "state": "Completed"}
+        try:
+            pipeline.with_options(flow_run_name=label)(clone, hours, agents)
+        except (StagesFailed, PoseRftError) as error:
+            row |= {"state": "Failed", "why": str(error)}
+        else:
+            row |= numbers(clone, metrics or ["pose_error", "heldout_gain"])
+        rows.append(row)
+        artifacts.stage_table("sweep-comparison", comparison(rows))  # grows run by run
+    get_run_logger().info("%s", json.dumps(rows))
+    if failed := [row["run"] for row in rows if row["state"] == "Failed"]:
+        raise StagesFailed(f"{len(failed)} of {len(rows)} runs failed: {'; '.join(failed)}; the table says why.")
+    return rows
+
+
+def override(base: Mapping[str, Any], entry: Overrides) -> dict[str, Any]:
+    """A copy of `base` with the values of dotted keys set.
+
+    Raises:
+        PoseRftError: a key does not exist in params.yaml.
+    """
+    content = copy.deepcopy(dict(base))
+    for dotted, value in entry.items():
+        *sections, key = dotted.split(".")
+        node: Any = content
+        for section in sections:
+            node = node.get(section) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or key not in node:
+            raise PoseRftError(f"params.yaml has no key `{dotted}`; an override sets a key that is there.")
+        node[key] = value
+    return content
+
+
+def prepare(root: Path, params: Mapping[str, Any]) -> Path:
+    """A clone of the committed project with these params and the project's cache; an old one is used again."""
+    text = yaml.safe_dump(dict(params), sort_keys=False)
+    head = _run(root, "git", "rev-parse", "HEAD").strip()
+    clone = scratch(root) / hashlib.sha256(f"{head}{text}".encode()).hexdigest()[:16]
+    if not (clone / ".git").is_dir():
+        shutil.rmtree(clone, ignore_errors=True)
+        clone.parent.mkdir(parents=True, exist_ok=True)
+        _run(root, "git", "clone", "--quiet", str(root.resolve()), str(clone.resolve()))
+        _run(clone, "git", "checkout", "--quiet", "--detach", head)
+    cache = _run(root, sys.executable, "-m", "dvc", "cache", "dir").strip()
+    _run(clone, sys.executable, "-m", "dvc", "config", "--local", "cache.dir", cache)
+    if (root / "dvc.lock").is_file() and not (clone / "dvc.lock").is_file():
+        shutil.copy(root / "dvc.lock", clone / "dvc.lock")
+    atomic.write_text(clone / PARAMS, text)
+    return clone
+
+
+def scratch(root: Path) -> Path:
+    """Where the clones lie: below `POSE_RFT_SCRATCH`, where it is set, so that an agent's next clone finds them."""
+    return Path(os.environ.get("POSE_RFT_SCRATCH", root / ".scratch")).resolve() / "sweep"
+
+
+def numbers(clone: Path, wanted: list[str]) -> artifacts.Row:
+    """Numbers of metrics/summary.json whose dotted names begin with one of `wanted`."""
+    content = json.loads((clone / SUMMARY).read_text())
+    return {name: value for name, value in flatten(content) if any(name.startswith(start) for start in wanted)}
+
+
+def comparison(rows: list[artifacts.Row]) -> list[artifacts.Row]:
+    """One row per number, one column per run: a sweep has few runs and many numbers."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "run"))
+    return [{"": name} | {row["run"]: _cell(row.get(name, "")) for row in rows} for name in names]
+
+
+def _cell(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def _run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise PoseRftError(f"`{' '.join(command)}` in {folder} failed: {done.stderr.strip() or done.stdout.strip()}.")
+    return done.stdout

@@ -1,0 +1,216 @@
+"""Server, pools, deployments and agents of one machine: `python -m flows.up [up|status|down]`, behind `pose-rft up`.
+
+All of it listens on the loopback only, asks nothing of the internet, and lives under `.prefect/` of the project.
+Running it again adds what is missing.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import httpx
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+
+ROOT = Path(__file__).resolve().parent.parent
+HOST, PORT = "127.0.0.1", 4200
+START_SECONDS, STOP_SECONDS = 180.0, 15.0
+AGENTS = {"cpu": 4, "gpu": 2}  # pool -> flow runs at once
+
+
+@dataclass
+class Station:
+    """What `up` started: the server's port and the process id of each part."""
+
+    port: int
+    processes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def alive(self, part: str) -> bool:
+        """Whether the process is there and still is what `up` started: a number may be another's by now."""
+        pid = self.processes.get(part)
+        if pid is None:
+            return False
+        shown = subprocess.run(["ps", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True).stdout
+        return "prefect" in shown and not shown.lstrip().startswith("Z")
+
+    def healthy(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/api/health", timeout=3).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+
+def home(root: Path) -> Path:
+    return root / ".prefect"
+
+
+def load(root: Path) -> Station | None:
+    file = home(root) / "station.json"
+    return Station(**json.loads(file.read_text())) if file.is_file() else None
+
+
+def save(root: Path, station: Station) -> None:
+    atomic.write_json(home(root) / "station.json", asdict(station))
+
+
+def environment(root: Path, port: int) -> dict[str, str]:
+    """Of every part: where the server is, no telemetry, and what agents' clones share with the project's folder."""
+    own = {
+        "PREFECT_HOME": str(home(root)),
+        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "POSE_RFT_ROOT": str(root),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    shared = {
+        "PREFECT_WORKER_QUERY_SECONDS": "5",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "5",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "POSE_RFT_GIT": str(root),
+        "POSE_RFT_CACHE": str(root / ".dvc/cache"),
+        "POSE_RFT_SCRATCH": str(root / ".scratch"),
+    }
+    return {**shared, **os.environ, **own}
+
+
+def up(root: Path, port: int | None) -> Station:
+    """Starts what is not running yet.
+
+    Raises:
+        PoseRftError: the port is taken, or a part does not start.
+    """
+    station = load(root)
+    if station is None or not station.healthy():
+        station = Station(port or (station.port if station else PORT), station.processes if station else {})
+        _start_server(root, station)
+    os.environ.update(environment(root, station.port))  # for the client in this process
+    from flows import automations, pools
+
+    for name in AGENTS:
+        pools.ensure(name, "process")
+    automations.ensure()
+    _deploy(root, station)
+    for name, runs_at_once in AGENTS.items():
+        if not station.alive(f"{name} agent"):
+            options = ["--pool", name, "--name", f"{name}-{socket.gethostname()}", "--limit", str(runs_at_once)]
+            _start(root, station, f"{name} agent", "worker", "start", *options)
+    return station
+
+
+def down(root: Path) -> bool:
+    """Ends agents (and with them their flow runs), then the server; False where nothing ran."""
+    station = load(root)
+    if station is None:
+        return False
+    ended = False
+    for part in sorted(station.processes, key=lambda part: part == "server"):  # the server last
+        if station.alive(part):
+            _end(station, part)
+            ended = True
+    (home(root) / "station.json").unlink()
+    return ended
+
+
+def status(root: Path) -> list[str]:
+    """Lines for people."""
+    station = load(root)
+    if station is None:
+        return ["nothing runs; `pose-rft up` starts it"]
+    lines = [f"{'server':<10} {station.address} {'answers' if station.healthy() else 'does not answer'}"]
+    agents = [part for part in station.processes if part != "server"]
+    return lines + [f"{part:<10} {'runs' if station.alive(part) else 'has ended'}" for part in agents]
+
+
+def _start_server(root: Path, station: Station) -> None:
+    if station.alive("server"):
+        _end(station, "server")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, station.port))
+        except OSError:
+            raise PoseRftError(f"Port {station.port} is taken; name a free one with `pose-rft up --port`.") from None
+    _start(root, station, "server", "server", "start", "--host", HOST, "--port", str(station.port))
+    deadline = time.monotonic() + START_SECONDS
+    while not station.healthy():
+        if not station.alive("server") or time.monotonic() > deadline:
+            raise PoseRftError(f"The server did not start; {home(root)}/server.log says why.")
+        time.sleep(0.3)
+
+
+def _start(root: Path, station: Station, part: str, *arguments: str) -> None:
+    home(root).mkdir(parents=True, exist_ok=True)
+    with (home(root) / f"{part.replace(' ', '_')}.log").open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=root,
+            env=environment(root, station.port),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    station.processes[part] = child.pid
+    save(root, station)
+
+
+def _deploy(root: Path, station: Station) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
+        cwd=root,
+        env=environment(root, station.port),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise PoseRftError(
+            f"prefect.yaml could not be deployed: {' '.join((done.stdout + done.stderr).split())[-500:]}"
+        )
+
+
+def _end(station: Station, part: str) -> None:
+    pid = station.processes[part]
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while station.alive(part) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def main(arguments: list[str]) -> None:
+    verb = arguments[0] if arguments else "up"
+    if verb == "status":
+        print("\n".join(status(ROOT)))
+    elif verb == "down":
+        print("ended" if down(ROOT) else "nothing ran")
+    elif verb == "up":
+        station = up(ROOT, int(arguments[1]) if len(arguments) > 1 else None)
+        print("\n".join(status(ROOT)))
+        print(f"open {station.address} and run a deployment, or: PREFECT_API_URL={station.address}/api", end=" ")
+        print("prefect deployment run pipeline/local")
+    else:
+        raise PoseRftError(f"{verb!r} is not known; choose up, status or down.")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except PoseRftError as error:
+        sys.exit(f"error: {error}")

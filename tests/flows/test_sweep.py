@@ -1,0 +1,29 @@
+import pytest
+
+from flows.sweep import comparison, override
+from pose_rft.errors import PoseRftError
+
+BASE = {"rft": {"beta": 0.1, "rewards": {"text": 1.0}}, "sft": {"steps": 3}}
+
+
+def test_an_override_sets_one_key_and_leaves_the_base_alone():
+    assert override(BASE, {"rft.rewards.text": 0.0, "sft.steps": 5}) == {
+        "rft": {"beta": 0.1, "rewards": {"text": 0.0}},
+        "sft": {"steps": 5},
+    }
+    assert BASE["sft"] == {"steps": 3}
+
+
+@pytest.mark.parametrize("name", ["rft.bta", "rtf.beta", "rft.beta.x", "beta"])
+def test_an_override_of_no_key_is_one_sentence(name):
+    with pytest.raises(PoseRftError, match=f"no key `{name}`"):
+        override(BASE, {name: 1})
+
+
+def test_a_comparison_has_a_column_per_run():
+    rows = [{"run": "a", "state": "Completed", "x": 1.23456}, {"run": "b", "state": "Failed", "why": "no"}]
+    assert comparison(rows) == [
+        {"": "state", "a": "Completed", "b": "Failed"},
+        {"": "x", "a": 1.2346, "b": ""},
+        {"": "why", "a": "", "b": "no"},
+    ]
