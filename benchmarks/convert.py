@@ -46,16 +46,21 @@ QUALITY = 92
 SHARDS = 8
 LIMIT_TARGET = {True: 0.8, False: 0.9}  # videos, pictures: of the machine's limit, with one worker each
 PEERS_TARGET = {True: 1.8, False: 3.0}  # times the peers' way, with two workers
-COLUMNS = ("data set", "images", "limit /s", "peers /s", "1 worker /s", "of the limit", "2 workers /s", "× peers", "MB")
+COLUMNS = (
+    *("data set", "images", "samples", "kB each", "limit /s", "peers /s", "1 worker /s", "of the limit"),
+    *("2 workers /s", "× peers", "MB"),
+)
 HEADER = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
 
 
 class Row(NamedTuple):
-    """Images per second, and the peak memory of a worker in MB."""
+    """Images per second, bytes of the shards, and the peak memory of a worker in MB."""
 
     name: str
     is_video: bool
     images: int
+    samples: int
+    stored: int
     limit: float
     peers: float
     one: float
@@ -65,7 +70,8 @@ class Row(NamedTuple):
     @property
     def text(self) -> str:
         share, times = self.one / self.limit, self.two / self.peers
-        cells = [self.name, str(self.images), *(f"{rate:.0f}" for rate in (self.limit, self.peers, self.one))]
+        cells = [self.name, str(self.images), str(self.samples), f"{self.stored / self.samples / 1000:.0f}"]
+        cells += [f"{rate:.0f}" for rate in (self.limit, self.peers, self.one)]
         cells += [f"{share:.2f}{_mark(share >= LIMIT_TARGET[self.is_video])}", f"{self.two:.0f}"]
         cells += [f"{times:.1f}{_mark(times >= PEERS_TARGET[self.is_video])}", f"{self.memory:.0f}"]
         return f"| {' | '.join(cells)} |"
@@ -173,7 +179,8 @@ def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Pat
     samples = sum(unit.expected for unit in release.units(what.split))
     serial = ShardParams(samples_per_shard=-(-samples // SHARDS), executor="serial", workers=1, jpeg_quality=QUALITY)
     ours(release, what.split, serial, folder)  # warms caches, and shows which pictures are in
-    index = ShardSet(folder / "shards").rows
+    converted = ShardSet(folder / "shards")
+    index, stored = converted.rows, converted.manifest.bytes
     shutil.rmtree(folder / "shards")
     files = sorted(root.glob(what.pictures))
     if not what.is_video:
@@ -202,8 +209,8 @@ def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Pat
             two,
         ]
         seconds = best(ways, rounds, folder)
-    rates = [work.images / value for value in seconds]
-    return Row(what.name, what.is_video, work.images, rates[0], rates[2], rates[1], rates[3], memory)
+    of_limit, one, theirs, both = (work.images / value for value in seconds)
+    return Row(what.name, what.is_video, work.images, len(index), stored, of_limit, theirs, one, both, memory)
 
 
 def main(arguments: list[str] | None = None) -> None:
