@@ -89,7 +89,7 @@ class ModelArrays:
         """(..., 24, 3) float32 joints at rest for betas (..., 10)."""
         weights = np.asarray(betas, np.float32)[..., None, None, :]
         # One beta after the other, as torch sums so short a row: `BodyModel.rest_joints` gives the same bits.
-        shift = np.zeros((), np.float32)
+        shift: np.ndarray = np.zeros(1, np.float32)
         for beta in range(BETAS):
             shift = shift + self.rest_per_beta[..., beta] * weights[..., beta]
         return self.rest + shift
