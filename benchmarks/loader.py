@@ -1,6 +1,7 @@
 """`python -m benchmarks.loader`: decoded, cropped 336-px samples per second, and how long a resume takes.
 
-One process and one thread on all sides, the same samples of the same shards, rounds taking turns:
+One process and one thread on all sides, the same samples of the same shards, rounds taking turns (`--cpu-time` as in
+`benchmarks.convert`):
 
 - `bare`: the crop of bytes that already lie in memory; nothing can be faster with this codec;
 - `ours`: samples in the order of the mixture, read by offset, parsed into Records, cropped;
@@ -54,7 +55,7 @@ def plain_webdataset(folder: Path) -> int:
     return count
 
 
-def row(name: str, folder: Path, rounds: int) -> str:
+def row(name: str, folder: Path, rounds: int, clock: Callable[[], float]) -> str:
     """One line of the table for a folder of shards."""
     shards = ShardSet(folder)
     order = Mixture({name: Source(len(shards), 1.0)}, seed=0)
@@ -69,7 +70,7 @@ def row(name: str, folder: Path, rounds: int) -> str:
         for position in range(len(shards)):
             crop_of(shards.record(order.draw(position).row), SIZE, SCALE)
 
-    seconds = best([bare, ours, lambda: plain_webdataset(folder)], rounds)
+    seconds = best([bare, ours, lambda: plain_webdataset(folder)], rounds, clock)
     rates = [len(pictures) / value for value in seconds]
     share, times = rates[1] / rates[0], rates[1] / rates[2]
     cells = [
@@ -82,14 +83,14 @@ def row(name: str, folder: Path, rounds: int) -> str:
     return f"| {' | '.join([*cells, f'{rates[2]:.0f}', f'{times:.2f}' + ('' if times > 1 else ' (!)')])} |"
 
 
-def best(ways: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
+def best(ways: Sequence[Callable[[], Any]], rounds: int, clock: Callable[[], float]) -> list[float]:
     """Seconds of each way, the best of the rounds, in which they take turns."""
     seconds = [float("inf")] * len(ways)
     for _ in range(rounds):
         for number, way in enumerate(ways):
-            began = time.perf_counter()
+            began = clock()
             way()
-            seconds[number] = min(seconds[number], time.perf_counter() - began)
+            seconds[number] = min(seconds[number], clock() - began)
     return seconds
 
 
@@ -107,6 +108,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__.splitlines()[0])
     parser.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
     parser.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
     parser.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
     options = parser.parse_args(arguments)
@@ -130,7 +132,8 @@ def main(arguments: list[str] | None = None) -> None:
             folders[what.name] = place / "shards"
         print(HEADER, flush=True)
         for name, place in folders.items():
-            print(row(name, place, options.rounds), flush=True)
+            clock = time.process_time if options.cpu_time else time.perf_counter
+            print(row(name, place, options.rounds, clock), flush=True)
         print("\n| resume at position | seconds |\n|---:|---:|")
         for position in POSITIONS:
             taken = np.median([resume_seconds(folders, position) for _ in range(3)])

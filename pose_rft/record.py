@@ -7,28 +7,49 @@ Units and frames: metres, radians, pixels; camera frame x right, y down, z forwa
 in the AMASS frame (z up); `Smpl.frame` says which. What is unknown is None, never a zero-filled array.
 """
 
-import io
-import json
+import hashlib
+import math
 import re
-import struct
-import zipfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from pydantic_core import from_json
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
+from pose_rft.io.packed_arrays import pack, unpack
 from pose_rft.io.parsing import DAMAGE
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
-NPY_PREFIX = 10  # bytes of a .npy file (version 1.0) before the text of its header
-ZIP_MEMBER, ZIP_ENTRY, ZIP_END = struct.Struct("<4s5H3I2H"), struct.Struct("<4s2B5H3I5H2I"), struct.Struct("<4s4H2IH")
-ZIP_FORM = (20, 0, zipfile.ZIP_STORED, 0, 0x21)  # version 2.0, no flags, 1980-01-01 00:00
+FLOAT, DOUBLE, TRUTH = (np.dtype(kind) for kind in (np.float32, np.float64, bool))
+SMPL_FORM: Mapping[str, tuple[tuple[int, ...], np.dtype]] = {
+    "global_orient": ((3,), FLOAT),
+    "body_pose": ((23, 3), FLOAT),
+    "betas": ((10,), FLOAT),
+    "transl": ((3,), FLOAT),
+    "valid": ((24,), TRUTH),
+}
 CaptionKind = Literal["human", "automatic"]
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite."""
+    flat = values.reshape(-1)
+    # The sum of squares tells nearly always, in a fraction of the time; it may be infinite for large numbers.
+    return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
+
+
+def _of_type(holder: object, name: str, kind: np.dtype) -> np.ndarray:
+    """The array `name` of a frozen holder, which from now on is of this type."""
+    value = getattr(holder, name)
+    if type(value) is not np.ndarray or value.dtype != kind:
+        value = np.asarray(value, dtype=kind)
+        object.__setattr__(holder, name, value)
+    return value
 
 
 @dataclass(frozen=True)
@@ -39,6 +60,11 @@ class Image:
     extension: Literal["jpg", "png"]
     width: int
     height: int
+
+    @cached_property
+    def digest(self) -> str:
+        """First 128 bits of the sha256 of the bytes; all people of a picture share it."""
+        return hashlib.sha256(self.data).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
@@ -69,14 +95,12 @@ class Smpl:
     source: str
 
     def __post_init__(self) -> None:
-        shapes = {"global_orient": (3,), "body_pose": (23, 3), "betas": (10,), "transl": (3,), "valid": (24,)}
-        for name, shape in shapes.items():
-            value = np.asarray(getattr(self, name), dtype=bool if name == "valid" else np.float32)
+        for name, (shape, kind) in SMPL_FORM.items():
+            value = _of_type(self, name, kind)
             if value.shape != shape:
                 raise PoseRftError(f"SMPL {name} has shape {value.shape}, expected {shape}.")
-            if not np.isfinite(value).all():
+            if kind is FLOAT and not _is_finite(value):
                 raise PoseRftError(f"SMPL {name} from {self.source} holds a number that is not finite.")
-            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +114,11 @@ class Keypoints:
     joint_set: str
 
     def __post_init__(self) -> None:
-        points = np.asarray(self.points, dtype=np.float32)
+        points = _of_type(self, "points", FLOAT)
         if points.ndim != 2 or points.shape[1] not in (3, 4):
             raise PoseRftError(f"{self.joint_set} keypoints have shape {points.shape}, expected (J, 3) or (J, 4).")
-        if not np.isfinite(points).all():
+        if not _is_finite(points):
             raise PoseRftError(f"{self.joint_set} keypoints hold a number that is not finite.")
-        object.__setattr__(self, "points", points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +133,8 @@ class Camera:
 
     def __post_init__(self) -> None:
         for name in ("K", "R", "t", "distortion"):
-            if (value := getattr(self, name)) is not None:
-                object.__setattr__(self, name, np.asarray(value, dtype=np.float64))
+            if getattr(self, name) is not None:
+                _of_type(self, name, DOUBLE)
 
 
 @dataclass(frozen=True)
@@ -192,7 +215,7 @@ class Record:
             meta[group] = {key: item for key, item in vars(value).items() if key not in names}
         members["json"] = canonical_json(meta).encode()
         if arrays:
-            members["npz"] = _npz(arrays)
+            members["npz"] = pack(arrays)
         return members
 
     @classmethod
@@ -203,26 +226,25 @@ class Record:
             PoseRftError: a member is missing or damaged, or was written by another schema version.
         """
         try:
-            meta = json.loads(members["json"])
+            meta = from_json(members["json"])
             if meta["schema"] != SCHEMA_VERSION:
                 raise PoseRftError(
                     f"Sample {meta.get('key')} has schema {meta['schema']}, this version reads {SCHEMA_VERSION}; "
                     "convert again."
                 )
-            arrays = _read_npz(members["npz"]) if "npz" in members else {}
-            groups = {}
-            for group, kind in GROUPS.items():
-                if meta["valid"][group]:
-                    own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.startswith(group + ".")}
-                    groups[group] = kind(**own, **meta[group])
+            arrays = unpack(members["npz"]) if "npz" in members else {}
+            own: dict[str, dict[str, np.ndarray]] = {group: {} for group in GROUPS}
+            for name, array in arrays.items():
+                group, _, part = name.partition(".")
+                own[group][part] = array
+            groups = {
+                group: kind(**own[group], **meta[group]) for group, kind in GROUPS.items() if meta["valid"][group]
+            }
             extension = next((e for e in ("jpg", "png") if e in members), None)
             image = Image(members[extension], extension, **meta["image"]) if extension else None  # type: ignore[arg-type]
             box = meta["box"] and Box(tuple(meta["box"]["center"]), meta["box"]["side"], meta["box"]["convention"])
-            plain = {
-                name: meta[name] for name in ("key", "dataset", "split", "subject", "sequence", "camera_id", "frame")
-            }
             return cls(
-                **plain,
+                **{name: meta[name] for name in PLAIN},
                 **groups,
                 image=image,
                 box=box,
@@ -249,71 +271,3 @@ class Defect:
     row: str
     reason: str
     detail: str
-
-
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    """An .npz with the same bytes for the same arrays (np.savez stamps the time).
-
-    Stored, not packed: small arrays of floats do not shrink. Written here field by field (PKWARE APPNOTE 4.3), because
-    zipfile takes longer for a sample's arrays than its picture takes to be checked.
-    """
-    content, directory = bytearray(), bytearray()
-    for name, array in arrays.items():
-        member = f"{name}.npy".encode()
-        stored = _npy_start(array.shape, array.dtype) + np.ascontiguousarray(array).tobytes()
-        form = (zlib.crc32(stored), len(stored), len(stored), len(member), 0)
-        directory += ZIP_ENTRY.pack(b"PK\1\2", 20, 3, *ZIP_FORM, *form, 0, 0, 0, 0o600 << 16, len(content)) + member
-        content += ZIP_MEMBER.pack(b"PK\3\4", *ZIP_FORM, *form) + member + stored
-    end = ZIP_END.pack(b"PK\5\6", 0, 0, len(arrays), len(arrays), len(directory), len(content), 0)
-    return bytes(content + directory + end)
-
-
-@lru_cache(maxsize=1024)
-def _npy_start(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """What stands in a .npy before the numbers."""
-    file = io.BytesIO()
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file.getvalue()
-
-
-def _read_npz(content: bytes) -> dict[str, np.ndarray]:
-    """Inverse of `_npz`. np.load and zipfile would take longer than all the rest of reading a sample.
-
-    Raises:
-        ValueError, struct.error: not what `_npz` writes, or damaged (every array has its checksum).
-    """
-    arrays: dict[str, np.ndarray] = {}
-    position = 0
-    while content[position : position + 4] == b"PK\3\4":
-        _, *form, checksum, packed, size, length, extra = ZIP_MEMBER.unpack_from(content, position)
-        begin = position + ZIP_MEMBER.size + length
-        position = begin + size
-        name, stored = content[begin - length : begin].decode(), content[begin:position]
-        if tuple(form) != ZIP_FORM or packed != size or extra:
-            raise ValueError(f"{name} is packed otherwise than this format ever is")
-        if zlib.crc32(stored) != checksum:
-            raise ValueError(f"{name} has another checksum")
-        start = NPY_PREFIX + int.from_bytes(stored[8:NPY_PREFIX], "little")
-        shape, dtype = _npy_header(stored[:start])
-        arrays[name.removesuffix(".npy")] = np.frombuffer(stored, dtype, offset=start).reshape(shape).copy()
-    # The directory of all members and the end follow; a cut or foreign archive has another number of members there.
-    if len(content) < position + ZIP_END.size or ZIP_END.unpack(content[-ZIP_END.size :])[3] != len(arrays):
-        raise ValueError("an archive without its end")
-    return arrays
-
-
-@lru_cache(maxsize=1024)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type that the first bytes of a .npy declare.
-
-    Raises:
-        ValueError: not the header of a plain array as `_npz` writes it.
-    """
-    file = io.BytesIO(header)
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array of another .npy version")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    if fortran_order or dtype.hasobject:
-        raise ValueError("an array that is not plain numbers in C order")
-    return shape, dtype

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pose_rft.body.smpl import BodyModel, load_body_model
+from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section
 from pose_rft.progress import Progress
@@ -124,8 +124,8 @@ def _shard_set(folder: Path, fingerprint: str) -> ShardSet:
 
 
 @lru_cache(maxsize=3)
-def _model(folder: Path, gender: Any) -> BodyModel:
-    return load_body_model(folder, gender)
+def _model(folder: Path, gender: Any) -> NumpyBody:
+    return NumpyBody(folder, gender)
 
 
 def _whole(name: str, split: str, findings: Sequence[_ShardFindings]) -> Iterator[Check]:

@@ -6,6 +6,7 @@ folder that DVC does not know, keyed by everything that the result depends on: a
 mistake, and the same key always continues.
 """
 
+import errno
 import hashlib
 import os
 import sys
@@ -20,13 +21,16 @@ from pose_rft.io.atomic import canonical_json
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+# What a person can mend: room on the disk, a quota, a permission, a broken or read-only disk.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def stage_main(main: Callable[[list[str]], None]) -> None:
     """Runs `main(arguments)` as the process's work and ends the process with its status.
 
-    A PoseRftError becomes `error: …` on stderr and status 2; anything else is a bug and keeps its traceback. No model
-    hub is asked unless the caller's environment says HF_HUB_OFFLINE=0; all cores that this process may use are used.
+    A PoseRftError, or a disk that is full or not writable, becomes `error: …` on stderr and status 2; anything else is
+    a bug and keeps its traceback. No model hub is asked unless the caller's environment says HF_HUB_OFFLINE=0; all
+    cores that this process may use are used.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores)}
@@ -38,6 +42,16 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
         main(sys.argv[1:])
     except PoseRftError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(USAGE_ERROR) from None
+    except OSError as error:
+        if error.errno not in OF_THE_DISK:
+            raise
+        print(
+            f"error: {error.filename or 'The outs of this stage'} cannot be written or read ({error.strerror}); make "
+            "room or mend the permission and run again.",
+            file=sys.stderr,
+            flush=True,
+        )
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None

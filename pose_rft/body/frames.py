@@ -4,52 +4,55 @@ Camera frame: x right, y down, z forward. AMASS frame: z up, a person with headi
 frame: y up, z front, x to the person's left. Only the root rotation depends on the frame, by a left product.
 AMASS → camera is Rx(+90°) (ChatPose and UniPose data code, PoseEmbroider for the inverse); heading removal sets the z
 angle of the root's ZYX Euler angles to 0 (PoseScript `utils.py`), which the text-pose model expects of every pose.
+All take numpy arrays and tensors alike: converters run without torch.
 """
 
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Frame = Literal["camera", "amass"]
-Array = TypeVar("Array", np.ndarray, Tensor)
+Array = TypeVar("Array", np.ndarray, "Tensor")
 
 # Length of the root's x axis in the ground plane under which the heading is undefined and left as it is.
 NO_HEADING = 1e-6
 
 
-def amass_to_camera(root: Tensor) -> Tensor:
+def amass_to_camera(root: Array) -> Array:
     """(..., 3, 3) root rotation in the AMASS frame → in the camera frame of a level camera that looks along +y.
 
     Rx(+90°) maps (x, y, z) to (x, -z, y). Rows are moved, not multiplied: exact, and out of reach of autocast.
     """
-    x, y, z = root.unbind(-2)
-    return torch.stack((x, -z, y), dim=-2)
+    x, y, z = _rows(root)
+    return _library(root).stack((x, -z, y), axis=-2)
 
 
-def camera_to_amass(root: Tensor) -> Tensor:
+def camera_to_amass(root: Array) -> Array:
     """(..., 3, 3) inverse of `amass_to_camera`; the camera is taken as level."""
-    x, y, z = root.unbind(-2)
-    return torch.stack((x, z, -y), dim=-2)
+    x, y, z = _rows(root)
+    return _library(root).stack((x, z, -y), axis=-2)
 
 
-def remove_heading(root: Tensor) -> Tensor:
+def remove_heading(root: Array) -> Array:
     """(..., 3, 3) root rotation in the AMASS frame → the same turned about z so that its z Euler angle (ZYX) is 0.
 
     Idempotent; differentiable also where the heading is undefined (the body's x axis vertical), where nothing turns.
     """
+    library = _library(root)
     x, y = root[..., 0, 0], root[..., 1, 0]
-    length_squared = x.square() + y.square()
+    length_squared = x * x + y * y
     defined = length_squared > NO_HEADING**2
-    length = torch.where(defined, length_squared, 1.0).sqrt()
-    cos = torch.where(defined, x / length, 1.0).unsqueeze(-1)
-    sin = torch.where(defined, y / length, 0.0).unsqueeze(-1)
-    first, second, third = root.unbind(-2)
-    return torch.stack((cos * first + sin * second, cos * second - sin * first, third), dim=-2)
+    length = library.sqrt(library.where(defined, length_squared, 1.0))
+    cos = library.where(defined, x / length, 1.0)[..., None]
+    sin = library.where(defined, y / length, 0.0)[..., None]
+    first, second, third = _rows(root)
+    return library.stack((cos * first + sin * second, cos * second - sin * first, third), axis=-2)
 
 
-def semantic_frame(rotations: Tensor, source: Frame) -> Tensor:
+def semantic_frame(rotations: Array, source: Frame) -> Array:
     """A pose as the text-pose model takes it: AMASS frame, heading removed.
 
     Args:
@@ -57,7 +60,7 @@ def semantic_frame(rotations: Tensor, source: Frame) -> Tensor:
     """
     root = rotations[..., 0, :, :]
     root = remove_heading(camera_to_amass(root) if source == "camera" else root)
-    return torch.cat((root.unsqueeze(-3), rotations[..., 1:, :, :]), dim=-3)
+    return _library(root).concatenate((root[..., None, :, :], rotations[..., 1:, :, :]), axis=-3)
 
 
 def world_to_camera_smpl(
@@ -75,3 +78,17 @@ def world_to_camera_smpl(
     """
     moved = (rotation @ (pelvis + transl)[..., None])[..., 0]
     return rotation @ root, moved + translation - pelvis
+
+
+def _rows(matrices: Array) -> tuple[Array, Array, Array]:
+    """The three rows (..., 3) of (..., 3, 3)."""
+    return matrices[..., 0, :], matrices[..., 1, :], matrices[..., 2, :]
+
+
+def _library(array: Any) -> Any:
+    """numpy or torch, whose functions used here have the same names and arguments."""
+    if isinstance(array, np.ndarray):
+        return np
+    import torch
+
+    return torch

@@ -1,4 +1,4 @@
-"""The body in numpy for one person at a time: what rendering and the writers of the sample need, at 0.5 ms a body.
+"""The body in numpy: what converters, checks, rendering and the writers of the sample need, at 0.5 ms a surface.
 
 Same arithmetic as `pose_rft.body.smpl` (a test holds them together); works for SMPL and for the stand-in.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from pose_rft.body.joints import H36M17, SMPL24, JointSet, joint_set
-from pose_rft.body.smpl import (
+from pose_rft.body.model_file import (
     BETAS,
     REGRESSOR,
     Gender,
@@ -31,37 +31,34 @@ SURFACE_VERTICES = {
 
 
 class NumpyBody:
-    """A body model of one gender. Rotations (24, 3, 3) are local, joint 0 = root in any frame; the output is in it."""
+    """A body model of one gender. Rotations are local, joint 0 = root in any frame; the output is in it."""
 
     def __init__(self, folder: Path, gender: Gender = "neutral") -> None:
         """
         Args:
             folder: `data.body_model`, see `pose_rft.body.smpl.load_body_model`.
         Raises:
-            PoseRftError: the model file or the regressor is missing or wrong.
+            PoseRftError: the model file is missing or wrong, or the regressor is wrong.
         """
         arrays = read_model_file(find_model_file(folder, gender))
         regressor = read_regressor(folder, arrays.v_template)
-        if regressor is None:
-            raise PoseRftError(f"{folder / REGRESSOR} does not exist; it belongs beside the smpl folder.")
-        self.gender, self.is_standin = gender, is_standin(folder)
+        self.folder, self.gender, self.is_standin = folder, gender, is_standin(folder)
         self.faces = arrays.faces.astype(np.int32)
         self.v_template, self.weights = arrays.v_template, arrays.weights
         self._shapedirs = arrays.shapedirs.reshape(-1, BETAS)
         self._posedirs = arrays.posedirs.reshape(-1, arrays.posedirs.shape[-1]) if arrays.posedirs.any() else None
         self._skin = scipy.sparse.csr_matrix(arrays.weights)
-        self._h36m = scipy.sparse.csr_matrix(regressor)
-        self._rest = (arrays.J_regressor @ arrays.v_template).astype(np.float64)
-        self._rest_per_beta = np.einsum("jv,vck->jck", arrays.J_regressor, arrays.shapedirs, optimize=True)
+        self._h36m = None if regressor is None else scipy.sparse.csr_matrix(regressor)
+        self._rest, self._rest_per_beta = arrays.rest.astype(np.float64), arrays.rest_per_beta
 
     def rest_joints(self, betas: np.ndarray | None = None) -> np.ndarray:
-        """(24, 3) metres for betas (10,); of the mean shape without."""
-        return self._rest if betas is None else self._rest + self._rest_per_beta @ betas
+        """(..., 24, 3) metres for betas (..., 10); (24, 3) of the mean shape without."""
+        return self._rest if betas is None else self._rest + (self._rest_per_beta @ betas[..., None, :, None])[..., 0]
 
     def joints(
         self, rotations: np.ndarray, betas: np.ndarray | None = None, transl: np.ndarray | None = None
     ) -> np.ndarray:
-        """(24, 3, 3) → (24, 3) float64 metres."""
+        """(..., 24, 3, 3), betas (..., 10), transl (..., 3) → (..., 24, 3) float64 metres."""
         return self._chain(rotations, self.rest_joints(betas), transl)[0]
 
     def vertices(
@@ -85,15 +82,23 @@ class NumpyBody:
         self, rotations: np.ndarray, rest: np.ndarray, transl: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         assert SMPL24.parents is not None
-        turns, joints = np.empty((len(SMPL24), 3, 3)), np.empty((len(SMPL24), 3))
-        turns[0], joints[0] = rotations[0], rest[0] if transl is None else rest[0] + transl
+        turns, joints = np.empty(rotations.shape), np.empty(rotations.shape[:-1])
+        turns[..., 0, :, :] = rotations[..., 0, :, :]
+        joints[..., 0, :] = rest[..., 0, :] if transl is None else rest[..., 0, :] + transl
         for joint, parent in enumerate(SMPL24.parents[1:], 1):
-            turns[joint] = turns[parent] @ rotations[joint]
-            joints[joint] = joints[parent] + turns[parent] @ (rest[joint] - rest[parent])
+            above, bone = turns[..., parent, :, :], rest[..., joint, :] - rest[..., parent, :]
+            turns[..., joint, :, :] = above @ rotations[..., joint, :, :]
+            joints[..., joint, :] = joints[..., parent, :] + (above @ bone[..., None])[..., 0]
         return joints, turns
 
     def h36m_joints(self, vertices: np.ndarray) -> np.ndarray:
-        """(V, 3) → (17, 3) in the order of `H36M17`."""
+        """(V, 3) → (17, 3) in the order of `H36M17`.
+
+        Raises:
+            PoseRftError: the body model came without the regressor.
+        """
+        if self._h36m is None:
+            raise PoseRftError(f"{self.folder / REGRESSOR} does not exist; it belongs beside the smpl folder.")
         return self._h36m @ vertices
 
     def keypoints(self, vertices: np.ndarray, joints: np.ndarray, target: JointSet | str) -> np.ndarray:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pose_rft.body.frames import semantic_frame
+from pose_rft.body.model_file import Gender
 from pose_rft.body.rotations import matrix_to_axis_angle, sixd_to_matrix
-from pose_rft.body.smpl import BodyModel, Gender
+from pose_rft.body.smpl import BodyModel
 from pose_rft.hygrpo.inference import Prediction
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, pooled_recall, recall_at

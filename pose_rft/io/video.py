@@ -26,7 +26,7 @@ def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterato
     The frames in between are decoded and counted but not converted, so that the index is right and the cost is small.
 
     Yields:
-        index from 0, and (H, W, 3) uint8 RGB; a wanted frame after the video's end is simply not there.
+        index from 0, and (H, W, 3) uint8 BGR, as OpenCV encodes it; a wanted frame after the end is simply not there.
     Raises:
         PoseRftError: no such file, empty, not a video, or damaged; frames that were yielded before are good.
     """
@@ -52,7 +52,7 @@ def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterato
                 if frame.is_corrupt:
                     raise PoseRftError(f"{path} is damaged at frame {index}; download it again.")
                 if chosen is None or index in chosen:
-                    yield index, frame.to_ndarray(format="rgb24")
+                    yield index, frame.to_ndarray(format="bgr24")
                 index += 1
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         cause = " ".join(str(error).replace(str(path), "").split())[:120]
@@ -115,8 +115,8 @@ def _stream(
 
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
-    """(H, W, 3) uint8 RGB as a JPEG; how every frame of a video enters the shards, once."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    """(H, W, 3) uint8 BGR as a JPEG; how every frame of a video enters the shards, once."""
+    done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"a picture of shape {picture.shape} cannot be encoded as JPEG")
     return data.tobytes()

@@ -6,7 +6,7 @@ A unit never gives fewer rows than it promised: what cannot be read is a Defect,
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,7 +55,6 @@ class Release(Protocol):
     dataset: str
     licence: str
     where_to_get: str
-    published_counts: Mapping[str, Mapping[str, int]]
 
     @property
     def params(self) -> ReaderParams: ...
@@ -160,7 +159,7 @@ def with_confidence(points: np.ndarray) -> np.ndarray:
 
 
 def sampled_pictures(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-    """The wanted frames (ascending) of a video, as (H, W, 3) uint8 RGB.
+    """The wanted frames (ascending) of a video, as (H, W, 3) uint8 BGR.
 
     Raises:
         Incomplete: the video is missing, damaged, or ends too early; also when more is asked for.

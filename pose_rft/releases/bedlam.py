@@ -85,7 +85,6 @@ class Bedlam(Reader):
     dataset = "bedlam"
     licence = "BEDLAM: non-commercial research, see bedlam.is.tue.mpg.de/license.html"
     where_to_get = "https://bedlam.is.tue.mpg.de (training images and all_npz_12_training)"
-    published_counts: Mapping[str, Mapping[str, int]] = {"train": {"folders": 26}}
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val"), self.dataset)

@@ -12,11 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import semantic_frame
-from pose_rft.body.smpl import load_body_model
+from pose_rft.body.model_file import find_model_file, read_model_file
 from pose_rft.captions import describe_poses
 from pose_rft.captions.geometry import pose_bodies
 from pose_rft.record import Caption
@@ -138,7 +137,7 @@ def heading_free(poses: np.ndarray) -> np.ndarray:
     vectors = np.zeros((len(poses), 24, 3))
     vectors[:, :BODY_JOINTS] = poses
     matrices = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    return semantic_frame(torch.from_numpy(matrices), "camera").numpy()
+    return semantic_frame(matrices, "camera")
 
 
 def captions_of(
@@ -155,4 +154,4 @@ def captions_of(
 
 @lru_cache(maxsize=1)
 def _rest_joints(folder: Path) -> np.ndarray:
-    return load_body_model(folder).rest_joints().detach()[0].numpy()
+    return read_model_file(find_model_file(folder, "neutral")).rest

@@ -48,10 +48,6 @@ class Coco(Reader):
     dataset = "coco"
     licence = "COCO annotations CC BY 4.0, photographs under their Flickr licences; EFT fits CC BY-NC 4.0"
     where_to_get = "https://cocodataset.org/#download (fits: https://github.com/facebookresearch/eft)"
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "train": {"images_2014": 82_783, "images_2017": 118_287, "samples_12_joints_2014": 28_344},
-        "val": {"images_2014": 40_504, "images_2017": 5_000},
-    }
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "val"), self.dataset)

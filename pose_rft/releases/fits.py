@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.camera_fit import fit_translation
 from pose_rft.body.frames import world_to_camera_smpl
 from pose_rft.body.joints import to_smpl24
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.body.smpl import BodyModel, Gender, load_body_model
+from pose_rft.body.model_file import Gender, ModelArrays, find_model_file, read_model_file
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section
 from pose_rft.record import Smpl
@@ -90,12 +89,12 @@ def rest_pelvis(body_model: Path, betas: np.ndarray, gender: Gender = "neutral")
     Raises:
         PoseRftError: there is no body model of this gender.
     """
-    return _model(body_model, gender).rest_joints(torch.tensor(betas, dtype=torch.float32))[:, 0].double().numpy()
+    return _arrays(body_model, gender).rest_joints(betas)[:, 0].astype(np.float64)
 
 
 @lru_cache(maxsize=MODELS_AT_ONCE)
-def _model(folder: Path, gender: Gender) -> BodyModel:
-    return load_body_model(folder, gender)
+def _arrays(folder: Path, gender: Gender) -> ModelArrays:
+    return read_model_file(find_model_file(folder, gender))
 
 
 def smpl_in_camera(
@@ -148,16 +147,14 @@ def posed_joints(pose: np.ndarray, betas: np.ndarray, body_model: Path, gender: 
     """SMPL's 24 joints (N, 24, 3), metres, of poses (N, 24, 3) and betas (N, 10) with no translation.
 
     Raises:
-        PoseRftError: there is no body model of this gender, or no J_regressor_h36m.npy beside it.
+        PoseRftError: there is no body model of this gender.
     """
     rotations = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
-    body = _skeleton(body_model, gender)
-    return np.stack([body.joints(*row) for row in zip(rotations, betas, strict=True)])
+    return _skeleton(body_model, gender).joints(rotations, betas)
 
 
 @lru_cache(maxsize=MODELS_AT_ONCE)
 def _skeleton(folder: Path, gender: Gender) -> NumpyBody:
-    """In numpy: label files place one body at a time, which takes torch several times as long."""
     return NumpyBody(folder, gender)
 
 

@@ -124,11 +124,6 @@ class H36m(Reader):
     dataset = "h36m"
     licence = "Human3.6M licence: academic use only, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
     where_to_get = "http://vision.imar.ro/human3.6m (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "train": {"frames": 1_559_752, "samples_every_5": 312_188},
-        "p1": {"frames": 548_819, "samples_every_5": 109_867},
-        "p2": {"samples_every_5": 27_558},
-    }
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, SPLIT_SUBJECTS, self.dataset)

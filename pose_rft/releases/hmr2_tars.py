@@ -53,12 +53,6 @@ class Hmr2Tars(Reader):
     dataset = "hmr2_tars"
     licence = "that of the data sets which the tars were made of"
     where_to_get = "https://github.com/shubham-goel/4D-Humans (fetch_training_data.sh)"
-    # Tars per folder (datasets_tar.yaml), 1,000 pictures each.
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "h36m-train": {"tars": 313},
-        "mpii-train": {"tars": 10},
-        "coco-train-2014-pruned": {"tars": 18},
-    }
 
     def units(self, split: str) -> list[Unit]:
         folder = self._folder(split)

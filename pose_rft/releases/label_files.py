@@ -7,7 +7,7 @@ are none; HumanData that has translations keeps them. Layouts: `label_rows.py`.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from pose_rft.body.joints import SPIN24
-from pose_rft.body.smpl import Gender
+from pose_rft.body.model_file import Gender
 from pose_rft.errors import PoseRftError
 from pose_rft.io.paths import inside
 from pose_rft.params import Fraction, Section
@@ -65,10 +65,6 @@ class LabelFiles(Reader):
     dataset = "label_files"
     licence = "that of the data set which the labels are of"
     where_to_get = "https://github.com/nkolot/SPIN, https://github.com/shubham-goel/4D-Humans (fetch_data.sh)"
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "h36m_val_p2": {"samples": 27_558},
-        "3dpw_test": {"samples": 35_515},
-    }
 
     def units(self, split: str) -> list[Unit]:
         rows = self._rows(split)

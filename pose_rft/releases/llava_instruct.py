@@ -46,7 +46,6 @@ class LlavaInstruct(Reader):
     dataset = "llava_instruct"
     licence = "CC BY-NC 4.0 (dialogues made with GPT-4); photographs under COCO's terms"
     where_to_get = "https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K"
-    published_counts: Mapping[str, Mapping[str, int]] = {"all": {"samples": 157_712, "images": 81_479}}
 
     @property
     def images(self) -> Path:

@@ -7,20 +7,18 @@ extracted to pictures and deleted, its frames are found in any of the peers' thr
 TS1–TS6, the frames marked valid. Layout and traps: dataset notes section 2.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from pose_rft.body.joints import MPI17, MPI28
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
-from pose_rft.io.matlab import read_mat
-from pose_rft.io.parsing import parsing
 from pose_rft.params import Count, Fraction, Section
-from pose_rft.record import Camera, Defect, Image, Keypoints, Record
+from pose_rft.record import Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
     Incomplete,
     Reader,
@@ -33,23 +31,22 @@ from pose_rft.releases.base import (
     sampled_pictures,
     with_confidence,
 )
-from pose_rft.releases.cameras import intrinsics
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.mpi_inf_3dhp_files import (
     CHEST_CAMERAS,
     FRAME_PATTERNS,
-    MM,
+    TEST_FOLDER,
+    TEST_SIZES,
     extracted_frames,
     of_camera,
     read_annotations,
     read_calibration,
+    read_test_annotations,
+    valid_frames,
 )
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 from pose_rft.releases.video_fits import NOTES, VideoName, fits_of_video
 
-TEST_FOLDER = "mpi_inf_3dhp_test_set"
-# (width, height) px; peers test the bounds of all of them with 2048.
-TEST_SIZES = {f"TS{i}": (2048, 2048) if i < 5 else (1920, 1080) for i in range(1, 7)}
 BOX_SCALE = 1.2  # SPIN, around the 17 joints
 # The 17 of the 28 that the test set has too (SPIN `joints17_idx`).
 BODY = MPI28.indices([joint for joint in MPI28.joints if joint in MPI17])
@@ -111,10 +108,6 @@ class MpiInf3dhp(Reader):
     dataset = "mpi_inf_3dhp"
     licence = "MPI-INF-3DHP licence: non-commercial research, no redistribution; NeuralAnnot fits CC BY-NC 4.0"
     where_to_get = "https://vcai.mpi-inf.mpg.de/3dhp-dataset (fits: https://github.com/mks0601/NeuralAnnot_RELEASE)"
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "train": {"videos": 128, "frames": 1_052_736, "samples_every_10_at_most": 105_274},
-        "test": {"frames": 24_888, "samples": 2_929},
-    }
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, ("train", "test"), self.dataset)
@@ -167,9 +160,7 @@ class MpiInf3dhp(Reader):
         if not folders:
             raise PoseRftError(f"{self.root / TEST_FOLDER} has no TS1 … TS6; get them from {self.where_to_get}.")
         for folder in folders:
-            valid = np.asarray(_variable(read_mat(folder / "annot_data.mat"), "valid_frame", folder)).ravel()
-            frames = tuple(int(frame) for frame in np.flatnonzero(valid == 1))
-            if frames:
+            if frames := valid_frames(folder / "annot_data.mat"):
                 yield Unit(sample_key("3dhp", folder.name), len(frames), (TestUnit(folder.name, frames),))
 
     def _read_video(self, unit: Unit, wanted: VideoUnit) -> Iterator[Record | Defect]:
@@ -237,18 +228,11 @@ class MpiInf3dhp(Reader):
 
     def _read_test(self, unit: Unit, wanted: TestUnit) -> Iterator[Record | Defect]:
         folder = self.root / TEST_FOLDER / wanted.name
-        frames, size = list(wanted.frames), TEST_SIZES[wanted.name]
         chosen = self.params.test_joints3d
-        with parsing(folder / "annot_data.mat", "an annotation of MPI-INF-3DHP's test set"):
-            content = read_mat(folder / "annot_data.mat")
-            points2d = _test_points(_variable(content, "annot2", folder), 2, frames)
-            points3d = _test_points(_variable(content, "annot3", folder), 3, frames) / MM
-            camera = Camera(estimate_intrinsics(points3d[frames], points2d[frames]))
-            if chosen != "annot3":
-                points3d = _test_points(_variable(content, chosen, folder), 3, frames) / MM
-        for frame in frames:
+        points2d, points3d, camera = read_test_annotations(folder / "annot_data.mat", wanted.frames, chosen)
+        for frame in wanted.frames:
             try:
-                picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", size)
+                picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", TEST_SIZES[wanted.name])
             except UnreadablePicture as problem:
                 yield problem.defect(unit.key, str(frame))
                 continue
@@ -277,33 +261,3 @@ def sampled_frames(points: np.ndarray, size: tuple[int, int], every: int) -> tup
     body = points[:, BODY]
     inside = ((body >= 0) & (body < np.array(size))).all(axis=(1, 2))
     return tuple(int(frame) for frame in np.flatnonzero(inside)[::every])
-
-
-def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarray:
-    """K (3, 3) px of the camera that maps points3d (N, J, 3) camera frame to points2d (N, J, 2), by least squares."""
-    plane = (points3d[..., :2] / points3d[..., 2:]).reshape(-1, 2)
-    target = points2d.reshape(-1, 2)
-    focal, center = zip(
-        *(np.linalg.lstsq(np.stack([plane[:, i], np.ones(len(plane))], 1), target[:, i])[0] for i in (0, 1)),
-        strict=True,
-    )
-    return intrinsics(focal[0], focal[1], center[0], center[1])
-
-
-def _test_points(value: np.ndarray, axes: int, frames: Sequence[int]) -> np.ndarray:
-    """(N, 17, axes) of a variable in MATLAB's shape (axes, 17, 1, N).
-
-    Raises:
-        ValueError: another shape, too short for the frames, or a number among them that is not finite.
-    """
-    points = np.moveaxis(np.asarray(value, np.float64).reshape(axes, len(MPI17), -1), -1, 0).swapaxes(1, 2)
-    if frames and (max(frames) >= len(points) or not np.isfinite(points[frames]).all()):
-        raise ValueError(f"{len(points)} frames for frame {max(frames)}, or a number that is not finite")
-    return points
-
-
-def _variable(content: Mapping[str, Any], name: str, folder: Path) -> np.ndarray:
-    if name not in content:
-        raise PoseRftError(f"{folder / 'annot_data.mat'} has no variable `{name}`; get the test set again.")
-    value: np.ndarray = content[name]
-    return value

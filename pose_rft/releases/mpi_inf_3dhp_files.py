@@ -1,22 +1,30 @@
-"""The files of a training sequence of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5), extracted frames.
+"""The files of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5) and extracted frames of a training sequence,
+annot_data.mat (v7.3) of a test sequence.
 
-Fourteen cameras are calibrated and annotated. Layout: dataset notes sections 2.1 to 2.3.
+Fourteen cameras are calibrated and annotated; the test set has no calibration. Layout: dataset notes section 2.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pose_rft.body.joints import MPI17
 from pose_rft.errors import PoseRftError
 from pose_rft.io.matlab import cells, read_mat
+from pose_rft.io.parsing import parsing
 from pose_rft.record import Camera
+from pose_rft.releases.cameras import intrinsics
 
 CAMERAS = 14
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
 MM = 1000.0
+TEST_FOLDER = "mpi_inf_3dhp_test_set"
+# (width, height) px; peers test the bounds of all of them with 2048.
+TEST_SIZES = {f"TS{i}": (2048, 2048) if i < 5 else (1920, 1080) for i in range(1, 7)}
 # Where peers put the frames of a video, counted from 1: SPIN, MMHuman3D, MMPose (whose folder is a matter of taste).
 FRAME_NAMES = (
     "S{s}/Seq{q}/imageFrames/video_{c}/frame_{n}.jpg",
@@ -109,3 +117,62 @@ def of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> 
     if number not in cameras:
         raise PoseRftError(f"{folder / 'camera.calibration'} has no camera {number}; get the file again.")
     return cameras[number]
+
+
+def valid_frames(path: Path) -> tuple[int, ...]:
+    """The frames of a test sequence (from 0) that annot_data.mat marks valid.
+
+    Raises:
+        PoseRftError: no such file, damaged, or without `valid_frame`.
+    """
+    valid = np.asarray(_variable(read_mat(path), "valid_frame", path)).ravel()
+    return tuple(int(frame) for frame in np.flatnonzero(valid == 1))
+
+
+def read_test_annotations(path: Path, frames: Sequence[int], joints3d: str) -> tuple[np.ndarray, np.ndarray, Camera]:
+    """joints2d (N, 17, 2) px and joints3d (N, 17, 3) metres, camera frame, of a test sequence, and its camera.
+
+    Args:
+        frames: those that are wanted; the camera is the least-squares one of `annot2` on `annot3` there.
+        joints3d: the variable that holds the 3D joints, `annot3` or `univ_annot3`.
+    Raises:
+        PoseRftError: no such file, damaged, or a wanted frame has a number that is not finite.
+    """
+    with parsing(path, "an annotation of MPI-INF-3DHP's test set"):
+        content, wanted = read_mat(path), list(frames)
+        points2d = _test_points(_variable(content, "annot2", path), 2, wanted)
+        points3d = _test_points(_variable(content, "annot3", path), 3, wanted) / MM
+        camera = Camera(estimate_intrinsics(points3d[wanted], points2d[wanted]))
+        if joints3d != "annot3":
+            points3d = _test_points(_variable(content, joints3d, path), 3, wanted) / MM
+    return points2d, points3d, camera
+
+
+def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarray:
+    """K (3, 3) px of the camera that maps points3d (N, J, 3) camera frame to points2d (N, J, 2), by least squares."""
+    plane = (points3d[..., :2] / points3d[..., 2:]).reshape(-1, 2)
+    target = points2d.reshape(-1, 2)
+    focal, center = zip(
+        *(np.linalg.lstsq(np.stack([plane[:, i], np.ones(len(plane))], 1), target[:, i])[0] for i in (0, 1)),
+        strict=True,
+    )
+    return intrinsics(focal[0], focal[1], center[0], center[1])
+
+
+def _test_points(value: np.ndarray, axes: int, frames: Sequence[int]) -> np.ndarray:
+    """(N, 17, axes) of a variable in MATLAB's shape (axes, 17, 1, N).
+
+    Raises:
+        ValueError: another shape, too short for the frames, or a number among them that is not finite.
+    """
+    points = np.moveaxis(np.asarray(value, np.float64).reshape(axes, len(MPI17), -1), -1, 0).swapaxes(1, 2)
+    if frames and (max(frames) >= len(points) or not np.isfinite(points[frames]).all()):
+        raise ValueError(f"{len(points)} frames for frame {max(frames)}, or a number that is not finite")
+    return points
+
+
+def _variable(content: Mapping[str, Any], name: str, path: Path) -> np.ndarray:
+    if name not in content:
+        raise PoseRftError(f"{path} has no variable `{name}`; get the test set again.")
+    value: np.ndarray = content[name]
+    return value

@@ -6,7 +6,7 @@ no number of the person: a fit belongs to the person of that picture whose centr
 fitted crop.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -46,10 +46,6 @@ class Mpii(Reader):
     dataset = "mpii"
     licence = "MPII Human Pose: simplified BSD for annotations, pictures for research; EFT fits CC BY-NC 4.0"
     where_to_get = "http://human-pose.mpi-inf.mpg.de (fits: https://github.com/facebookresearch/eft)"
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "train": {"persons": 29_116, "persons_derived": 22_246, "eft_fits": 14_361},
-        "val": {"persons_derived": 2_958},
-    }
 
     def units(self, split: str) -> list[Unit]:
         check_split(split, NAMES if self.params.labels else ("train",), self.dataset)

@@ -1,4 +1,4 @@
-"""Pictures of a release as Records carry them: the file's own bytes, decoded once to know that they decode.
+"""Pictures of a release as Records carry them: the file's own bytes, checked once to know that they decode.
 
 Grayscale, CMYK or EXIF-bearing JPEGs pass through untouched; width and height are those of the stored pixels, to which
 annotations refer (an EXIF orientation is not applied, here nor when the picture is cropped).
@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import PIL.Image
 
+from pose_rft.io import png
 from pose_rft.record import Defect, Image
 
 MOST_PIXELS = 50_000_000  # releases stay below 5 million; a few bytes may declare any size
@@ -67,9 +68,13 @@ def parse_picture(data: bytes, name: str, size: tuple[int, int] | None = None) -
             kind, found = picture.format, picture.size
             if found[0] * found[1] > MOST_PIXELS:
                 raise UnreadablePicture("absurd size", f"{name} declares {found[0]}x{found[1]} px")
-            # To an eighth of the size: every byte is decoded and damage shows as before, but few pixels are computed.
-            picture.draft(picture.mode, (1, 1))
-            picture.load()
+            whole = png.is_whole(data) if kind == "PNG" else None
+            if whole is None:
+                # To an eighth of the size: every byte is decoded and damage shows, but few pixels are computed.
+                picture.draft(picture.mode, (1, 1))
+                picture.load()
+            elif not whole:
+                raise UnreadablePicture("damaged image", f"{name} is cut or has wrong checksums")
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise UnreadablePicture("damaged image", f"{name}: {str(error).splitlines()[0]}") from None
     if kind not in ("JPEG", "PNG"):

@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
@@ -74,10 +73,6 @@ class PoseScript(Reader):
     where_to_get = (
         "https://europe.naverlabs.com/research/computer-vision/posescript/ (AMASS: https://amass.is.tue.mpg.de)"
     )
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "all": {"poses_v2": 100_000, "human_v2": 6_293},
-        "test": {"human_v2": 1_234},
-    }
 
     def __init__(self, root: Path, params: PoseScriptParams, body_model: Path, jpeg_quality: int) -> None:
         super().__init__(root, params, body_model, jpeg_quality)
@@ -115,12 +110,14 @@ class PoseScript(Reader):
             yield from (Defect(unit.key, str(number), "damaged AMASS file", str(error)) for number, _, _ in rows)
             return
         flags = ("amass_smplx", "transl_unknown") if body_model == "smplx" else ("transl_unknown",)
+        sound = sorted({f for _, f, _ in rows if 0 <= f < len(poses) and np.isfinite(poses[f]).all()})
+        roots = dict(zip(sound, without_heading(poses[sound, 0]), strict=True)) if sound else {}
         for number, frame, captions in rows:
             if not 0 <= frame < len(poses):
                 yield Defect(unit.key, str(number), "frame out of range", f"{name}: {frame} of {len(poses)}")
                 continue
             pose = poses[frame]
-            if not np.isfinite(pose).all():
+            if frame not in roots:
                 yield Defect(unit.key, str(number), "pose not finite", f"{name}: frame {frame}")
                 continue
             body = np.zeros((24, 3))
@@ -133,7 +130,7 @@ class PoseScript(Reader):
                 sequence=unit.key,
                 frame=frame,
                 smpl=Smpl(
-                    global_orient=without_heading(body[0]),
+                    global_orient=roots[frame],
                     body_pose=body[1:],
                     betas=np.zeros(10),
                     transl=np.zeros(3),
@@ -253,7 +250,6 @@ def read_poses(path: Path) -> tuple[np.ndarray, str]:
     return poses[:, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3), BODY_MODELS[poses.shape[1]]
 
 
-def without_heading(vector: np.ndarray) -> np.ndarray:
-    """Axis-angle root (3,) in the AMASS frame with the z angle of its ZYX Euler angles set to 0."""
-    root = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix())
-    return Rotation.from_matrix(remove_heading(root).numpy()).as_rotvec()
+def without_heading(vectors: np.ndarray) -> np.ndarray:
+    """Axis-angle roots (N, 3) in the AMASS frame with the z angle of their ZYX Euler angles set to 0."""
+    return Rotation.from_matrix(remove_heading(Rotation.from_rotvec(vectors).as_matrix())).as_rotvec()

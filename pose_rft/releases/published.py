@@ -168,4 +168,8 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
         Published(ALL, "samples", 157_712, when=lambda params: len(params.splits) == 2),
         Published(ALL, "images", 81_479, when=lambda params: len(params.splits) == 2),
     ),
+    "label_files": (  # the evaluation files of HMR2.0, by the names that peers give them
+        Published("h36m_val_p2", "samples", 27_558),
+        Published("3dpw_test", "samples", 35_515),
+    ),
 }

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pose_rft.body.joints import OPENPOSE18, SMPL24
-from pose_rft.body.smpl import Gender
+from pose_rft.body.model_file import Gender
 from pose_rft.errors import PoseRftError
 from pose_rft.io.paths import inside
 from pose_rft.io.unpickle import read_pickle
@@ -78,11 +78,6 @@ class Pw3d(Reader):
     dataset = "3dpw"
     licence = "3DPW licence: non-commercial research, no redistribution"
     where_to_get = "https://virtualhumans.mpi-inf.mpg.de/3DPW"
-    published_counts: Mapping[str, Mapping[str, int]] = {
-        "train": {"sequences": 24},
-        "validation": {"sequences": 12},
-        "test": {"sequences": 24, "samples": 35_515},
-    }
 
     def units(self, split: str) -> list[Unit]:
         folder = self._folder(split)

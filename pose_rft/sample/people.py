@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.body.smpl import Gender
+from pose_rft.body.model_file import Gender
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.renderer import Mesh, Renderer
 from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit

@@ -16,7 +16,7 @@ import scipy.sparse
 
 from pose_rft.body.joints import H36M17, SMPL24
 from pose_rft.body.lbs_numpy import SURFACE_VERTICES
-from pose_rft.body.smpl import BETAS, POSE_BASIS, REGRESSOR, STANDIN_CARD
+from pose_rft.body.model_file import BETAS, POSE_BASIS, REGRESSOR, STANDIN_CARD
 from pose_rft.io import atomic
 from pose_rft.sample import python2_pickle
 from pose_rft.sample.key_poses import KEY_POSES, key_rotations

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import polars as pl
-import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import LIMB_JOINTS, SMPL24, JointSet, joint_set, to_smpl24
-from pose_rft.body.smpl import BodyModel
+from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.record import Image, Record
 from pose_rft.releases.cameras import project
 
@@ -40,13 +39,13 @@ MEASUREMENTS: dict[str, Any] = {
 }
 
 
-def measure(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -> pl.DataFrame:
+def measure(records: Sequence[Record], body_model: Callable[[str], NumpyBody]) -> pl.DataFrame:
     """One row per record with the columns of `MEASUREMENTS`; null where a record lacks what a measurement needs.
 
     Args:
         body_model: gives the model of a gender; asked only when a record has SMPL in a camera that is known.
     """
-    bodies = camera_bodies(records, body_model)
+    bodies, lefts = camera_bodies(records, body_model), camera_lefts(records)
     rows = []
     for number, record in enumerate(records):
         row: dict[str, Any] = {"key": record.key}
@@ -63,7 +62,7 @@ def measure(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -
         if number in bodies:
             row["smpl_reprojection"] = smpl_reprojection(record, bodies[number])
             row["smpl_joints_mm"] = smpl_joints_error(record, bodies[number])
-        row |= sides(record)
+        row |= sides(record, lefts.get(number))
         rows.append(row)
     return pl.DataFrame(rows, schema=MEASUREMENTS, orient="row")
 
@@ -126,7 +125,7 @@ def smpl_joints_error(record: Record, joints: np.ndarray) -> float | None:
     return float(error.max() * 1000) if known.any() else None
 
 
-def camera_bodies(records: Sequence[Record], body_model: Callable[[str], BodyModel]) -> dict[int, np.ndarray]:
+def camera_bodies(records: Sequence[Record], body_model: Callable[[str], NumpyBody]) -> dict[int, np.ndarray]:
     """(24, 3) joints, metres, camera frame, of every record (by number) that has SMPL before a known camera."""
     bodies: dict[int, np.ndarray] = {}
     by_gender: dict[str, list[int]] = {}
@@ -137,19 +136,22 @@ def camera_bodies(records: Sequence[Record], body_model: Callable[[str], BodyMod
         smpls = [smpl for number in numbers if (smpl := records[number].smpl) is not None]
         vectors = np.stack([np.concatenate([smpl.global_orient[None], smpl.body_pose]) for smpl in smpls])
         rotations = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, len(SMPL24), 3, 3)
-        betas, transl = (torch.from_numpy(np.stack([getattr(s, name) for s in smpls])) for name in ("betas", "transl"))
-        with torch.no_grad():
-            joints = body_model(gender).joints(torch.from_numpy(rotations).float(), betas, transl)
-        bodies |= dict(zip(numbers, joints.numpy(), strict=True))
+        betas, transl = (np.stack([getattr(smpl, name) for smpl in smpls]) for name in ("betas", "transl"))
+        bodies |= dict(zip(numbers, body_model(gender).joints(rotations, betas, transl), strict=True))
     return bodies
 
 
-def sides(record: Record) -> dict[str, bool]:
-    """The side tests that the record allows: True where left is the person's left."""
+def camera_lefts(records: Sequence[Record]) -> dict[int, np.ndarray]:
+    """(3,) where the person's left is in the camera frame, of every record (by number) whose SMPL root is in it."""
+    roots = {n: r.smpl.global_orient for n, r in enumerate(records) if r.smpl is not None and r.smpl.frame == "camera"}
+    if not roots:
+        return {}
+    return dict(zip(roots, Rotation.from_rotvec(np.stack(list(roots.values()))).as_matrix()[:, :, 0], strict=True))
+
+
+def sides(record: Record, left: np.ndarray | None) -> dict[str, bool]:
+    """The side tests that the record allows: True where left is the person's left; `left`: see `camera_lefts`."""
     result: dict[str, bool] = {}
-    left = None  # of the person, in the camera frame
-    if record.smpl is not None and record.smpl.frame == "camera":
-        left = Rotation.from_rotvec(record.smpl.global_orient).as_matrix()[:, 0]
     if record.joints3d is not None:
         points, kind = record.joints3d.points, joint_set(record.joints3d.joint_set)
         across = _between(points, kind, "right_hip", "left_hip")

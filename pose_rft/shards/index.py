@@ -4,7 +4,6 @@ The index gives random access (one `pread` per sample), filters without reading 
 captions), and the statistics and leakage checks of a data set.
 """
 
-import hashlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -76,7 +75,7 @@ def index_row(
         "has_image": image is not None,
         "width": image.width if image else None,
         "height": image.height if image else None,
-        "image_digest": hashlib.sha256(image.data).hexdigest()[:32] if image else None,
+        "image_digest": image.digest if image else None,
         "box_side": record.box.side if record.box else None,
         "has_smpl": smpl is not None,
         "smpl_source": smpl.source if smpl else None,

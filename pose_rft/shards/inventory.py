@@ -37,7 +37,9 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path], state: str |
         digest.update(f"{os.path.relpath(path, root)}\0{found.st_size}\0{time}\n".encode(errors="surrogateescape"))
         count, total = count + 1, total + found.st_size
     if count == 0:
-        raise PoseRftError(f"{dataset}: the release holds no file; see docs/data.md for what belongs in its folder.")
+        raise PoseRftError(
+            f"{dataset}: its folder in {root} holds no file of the release; see docs/data.md for what belongs there."
+        )
     return Inventory(dataset, digest.hexdigest(), count, total)
 
 

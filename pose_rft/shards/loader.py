@@ -1,4 +1,6 @@
-"""Random access to a folder of shards: sample i is one open, one `pread` of its run of members, one close.
+"""Random access to a folder of shards: sample i is one open, one `pread` for each of its members, one close.
+
+The members lie side by side; reading them one by one spares copying the picture out of a larger read.
 
 No state beside the index, so a ShardSet can be pickled to workers, forked and shared by threads. Order is not its
 business: see `pose_rft.shards.mixture`.
@@ -8,6 +10,7 @@ import hashlib
 import os
 import sys
 from functools import cached_property
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +39,7 @@ class ShardSet:
                 "convert again."
             )
         self._keys = self.rows["key"]
-        self._shards, self._starts, self._stops = (self.rows[name].to_numpy() for name in ("shard", "start", "stop"))
+        self._shards = self.rows["shard"].to_numpy()
         members = self.rows["members"].explode().struct.unnest()
         self._names = [sys.intern(name) for name in members["name"]]
         self._offsets, self._sizes = members["offset"].to_numpy(), members["size"].to_numpy()
@@ -75,28 +78,25 @@ class ShardSet:
         """
         if not 0 <= i < len(self):
             raise IndexError(f"{self.folder} has {len(self)} samples, not one number {i}")
-        key, start, stop = self._keys[i], int(self._starts[i]), int(self._stops[i])
-        path = self.folder / shard_name(int(self._shards[i]))
+        key, path = self._keys[i], f"{self.folder}/{shard_name(int(self._shards[i]))}"
+        first, last = int(self._first[i]), int(self._first[i + 1])
+        sizes = self._sizes[first:last].tolist()
         try:
             descriptor = os.open(path, os.O_RDONLY)
             try:
-                content = os.pread(descriptor, stop - start, start)
+                contents = list(map(os.pread, repeat(descriptor), sizes, self._offsets[first:last].tolist()))
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise PoseRftError(
                 f"Shard {path} cannot be read ({error.strerror}); run `pose-rft shards verify {self.folder}`."
             ) from None
-        if len(content) != stop - start:
+        if list(map(len, contents)) != sizes:
             raise PoseRftError(
                 f"Shard {path} is truncated before sample {key}; delete {self.folder} and convert again."
             )
-        members = {}
-        for member in range(self._first[i], self._first[i + 1]):
-            offset = int(self._offsets[member]) - start
-            members[self._names[member]] = content[offset : offset + int(self._sizes[member])]
         try:
-            record = Record.from_members(members)
+            record = Record.from_members(dict(zip(self._names[first:last], contents, strict=True)))
         except PoseRftError as error:
             raise PoseRftError(f"Shard {path}, sample {key}: {error}") from None
         if record.key != key:

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import roma
 import torch
 
@@ -82,3 +83,15 @@ def test_world_to_camera_moves_every_point_of_the_body_rigidly():
     torch.testing.assert_close(posed(*world_to_camera_smpl(root, transl, R, t, pelvis)), expected)
     by_numpy = world_to_camera_smpl(*(x.numpy() for x in (root, transl, R, t, pelvis)))
     torch.testing.assert_close(posed(*map(torch.from_numpy, by_numpy)), expected)
+
+
+def test_numpy_arrays_and_tensors_give_the_same_numbers():
+    """Converters use the one and training the other. (torch's own square roots may differ in the last bit.)"""
+    R = torch.cat([rotations(200), turn(1, 90)[None]])
+    for move in (amass_to_camera, camera_to_amass, remove_heading):
+        np.testing.assert_allclose(move(R.numpy()), move(R).numpy(), rtol=0, atol=1e-15)
+        assert move(R.float().numpy()).dtype == np.float32
+        np.testing.assert_allclose(move(R.float().numpy()), move(R.float()).numpy(), rtol=0, atol=5e-7)
+    pose = rotations(48).reshape(2, 24, 3, 3)
+    own, tensors = semantic_frame(pose.numpy(), "camera"), semantic_frame(pose, "camera").numpy()
+    np.testing.assert_allclose(own, tensors, rtol=0, atol=1e-15)

@@ -158,6 +158,7 @@ INSIDE: dict[str, Callable[[Path, np.random.Generator], None]] = {
     ".pkl": _pickle,
     ".npz": _npz,
     ".mat": _mat,
+    ".h5": _hdf5,
 }
 
 

@@ -8,15 +8,18 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from damage import damage
+from scipy.spatial.transform import Rotation
 
 from pose_rft.errors import PoseRftError
 from pose_rft.record import Camera, Record
 from pose_rft.releases.fits import FitSource
 from pose_rft.releases.hmr2_tars import Hmr2Tars, Hmr2TarsParams
 from pose_rft.releases.label_files import LabelFiles, LabelFilesParams
+from pose_rft.releases.mpii import Mpii, MpiiParams
 from pose_rft.releases.still_fits import Anchor, StillFits
 from pose_rft.releases.video_fits import VideoName, fits_of_video
 from pose_rft.sample import python2_pickle
@@ -65,9 +68,43 @@ def root(people: list[Truth], tmp_path_factory: pytest.TempPathFactory) -> Path:
     boxes = [{"id": i, "image_id": 7, "bbox": [20, 10, 120, 120]} for i in (1, 2)]
     index = {"images": [{"id": 7, "file_name": NAMES[0]}], "annotations": boxes}
     (folder / "index.json").write_text(json.dumps(index))
+    write_mpii(folder, NAMES)
+    (folder / "eft.json").write_text(json.dumps({"data": [eft_row(person, NAMES[0]) for person in people]}))
     tar = root / "hmr2_training_data/dataset_tars/a/000000.tar"
     write_tar(tar, people)
     return root
+
+
+def write_mpii(folder: Path, names: list[str]) -> None:
+    """Labels of pose-hg-train and of HRNet, and their pictures."""
+    write_pictures(folder / "images", names)
+    points = np.random.default_rng(0).uniform(20, 120, (len(names), 16, 2))
+    with h5py.File(folder / "mpii.h5", "w") as file:
+        file["imgname"] = np.array([name.encode() for name in names])
+        file["center"], file["scale"], file["part"] = points.mean(axis=1), np.full(len(names), 0.7), points.round()
+    rows = [
+        {
+            "image": name,
+            "center": own.mean(axis=0).tolist(),
+            "scale": 0.7,
+            "joints": own.tolist(),
+            "joints_vis": [1] * 16,
+        }
+        for name, own in zip(names, points, strict=True)
+    ]
+    (folder / "mpii.json").write_text(json.dumps(rows))
+
+
+def eft_row(person: Truth, image: str) -> dict[str, object]:
+    return {
+        "parm_pose": Rotation.from_rotvec(person.pose).as_matrix().tolist(),
+        "parm_shape": person.betas.tolist(),
+        "parm_cam": [0.9, 0.01, 0.02],
+        "bbox_scale": 0.6,
+        "bbox_center": person.center.tolist(),
+        "imageName": image,
+        "smpltype": "smpl",
+    }
 
 
 def write_tar(path: Path, people: list[Truth]) -> None:
@@ -112,35 +149,71 @@ def read_still(root: Path, bodies: Path, kind: str, path: str, index: str | None
     return len(placed)
 
 
-def read_video(root: Path, bodies: Path, kind: str, path: str) -> int:
+def read_video(root: Path, bodies: Path, kind: str, path: str, index: str | None = None) -> int:
     camera, joints = Camera(np.eye(3), np.eye(3), np.zeros(3)), np.zeros((6, 24, 3))
-    entry = FitSource(source=kind, path=path)  # type: ignore[arg-type]
+    entry = FitSource(source=kind, path=path, index=index)  # type: ignore[arg-type]
     return len(fits_of_video([entry], root / "label_files", VIDEO, (0, 5), camera, joints, "smpl24", bodies))
 
 
-READ: dict[str, Callable[[Path, Path], int]] = {
-    "label_files/spin.npz": lambda root, bodies: read_labels(root, bodies, "spin.npz"),
-    "label_files/hmr2.npz": lambda root, bodies: read_labels(root, bodies, "hmr2.npz"),
-    "label_files/humandata.npz": lambda root, bodies: read_labels(root, bodies, "humandata.npz"),
-    "hmr2_training_data/dataset_tars/a/000000.tar": read_tar,
-    "label_files/final.npz": lambda root, bodies: read_still(root, bodies, "spin", "final.npz", "spin.npz"),
-    "label_files/static.npy": lambda root, bodies: read_still(root, bodies, "spin", "static.npy", "spin.npz"),
-    "label_files/coco.json": lambda root, bodies: read_still(root, bodies, "neuralannot", "coco.json"),
-    "label_files/index.json": lambda root, bodies: read_still(root, bodies, "neuralannot", "coco.json", "index.json"),
-    "label_files/world.json": lambda root, bodies: read_video(root, bodies, "neuralannot", "world.json"),
-    f"label_files/mosh/{VIDEO.mosh}": lambda root, bodies: read_video(root, bodies, "mosh", "mosh"),
+def read_mpii(root: Path, bodies: Path, name: str) -> int:
+    release = Mpii(root, MpiiParams(root="label_files", labels=name), bodies, 92)
+    rows = [row for unit in release.units("train") for row in release.read(unit, "train")]
+    return sum(len(row.to_members()) > 0 for row in rows if isinstance(row, Record))
+
+
+Read = Callable[[Path, Path], int]
+
+
+def labels_of(name: str) -> tuple[str, Read]:
+    return f"label_files/{name}", lambda root, bodies: read_labels(root, bodies, name)
+
+
+def still(kind: str, path: str, index: str | None = None, damaged: str | None = None) -> tuple[str, Read]:
+    return f"label_files/{damaged or path}", lambda root, bodies: read_still(root, bodies, kind, path, index)
+
+
+def video(kind: str, path: str, index: str | None = None, damaged: str | None = None) -> tuple[str, Read]:
+    return f"label_files/{damaged or path}", lambda root, bodies: read_video(root, bodies, kind, path, index)
+
+
+def mpii(name: str) -> tuple[str, Read]:
+    return f"label_files/{name}", lambda root, bodies: read_mpii(root, bodies, name)
+
+
+# What is read → the file that is damaged, and its reader.
+READ: dict[str, tuple[str, Read]] = {
+    "SPIN npz": labels_of("spin.npz"),
+    "HMR2.0 npz": labels_of("hmr2.npz"),
+    "HumanData": labels_of("humandata.npz"),
+    "4D-Humans tar": ("hmr2_training_data/dataset_tars/a/000000.tar", read_tar),
+    "EFT of photographs": still("eft", "eft.json"),
+    "SPIN's final fits": still("spin", "final.npz", "spin.npz"),
+    "SPIN's static fits": still("spin", "static.npy", "spin.npz"),
+    "the rows of SPIN's fits": still("spin", "final.npz", "spin.npz", "spin.npz"),
+    "SPIN npz as fits of photographs": still("spin", "spin.npz"),
+    "HMR2.0 npz as fits of photographs": still("hmr2", "hmr2.npz"),
+    "NeuralAnnot of COCO": still("neuralannot", "coco.json"),
+    "NeuralAnnot of MPII": still("neuralannot", "coco.json", "index.json"),
+    "the index of NeuralAnnot of MPII": still("neuralannot", "coco.json", "index.json", "index.json"),
+    "NeuralAnnot of videos": video("neuralannot", "world.json"),
+    "MoSh": video("mosh", "mosh", None, f"mosh/{VIDEO.mosh}"),
+    "SPIN's fits of videos": video("spin", "final.npz", "spin.npz"),
+    "HMR2.0 npz as fits of videos": video("hmr2", "hmr2.npz"),
+    "MPII h5": mpii("mpii.h5"),
+    "MPII JSON": mpii("mpii.json"),
 }
 
 
 def crashes(root: Path, bodies: Path, name: str, seeds: range) -> list[str]:
     """What reading raised beside the project's own error, with the seed that makes it happen again."""
-    path, found = root / name, []
+    file, read = READ[name]
+    path, found = root / file, []
     whole = path.read_bytes()
     try:
         for seed in seeds:
             how = damage(path, whole, np.random.default_rng(seed))
             try:
-                READ[name](root, bodies)
+                read(root, bodies)
             except PoseRftError as error:
                 assert len(str(error)) < 1000, str(error)
             except Exception:
@@ -152,7 +225,7 @@ def crashes(root: Path, bodies: Path, name: str, seeds: range) -> list[str]:
 
 @pytest.mark.parametrize("name", READ)
 def test_whole_files_read_well(root: Path, bodies: Path, name: str) -> None:
-    assert READ[name](root, bodies) > 0
+    assert READ[name][1](root, bodies) > 0
 
 
 @pytest.mark.parametrize("name", READ)

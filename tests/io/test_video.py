@@ -1,6 +1,8 @@
+import io
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from pose_rft.errors import PoseRftError
@@ -79,3 +81,12 @@ def test_odd_sizes_and_changing_sizes_are_refused_without_leaving_a_file(tmp_pat
     with pytest.raises(ValueError, match="picture 1"):
         video.encode(tmp_path / "a.mp4", [np.zeros((8, 8, 3), np.uint8), np.zeros((6, 8, 3), np.uint8)], 50, "h264")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "codec"), FORMATS)
+def test_a_red_video_gives_red_jpegs(tmp_path: Path, name: str, codec: video.Codec) -> None:
+    red = np.broadcast_to(np.array([200, 20, 20], np.uint8), (48, 64, 3))
+    video.encode(tmp_path / name, [red] * 3, 25, codec)
+    for _, picture in video.frames(tmp_path / name, [0, 2]):
+        with PIL.Image.open(io.BytesIO(video.encode_jpeg(picture, 92))) as jpeg:
+            np.testing.assert_allclose(np.asarray(jpeg)[24, 32], red[0, 0], atol=8)

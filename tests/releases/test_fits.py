@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,10 @@ import pytest
 from release_truth import numpy_body
 from scipy.spatial.transform import Rotation
 
+from pose_rft.body.lbs_numpy import NumpyBody
+from pose_rft.body.model_file import find_model_file, read_model_file
 from pose_rft.errors import PoseRftError
-from pose_rft.releases.fits import rest_pelvis, smpl_in_camera
+from pose_rft.releases.fits import posed_joints, rest_pelvis, smpl_in_camera
 
 
 @pytest.mark.parametrize("gender", ["neutral", "female"])
@@ -30,3 +33,30 @@ def test_numbers_that_are_not_finite_are_refused(body_models: Path) -> None:
     pose[0, 3, 1] = np.nan
     with pytest.raises(PoseRftError, match="not finite"):
         smpl_in_camera(pose, np.zeros((1, 10)), np.zeros((1, 3)), np.eye(3), np.zeros(3), body_models, "test")
+
+
+def test_rest_joints_are_those_of_the_torch_body_to_the_last_bit(body_models: Path) -> None:
+    import torch
+
+    from pose_rft.body.smpl import load_body_model
+
+    betas = np.random.default_rng(0).normal(0, 2, (500, 10))
+    expected = load_body_model(body_models).rest_joints(torch.tensor(betas, dtype=torch.float32))
+    arrays = read_model_file(find_model_file(body_models, "neutral"))
+    np.testing.assert_array_equal(arrays.rest_joints(betas), expected.numpy())
+    np.testing.assert_array_equal(rest_pelvis(body_models, betas), expected[:, 0].numpy())
+
+
+def test_many_bodies_at_once_stand_as_each_by_itself(body_models: Path) -> None:
+    rng = np.random.default_rng(1)
+    pose, betas = rng.normal(0, 0.6, (20, 24, 3)), rng.normal(0, 0.5, (20, 10))
+    body, joints = numpy_body(body_models, "male"), posed_joints(pose, betas, body_models, "male")
+    for i in range(20):
+        np.testing.assert_array_equal(joints[i], body.joints(Rotation.from_rotvec(pose[i]).as_matrix(), betas[i]))
+
+
+def test_fits_need_no_regressor_of_the_evaluation(body_models: Path, tmp_path: Path) -> None:
+    shutil.copytree(body_models / "smpl", tmp_path / "smpl")
+    assert posed_joints(np.zeros((1, 24, 3)), np.zeros((1, 10)), tmp_path).shape == (1, 24, 3)
+    with pytest.raises(PoseRftError, match=r"J_regressor_h36m.npy does not exist"):
+        NumpyBody(tmp_path).h36m_joints(np.zeros((6800, 3)))

@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +28,7 @@ def test_readers_travel_to_workers(tmp_path: Path, name: str) -> None:
     (tmp_path / "here").mkdir()
     release = open_release(name, data(tmp_path), {name: {"root": "here"}}, 92)
     assert pickle.loads(pickle.dumps(release)).dataset == release.dataset == name
-    assert release.licence and release.published_counts
+    assert release.licence and release.where_to_get
 
 
 def test_unknown_data_sets_and_keys_are_refused(tmp_path: Path) -> None:
@@ -43,3 +45,11 @@ def test_an_absolute_root_lies_where_it_says(tmp_path: Path) -> None:
     params = {"coco": {"root": str(tmp_path / "elsewhere")}}
     release = open_release("coco", data(tmp_path / "nothing"), params, 92)
     assert release.inventory() == []
+
+
+def test_converting_and_validating_start_without_torch() -> None:
+    """Its import takes longer than converting a small release, and each worker would pay for it."""
+    modules = ["stages.convert", "stages.validate", *(f"pose_rft.releases.{name}" for name, _ in READERS.values())]
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "smplx", "roma", "transformers"} & set(done.stdout.split())

@@ -62,7 +62,6 @@ class FakeRelease:
     same_keys: bool = False
     licence: str = "none"
     where_to_get: str = "nowhere"
-    published_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     params: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(splits=("train",), max_defect_rate=0.0))
     journal: Path | None = None  # one line per unit that was begun
     files: tuple[Path, ...] = ()  # the release's inventory

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
 from pose_rft.params import Section
 from stages.common import fingerprint, scratch_dir, stage_main
 
@@ -71,12 +73,26 @@ def test_a_users_mistake_ends_in_one_line_and_status_2(capsys):
     assert exit.value.code == 2 and capsys.readouterr().err == "error: This is wrong; mend it.\n"
 
 
-def test_a_bug_keeps_its_traceback():
+@pytest.mark.parametrize("bug", [KeyError("bug"), FileNotFoundError(errno.ENOENT, "no such file", "x")])
+def test_a_bug_keeps_its_traceback(bug):
     def main(arguments: list[str]) -> None:
-        raise KeyError("bug")
+        raise bug
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(bug)):
         stage_main(main)
+
+
+def test_a_full_disk_while_metrics_are_written_is_one_sentence_that_names_the_file(tmp_path, monkeypatch, capsys):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    path = tmp_path / "results" / "metrics.json"
+    with pytest.raises(SystemExit) as exit:
+        stage_main(lambda arguments: atomic.write_json(path, {"a": 1}))
+    told = capsys.readouterr().err
+    assert exit.value.code == 2 and told.count("\n") == 1 and not list(path.parent.iterdir())
+    assert told.startswith(f"error: {path} cannot be written") and "No space left" in told and "run again" in told
 
 
 def test_a_stage_is_offline_unless_the_environment_says_otherwise():
