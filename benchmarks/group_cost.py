@@ -5,9 +5,9 @@
 
 On the CPU: a Llama of 6 layers and 512 in our policy, prompts of 601 tokens (576 of a picture), answers of 12, float32,
 all weights trained; ways take turns within each round and the fastest round counts. `--cpu-time` counts the process's
-own seconds instead of the wall's, on one thread: for a machine that others use at the same time. TRL is installed into
-an environment of its own (`--trl-env`, else a temporary folder), which borrows torch and transformers from this one, and
-runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
+own seconds instead of the wall's, on one thread: for a machine that others use at the same time. TRL is installed
+into an environment of its own (`--trl-env`, else a temporary folder), which borrows torch and transformers from this
+one, and runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
 
 On a GPU: a randomly initialised LLaVA-1.5-7B with HMR2.0's encoder, bfloat16, LoRA, frozen encoders included; the share
 of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs only torch, transformers and peft.
