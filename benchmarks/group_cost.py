@@ -4,9 +4,10 @@
     python -m benchmarks.group_cost --device cuda [--json]
 
 On the CPU: a Llama of 6 layers and 512 in our policy, prompts of 601 tokens (576 of a picture), answers of 12, float32,
-all weights trained; ways take turns within each round and the fastest round counts. TRL is installed into an
-environment of its own (`--trl-env`, else a temporary folder), which borrows torch and transformers from this one, and
-runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
+all weights trained; ways take turns within each round and the fastest round counts. `--cpu-time` counts the process's
+own seconds instead of the wall's, on one thread: for a machine that others use at the same time. TRL is installed
+into an environment of its own (`--trl-env`, else a temporary folder), which borrows torch and transformers from this
+one, and runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
 
 On a GPU: a randomly initialised LLaVA-1.5-7B with HMR2.0's encoder, bfloat16, LoRA, frozen encoders included; the share
 of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs only torch, transformers and peft.
@@ -19,6 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +40,7 @@ CURVE = (1, 2, 4, 8, 16, 32, 64)
 MEMORY: tuple[tuple[Way, int], ...] = (("shared", 1), ("shared", 8), ("repeated", 8), ("shared", 64), ("dense", 64))
 GPU_GROUPS = (8, 32)
 TRL = "trl==1.16.0"
-TRL_STEPS = 5  # the first one is not counted
+TRL_STEPS = 4  # the first one is not counted
 TARGETS = {"train_speedup": 5.0, "rollout_speedup": 2.5, "trl_step_speedup": 5.0}
 LIMITS = {"g8_over_g1": 1.25, "g16_over_g1": 1.5}
 
@@ -64,9 +66,9 @@ def best(ways: Mapping[str, Callable[[], object]], rounds: int, now: Callable[[]
     return seconds
 
 
-def on_cpu(rounds: int, trl_python: Path | None, folder: Path) -> Results:
-    """All figures of the CPU table."""
-    step = Step(cpu_config(), prompt=PROMPT, answer=ANSWER)
+def on_cpu(rounds: int, trl_python: Path | None, folder: Path, clock: str) -> Results:
+    """All figures of the CPU table; clock: a function of `time`."""
+    step = Step(cpu_config(), prompt=PROMPT, answer=ANSWER, clock=getattr(time, clock))
     answers = step.rollout(GROUP, "shared")
     reference = step.judged(answers, "shared")
     parts: dict[str, Callable[[], object]] = {
@@ -89,7 +91,7 @@ def on_cpu(rounds: int, trl_python: Path | None, folder: Path) -> Results:
     memory = {f"{way} {group}": _child_memory(way, group) for way, group in MEMORY}
     say(f"memory: {_rounded(memory)}")
     if trl_python is not None:
-        trl = run_trl(trl_python, folder)
+        trl = run_trl(trl_python, folder, clock)
         again = best({name: ways[name] for name in (f"shared {GROUP}", "shared 1", "shared 16")}, rounds, step.now)
         whole |= {name: min(value, whole[name]) for name, value in again.items()}
         seconds[f"TRL {trl['version']} step"] = min(trl["seconds"][1:])
@@ -107,7 +109,8 @@ def on_cpu(rounds: int, trl_python: Path | None, folder: Path) -> Results:
     }
     if trl_python is not None:
         ratios["trl_step_speedup"] = min(trl["seconds"][1:]) / own[GROUP]
-    return Results(ratios, seconds, steps, memory, machine())
+    kind = "wall" if clock == "perf_counter" else "processor"
+    return Results(ratios, seconds, steps, memory, f"{machine()}; {kind} time")
 
 
 # --- TRL
@@ -139,14 +142,15 @@ def trl_environment(folder: Path) -> Path:
     return python
 
 
-def run_trl(python: Path, folder: Path) -> dict[str, Any]:
+def run_trl(python: Path, folder: Path, clock: str) -> dict[str, Any]:
     """version, seconds of each step, memory (MB) of TRL's process.
 
     Raises:
         PoseRftError: it fails.
     """
     sizes = CPU._asdict()
-    run = {"prompt": PROMPT, "answer": ANSWER, "group": GROUP, "steps": TRL_STEPS, "threads": torch.get_num_threads()}
+    run: dict[str, object] = {"prompt": PROMPT, "answer": ANSWER, "group": GROUP, "steps": TRL_STEPS, "clock": clock}
+    run["threads"] = torch.get_num_threads()
     script, result = Path(__file__).with_name("group_cost_trl.py"), folder / "trl.json"
     done = subprocess.run(
         [str(python), str(script), json.dumps(sizes | run), str(result)], cwd=folder, capture_output=True, text=True
@@ -160,7 +164,7 @@ def run_trl(python: Path, folder: Path) -> dict[str, Any]:
 
 
 def _child_memory(way: Way, group: int) -> float:
-    """MB that a process holds at most which takes two such steps."""
+    """MB that a process holds at most which takes such a step."""
     command = [sys.executable, "-m", "benchmarks.group_cost", "--child", way, str(group)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     return float(done.stdout.split()[-1])
@@ -168,8 +172,7 @@ def _child_memory(way: Way, group: int) -> float:
 
 def child(way: Way, group: int) -> None:
     step = Step(cpu_config(), prompt=PROMPT, answer=ANSWER)
-    for _ in range(2):
-        step.run(group, way)
+    step.run(group, way)
     print(peak_memory(torch.device("cpu")) / 2**20)
 
 
@@ -324,12 +327,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--figure", type=Path, help="PNG of the cost over G")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cpu-time", action="store_true", help="the process's seconds on one thread, not the wall's")
     parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
     parser.add_argument("--prompts", type=int, default=4, help="on a GPU: prompts in a step")
     parser.add_argument("--child", nargs=2, metavar=("WAY", "G"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1 if options.cpu_time else options.threads)
     if options.child:
         child(options.child[0], int(options.child[1]))
         return
@@ -349,7 +353,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="group-cost-") as temporary:
         folder = Path(temporary)
         python = None if options.skip_trl else trl_environment((options.trl_env or folder / "trl").resolve())
-        results = on_cpu(options.rounds, python, folder)
+        results = on_cpu(options.rounds, python, folder, "process_time" if options.cpu_time else "perf_counter")
     if options.figure:
         draw(results, options.figure)
     print(json.dumps(results.ratios | results._asdict()) if options.json else cpu_tables(results))

@@ -11,6 +11,7 @@ from pathlib import Path
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main
+from stages.launch import launched
 
 POLICY, RETRIEVAL, SHARDS = Path("models/sft_gaussian"), Path("models/retrieval_reward"), Path("data/shards")
 TRAIN = "train"
@@ -21,6 +22,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.rft", description=__doc__)
     parser.add_argument("--variant", choices=("hygrpo", "grpo"), required=True)
     variant = parser.parse_args(arguments).variant
+    if launched("stages.rft", arguments):
+        return
 
     import torch
 
@@ -85,7 +88,8 @@ def main(arguments: list[str]) -> None:
     sentence_encoder = SentenceEncoder(params.rewards.sentence_encoder, device=device)
     rewards = Rewards(body, retrieval, sentence_encoder, processor, params.rewards)
     rewards.remember(captions_ahead(stream.draw, params.steps * params.batch))
-    prepare = Preparer(processor, tokens, device)
+    lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
+    prepare = Preparer(processor, tokens, device, lockstep)
 
     def answer(asked: Sequence[Example]) -> Prediction:
         return predict(
@@ -96,6 +100,7 @@ def main(arguments: list[str]) -> None:
             max_new_tokens=params.max_new_tokens,
             batch=PROMPTS_AT_ONCE,
             generator=torch_generator(seed, "rft", "heldout", device=device),
+            all_done=engine.on_every_rank,
         )
 
     sections = {name: section.model_dump(mode="json") for name, section in (("rft", params), ("image", image))}
@@ -115,23 +120,27 @@ def main(arguments: list[str]) -> None:
     tools = Tools(
         stream.draw,
         prepare,
-        sampling(params.group_size, params.max_new_tokens, params.temperature),
+        sampling(params.group_size, params.max_new_tokens, params.temperature, engine.on_every_rank),
         scoring(params.temperature),
         rewards,
         records.before,
         records.after,
     )
     trainer = Trainer(engine, reference, tools, params, variant, seed)
-    loop.run(engine, trainer.step, params.steps, scratch, params.save_every, f"rft {variant}", seed)
+    label, stop = f"rft {variant}", params.stop.reason
+    log = loop.run(engine, trainer.step, params.steps, scratch, params.save_every, label, seed, stop)
 
     results = Path(f"results/rft_{variant}")
-    metrics = records.finish(results)
+    metrics: dict[str, float | str | None] = {**records.finish(results, len(log))}
+    if len(log) < params.steps:
+        metrics |= {"stopped_after": len(log), "stopped_because": stop(log.row(-1, named=True))}
     trained = engine.finish()
     if engine.rank == 0:
         with atomic.folder(Path(f"models/rft_{variant}")) as folder:
             hub.save_policy(folder, merge_lora(trained), processor)
         atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
         atomic.write_json(results / "metrics.json", metrics)
+    engine.leave()
 
 
 if __name__ == "__main__":

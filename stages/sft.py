@@ -10,6 +10,7 @@ from pathlib import Path
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main
+from stages.launch import launched
 
 BASE, ENCODER, SHARDS = Path("models/base"), Path("models/pose_encoder"), Path("data/shards")
 TRAIN = "train"
@@ -19,6 +20,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.sft", description=__doc__)
     parser.add_argument("--variant", choices=("point", "gaussian"), required=True)
     variant = parser.parse_args(arguments).variant
+    if launched("stages.sft", arguments):
+        return
 
     import torch
     from transformers import LlavaConfig
@@ -90,6 +93,7 @@ def main(arguments: list[str]) -> None:
             hub.save_policy(folder, trained, processor)
         atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
         atomic.write_json(results / "metrics.json", metrics)
+    engine.leave()
 
 
 if __name__ == "__main__":

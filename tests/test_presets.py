@@ -15,10 +15,12 @@ from pose_rft.sample.plan import SampleParams
 from pose_rft.shards.plan import ShardParams
 from pose_rft.training.sft import SFTParams
 from pose_rft.validate import ValidateParams
+from stages.launch import LaunchParams
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = {
     "seed": Seeds,
+    "launch": LaunchParams,
     "data": DataParams,
     "sample": SampleParams,
     "shards": ShardParams,

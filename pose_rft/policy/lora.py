@@ -18,23 +18,40 @@ if TYPE_CHECKING:  # the model runs without pydantic
     from pose_rft.policy.params import LoRAParams
 
 
-class PoseTokenRow(nn.Module):
-    """What is added to `<POSE>`'s rows of the embedding and output matrices."""
-
-    def __init__(self, token_id: int, width: int, like: Tensor) -> None:
+class _InputRow(nn.Module):
+    def __init__(self, token_id: int, like: Tensor) -> None:
         super().__init__()
         self.token_id = token_id
-        self.input = nn.Parameter(like.new_zeros(width))
-        self.output = nn.Parameter(like.new_zeros(width))
+        self.value = nn.Parameter(torch.zeros_like(like))
+
+    def forward(self, embeds: Tensor, input_ids: Tensor) -> Tensor:
+        return embeds + (input_ids == self.token_id)[..., None] * self.value.to(embeds.dtype)
+
+
+class _OutputRow(_InputRow):
+    def forward(self, logits: Tensor, hidden: Tensor) -> Tensor:
+        logits[..., self.token_id] += (hidden * self.value.to(hidden.dtype)).sum(-1)
+        return logits
+
+
+class PoseTokenRow(nn.Module):
+    """What is added to `<POSE>`'s rows of the embedding and output matrices.
+
+    Two modules, each with one `forward`: only there does ZeRO-3 put a parameter together.
+    """
+
+    def __init__(self, token_id: int, like: Tensor) -> None:
+        super().__init__()
+        self.token_id = token_id
+        self.input, self.output = _InputRow(token_id, like), _OutputRow(token_id, like)
 
     def embed(self, embeds: Tensor, input_ids: Tensor) -> Tensor:
         """(B, T, d) embeddings of (B, T) ids, corrected."""
-        return embeds + (input_ids == self.token_id)[..., None] * self.input.to(embeds.dtype)
+        return self.input(embeds, input_ids)
 
     def unembed(self, logits: Tensor, hidden: Tensor) -> Tensor:
         """(..., V) logits of (..., d) states, corrected in place."""
-        logits[..., self.token_id] += (hidden * self.output.to(hidden.dtype)).sum(-1)
-        return logits
+        return self.output(logits, hidden)
 
 
 def add_lora(model: PoseLlava, params: "LoRAParams") -> PoseLlava:
@@ -52,7 +69,7 @@ def add_lora(model: PoseLlava, params: "LoRAParams") -> PoseLlava:
     )
     inject_adapter_in_model(config, model.llava.model.language_model)
     weight: Any = model.get_input_embeddings().weight
-    model.pose_row = PoseTokenRow(model.config.pose_token_id, weight.shape[1], weight)
+    model.pose_row = PoseTokenRow(model.config.pose_token_id, weight[0].detach())
     return model
 
 
@@ -75,8 +92,8 @@ def merge_lora(model: PoseLlava) -> PoseLlava:
     if row is not None:
         embeddings: Any = model.get_input_embeddings()
         unembeddings: Any = model.get_output_embeddings()
-        embeddings.weight[row.token_id] += row.input
-        unembeddings.weight[row.token_id] += row.output
+        embeddings.weight[row.token_id] += row.input.value
+        unembeddings.weight[row.token_id] += row.output.value
         model.pose_row = None
     return model
 

@@ -165,3 +165,17 @@ def test_groups_packed_together_have_the_loss_and_gradients_of_groups_alone(leve
         assert (together[0][i, :, :width] - parts[0][0] / 4).abs().max() < 1e-10
         for whole, part in zip(together[1:], parts[1:], strict=True):
             assert (whole[i] - part[0] / 4).abs().max() < 1e-10
+
+
+def test_a_group_that_prefers_nothing_is_still_pulled_to_the_reference():
+    for beta in (0.0, 0.04):
+        case = synthetic(False, [0, 1], 5)
+        nothing = [
+            torch.zeros_like(a.values) for a in (case.experience.answer_advantages, case.experience.pose_advantages)
+        ]
+        informative = case.experience.answer_advantages.informative
+        answer, pose = (Advantages(values, informative) for values in nothing)
+        even = replace(case.experience, answer_advantages=answer, pose_advantages=pose)
+        params = rft_params(group_size=3, beta_text=beta, beta_pose=beta)
+        _, gradients = gradients_of(replace(case, experience=even), params)
+        assert all(bool(g.any()) == (beta > 0) for g in gradients)
