@@ -84,8 +84,11 @@ class Output:
         return "killed" if KILLED.search("\n".join(self._dvc)) else None
 
     def reason(self) -> str:
-        """The stage's own last lines, or DVC's where the command never ran."""
-        return "\n".join(self._own if self._own and self._ran else [*self._own, *self._dvc])
+        """The stage's own last lines, and DVC's where the trouble is DVC's (a missing out, a lock, no such stage)."""
+        if not self._ran:
+            return "\n".join([*self._own, *self._dvc])
+        own_errors = [line for line in self._dvc if line.startswith("ERROR: ") and "failed to run: " not in line]
+        return "\n".join([*self._own, *own_errors])
 
 
 class Throttle:
@@ -137,11 +140,11 @@ class Processes:
                 start_new_session=True,
             )
             self._running[child.pid] = child
-            return child
+        threading.Thread(target=_sweep, args=(child,), daemon=True).start()
+        return child
 
     def finished(self, child: "subprocess.Popen[str]") -> None:
-        """Call when the child has ended: what it left behind in its group ends too."""
-        _signal_group(child, signal.SIGKILL)
+        """Call when the child has ended."""
         with self._lock:
             self._running.pop(child.pid, None)
 
@@ -227,6 +230,12 @@ def run_stage(
     if code != 0:
         raise StageFailed(f"Stage {name} failed: {output.reason()}", output.cause)
     return StageRun(name, output.outcome, time.monotonic() - began)
+
+
+def _sweep(child: "subprocess.Popen[str]") -> None:
+    """What a stage leaves behind in its group ends with it; it would hold the output open, and a GPU."""
+    child.wait()
+    _signal_group(child, signal.SIGKILL)
 
 
 def _signal_group(child: "subprocess.Popen[str]", number: int) -> None:

@@ -26,7 +26,11 @@ class Lab:
         return done.stdout
 
     def post(self, path: str, content: dict | None = None) -> dict:
-        answer = httpx.post(f"http://127.0.0.1:{self.port}/api{path}", json=content or {}, timeout=30)
+        for _ in range(20):
+            answer = httpx.post(f"http://127.0.0.1:{self.port}/api{path}", json=content or {}, timeout=30)
+            if answer.status_code != 503:  # SQLite under many writers; clients of Prefect ask again as well
+                break
+            time.sleep(0.5)
         answer.raise_for_status()
         return answer.json()
 

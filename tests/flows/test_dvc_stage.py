@@ -39,6 +39,7 @@ def project(tmp_path):
           broken: {cmd: "echo is cached - skipping run && echo why it failed && exit 3", outs: [never.txt]}
           killed: {cmd: "kill -9 $$", outs: [never_either.txt]}
           long: {cmd: "python stubborn.py ${mark}", deps: [one.txt], outs: [late.txt]}
+          leaves: {cmd: "(sleep 120; echo ${mark}) & echo away", outs: [away.txt]}
           talk: {cmd: "seq 100000 && echo t > talk.txt", outs: [talk.txt]}
         """).replace("MARK", mark(tmp_path))
     )
@@ -106,6 +107,13 @@ def test_a_failing_stage_says_why_in_its_own_words(project):
         run_stage("broken", project, lambda line: None)
     assert str(caught.value).endswith("why it failed")
     assert "exited with" not in str(caught.value) and caught.value.cause is None
+
+
+def test_what_a_stage_leaves_behind_ends_with_it(project):
+    began = time.monotonic()
+    with pytest.raises(StageFailed, match=r"away\.txt"):  # DVC misses the out; the command itself ended well
+        run_stage("leaves", project, lambda line: None)
+    assert time.monotonic() - began < 20 and marked(project) == 0
 
 
 def test_a_killed_stage_is_told_from_one_that_failed(project):
