@@ -3,8 +3,8 @@
 Looks at names and sizes, plans every split (annotations are read, no picture is decoded), and estimates time and disk
 of the shards. What a data set needs is listed here as patterns below its folder; what a reader finds wrong is its own
 sentence. Time comes from the rates that `python -m benchmarks.convert` measured (docs/performance.md; PoseScript's from
-the conversion of the sample), disk from the sizes of the release's own pictures, which pass into the shards as they are,
-or for videos from the frames that the benchmark encoded. Both are for telling minutes from hours.
+the conversion of the sample), disk from the sizes of the release's own pictures, which pass into the shards as they
+are, or for videos from the frames that the benchmark encoded. Both are for telling minutes from hours.
 """
 
 import math
@@ -117,7 +117,7 @@ COSTS: Mapping[str, Cost] = {
     "posescript": Cost(1_000, RECORD_BYTES),
     "bedlam": Cost(120, RECORD_BYTES, "training_images/*/png/*/*.png"),
     "3dpw": Cost(200, RECORD_BYTES, "imageFiles/*/*.jpg"),
-    "llava_instruct": Cost(850, RECORD_BYTES, "*20*/*.jpg", other="images"),
+    "llava_instruct": Cost(1_170, RECORD_BYTES, "*20*/*.jpg", other="images"),
 }
 BODY_FILES = ("smpl/*_NEUTRAL.pkl", "J_regressor_h36m.npy")
 GENDERED = ("smpl/*_MALE.pkl", "smpl/*_FEMALE.pkl")
