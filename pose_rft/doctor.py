@@ -2,14 +2,16 @@
 
 Looks at names and sizes, plans every split (annotations are read, no picture is decoded), and estimates time and disk
 of the shards. What a data set needs is listed here as patterns below its folder; what a reader finds wrong is its own
-sentence. Rates are images per second of one worker on a plain 2-core machine (docs/performance.md); they are for
-telling minutes from hours.
+sentence. Time comes from the rates that `python -m benchmarks.convert` measured (docs/performance.md; PoseScript's from
+the conversion of the sample), disk from the sizes of the release's own pictures, which pass into the shards as they
+are, or for videos from the frames that the benchmark encoded. Both are for telling minutes from hours.
 """
 
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pose_rft.releases import DataParams, open_release, reader_class
 from pose_rft.shards.plan import ShardParams
 
 GIB = 1 << 30
+PICTURES_LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,21 @@ class Need:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one sample: bytes in the shards, and samples per second of one worker (pictures decoded and, for videos,
-    encoded)."""
+    """Of one sample: samples per second of one worker, and bytes in the shards beside its picture.
 
-    sample_bytes: int
+    pictures: pattern of the pictures that are copied, below the data set's folder or `other` (see `Need`).
+    """
+
     rate: float
+    sample_bytes: int
+    pictures: str | None = None
+    other: str | None = None
+
+    def bytes_of_sample(self, folder: Path) -> int:
+        """With the mean size of the first pictures that are there."""
+        found = islice(folder.glob(self.pictures), PICTURES_LOOKED_AT) if self.pictures and folder.is_dir() else ()
+        sizes = [path.stat().st_size for path in found]
+        return self.sample_bytes + (sum(sizes) // len(sizes) if sizes else 0)
 
 
 def _by_split(**counts: int) -> Callable[[Any], int]:
@@ -95,15 +108,16 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
         Need("*20*/*.jpg", "COCO photographs (train2017, or train2014 and val2014)", 81_479, other="images"),
     ),
 }
+RECORD_BYTES = 5_000  # labels and camera of a sample, and the headers of the tar
 COSTS: Mapping[str, Cost] = {
-    "h36m": Cost(130_000, 60),
-    "mpi_inf_3dhp": Cost(450_000, 15),
-    "coco": Cost(170_000, 250),
-    "mpii": Cost(450_000, 100),
-    "posescript": Cost(4_000, 1_000),
-    "bedlam": Cost(1_300_000, 25),
-    "3dpw": Cost(600_000, 50),
-    "llava_instruct": Cost(170_000, 250),
+    "h36m": Cost(65, 82_000),
+    "mpi_inf_3dhp": Cost(14, 236_000),
+    "coco": Cost(950, RECORD_BYTES, "*20*/*.jpg"),
+    "mpii": Cost(480, RECORD_BYTES, "images/*.jpg"),
+    "posescript": Cost(1_000, RECORD_BYTES),
+    "bedlam": Cost(120, RECORD_BYTES, "training_images/*/png/*/*.png"),
+    "3dpw": Cost(200, RECORD_BYTES, "imageFiles/*/*.jpg"),
+    "llava_instruct": Cost(1_170, RECORD_BYTES, "*20*/*.jpg", other="images"),
 }
 BODY_FILES = ("smpl/*_NEUTRAL.pkl", "J_regressor_h36m.npy")
 GENDERED = ("smpl/*_MALE.pkl", "smpl/*_FEMALE.pkl")
@@ -184,7 +198,8 @@ def _examine_set(
         return
     if name in COSTS:
         cost = COSTS[name]
-        costs[name] = (samples, samples / cost.rate / max(shards.workers, 1), samples * cost.sample_bytes)
+        size = cost.bytes_of_sample(data.root / getattr(params, cost.other) if cost.other else folder)
+        costs[name] = (samples, samples / cost.rate / max(shards.workers, 1), samples * size)
 
 
 def _examine_body(folder: Path, gendered: bool) -> Iterator[Finding]:

@@ -119,7 +119,8 @@ def square_box(x0: float, y0: float, x1: float, y1: float, scale: float, convent
 
 def existing_files(root: Path, patterns: Iterable[str]) -> list[Path]:
     """The files under `root` that match any of the glob patterns, sorted, each once."""
-    return sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
+    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    return sorted(found, key=lambda path: path.parts)  # the order of paths, without comparing path with path
 
 
 def require(path: Path, dataset: str, where_to_get: str) -> Path:

@@ -87,11 +87,12 @@ def read_h5_labels(path: Path) -> Pictures:
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         cause = " ".join(str(error).split())[:120]
         raise PoseRftError(f"{path} is no h5 file of pose-hg-train ({cause}); get it again.") from None
-    count, joints = len(names), len(MPII16)
-    if parts.shape != (count, joints, 2) or centers.shape != (count, 2) or scales.shape != (count,):
+    count, joints = (len(names) if names.ndim else 0), len(MPII16)
+    numbers = all(column.dtype.kind in "fiu" for column in (centers, scales, parts))
+    if not numbers or parts.shape != (count, joints, 2) or centers.shape != (count, 2) or scales.shape != (count,):
         raise PoseRftError(
             f"{path}: part, center and scale have shapes {parts.shape}, {centers.shape}, {scales.shape}, expected "
-            f"({count}, 16, 2), ({count}, 2), ({count},); get it again."
+            f"numbers of ({count}, 16, 2), ({count}, 2), ({count},); get it again."
         )
 
     def people() -> Iterator[tuple[str, np.ndarray, Box | None]]:

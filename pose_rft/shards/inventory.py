@@ -28,7 +28,7 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path], state: str |
         PoseRftError: no file at all, or one that cannot be looked at.
     """
     digest, count, total = hashlib.sha256((state or "").encode()), 0, 0
-    for path in sorted(files):
+    for path in sorted(files, key=lambda path: path.parts):
         try:
             found = path.stat()
         except OSError as error:
@@ -90,13 +90,14 @@ class Watch:
         """Digest of names, sizes and times of the files in each folder."""
         began = time.monotonic()
         folders: dict[str, Any] = {}
-        for path in sorted(self.files()):
-            digest = folders.setdefault(str(path.parent), hashlib.sha256())
+        for path in sorted(self.files(), key=str):  # texts: paths compare many times as slowly
+            folder, name = os.path.split(str(path))
+            digest = folders.setdefault(folder, hashlib.sha256())
             try:
                 found = path.stat()
-                digest.update(f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(errors="surrogateescape"))
+                digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode(errors="surrogateescape"))
             except OSError as error:
-                digest.update(f"{path.name}\0{error.errno}\n".encode(errors="surrogateescape"))
+                digest.update(f"{name}\0{error.errno}\n".encode(errors="surrogateescape"))
         self._last = time.monotonic()
         self._took = self._last - began
         return {folder: digest.hexdigest() for folder, digest in folders.items()}

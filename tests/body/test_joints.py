@@ -32,7 +32,7 @@ def test_parents_form_one_tree_that_the_mirror_keeps(one):
 
 def test_sizes_are_those_of_the_releases():
     sizes = {"smpl24": 24, "h36m32": 32, "h36m17": 17, "mpi28": 28, "mpi17": 17, "coco17": 17, "mpii16": 16}
-    sizes |= {"openpose18": 18, "smplx127": 127, "lsp14": 14}
+    sizes |= {"openpose18": 18, "smplx127": 127, "lsp14": 14, "spin24": 24}
     assert {s.name: len(s) for s in ALL} == sizes
 
 

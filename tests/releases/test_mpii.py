@@ -288,7 +288,7 @@ def test_an_h5_without_its_columns_is_named(tmp_path: Path) -> None:
         read_h5_labels(tmp_path / "train.h5")
     with h5py.File(tmp_path / "train.h5", "a") as file:
         file["center"], file["scale"], file["part"] = np.ones((1, 2)), np.ones(1), np.ones((1, 14, 2))
-    with pytest.raises(PoseRftError, match=r"expected \(1, 16, 2\)"):
+    with pytest.raises(PoseRftError, match=r"expected numbers of \(1, 16, 2\)"):
         read_h5_labels(tmp_path / "train.h5")
 
 
@@ -324,3 +324,11 @@ def test_a_box_that_is_no_number_is_made_from_the_joints(tmp_path: Path, center,
     for found in (read_h5_labels(tmp_path / "train.h5"), read_json_labels(tmp_path / "train.json")):
         (person,) = found["a.jpg"]
         assert person.box.convention == "joints2d x1.2" and person.box.center == (7.5, 7.5)
+
+
+def test_an_h5_with_text_for_numbers_is_one_sentence(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "train.h5", "w") as file:
+        file["imgname"], file["center"] = np.array([b"a.jpg"]), np.ones((1, 2))
+        file["scale"], file["part"] = np.array([b"tall"]), np.ones((1, 16, 2))
+    with pytest.raises(PoseRftError, match=r"expected numbers of \(1, 16, 2\)"):
+        read_h5_labels(tmp_path / "train.h5")

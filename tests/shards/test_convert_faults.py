@@ -268,10 +268,12 @@ def test_shards_made_with_other_params_of_the_reader_are_not_reused(tmp_path: Pa
 
 
 def test_two_conversions_never_share_a_scratch(tmp_path: Path) -> None:
-    child = Child(tmp_path, 6, 0.05).start()
+    child = Child(tmp_path, 6, 0.1).start()
     while not whole_shards(tmp_path / "out.scratch") and child.poll() is None:
         time.sleep(0.01)
+    child.send_signal(signal.SIGSTOP)  # so that it is under way however long the other takes to start
     code, said, _ = Child(tmp_path, 6).run()
+    child.send_signal(signal.SIGCONT)
     child.communicate()
     assert code == 2 and "Another conversion works in out.scratch" in said
     assert child.returncode == 0 and content(tmp_path / "out") == undisturbed(tmp_path, 6)
