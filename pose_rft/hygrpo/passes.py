@@ -86,8 +86,13 @@ def sampling(
     group_size: int, max_new_tokens: int, temperature: float, all_done: Callable[[bool], bool] = bool
 ) -> Callable[..., Answers]:
     """`roll_out` with its settings, as the trainer calls it; all_done: see `rollout.generate`."""
-    settings = {"group_size": group_size, "max_new_tokens": max_new_tokens, "temperature": temperature}
-    return partial(roll_out, **settings, all_done=all_done)
+    return partial(
+        roll_out,
+        group_size=group_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        all_done=all_done,
+    )
 
 
 def scoring(temperature: float) -> Callable[..., Scores]:

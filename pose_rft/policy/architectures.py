@@ -69,7 +69,7 @@ def clip_vision_config(params: TinyVisionParams, image_size: int) -> CLIPVisionC
     )
 
 
-def tiny_llava_config(params: TinyParams, image_size: int, rows: int, **tokens: int | None) -> LlavaConfig:
+def tiny_llava_config(params: TinyParams, image_size: int, rows: int, **tokens: Any) -> LlavaConfig:
     """The tiny LLaVA with vocabulary matrices of `rows`.
 
     Args:
@@ -136,7 +136,7 @@ def pose_encoder_config(params: PoseEncoderParams, image_size: int) -> Pretraine
     if params.checkpoint not in VITPOSE:
         return _of_folder(str(params.checkpoint), "pose_encoder.checkpoint", VITPOSE)
     listed = VITPOSE[params.checkpoint]
-    backbone = VitPoseBackboneConfig(
+    backbone = VitPoseBackboneConfig(  # type: ignore[call-arg]
         hidden_size=listed.width,
         num_hidden_layers=listed.layers,
         num_attention_heads=listed.heads,
@@ -144,7 +144,7 @@ def pose_encoder_config(params: PoseEncoderParams, image_size: int) -> Pretraine
         part_features=listed.part,
         out_indices=[listed.layers],
     )
-    return VitPoseConfig(backbone_config=backbone, num_labels=KEYPOINTS, use_simple_decoder=False)
+    return VitPoseConfig(backbone_config=backbone, num_labels=KEYPOINTS, use_simple_decoder=False)  # type: ignore[call-arg]
 
 
 def policy_config(

@@ -245,7 +245,8 @@ class PolicyCosts:
         config.get_text_config().num_hidden_layers = layers
         config.pose_encoder, config.fusion = None, "clip_only"
         config.llava.vision_config.num_hidden_layers = 2
-        model = skeleton(config, self.lora).to(torch.bfloat16 if bf16 else torch.float32).train()
+        model = skeleton(config, self.lora).train()
+        nn.Module.to(model, torch.bfloat16 if bf16 else torch.float32)
         columns = prompt + answers * (length - 1)
         storages: dict[int, Any] = {}
 

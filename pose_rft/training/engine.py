@@ -24,6 +24,7 @@ import os
 import shutil
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +63,8 @@ def start_distributed() -> torch.device:
     if not gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
     os.environ.setdefault("DS_LOG_LEVEL", "warning")
+    # DeepSpeed calls collectives by names that torch is about to change; no user can do anything about it.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
