@@ -4,6 +4,7 @@ import time
 
 import pytest
 import toy
+from lab import patience
 
 pytestmark = pytest.mark.pipeline
 
@@ -43,7 +44,7 @@ def test_the_pipeline_runs_everything_once_and_then_only_what_changed(prefect_se
     toy.commit(project, "first numbers")
     began = time.monotonic()
     again = outcomes(project)
-    assert time.monotonic() - began < 8  # 5 s where the cores are free; measured by hand for docs/operations.md
+    assert time.monotonic() - began < 5 * patience()
     assert again.pop("inventory") == "Completed"  # always looks
     assert set(again.values()) == {"Cached"}
     toy.set_params(project, toy.PARAMS.replace("0.5", "0.25"))
