@@ -114,7 +114,7 @@ COSTS: Mapping[str, Cost] = {
     "mpi_inf_3dhp": Cost(14, 236_000),
     "coco": Cost(950, RECORD_BYTES, "*20*/*.jpg"),
     "mpii": Cost(480, RECORD_BYTES, "images/*.jpg"),
-    "posescript": Cost(1_000, RECORD_BYTES),
+    "posescript": Cost(1_200, RECORD_BYTES),
     "bedlam": Cost(120, RECORD_BYTES, "training_images/*/png/*/*.png"),
     "3dpw": Cost(200, RECORD_BYTES, "imageFiles/*/*.jpg"),
     "llava_instruct": Cost(1_170, RECORD_BYTES, "*20*/*.jpg", other="images"),
