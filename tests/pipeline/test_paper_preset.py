@@ -25,6 +25,7 @@ def test_the_paper_preset_runs_on_releases_and_hub_checkpoints(finished, tmp_pat
             "datasets.coco.year": 2017,
             "datasets.bedlam.smallest_box": 20.0,
             "datasets.llava_instruct.heldout_percent": 20.0,
+            "validate.strict": False,  # a miniature lacks most of what was published
             "shards.workers": 1,
             "shards.executor": "serial",
             "base_model.source": str(save_llava(weights / "llava", words)),
