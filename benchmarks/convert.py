@@ -14,7 +14,6 @@ is the best of the rounds, which take turns. Inputs are made by `benchmarks.inpu
 then left out on all sides.
 """
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -24,7 +23,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -34,17 +33,15 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from benchmarks.inputs import INPUTS, Input, make
+from benchmarks.inputs import INPUTS, QUALITY, Input, Workplace, parser, workplace
+from benchmarks.rounds import best
 from pose_rft.convert import convert
 from pose_rft.errors import PoseRftError
-from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.base import Release
-from pose_rft.sample.standin import build_standin
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import PlannedShard, ShardParams, plan_shards
 from pose_rft.shards.writer import write_shard
 
-QUALITY = 92
 SHARDS = 8
 LIMIT_TARGET = {True: 0.8, False: 0.9}  # videos, pictures: of the machine's limit, with one worker each
 PEERS_TARGET = {True: 1.8, False: 3.0}  # times the peers' way, with two workers
@@ -159,28 +156,12 @@ def begin_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def best(
-    ways: Sequence[Callable[[Path], float | None]], rounds: int, folder: Path, clock: Callable[[], float]
-) -> list[float]:
-    """Seconds of each way, the best of the rounds, in which they take turns; a way may tell its seconds itself."""
-    seconds = [float("inf")] * len(ways)
-    for _ in range(rounds):
-        for number, way in enumerate(ways):
-            out = Path(tempfile.mkdtemp(dir=folder))
-            began = clock()
-            told = way(out)
-            seconds[number] = min(seconds[number], clock() - began if told is None else told)
-            shutil.rmtree(out)
-    return seconds
-
-
-def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Path, clock: Callable[[], float]) -> Row:
+def measure(what: Input, place: Workplace) -> Row:
     """
     Raises:
         PoseRftError: the limit would look at other pictures than the conversion.
     """
-    data = DataParams(source="releases", root=root, body_model=body_models)
-    release = open_release(what.name, data, {what.name: what.read}, QUALITY)
+    release, root, folder, clock = place.release(what), place.root(what), place.scratch, place.clock
     samples = sum(unit.expected for unit in release.units(what.split))
     serial = ShardParams(samples_per_shard=-(-samples // SHARDS), executor="serial", workers=1, jpeg_quality=QUALITY)
     ours(release, what.split, serial, folder)  # warms caches, and shows which pictures are in
@@ -208,44 +189,38 @@ def measure(what: Input, root: Path, body_models: Path, rounds: int, folder: Pat
             memory = max(memory, *peaks)
             return sum(computed) / 2 if clock is time.process_time else None
 
-        best([two], 1, folder, clock)  # both workers import what they need
-        ways: list[Callable[[Path], float | None]] = [
-            lambda out: limit(work, out),
-            lambda out: ours(release, what.split, serial, out),
-            lambda out: peers(work, out),
-            two,
-        ]
-        seconds = best(ways, rounds, folder, clock)
-    of_limit, one, theirs, both = (work.images / value for value in seconds)
+        ways: dict[str, Callable[[Path], float | None]] = {
+            "limit": lambda out: limit(work, out),
+            "one": lambda out: ours(release, what.split, serial, out),
+            "peers": lambda out: peers(work, out),
+            "two": two,
+        }
+        fresh = {name: _in_a_fresh_folder(way, folder) for name, way in ways.items()}
+        fresh["two"]()  # both workers import what they need
+        seconds = best(fresh, place.rounds, clock)
+    of_limit, one, theirs, both = (work.images / seconds[name] for name in ways)
     return Row(what.name, what.is_video, work.images, len(index), stored, of_limit, theirs, one, both, memory)
 
 
+def _in_a_fresh_folder(way: Callable[[Path], float | None], folder: Path) -> Callable[[], float | None]:
+    def run() -> float | None:
+        out = Path(tempfile.mkdtemp(dir=folder))
+        try:
+            return way(out)
+        finally:
+            shutil.rmtree(out)
+
+    return run
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.convert", description=__doc__.splitlines()[0])
-    parser.add_argument("datasets", nargs="*", default=[what.name for what in INPUTS])
-    parser.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
-    parser.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
-    parser.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
-    options = parser.parse_args(arguments)
-    cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
-        folder = options.folder or Path(temporary)
-        body_models = options.body_models
-        if not (body_models / "smpl").is_dir():
-            body_models = folder / "body_models"
-            build_standin(body_models)
+    expected = parser("convert", __doc__)
+    expected.add_argument("datasets", nargs="*", default=[what.name for what in INPUTS])
+    options = expected.parse_args(arguments)
+    with workplace(options) as place:
         print(HEADER, flush=True)
         for what in (what for what in INPUTS if what.name in options.datasets):
-            root = folder / f"releases-{what.name}-{options.scale:g}"
-            if not root.is_dir():
-                make(root, body_models, options.scale, [what.name])
-            work = folder / "work"
-            work.mkdir(exist_ok=True)
-            clock = time.process_time if options.cpu_time else time.perf_counter
-            print(measure(what, root, body_models, options.rounds, work, clock).text, flush=True)
-            shutil.rmtree(work)
+            print(measure(what, place).text, flush=True)
     print("(!) below its target: 0.8 (videos) or 0.9 of the limit, 1.8 (videos) or 3 times the peers.", file=sys.stderr)
 
 

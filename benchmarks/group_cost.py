@@ -30,6 +30,7 @@ import torch
 from transformers.utils import logging
 
 from benchmarks.group_step import CPU, PHASES, Adapters, Step, Way, cpu_config, llava_7b_config
+from benchmarks.rounds import best
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.counting import Group, PolicyCosts
@@ -53,17 +54,6 @@ class Results(NamedTuple):
     steps: dict[str, dict[int, float]]
     memory: dict[str, float]
     machine: str
-
-
-def best(ways: Mapping[str, Callable[[], object]], rounds: int, now: Callable[[], float]) -> dict[str, float]:
-    """Seconds of each way, the best of the rounds, in which they take turns."""
-    seconds = dict.fromkeys(ways, float("inf"))
-    for _ in range(rounds):
-        for name, way in ways.items():
-            began = now()
-            way()
-            seconds[name] = min(seconds[name], now() - began)
-    return seconds
 
 
 def on_cpu(rounds: int, trl_python: Path | None, folder: Path, clock: str) -> Results:

@@ -1,33 +1,43 @@
 """Releases at the sizes of the real ones, for measuring: true files of the sample's own writers, but textured pictures.
 
 No person is rendered. What costs time in a conversion is real: the sizes, the codecs, how much detail a picture has
-(a JPEG of 640x480 takes about 100 kB, as COCO's do), and the annotations. Videos move and carry sensor noise.
+(a JPEG of 640x480 takes over 100 kB, as COCO's do: train2017 is 18 GB), and the annotations. Videos move and carry
+sensor noise.
 """
 
-from collections.abc import Sequence
+import argparse
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av
 import cv2
 import numpy as np
 
+from pose_rft.releases import DataParams, open_release
+from pose_rft.releases.base import Release
 from pose_rft.sample import write_3dhp, write_bedlam, write_coco, write_h36m, write_llava, write_mpii, write_pw3d
 from pose_rft.sample.people import Person, Shot, Studio, View
 from pose_rft.sample.plan import LlavaSample, PictureSample, Pw3dSample, SampleParams, VideoSample
 from pose_rft.sample.scene import background
+from pose_rft.sample.standin import build_standin
 
 TEXTURE = 4096  # px
+SMOOTH, CRISP = 0.75, 0.1  # how amplitudes fall with the frequency: of frames; of photographs made smaller
 NOISE = 3.0  # grey levels of sensor noise in videos
+QUALITY = 92  # of JPEG
 
 
 class TexturedStudio(Studio):
     """Bodies are placed and seen; a picture is a window of one large texture."""
 
-    def __init__(self, body_models: Path) -> None:
+    def __init__(self, body_models: Path, fall: float) -> None:
         self.folder = body_models
-        self.texture = texture(TEXTURE)
+        self.texture = texture(TEXTURE, fall)
 
     def shoot(
         self, rng: np.random.Generator, people: Sequence[Person], view: View, backdrop: Any = None, *_: Any, **__: Any
@@ -38,13 +48,13 @@ class TexturedStudio(Studio):
         return Shot(window(self.texture, rng, view.size), view, seen, behind)
 
 
-def texture(size: int) -> np.ndarray:
-    """(size, size, 3) uint8: noise of all scales, the amplitude falling with the frequency as in photographs."""
+def texture(size: int, fall: float) -> np.ndarray:
+    """(size, size, 3) uint8: noise of all scales, its amplitude falling with the frequency to the power of `fall`."""
     rng = np.random.default_rng(0)
     total = np.zeros((size, size, 3), np.float32)
     for octave in range(2, 12):
         grains = rng.standard_normal((2**octave, 2**octave, 3)).astype(np.float32)
-        total += cv2.resize(grains, (size, size), interpolation=cv2.INTER_CUBIC) * 2.0 ** (-0.75 * octave)
+        total += cv2.resize(grains, (size, size), interpolation=cv2.INTER_CUBIC) * 2.0 ** (-fall * octave)
     total = (total - total.mean()) / total.std()
     return np.clip(128 + 50 * total, 0, 255).astype(np.uint8)
 
@@ -91,7 +101,6 @@ INPUTS = (
 
 def make(root: Path, body_models: Path, scale: float, names: Sequence[str]) -> None:
     """Writes the releases `names` below `root`; scale 1 takes about half a minute each."""
-    studio = TexturedStudio(body_models)
 
     def count(number: int) -> int:
         return max(1, round(number * scale))
@@ -116,6 +125,7 @@ def make(root: Path, body_models: Path, scale: float, names: Sequence[str]) -> N
     }
     wanted = {"coco" if name == "llava_instruct" else name for name in names}
     for name in sorted(wanted):
+        studio = TexturedStudio(body_models, CRISP if name in ("coco", "mpii") else SMOOTH)
         tasks = [task for task in writers[name].tasks(params, 0) if _kept(name, task.payload)]
         results = [writers[name].render(task, params, 0, studio, root) for task in tasks]
         writers[name].finish(params, 0, results, root)
@@ -164,3 +174,50 @@ def _shoot(
             frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+class Workplace(NamedTuple):
+    """Where a benchmark works: `kept` keeps the inputs, `scratch` goes at its end."""
+
+    kept: Path
+    scratch: Path
+    body_models: Path
+    scale: float
+    rounds: int
+    clock: Callable[[], float]
+
+    def root(self, what: Input) -> Path:
+        """The folder of the release, which is made if it is not there."""
+        root = self.kept / f"releases-{what.name}-{self.scale:g}"
+        if not root.is_dir():
+            make(root, self.body_models, self.scale, [what.name])
+        return root
+
+    def release(self, what: Input) -> Release:
+        data = DataParams(source="releases", root=self.root(what), body_model=self.body_models)
+        return open_release(what.name, data, {what.name: what.read}, QUALITY)
+
+
+def parser(name: str, about: str) -> argparse.ArgumentParser:
+    """The options that every benchmark of data has."""
+    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about.splitlines()[0])
+    made.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
+    made.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
+    made.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
+    return made
+
+
+@contextlib.contextmanager
+def workplace(options: argparse.Namespace) -> Iterator[Workplace]:
+    """One thread of OpenCV, a folder, and body models: the sample's, or new ones."""
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.folder) as scratch:
+        kept, body_models = options.folder or Path(scratch), options.body_models
+        if not (body_models / "smpl").is_dir():
+            body_models = kept / "body_models"
+            if not body_models.is_dir():
+                build_standin(body_models)
+        clock = time.process_time if options.cpu_time else time.perf_counter
+        yield Workplace(kept, Path(scratch), body_models, options.scale, options.rounds, clock)

@@ -10,22 +10,19 @@ One process and one thread on all sides, the same samples of the same shards, ro
 Resume: a new process's mixture and shards, and the first sample at a position far into training.
 """
 
-import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import webdataset as wds
 
 from benchmarks.convert import ours as convert_serially
-from benchmarks.inputs import INPUTS, make
+from benchmarks.inputs import INPUTS, QUALITY, parser, workplace
+from benchmarks.rounds import best
 from pose_rft.policy.crops import crop
-from pose_rft.releases import DataParams, open_release
-from pose_rft.sample.standin import build_standin
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.shards.plan import ShardParams
@@ -70,8 +67,8 @@ def row(name: str, folder: Path, rounds: int, clock: Callable[[], float]) -> str
         for position in range(len(shards)):
             crop_of(shards.record(order.draw(position).row), SIZE, SCALE)
 
-    seconds = best([bare, ours, lambda: plain_webdataset(folder)], rounds, clock)
-    rates = [len(pictures) / value for value in seconds]
+    ways = {"bare": bare, "ours": ours, "webdataset": lambda: plain_webdataset(folder)}
+    rates = [len(pictures) / seconds for seconds in best(ways, rounds, clock).values()]
     share, times = rates[1] / rates[0], rates[1] / rates[2]
     cells = [
         name,
@@ -81,17 +78,6 @@ def row(name: str, folder: Path, rounds: int, clock: Callable[[], float]) -> str
         f"{share:.2f}{'' if share >= 0.9 else ' (!)'}",
     ]
     return f"| {' | '.join([*cells, f'{rates[2]:.0f}', f'{times:.2f}' + ('' if times > 1 else ' (!)')])} |"
-
-
-def best(ways: Sequence[Callable[[], Any]], rounds: int, clock: Callable[[], float]) -> list[float]:
-    """Seconds of each way, the best of the rounds, in which they take turns."""
-    seconds = [float("inf")] * len(ways)
-    for _ in range(rounds):
-        for number, way in enumerate(ways):
-            began = clock()
-            way()
-            seconds[number] = min(seconds[number], clock() - began)
-    return seconds
 
 
 def resume_seconds(folders: dict[str, Path], position: int) -> float:
@@ -105,35 +91,16 @@ def resume_seconds(folders: dict[str, Path], position: int) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
-    parser.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
-    parser.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
-    options = parser.parse_args(arguments)
-    cv2.setNumThreads(1)
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
-        folder = options.folder or Path(temporary)
-        body_models = options.body_models
-        if not (body_models / "smpl").is_dir():
-            body_models = folder / "body_models"
-            build_standin(body_models)
+    with workplace(parser("loader", __doc__).parse_args(arguments)) as place:
         folders = {}
         for what in (what for what in INPUTS if what.name in SOURCES):
-            root = folder / f"releases-{what.name}-{options.scale:g}"
-            if not root.is_dir():
-                make(root, body_models, options.scale, [what.name])
-            data = DataParams(source="releases", root=root, body_model=body_models)
-            release = open_release(what.name, data, {what.name: what.read}, 92)
-            plan = ShardParams(samples_per_shard=100, executor="serial", workers=1, jpeg_quality=92)
-            place = Path(tempfile.mkdtemp(dir=temporary))
-            convert_serially(release, what.split, plan, place)
-            folders[what.name] = place / "shards"
+            plan = ShardParams(samples_per_shard=100, executor="serial", workers=1, jpeg_quality=QUALITY)
+            folder = Path(tempfile.mkdtemp(dir=place.scratch))
+            convert_serially(place.release(what), what.split, plan, folder)
+            folders[what.name] = folder / "shards"
         print(HEADER, flush=True)
-        for name, place in folders.items():
-            clock = time.process_time if options.cpu_time else time.perf_counter
-            print(row(name, place, options.rounds, clock), flush=True)
+        for name, folder in folders.items():
+            print(row(name, folder, place.rounds, place.clock), flush=True)
         print("\n| resume at position | seconds |\n|---:|---:|")
         for position in POSITIONS:
             taken = np.median([resume_seconds(folders, position) for _ in range(3)])
