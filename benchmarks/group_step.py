@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
+from transformers import CLIPVisionConfig, LlavaConfig
 
 from pose_rft.hygrpo import objective
 from pose_rft.hygrpo.advantages import group_advantages
 from pose_rft.policy import packing, shared_attention
+from pose_rft.policy.architectures import LLAVA, Llama, llama_config
 from pose_rft.policy.config import POSE_NUMBERS, Hmr2VitConfig, PoseLlavaConfig
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.lora import add_lora, trainable_parameters
@@ -43,31 +44,13 @@ class Adapters(NamedTuple):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class Language(NamedTuple):
-    """Sizes of a Llama."""
-
-    width: int
-    inner: int
-    layers: int
-    heads: int
-    rows: int
+CPU = Llama(512, 1376, 6, 8, 4000)
+SEVEN_B = LLAVA["llava-hf/llava-1.5-7b-hf"]
 
 
-CPU = Language(512, 1376, 6, 8, 4000)
-SEVEN_B = Language(4096, 11008, 32, 32, 32064)  # Vicuna-7B with LLaVA-1.5's padded vocabulary
-
-
-def policy_config(language: Language, vision: CLIPVisionConfig, encoder: Hmr2VitConfig | None) -> PoseLlavaConfig:
+def policy_config(language: Llama, vision: CLIPVisionConfig, encoder: Hmr2VitConfig | None) -> PoseLlavaConfig:
     """A policy whose answers can neither end nor hold an image token."""
-    text = LlamaConfig(
-        hidden_size=language.width,
-        intermediate_size=language.inner,
-        num_hidden_layers=language.layers,
-        num_attention_heads=language.heads,
-        num_key_value_heads=language.heads,
-        vocab_size=language.rows,
-        max_position_embeddings=4096,
-    )
+    text = llama_config(language, max_position_embeddings=4096)
     return PoseLlavaConfig(
         llava=LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE),
         pose_encoder=encoder,

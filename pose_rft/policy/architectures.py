@@ -7,7 +7,7 @@ that is not listed is described by its folder.
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig, PretrainedConfig
 from transformers.models.vitpose import VitPoseConfig
@@ -15,7 +15,9 @@ from transformers.models.vitpose_backbone import VitPoseBackboneConfig
 
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import ConvVitConfig, HeadKind, Hmr2VitConfig, PoseLlavaConfig
-from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams, TinyParams, TinyVisionParams
+
+if TYPE_CHECKING:  # the model runs without pydantic
+    from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams, TinyParams, TinyVisionParams
 
 
 class Llama(NamedTuple):
@@ -51,7 +53,20 @@ VITPOSE = {
 KEYPOINTS = 17  # COCO's, which ViTPose's own head shows
 
 
-def clip_vision_config(params: TinyVisionParams, image_size: int) -> CLIPVisionConfig:
+def llama_config(sizes: Llama, **others: Any) -> LlamaConfig:
+    """A Llama of these sizes; `others`: what else its configuration holds."""
+    return LlamaConfig(
+        hidden_size=sizes.width,
+        intermediate_size=sizes.inner,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.heads,
+        vocab_size=sizes.rows,
+        **others,
+    )
+
+
+def clip_vision_config(params: "TinyVisionParams", image_size: int) -> CLIPVisionConfig:
     """The tiny CLIP tower; 36 tokens at 96 px and patch 16.
 
     Raises:
@@ -69,7 +84,7 @@ def clip_vision_config(params: TinyVisionParams, image_size: int) -> CLIPVisionC
     )
 
 
-def tiny_llava_config(params: TinyParams, image_size: int, rows: int, **tokens: Any) -> LlavaConfig:
+def tiny_llava_config(params: "TinyParams", image_size: int, rows: int, **tokens: Any) -> LlavaConfig:
     """The tiny LLaVA with vocabulary matrices of `rows`.
 
     Args:
@@ -79,13 +94,8 @@ def tiny_llava_config(params: TinyParams, image_size: int, rows: int, **tokens: 
     image_token = tokens.pop("image_token_index", 0)
     return LlavaConfig(
         vision_config=clip_vision_config(params.vision, image_size),
-        text_config=LlamaConfig(
-            hidden_size=language.width,
-            intermediate_size=8 * language.width // 3 // 32 * 32,
-            num_hidden_layers=language.layers,
-            num_attention_heads=language.heads,
-            num_key_value_heads=language.heads,
-            vocab_size=rows,
+        text_config=llama_config(
+            Llama(language.width, 8 * language.width // 3 // 32 * 32, language.layers, language.heads, rows),
             max_position_embeddings=2048,
             # 0.02 fits a width of 4096; at 160 it lets hardly any signal through three layers.
             initializer_range=language.width**-0.5,
@@ -105,22 +115,12 @@ def llava_config(source: str) -> LlavaConfig:
         PoseRftError: neither.
     """
     if source in LLAVA:
-        sizes = LLAVA[source]
-        text = LlamaConfig(
-            hidden_size=sizes.width,
-            intermediate_size=sizes.inner,
-            num_hidden_layers=sizes.layers,
-            num_attention_heads=sizes.heads,
-            num_key_value_heads=sizes.heads,
-            vocab_size=sizes.rows,
-            max_position_embeddings=4096,
-            rms_norm_eps=1e-5,
-        )
+        text = llama_config(LLAVA[source], max_position_embeddings=4096, rms_norm_eps=1e-5)
         return LlavaConfig(text_config=text)  # its default tower is CLIP ViT-L/14-336
     return _of_folder(source, "base_model.source", LLAVA)
 
 
-def pose_encoder_config(params: PoseEncoderParams, image_size: int) -> PretrainedConfig:
+def pose_encoder_config(params: "PoseEncoderParams", image_size: int) -> PretrainedConfig:
     """The configuration of a pose encoder for crops of `image_size` px.
 
     Raises:
@@ -129,10 +129,7 @@ def pose_encoder_config(params: PoseEncoderParams, image_size: int) -> Pretraine
     if params.kind == "hmr2":
         return Hmr2VitConfig()
     if params.kind == "conv_vit":
-        if params.conv_vit is None:
-            raise PoseRftError("`pose_encoder.conv_vit` is missing, expected its width, layers and heads.")
-        sizes = params.conv_vit
-        return ConvVitConfig(image_size=image_size, width=sizes.width, layers=sizes.layers, heads=sizes.heads)
+        return conv_vit_config(params, image_size)
     if params.checkpoint not in VITPOSE:
         return _of_folder(str(params.checkpoint), "pose_encoder.checkpoint", VITPOSE)
     listed = VITPOSE[params.checkpoint]
@@ -147,8 +144,23 @@ def pose_encoder_config(params: PoseEncoderParams, image_size: int) -> Pretraine
     return VitPoseConfig(backbone_config=backbone, num_labels=KEYPOINTS, use_simple_decoder=False)  # type: ignore[call-arg]
 
 
+def conv_vit_config(params: "PoseEncoderParams", image_size: int) -> ConvVitConfig:
+    """
+    Raises:
+        PoseRftError: the section has no `conv_vit` sizes.
+    """
+    if params.conv_vit is None:
+        raise PoseRftError("`pose_encoder.conv_vit` is missing, expected its width, layers and heads.")
+    sizes = params.conv_vit
+    return ConvVitConfig(image_size=image_size, width=sizes.width, layers=sizes.layers, heads=sizes.heads)
+
+
 def policy_config(
-    llava: PretrainedConfig, pose_encoder: PretrainedConfig | None, params: PolicyParams, head: HeadKind, **tokens: Any
+    llava: PretrainedConfig,
+    pose_encoder: PretrainedConfig | None,
+    params: "PolicyParams",
+    head: HeadKind,
+    **tokens: Any,
 ) -> PoseLlavaConfig:
     """A policy around a LLaVA and a pose encoder.
 
@@ -171,9 +183,9 @@ def policy_config(
 
 
 def planned_config(
-    base: BaseModelParams,
-    encoder: PoseEncoderParams,
-    policy: PolicyParams,
+    base: "BaseModelParams",
+    encoder: "PoseEncoderParams",
+    policy: "PolicyParams",
     image_size: int,
     pose_size: int,
     rows: int,

@@ -25,7 +25,7 @@ from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
 from pose_rft.policy.fusion import Fusion, ImageTokens
 from pose_rft.policy.pose_encoder import PoseEncoder, pose_encoder_from_config
 from pose_rft.policy.pose_head import IDENTITY_6D, PoseDistribution, PoseHead
-from pose_rft.policy.shared_attention import Group
+from pose_rft.policy.shared_attention import GroupColumns
 
 NEVER = -1e4
 """Logit of a suppressed token: its probability is 0 in float32, and p · log p stays 0 rather than NaN."""
@@ -177,7 +177,7 @@ class PoseLlava(PreTrainedModel):
         logits_to_keep: int | Tensor = 0,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
-        group: Group | None = None,
+        group: GroupColumns | None = None,
     ) -> PoseLlavaOutput:
         """One pass through the language model.
 
@@ -212,7 +212,7 @@ class PoseLlava(PreTrainedModel):
             logits = self.token_logits(_keep(hidden, logits_to_keep))
         return PoseLlavaOutput(loss, logits, hidden, outputs.past_key_values)
 
-    def _mask(self, mask: Tensor | None, embeds: Tensor, group: Group | None) -> Tensor | None:
+    def _mask(self, mask: Tensor | None, embeds: Tensor, group: GroupColumns | None) -> Tensor | None:
         """What the attention in use understands: only ours knows groups, and eager attention adds the mask to the
         scores, where a bool would be silently wrong."""
         implementation = self.llava.model.language_model.config._attn_implementation

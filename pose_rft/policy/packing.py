@@ -15,7 +15,7 @@ from torch import Tensor
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.rollout import Answers
-from pose_rft.policy.shared_attention import Group
+from pose_rft.policy.shared_attention import GroupColumns
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Rows:
     pose: Tensor
     has_pose: Tensor
     images: list[int] | None
-    group: Group | None
+    group: GroupColumns | None
 
     def to(self, device: torch.device | str) -> "Rows":
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -116,7 +116,7 @@ def _rows(
     answers: Answers,
     config: PoseLlavaConfig,
     images: list[int] | None,
-    group: Group | None,
+    group: GroupColumns | None,
 ) -> Rows:
     is_pose = (answers.ids == config.pose_token_id) & answers.mask
     return Rows(

@@ -16,6 +16,7 @@ from transformers import initialization as init
 
 from pose_rft.body.joints import COCO17, SMPL24
 from pose_rft.errors import PoseRftError
+from pose_rft.policy.architectures import conv_vit_config
 from pose_rft.policy.config import ConvVitConfig, Hmr2VitConfig
 
 if TYPE_CHECKING:  # the model runs without pydantic
@@ -313,7 +314,4 @@ def create_conv_vit(params: "PoseEncoderParams", image_size: int) -> ConvVit:
     Raises:
         PoseRftError: the section has no `conv_vit` sizes.
     """
-    if params.conv_vit is None:
-        raise PoseRftError("`pose_encoder.conv_vit` is missing, expected its width, layers and heads.")
-    sizes = params.conv_vit
-    return ConvVit(ConvVitConfig(image_size=image_size, width=sizes.width, layers=sizes.layers, heads=sizes.heads))
+    return ConvVit(conv_vit_config(params, image_size))

@@ -72,7 +72,8 @@ def inverse_sample(probs: Tensor, uniform: Tensor) -> Tensor:
     """
     cumulative = probs.cumsum(-1, dtype=torch.float64)
     place = uniform[..., None].double() * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, place, right=True)[..., 0].clamp(max=probs.shape[-1] - 1)
+    first = torch.searchsorted(cumulative, place, right=True)[..., 0]
+    return first.clamp(max=probs.shape[-1] - 1)  # NaN exceeds nothing; the check of the loss names its samples
 
 
 def _pick(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:

@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 NAME = "sdpa_shared_prompt"
 
-Group = tuple[int, int]
+GroupColumns = tuple[int, int]
 """(P, G): a packed row is P columns of prompt, right-padded, then G answers of equally many columns."""
 
 
@@ -31,7 +31,7 @@ def attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    group: Group | None = None,
+    group: GroupColumns | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it: (B, H, L, D) queries and keys → (B, L, H, D); plain SDPA without `group`.
@@ -49,7 +49,9 @@ def attention(
     return mixed.transpose(1, 2).contiguous(), None
 
 
-def group_attention(query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, group: Group, scaling: float) -> Tensor:
+def group_attention(
+    query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, group: GroupColumns, scaling: float
+) -> Tensor:
     """(B, H, L, D) each → (B, H, L, D). prompt: (B, 1, 1, P) bool.
 
     Padding stands behind its prompt, so causality alone hides it from the prompt's tokens; answers need the mask.
@@ -73,7 +75,7 @@ def group_attention(query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, g
     return torch.cat([first, mixed], 2)
 
 
-def dense_mask(prompt: Tensor, group: Group, columns: int) -> Tensor:
+def dense_mask(prompt: Tensor, group: GroupColumns, columns: int) -> Tensor:
     """The same rule as one mask (B, 1, L, L) bool, True = may attend, for other attention implementations.
 
     Args:

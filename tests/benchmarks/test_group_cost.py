@@ -11,7 +11,8 @@ import torch
 from transformers import CLIPVisionConfig
 
 from benchmarks import group_cost
-from benchmarks.group_step import PHASES, Adapters, Language, Step, Way, policy_config
+from benchmarks.group_step import PHASES, Adapters, Step, Way, policy_config
+from pose_rft.policy.architectures import Llama
 from pose_rft.policy.config import Hmr2VitConfig, PoseLlavaConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ def tiny_config() -> PoseLlavaConfig:
         hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
     )
     sizes = {"image_size": (32, 24), "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1}
-    return policy_config(Language(32, 64, 2, 2, 64), tower, Hmr2VitConfig(**sizes, num_attention_heads=2))
+    return policy_config(Llama(32, 64, 2, 2, 64), tower, Hmr2VitConfig(**sizes, num_attention_heads=2))
 
 
 @pytest.mark.parametrize("lora", [None, Adapters(rank=2)])
@@ -117,7 +118,7 @@ def test_the_path_of_the_gpu_needs_torch_transformers_and_peft_only(tmp_path: Pa
         " image_size=28, patch_size=14)\n"
         "encoder = Hmr2VitConfig(image_size=(32, 24), patch_size=8, hidden_size=16, num_hidden_layers=1,"
         " num_attention_heads=2)\n"
-        "config = policy_config(Language(32, 64, 2, 2, 64), tower, encoder)\n"
+        "config = policy_config(Llama(32, 64, 2, 2, 64), tower, encoder)\n"
         "print(len(group_cost.on_gpu(config, 'cpu', torch.float32, (2,), 12, 2, 1)), 'pydantic' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=tmp_path)

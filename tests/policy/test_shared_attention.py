@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pose_rft.policy.shared_attention import Group, dense_mask, group_attention
+from pose_rft.policy.shared_attention import GroupColumns, dense_mask, group_attention
 
 HEADS, WIDTH = 3, 8
 
 
-def states(group: Group, tokens: int, lengths: list[int]) -> tuple[list[Tensor], Tensor]:
+def states(group: GroupColumns, tokens: int, lengths: list[int]) -> tuple[list[Tensor], Tensor]:
     """Queries, keys, values in float64, and the mask of the prompts' columns."""
     generator = torch.Generator().manual_seed(0)
     shape = (len(lengths), HEADS, group[0] + group[1] * tokens, WIDTH)
@@ -20,7 +20,7 @@ def states(group: Group, tokens: int, lengths: list[int]) -> tuple[list[Tensor],
 
 
 @pytest.mark.parametrize(("group", "tokens"), [((7, 1), 4), ((7, 5), 3), ((1, 2), 2), ((6, 4), 1), ((5, 3), 0)])
-def test_two_parts_equal_one_dense_mask_with_their_gradients(group: Group, tokens: int) -> None:
+def test_two_parts_equal_one_dense_mask_with_their_gradients(group: GroupColumns, tokens: int) -> None:
     lengths = [group[0], max(1, group[0] - 3)]
     (query, key, value), prompt = states(group, tokens, lengths)
     columns = query.shape[2]
