@@ -14,6 +14,7 @@ from prefect.states import Completed, State
 from flows import hosts
 from flows.dvc_graph import has_remote
 from flows.dvc_stage import Log, Processes
+from flows.git import git
 from flows.graph_run import HERE, MESSAGES, when_free
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
@@ -58,12 +59,12 @@ def stage(
 
 def _checkout(root: Path, commit: str) -> None:
     """The agent's clone at the sender's commit. `git_clone` may have made it shallow, hence the fetch by name."""
-    here = _git(root, "rev-parse", "HEAD")
+    here = git(root, "rev-parse", "HEAD")
     if here.returncode == 0 and here.stdout.strip() == commit:
         return
-    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
-        _git(root, "fetch", "--quiet", "origin", commit)
-    moved = _git(root, "checkout", "--quiet", "--force", "--detach", commit)
+    if git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
+        git(root, "fetch", "--quiet", "origin", commit)
+    moved = git(root, "checkout", "--quiet", "--force", "--detach", commit)
     if moved.returncode != 0:
         raise PoseRftError(f"This agent's clone has no commit {commit[:12]}; push it to the repository agents clone.")
 
@@ -74,7 +75,3 @@ def _push(root: Path, name: str, log: Log) -> None:
     log(f"dvc push: {' '.join(pushed.stdout.split())}")
     if pushed.returncode != 0:
         raise PoseRftError(f"The result of {name} could not be pushed to the remote ({pushed.stderr.strip()}).")
-
-
-def _git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)

@@ -5,7 +5,6 @@ crash finds the run that it had begun and waits for it. What an agent finished r
 `cache.dir` or a remote; DVC itself then writes dvc.lock here, no lock files are merged.
 """
 
-import subprocess
 import time
 from contextlib import suppress
 from itertools import count
@@ -20,6 +19,7 @@ from prefect.states import Cancelling
 
 from flows.dvc_graph import restorable, run_key
 from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
+from flows.git import git
 
 POLL = 2.0  # seconds
 
@@ -89,5 +89,5 @@ def _wait(run: FlowRun, processes: Processes) -> FlowRun:
 
 
 def _commit(root: Path) -> str | None:
-    shown = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    shown = git(root, "rev-parse", "HEAD")
     return shown.stdout.strip() if shown.returncode == 0 else None

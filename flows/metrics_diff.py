@@ -6,7 +6,6 @@ files are in git, so any clone can compare any two revisions without the data ca
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from flows.git import git
 from pose_rft.errors import PoseRftError
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
@@ -80,10 +80,10 @@ def read(root: Path, file: Path, revision: str | None, parse: Callable[[str], An
     if revision is None:
         text = (root / file).read_text() if (root / file).is_file() else ""
     else:
-        commit = _git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        commit = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
         if commit.returncode != 0:
             raise PoseRftError(f"git knows no revision {revision!r}; `git log --oneline` lists them.")
-        shown = _git(root, "show", f"{commit.stdout.strip()}:./{file.as_posix()}")
+        shown = git(root, "show", f"{commit.stdout.strip()}:./{file.as_posix()}")
         text = shown.stdout if shown.returncode == 0 else ""
     if not text.strip():
         return {}
@@ -137,10 +137,6 @@ def main(arguments: list[str]) -> None:
     if len(arguments) not in (1, 2) or not arguments[0]:
         raise PoseRftError("Name a git revision: `make diff REV=HEAD~1`, or two: `make diff REV='v1 v2'`.")
     print_tables(Path.cwd(), arguments[0], arguments[1] if len(arguments) == 2 else None)
-
-
-def _git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
 
 
 def _number(value: Any) -> bool:

@@ -27,6 +27,8 @@ ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
 }
 
+COMMON = {name: f"{{{{ {name} }}}}" for name in ("command", "env", "labels", "name", "stream_output")}
+
 
 def _string(title: str, description: str, default: str | None = None) -> Template:
     return {"title": title, "description": description, "type": "string"} | ({"default": default} if default else {})
@@ -77,17 +79,13 @@ def docker(gpu: bool) -> Template:
         create["device_requests"] = [{"driver": "nvidia", "count": "{{ gpus }}", "capabilities": [["gpu"]]}]
         own["gpus"] = _gpus(-1)
     return {
-        "job_configuration": {
-            "command": "{{ command }}",
-            "env": "{{ env }}",
-            "labels": "{{ labels }}",
-            "name": "{{ name }}",
+        "job_configuration": COMMON
+        | {
             "image": "{{ image }}",
             "image_pull_policy": "{{ image_pull_policy }}",
             "network_mode": "{{ network_mode }}",
             "auto_remove": True,
             "volumes": [f"{{{{ cache_volume }}}}:{CACHE}", f"{{{{ data_volume }}}}:{DATASETS}:ro"],
-            "stream_output": "{{ stream_output }}",
             "mem_limit": "{{ mem_limit }}",
             "container_create_kwargs": create,
         },
@@ -158,16 +156,12 @@ def kubernetes(gpu: bool) -> Template:
         },
     }
     return {
-        "job_configuration": {
-            "command": "{{ command }}",
-            "env": "{{ env }}",
-            "labels": "{{ labels }}",
-            "name": "{{ name }}",
+        "job_configuration": COMMON
+        | {
             "namespace": "{{ namespace }}",
             "job_manifest": manifest,
             "job_watch_timeout_seconds": "{{ job_watch_timeout_seconds }}",
             "pod_watch_timeout_seconds": "{{ pod_watch_timeout_seconds }}",
-            "stream_output": "{{ stream_output }}",
         },
         "variables": _variables(own),
     }

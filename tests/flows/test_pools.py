@@ -29,7 +29,7 @@ def filled(kind, pool, **values):
 @pytest.mark.parametrize("kind", ["docker", "kubernetes"])
 @pytest.mark.parametrize("pool", pools.POOLS)
 def test_a_template_is_sound(kind, pool):
-    """Every placeholder is a variable, every variable is used, and the variables are a JSON schema."""
+    """What braces name are the variables, no more and no fewer, and the variables are a JSON schema."""
     template = pools.template(pool, kind)
     jsonschema.Draft202012Validator.check_schema(template["variables"])
     text = json.dumps(template["job_configuration"])
