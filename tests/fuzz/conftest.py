@@ -12,31 +12,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "releases"))  # flat_studio: people without pictures
 
 from flat_studio import FlatStudio
+from small_sample import small_sample
 
 from pose_rft.sample import build, python2_pickle, write_bedlam, write_llava
 from pose_rft.sample.matlab_files import write_v73
 from pose_rft.sample.people import Studio
-from pose_rft.sample.plan import (
-    LlavaSample,
-    PictureSample,
-    PoseScriptSample,
-    Pw3dSample,
-    SampleParams,
-    VideoSample,
-)
 
-FEW = PictureSample(size=48, train=3, val=2)
-PARAMS = SampleParams(
-    processes=1,
-    h36m=VideoSample(size=48, train_sequences=1, test_sequences=1, frames=1, test_frames=1),
-    mpi_inf_3dhp=VideoSample(size=48, train_sequences=1, test_sequences=0, frames=1, test_frames=1),
-    coco=FEW,
-    mpii=FEW,
-    bedlam=FEW,
-    pw3d=Pw3dSample(size=48, sequences=1, frames=2),
-    posescript=PoseScriptSample(train=8, train_human=4, val=2, test=2),
-    llava_instruct=LlavaSample(dialogues=4),
-)
+PARAMS = small_sample(size=48, train=3, val=2, poses=10, dialogues=4)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import scipy.io
 
+from pose_rft.errors import PoseRftError
 from pose_rft.io.unpickle import read_pickle
 
 Damage = Callable[[bytes, np.random.Generator], bytes]
@@ -171,3 +173,20 @@ def damage(path: Path, content: bytes, rng: np.random.Generator) -> str:
     kind = BYTES[int(rng.integers(len(BYTES)))]
     path.write_bytes(kind(content, rng))
     return kind.__name__
+
+
+def crashes(path: Path, read: Callable[[], object], seeds: Iterable[int]) -> list[str]:
+    """What `read` raised beside the project's own error while `path` was damaged, with the seed that repeats it."""
+    whole, found = path.read_bytes(), []
+    try:
+        for seed in seeds:
+            how = damage(path, whole, np.random.default_rng(seed))
+            try:
+                read()
+            except PoseRftError as error:
+                assert len(str(error)) < 1000, str(error)
+            except Exception:
+                found.append(f"{path.name}, seed {seed} ({how}):\n{traceback.format_exc(limit=-3)}")
+    finally:
+        path.write_bytes(whole)
+    return found

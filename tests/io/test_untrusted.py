@@ -26,7 +26,7 @@ from pose_rft.io.paths import inside
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.sample.matlab_files import write_v73
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this limit on a process")
 
 
 def data_limit() -> int:

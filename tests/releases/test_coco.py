@@ -278,7 +278,7 @@ def test_the_file_of_instances_is_no_keypoint_file(own: Coco) -> None:
         own.units("train")
 
 
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real/coco is not here")
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the releases' licences keep real files out of a clone")
 
 
 @needs_real

@@ -50,7 +50,10 @@ def own(miniature, body_models, tmp_path: Path) -> H36m:
     return reader(tmp_path, body_models)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+needs_real = pytest.mark.skipif(not REAL.exists(), reason="Human3.6M's licence keeps its metadata.xml out of a clone")
+
+
+@needs_real
 def test_the_real_metadata_gives_the_published_counts() -> None:
     metadata = read_metadata(REAL)
 
@@ -73,7 +76,7 @@ def test_the_real_metadata_gives_the_published_counts() -> None:
     assert len(planned_videos(metadata, "train", 1)) + len(planned_videos(metadata, "p1", 1)) == 840
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+@needs_real
 def test_the_real_metadata_gives_the_known_camera_sizes_and_names() -> None:
     metadata = read_metadata(REAL)
     first = metadata.camera(1, 0)
@@ -87,7 +90,7 @@ def test_the_real_metadata_gives_the_known_camera_sizes_and_names() -> None:
             assert sequence_name(sequence.subject, sequence.action, sequence.subaction) == sequence.name
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the real metadata.xml is not at ../shared/real/h36m")
+@needs_real
 def test_videos_that_go_on_long_after_their_last_pose_are_flagged() -> None:
     videos = [unit for split in ("train", "p1") for unit in planned_videos(read_metadata(REAL), split, 5)]
     early = {(v.sequence.subject, v.sequence.name) for v in videos if "poses_end_early" in v.flags}

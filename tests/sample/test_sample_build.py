@@ -3,33 +3,15 @@ import json
 from pathlib import Path
 
 import pytest
+from small_sample import small_sample
 
 from pose_rft.errors import PoseRftError
 from pose_rft.releases import READERS, DataParams, open_release
 from pose_rft.sample import build, write_coco, write_llava, write_posescript
 from pose_rft.sample.people import Studio
-from pose_rft.sample.plan import (
-    LlavaSample,
-    PictureSample,
-    PoseScriptSample,
-    Pw3dSample,
-    SampleParams,
-    VideoSample,
-)
 from pose_rft.sample.stamp import stamp
 
-SMALL = PictureSample(size=64, train=12, val=4)
-PARAMS = SampleParams(
-    processes=1,
-    h36m=VideoSample(size=64, train_sequences=1, test_sequences=1, frames=1, test_frames=1),
-    mpi_inf_3dhp=VideoSample(size=64, train_sequences=1, test_sequences=0, frames=1, test_frames=1),
-    coco=SMALL,
-    mpii=SMALL,
-    bedlam=SMALL,
-    pw3d=Pw3dSample(size=64, sequences=1, frames=2),
-    posescript=PoseScriptSample(train=25, train_human=12, val=5, test=5),
-    llava_instruct=LlavaSample(dialogues=14),
-)
+PARAMS = small_sample(size=64, train=12, val=4, poses=25, dialogues=14)
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -97,7 +97,7 @@ def test_a_damaged_shard_in_scratch_is_made_again(tmp_path, damage):
     elif damage == "no marker":
         tar.with_suffix(".json").unlink()
     else:
-        (tmp_path / "out.scratch/work/00000.rows.json").write_text("{")
+        (tar.parents[1] / "work" / "00000.rows.json").write_text("{")
     assert run(tmp_path).reused == 1
     run(tmp_path, name="undisturbed")
     assert content(tmp_path / "out") == content(tmp_path / "undisturbed")
