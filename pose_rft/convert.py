@@ -6,14 +6,12 @@ one would have written. The finished folder takes its place by one rename.
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ import polars as pl
 import pose_rft
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.io.lock import alone_in
 from pose_rft.progress import Progress
 from pose_rft.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.releases import DataParams, open_release
@@ -141,7 +140,7 @@ def convert(
     identity = _identity(conversion, watch.state)
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        with _alone_in(scratch):
+        with alone_in(scratch):
             if _already_there(out, scratch, identity, digest):
                 _sweep(out)
                 return ConversionSummary(out, Manifest.read(out), len(plan))
@@ -199,17 +198,6 @@ def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | De
             f"{release.dataset}: {error.filename or unit.key} cannot be read ({error.strerror or error}); mend the "
             "file or its permission and run again, which continues after the shards that are complete."
         ) from None
-
-
-@contextmanager
-def _alone_in(scratch: Path) -> Iterator[None]:
-    """Two conversions in one scratch would remove each other's unfinished files. A kill ends the lock too."""
-    with open(scratch / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PoseRftError(f"Another conversion works in {scratch}; wait for its end, or stop it.") from None
-        yield
 
 
 def _check_unchanged(watch: Watch, scratch: Path) -> None:

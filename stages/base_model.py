@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, load
-from stages.common import scratch_dir, stage_main
+from stages.common import scratch_dir, stage_main, training_dir
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from transformers import CLIPVisionModel
@@ -64,7 +64,7 @@ def trained_tower(
     if params.tiny is None or params.contrastive is None:
         raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and `base_model.contrastive`.")
     identity = {"base_model": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
-    scratch = scratch_dir("base_model", identity, [TRAIN, TOKENIZER])
+    scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER])
     tokenizer = load_tokenizer(TOKENIZER)
     torch.manual_seed(derive(seed, "base_model", "vision"))
     vision = CLIPVisionModel(clip_vision_config(params.tiny.vision, image.size))

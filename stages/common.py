@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from pydantic import BaseModel
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
+from pose_rft.io.lock import alone_in
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 # What a person can mend: room on the disk, a quota, a permission, a broken or read-only disk.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_held = ExitStack()  # locks of this process
 
 
 def stage_main(main: Callable[[list[str]], None]) -> None:
@@ -73,6 +76,18 @@ def scratch_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Seque
         raise PoseRftError(
             f"The scratch folder {folder} cannot be made ({error.strerror}); set POSE_RFT_SCRATCH to a writable place."
         ) from None
+    return folder
+
+
+def training_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Sequence[Path]) -> Path:
+    """`scratch_dir` for checkpoints: until this process ends, no other run (nor another clone's) works in it.
+
+    Raises:
+        PoseRftError: another process does.
+    """
+    folder = scratch_dir(stage, params, inputs)
+    if os.environ.get("RANK", "0") == "0":  # the ranks of one launch share it
+        _held.enter_context(alone_in(folder))
     return folder
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, load
-from stages.common import scratch_dir, stage_main
+from stages.common import scratch_dir, stage_main, training_dir
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from pose_rft.policy.params import PoseEncoderParams
@@ -56,7 +56,7 @@ def trained(
     if params.training is None:
         raise PoseRftError("`pose_encoder.training` is missing, expected steps, batch and learning_rate of conv_vit.")
     identity = {"pose_encoder": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
-    scratch = scratch_dir("pose_encoder", identity, [SHARDS / name for name in TRAIN])
+    scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in TRAIN])
     torch.manual_seed(derive(seed, "pose_encoder"))
     encoder = create_conv_vit(params, image.pose_size)
     sets = {}

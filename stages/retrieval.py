@@ -20,7 +20,7 @@ from pose_rft.retrieval.params import RetrievalParams
 from pose_rft.retrieval.posescript import load_posescript
 from pose_rft.retrieval.train import ground_truth_recall, train
 from pose_rft.shards.loader import ShardSet
-from stages.common import scratch_dir, stage_main
+from stages.common import stage_main, training_dir
 
 SHARDS = Path("data/shards/posescript")
 
@@ -56,7 +56,7 @@ def _model(
         "retrieval": params.model_dump(mode="json", include={kind, "mirror", "validate_every", "save_every"}),
         "seed": seed,
     }
-    scratch = scratch_dir(f"retrieval_{kind}", own, [SHARDS / "train", SHARDS / "val", body_model])
+    scratch = training_dir(f"retrieval_{kind}", own, [SHARDS / "train", SHARDS / "val", body_model])
     trained = train(kind, params, pairs["train"], pairs["val"], rest_joints, scratch, seed)
     return trained.model, trained.log, {"trained": True, "best_step": trained.best_step}
 

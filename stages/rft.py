@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
-from stages.common import scratch_dir, stage_main
+from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
 
 POLICY, RETRIEVAL, SHARDS = Path("models/sft_gaussian"), Path("models/retrieval_reward"), Path("data/shards")
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> None:
 
     sections = {name: section.model_dump(mode="json") for name, section in (("rft", params), ("image", image))}
     identity = {"variant": variant, "seed": seed} | sections
-    scratch = scratch_dir("rft", identity, [POLICY, RETRIEVAL, *(s.shards.folder for s in training.values())])
+    scratch = training_dir("rft", identity, [POLICY, RETRIEVAL, *(s.shards.folder for s in training.values())])
     records = Records(
         scratch,
         answer,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
-from stages.common import scratch_dir, stage_main
+from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
 
 BASE, ENCODER, SHARDS = Path("models/base"), Path("models/pose_encoder"), Path("data/shards")
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> None:
         name: section.model_dump(mode="json")
         for name, section in (("sft", params), ("policy", policy), ("image", image))
     }
-    scratch = scratch_dir("sft", identity, inputs)
+    scratch = training_dir("sft", identity, inputs)
     body.to(device)
     sft.train(engine, stream, Collator(processor), tokens, body, params, scratch, f"sft {variant}", seed)
 

@@ -275,7 +275,7 @@ def test_two_conversions_never_share_a_scratch(tmp_path: Path) -> None:
     code, said, _ = Child(tmp_path, 6).run()
     child.send_signal(signal.SIGCONT)
     child.communicate()
-    assert code == 2 and "Another conversion works in out.scratch" in said
+    assert code == 2 and "Another process works in out.scratch" in said
     assert child.returncode == 0 and content(tmp_path / "out") == undisturbed(tmp_path, 6)
 
 

@@ -9,7 +9,9 @@ import pytest
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.params import Section
-from stages.common import fingerprint, scratch_dir, stage_main
+from stages.common import fingerprint, scratch_dir, stage_main, training_dir
+
+ROOT = Path(__file__).parents[2]
 
 
 class Params(Section):
@@ -104,3 +106,27 @@ def test_a_stage_is_offline_unless_the_environment_says_otherwise():
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True)
         assert done.stdout.strip() == seen
+
+
+TRAIN = """
+import sys, time
+from pathlib import Path
+from stages.common import stage_main, training_dir
+
+def main(arguments):
+    print(training_dir("sft", {}, [Path("model")]), flush=True)
+    time.sleep(float(arguments[0]))
+
+stage_main(main)
+"""
+
+
+def test_one_training_at_a_time_writes_into_its_scratch(inputs):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen([sys.executable, "-c", TRAIN, "60"], env=environment, stdout=subprocess.PIPE, text=True)
+    folder = first.stdout.readline().strip()
+    second = subprocess.run([sys.executable, "-c", TRAIN, "0"], env=environment, capture_output=True, text=True)
+    assert second.returncode == 2 and f"error: Another process works in {folder}" in second.stderr
+    first.kill()
+    first.wait()
+    assert training_dir("sft", {}, [Path("model")]) == Path(folder), "a kill ends the lock"
