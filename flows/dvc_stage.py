@@ -13,9 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
+
+from pose_rft.io.lock import BUSY
 
 Outcome = Literal["Cached", "Restored", "Completed"]
 Log = Callable[[str], None]
@@ -26,6 +29,7 @@ LAST_LINES = 8
 LOG_BURST, LOG_RATE, LINE_WIDTH = 500, 20.0, 2000  # lines at once, lines per second, characters
 KILLED = re.compile(r"exited with (-9|137)\b")
 LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
+OCCUPIED = f"error: {BUSY} "  # the same stage runs in another clone
 # What DVC itself prints around a stage's output.
 DVC_LINE = re.compile(
     r"^(Running stage '|> |ERROR: |Updating lock file|Generating lock file|Use `dvc push`|To track the changes|"
@@ -81,6 +85,8 @@ class Output:
         text = "\n".join([*self._dvc, *self._own])
         if not self._ran and LOCKED.search(text):
             return "busy"
+        if self._own and self._own[-1].startswith(OCCUPIED):
+            return "busy"
         return "killed" if KILLED.search("\n".join(self._dvc)) else None
 
     def reason(self) -> str:
@@ -89,6 +95,36 @@ class Output:
             return "\n".join([*self._own, *self._dvc])
         own_errors = [line for line in self._dvc if line.startswith("ERROR: ") and "failed to run: " not in line]
         return "\n".join([*self._own, *own_errors])
+
+
+class LogFile:
+    """All lines of a stage. A full disk ends the file, never the stage."""
+
+    def __init__(self, log: Log, path: Path, name: Path) -> None:
+        self._log, self._name = log, name
+        self._file: IO[str] | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", buffering=1)
+        except OSError as error:
+            self._give_up(error)
+
+    def __call__(self, line: str) -> None:
+        try:
+            if self._file:
+                self._file.write(f"{line}\n")
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        if self._file:
+            with suppress(OSError):
+                self._file.close()
+
+    def _give_up(self, error: OSError) -> None:
+        self._log(f"{self._name} cannot be written ({error.strerror}); the stage goes on, its further lines are lost")
+        self.close()
+        self._file = None
 
 
 class Throttle:
@@ -192,9 +228,8 @@ def run_stage(
     """
     began = time.monotonic()
     processes = processes or Processes()
-    file = root / LOGS / f"{name.replace('/', '_')}.log"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    output, passed = Output(), Throttle(log, file.relative_to(root))
+    file = LOGS / f"{name.replace('/', '_')}.log"
+    output, passed, whole = Output(), Throttle(log, file), LogFile(log, root / file, file)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", *options, name]
     child = processes.start(command, root)
     too_long = threading.Event()
@@ -209,20 +244,20 @@ def run_stage(
         timer.start()
     try:
         assert child.stdout is not None
-        with file.open("w") as whole:
-            for line in child.stdout:
-                if text := line.rstrip():
-                    whole.write(f"{text}\n")
-                    output.read(text)
-                    passed(text)
-                    if on_progress and PROGRESS.match(text) and output.progress is not None:
-                        on_progress(output.progress)
+        for line in child.stdout:
+            if text := line.rstrip():
+                whole(text)
+                output.read(text)
+                passed(text)
+                if on_progress and PROGRESS.match(text) and output.progress is not None:
+                    on_progress(output.progress)
         code = child.wait()
     finally:
         if timer:
             timer.cancel()
         processes.finished(child)
         passed.flush()
+        whole.close()
     if too_long.is_set():
         raise StageFailed(f"Stage {name} was ended after its limit of {limit:g} s. {output.reason()}")
     if processes.stopped:

@@ -3,12 +3,15 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import toy
 import yaml
+from lab import free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
@@ -47,10 +50,46 @@ def test_plots_are_drawn_without_the_network(tmp_path):
     assert "Loss" in drawn and "NaN" not in drawn
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """A remote in a folder; gives what `dvc remote add` and `modify` take."""
+    return str(tmp_path / "store"), {}
+
+
+@pytest.fixture
+def s3(tmp_path, monkeypatch):
+    """A bucket on an S3 server of this machine."""
+    import boto3
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    with (tmp_path / "s3.log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stdout=log, stderr=log)
+    try:
+        until(lambda: is_open(port), 60)
+        boto3.client("s3", endpoint_url=address).create_bucket(Bucket="lab")
+        yield "s3://lab/pose-rft", {"endpointurl": address}
+    finally:
+        server.kill()
+        server.wait()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.slow
-def test_a_second_clone_takes_everything_from_a_remote_without_running_a_stage(tmp_path):
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_second_clone_takes_everything_from_a_remote_without_running_a_stage(tmp_path, request, kind):
+    url, options = request.getfixturevalue(kind)
     first = toy.make(tmp_path / "first")
-    toy.run(first, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+    toy.run(first, "dvc", "remote", "add", "-d", "store", url)
+    for name, value in options.items():
+        toy.run(first, "dvc", "remote", "modify", "store", name, value)
     toy.run(first, "dvc", "repro")
     toy.run(first, "dvc", "push", "--run-cache")
     toy.commit(first, "numbers")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.dvc_graph import out_of_date, read_graph, restorable, run_key
-from flows.dvc_stage import Output, Processes, StageFailed, Throttle, run_stage
+from flows.dvc_stage import LogFile, Output, Processes, StageFailed, Throttle, run_stage
 from pose_rft.errors import PoseRftError
 
 # `stubborn` ignores SIGTERM and has a child of its own.
@@ -161,7 +161,7 @@ def test_a_time_limit_ends_the_whole_process_group(project):
 def test_nothing_outlives_a_killed_engine(project):
     run_stage("one", project, print)
     engine = subprocess.Popen(
-        [sys.executable, "-c", "import sys, pathlib; from flows.dvc_stage import run_stage; "
+        [sys.executable, "-c", "import sys, pathlib; from flows.dvc_stage import LogFile, run_stage; "
          "run_stage('long', pathlib.Path(sys.argv[1]), lambda line: print(line, flush=True))", str(project)],
         stdout=subprocess.PIPE, text=True, cwd=Path.cwd(),
     )  # fmt: skip
@@ -220,3 +220,22 @@ def test_a_throttle_passes_a_burst_and_says_what_it_kept_back(tmp_path):
     assert passed[:3] == ["0", "1", "2"] and len(passed) < 700
     kept_back = sum(int(line.split()[1]) for line in passed if line.startswith("…"))
     assert kept_back + sum(line.isdigit() for line in passed) == 2000
+
+
+def test_a_stage_that_runs_in_another_clone_is_busy():
+    said = "error: Another process works in /nfs/scratch/sft/1a2b; wait for its end, or stop it."
+    failed = "ERROR: failed to reproduce 'sft': failed to run: python train.py, exited with 2"
+    assert outcome("Running stage 'sft':", "> python train.py", said, failed).cause == "busy"
+    assert outcome("Running stage 'sft':", said, "error: the loss is not finite", failed).cause is None
+
+
+def test_a_full_disk_ends_the_file_of_lines_and_not_the_stage(tmp_path):
+    told = []
+    for path in (Path("/dev/full"), tmp_path / "file/below"):
+        (tmp_path / "file").touch()
+        file = LogFile(told.append, path, Path("sft.log"))
+        for number in range(3):
+            file(str(number))
+        file.close()
+    assert len(told) == 2
+    assert "sft.log cannot be written (No space left on device); the stage goes on" in told[0]

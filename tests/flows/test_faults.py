@@ -6,6 +6,7 @@ what happened. Seconds of recovery are printed (`pytest -s`) for docs/operations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -19,13 +20,20 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     lab = Lab(toy.make(tmp_path_factory.mktemp("lab") / "toy"), free_port())
+    (lab.root / ".scratch").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(lab.root / ".scratch")]
+    has_disk = os.getuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
     began = time.monotonic()
     text = lab.up()
     said("up", time.monotonic() - began)
     assert f"http://127.0.0.1:{lab.port}" in text
-    yield lab
-    lab.up("down")
-    assert lab.processes("prefect") == []
+    try:
+        yield lab
+        lab.up("down")
+        assert lab.processes("prefect") == []
+    finally:
+        if has_disk:
+            subprocess.run(["umount", "--lazy", str(lab.root / ".scratch")], check=True)
 
 
 def test_up_again_changes_nothing_and_status_says_what_runs(lab):
@@ -103,6 +111,38 @@ def test_two_flows_at_once_train_once(lab):
     assert [lab.wait(run)["name"] for run in runs] == ["Completed", "Completed"]
     assert (lab.root / "sft.txt").read_text() == f"sft {STEPS} 16\n"
     lab.finishes(16)
+
+
+def test_the_same_stage_triggered_twice_trains_once(lab):
+    lab.choose(21)
+    toy.run(lab.root, "dvc", "repro", "convert@a", "convert@b")
+    toy.commit(lab.root, "for agents")
+    what = {name: (lab.root / file).read_text() for name, file in (("params", "params.yaml"), ("lock", "dvc.lock"))}
+    runs = [lab.trigger("stage/gpu", name="sft", **what) for _ in range(2)]
+    until(lambda: lab.training(), 90)
+    assert len(lab.training()) == 1
+    assert sorted(lab.wait(run)["name"] for run in runs) == ["Completed", "Restored"]
+    lab.finishes(21)
+
+
+def test_a_full_disk_fails_the_stage_in_its_own_words_and_loses_nothing(lab):
+    disk = lab.root / ".scratch"
+    if not disk.is_mount():
+        pytest.skip("a small disk is mounted, which takes root")
+    run = lab.begin(22)
+    fill(disk / "ballast")
+    state = lab.wait(run)
+    assert state["type"] == "FAILED" and "No space left on device" in state["message"], state
+    (disk / "ballast").unlink()
+    lab.finishes(22)
+    assert "begins at step 0" not in (disk / "flow_logs/sft.log").read_text()
+
+
+def fill(ballast: Path) -> None:
+    """Takes all room that is left on the disk."""
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while True:
+            file.write(bytes(4096))
 
 
 def test_params_with_an_error_fail_the_run_in_one_sentence(lab):

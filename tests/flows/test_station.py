@@ -13,7 +13,15 @@ from lab import Lab, free_port, until
 
 pytestmark = pytest.mark.slow
 POSTGRES = "postgres"  # its server does not run as root
+DEBIAN = os.pathsep.join(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
 CHROMIUM = shutil.which("chromium")
+
+
+def program(name: str) -> str:
+    """Debian keeps PostgreSQL's programs off the path."""
+    found = shutil.which(name) or shutil.which(name, path=DEBIAN)
+    assert found, f"{name} is not there; install Debian's `postgresql`"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +37,11 @@ def database():
             os.chown(folder, pwd.getpwnam(POSTGRES).pw_uid, -1)
         data = str(folder / "data")
         subprocess.run(
-            ["initdb", "-D", data, "-U", "prefect", "--auth=trust", "-N"],
+            [program("initdb"), "-D", data, "-U", "prefect", "--auth=trust", "-N"],
             check=True, capture_output=True, cwd=folder, **as_user,
         )  # fmt: skip
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-        control = ["pg_ctl", "-D", data, "-w", "-l", str(folder / "log")]
+        control = [program("pg_ctl"), "-D", data, "-w", "-l", str(folder / "log")]
         subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=folder, **as_user)
         try:
             yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"

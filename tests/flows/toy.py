@@ -13,18 +13,32 @@ ROOT = Path(__file__).resolve().parents[2]
 # DeepSpeed's launcher has.
 TRAIN = """
 import os, pathlib, subprocess, sys, time
+from pose_rft.errors import PoseRftError
+from pose_rft.io.lock import alone_in
 name, steps, lr = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 scratch = pathlib.Path(os.environ.get("POSE_RFT_SCRATCH", ".scratch")) / f"{name}-{steps}-{lr}"
-scratch.parent.mkdir(parents=True, exist_ok=True)
-begun = int(scratch.read_text()) if scratch.exists() else 0
-print(f"begins at step {begun}", flush=True)
-helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", f"helper-of-{os.getcwd()}"])
-for step in range(begun, steps):
-    time.sleep(0.1)
-    scratch.write_text(str(step + 1))
-    print(f"{name}: {step + 1}/{steps} steps (10.0/s)", flush=True)
-helper.kill()
-pathlib.Path(f"{name}.txt").write_text(f"{name} {steps} {lr}\\n")
+scratch.mkdir(parents=True, exist_ok=True)
+latest, unfinished = scratch / "latest", scratch / "unfinished"
+
+def main():
+    begun = int(latest.read_text()) if latest.exists() else 0
+    print(f"begins at step {begun}", flush=True)
+    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)", f"helper-of-{os.getcwd()}"])
+    try:
+        for step in range(begun, steps):
+            time.sleep(0.1)
+            unfinished.write_text(str(step + 1))
+            unfinished.replace(latest)
+            print(f"{name}: {step + 1}/{steps} steps (10.0/s)", flush=True)
+    finally:
+        helper.kill()
+    pathlib.Path(f"{name}.txt").write_text(f"{name} {steps} {lr}\\n")
+
+try:
+    with alone_in(scratch):
+        main()
+except PoseRftError as error:
+    sys.exit(f"error: {error}")
 """
 
 STAGES = """
