@@ -1,8 +1,10 @@
 """`launch`: SFT and RFT over several processes, from the same `python -m stages.NAME` that one process takes.
 
-One process per GPU. On one machine they are torchrun's, on several those of DeepSpeed's launcher, which reaches the
+One process per GPU; without a GPU two are `auto`, since two that have a core each train faster than one that has both
+(docs/performance.md). On one machine they are torchrun's, on several those of DeepSpeed's launcher, which reaches the
 machines of its hostfile by ssh; each of them must see the project under the same path and have the same environment.
 A stage that a launcher started by hand (`torchrun --nproc-per-node 8 -m stages.rft --variant hygrpo`) starts nothing.
+Processes end with the one that started them, even if that was killed.
 The number of processes changes no result but by rounding, so DVC does not follow this section.
 """
 
@@ -10,23 +12,28 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Literal
 
 from pydantic import model_validator
 
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Count, Section, load
 
+LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: the number of the one that did
+
 
 class LaunchParams(Section):
     """`launch`: processes on this machine, or a hostfile with a line `HOST slots=GPUS` for each machine."""
 
-    processes: Count = 1
+    processes: Count | Literal["auto"] = "auto"
     hostfile: str | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "LaunchParams":
-        if self.hostfile is not None and self.processes > 1:
+        if self.hostfile is not None and self.processes not in (1, "auto"):
             raise ValueError("give launch.processes or launch.hostfile, not both: a hostfile counts its own slots")
         return self
 
@@ -40,16 +47,40 @@ def launched(module: str, arguments: list[str]) -> bool:
         PoseRftError: the hostfile does not exist.
         SystemExit: a process failed; with its status.
     """
-    params = load("launch", LaunchParams)
-    if "RANK" in os.environ or (params.processes == 1 and params.hostfile is None):
+    if "RANK" in os.environ:
+        if LAUNCHER in os.environ:
+            threading.Thread(target=_end_after, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
         return False
-    if params.hostfile is None:
-        status = _here(params.processes, module, arguments)
-    else:
+    params = load("launch", LaunchParams)
+    if params.hostfile is not None:
         status = _there(params.hostfile, module, arguments)
+    elif (processes := process_count(params)) > 1:
+        status = _here(processes, module, arguments)
+    else:
+        return False
     if status:
         raise SystemExit(status)
     return True
+
+
+def process_count(params: LaunchParams) -> int:
+    """Processes on this machine."""
+    if params.processes != "auto":
+        return params.processes
+    import torch
+
+    return torch.cuda.device_count() or min(2, _cores())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _end_after(launcher: int) -> None:
+    """Without its launcher a process would train on unseen, in the way of the next run."""
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _here(processes: int, module: str, arguments: list[str]) -> int:
@@ -57,8 +88,8 @@ def _here(processes: int, module: str, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, _cores() // processes))
+    os.environ[LAUNCHER] = str(os.getpid())
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the stage's own sentence is enough
     config = LaunchConfig(
         min_nodes=1,

@@ -1,7 +1,10 @@
 """One process, several, or several machines, from one params section."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import two_ranks
 
 from pose_rft.errors import PoseRftError
 from pose_rft.params import parse
-from stages.launch import LaunchParams, hostfile_command, launched
+from stages.launch import LaunchParams, hostfile_command, launched, process_count
 
 
 def write_params(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +30,16 @@ def test_a_process_that_a_launcher_started_starts_nothing(tmp_path, monkeypatch)
     write_params(tmp_path, "launch: {processes: 8}\n", monkeypatch)
     monkeypatch.setenv("RANK", "3")
     assert not launched("no.such.module", [])
+
+
+def test_auto_is_a_process_for_every_gpu_and_two_without_one(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert process_count(LaunchParams(processes="auto")) == 8
+    assert process_count(LaunchParams(processes=3)) == 3
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert process_count(LaunchParams(processes="auto")) == min(2, len(os.sched_getaffinity(0)))
 
 
 def test_a_hostfile_that_does_not_exist_is_named(tmp_path, monkeypatch):
@@ -70,13 +83,17 @@ stage_main(lambda arguments: print(launched("work", arguments)))
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    (folder / "work.py").write_text(WORK)
+def starter(folder: Path, work: str = WORK) -> tuple[list[str], dict[str, str]]:
+    """Writes `work` as a module; the command that launches it twice, and its environment."""
+    (folder / "work.py").write_text(work)
     (folder / "start.py").write_text(START)
     (folder / "params.yaml").write_text("launch: {processes: 2}\n")
-    command = [sys.executable, "start.py", str(folder), *arguments]
-    paths = two_ranks.environment(folder)
-    return subprocess.run(command, cwd=folder, env=paths, capture_output=True, text=True, timeout=120)
+    return [sys.executable, "start.py", str(folder)], two_ranks.environment(folder)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command, paths = starter(folder)
+    return subprocess.run([*command, *arguments], cwd=folder, env=paths, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.slow
@@ -91,3 +108,32 @@ def test_an_error_in_a_process_is_its_sentence_and_status_and_no_traceback(tmp_p
     done = start(tmp_path, "fail")
     assert done.returncode == 2 and "error: The batch does not split." in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
+
+
+ENDLESS = """
+import os, sys, time
+from pathlib import Path
+from stages.launch import launched
+
+assert not launched("work", [])
+Path(sys.argv[1], "rank" + os.environ["RANK"]).write_text(str(os.getpid()))
+time.sleep(300)
+"""
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_killed_launcher(tmp_path):
+    command, paths = starter(tmp_path, ENDLESS)
+    child = subprocess.Popen(command, cwd=tmp_path, env=paths, stderr=subprocess.DEVNULL)
+    ranks = [tmp_path / f"rank{rank}" for rank in (0, 1)]
+    wait_until(lambda: all(rank.exists() and rank.read_text() for rank in ranks), 60)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    wait_until(lambda: not any(Path(f"/proc/{rank.read_text()}").exists() for rank in ranks), 10)
+
+
+def wait_until(condition, seconds: float) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.1)
