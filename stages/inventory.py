@@ -7,13 +7,13 @@ files get new times whenever DVC checks them out; for them the stamp of the samp
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pose_rft import params
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
-from pose_rft.releases import DataParams, open_release
+from pose_rft.releases import DataParams
 from pose_rft.shards.inventory import files_below, take_inventory
-from pose_rft.shards.plan import ShardParams
 from stages.common import stage_main
 
 OUT = Path("data/inventory")
@@ -31,11 +31,18 @@ def main(arguments: list[str]) -> None:
             files = sample_files(name, data.root / str((datasets[name] or {}).get("root", name)))
             state = hashlib.sha256(STAMP.read_bytes()).hexdigest()
         else:
-            # The quality is none of the inventory's business, but readers take it.
-            quality = params.load("shards", ShardParams).jpeg_quality
-            files, state = open_release(name, data, datasets, quality).inventory(), None
+            files, state = release_files(name, data, datasets), None
         found = take_inventory(name, data.root, [*files, *body_model], state)
         atomic.write_json(OUT / f"{name}.json", asdict(found))
+
+
+def release_files(name: str, data: DataParams, datasets: dict[str, Any]) -> list[Path]:
+    """What the release's reader will read."""
+    from pose_rft.releases import open_release
+    from pose_rft.shards.plan import ShardParams
+
+    # The quality is none of the inventory's business, but readers take it.
+    return list(open_release(name, data, datasets, params.load("shards", ShardParams).jpeg_quality).inventory())
 
 
 def sample_files(name: str, folder: Path) -> list[Path]:

@@ -6,11 +6,13 @@
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section, parse
-from pose_rft.releases.base import Release
+
+if TYPE_CHECKING:
+    from pose_rft.releases.base import Release
 
 # Data set → module and class. The module is imported when it is asked for: readers of videos and MAT files are heavy.
 READERS = {
@@ -51,7 +53,7 @@ def reader_class(name: str) -> Any:
     return getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
 
 
-def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> Release:
+def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "Release":
     """The reader of one data set.
 
     Args:

@@ -28,13 +28,15 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path], state: str |
         PoseRftError: no file at all, or one that cannot be looked at.
     """
     digest, count, total = hashlib.sha256((state or "").encode()), 0, 0
-    for path in sorted(files, key=lambda path: path.parts):
+    below = f"{root}{os.sep}"
+    for text, path in sorted((str(path), path) for path in files):  # paths compare many times as slowly as texts
         try:
             found = path.stat()
         except OSError as error:
             raise PoseRftError(f"{dataset}: {path} cannot be read ({error.strerror}); mend its permission.") from None
         time = found.st_mtime_ns if state is None else 0
-        digest.update(f"{os.path.relpath(path, root)}\0{found.st_size}\0{time}\n".encode(errors="surrogateescape"))
+        name = text.removeprefix(below) if text.startswith(below) else os.path.relpath(text, root)
+        digest.update(f"{name}\0{found.st_size}\0{time}\n".encode(errors="surrogateescape"))
         count, total = count + 1, total + found.st_size
     if count == 0:
         raise PoseRftError(
