@@ -22,14 +22,15 @@ $(INSTALLED): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,agents,cluster,dev]"
 	touch $@
 
-test: $(INSTALLED)
-	pytest -m "not slow and not pipeline"
+test: test-fast
 	pytest -m "pipeline and not slow"
 
+# Two at a time with a core each; stages and servers, which take all cores, come one after the other.
 test-fast: $(INSTALLED)
-	pytest -m "not slow and not pipeline"
+	OMP_NUM_THREADS=1 pytest -m "not slow and not pipeline" --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slow]"
 	pytest -m slow
 
 lint: $(INSTALLED)

@@ -1,0 +1,83 @@
+"""The sample's own reinforcement fine-tuning under a real server and agents: killed, cancelled, and still the same.
+
+Faults of every other kind are in tests/flows/test_faults.py, on a smaller project.
+"""
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from test_kill_and_resume import digest
+
+sys.path.append(str(Path(__file__).parents[1] / "flows"))
+
+from lab import Lab, free_port, said, until
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parents[2]
+CHOICES = {"rft.steps": 60, "rft.save_every": 5}
+MODEL = "models/rft_hygrpo"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished, tmp_path_factory) -> dict[str, str]:
+    project = finished.copy(tmp_path_factory.mktemp("undisturbed") / "project")
+    project.set_params(**CHOICES)
+    project.repro("rft@hygrpo")
+    return digest(project.root / MODEL)
+
+
+@pytest.fixture(scope="module")
+def project(finished, tmp_path_factory):
+    project = finished.copy(tmp_path_factory.mktemp("disturbed") / "project")
+    shutil.copy(ROOT / "prefect.yaml", project.root)
+    project.set_params(**CHOICES)
+    return project
+
+
+@pytest.fixture(scope="module")
+def lab(project):
+    lab = Lab(project.root, free_port())
+    lab.up()
+    yield lab
+    lab.up("down")
+
+
+def training(lab: Lab) -> list[int]:
+    return lab.processes("stages.rft --variant hygrpo")
+
+
+def begin(lab: Lab) -> str:
+    run = lab.trigger(hours={"rft": 1})
+    until(lambda: list(lab.root.glob(".scratch/rft/**/latest")), 180)
+    return run
+
+
+def newest_checkpoint(lab: Lab) -> list[str]:
+    return sorted(path.read_text() for path in lab.root.glob(".scratch/rft/**/latest"))
+
+
+def end(pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_cancelled_and_then_killed_it_makes_the_model_of_an_undisturbed_run(lab, project, undisturbed):
+    shutil.rmtree(project.root / ".scratch/rft")
+    cancelled = begin(lab)
+    lab.post(f"/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}, "force": False})
+    said("cancel: the sample's rft ended after", until(lambda: not training(lab), 30))
+    assert lab.wait(cancelled)["type"] == "CANCELLED"
+    assert not (project.root / MODEL / "model.safetensors").exists()
+
+    kept = newest_checkpoint(lab)
+    run = lab.trigger()
+    until(lambda: newest_checkpoint(lab) != kept, 180)
+    end(training(lab))
+    state = lab.wait(run, 400)
+    assert state["name"] == "Completed", state
+    assert digest(project.root / MODEL) == undisturbed
+    assert training(lab) == []
