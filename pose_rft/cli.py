@@ -227,7 +227,7 @@ def shards_stats(folder: Folder) -> None:
     from pose_rft.shards.stats import stats
 
     for name, value in stats(folder).iter_rows():
-        print(f"{name:<28}{value:>14g}")
+        print(f"{name:<28}{value:>20,.12g}")
 
 
 @shards.command("show")

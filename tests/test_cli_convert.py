@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pose_rft(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from pose_rft.cli import main; main()", "shards", "convert", *arguments]
+    command = [sys.executable, "-c", "from pose_rft.cli import main; main()", "shards", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -35,12 +35,16 @@ def small_coco(root: Path) -> None:
 
 def test_a_split_is_converted_without_params_and_a_wrong_call_is_one_sentence(tmp_path: Path) -> None:
     small_coco(tmp_path / "my coco")
-    call = ("coco", "--root", "my coco", "--split", "train", "--out", "shards/train", "--workers", "1")
+    call = ("convert", "coco", "--root", "my coco", "--split", "train", "--out", "shards/train", "--workers", "1")
     done = pose_rft(tmp_path, *call)
     assert done.returncode == 0, done.stderr
     assert "coco train: 3 samples in 1 shards" in done.stdout
     report = verify(tmp_path / "shards/train")
     assert report.ok and report.samples == 3
     assert [path.name for path in (tmp_path / "shards").iterdir()] == ["train"]
+    shown = dict(line.split() for line in pose_rft(tmp_path, "stats", "shards/train").stdout.splitlines())
+    assert shown["samples"] == "3" and int(shown["bytes"].replace(",", "")) == sum(
+        path.stat().st_size for path in (tmp_path / "shards/train").glob("*.tar")
+    )
     wrong = pose_rft(tmp_path, *call, "--executor", "cloud")
     assert wrong.returncode == 2 and "`executor` is 'cloud'" in wrong.stderr and "Traceback" not in wrong.stderr
