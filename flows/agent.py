@@ -1,7 +1,8 @@
 """`stage/gpu`: one stage on an agent, in the agent's own clone, for a pipeline that runs elsewhere (`dispatch.py`).
 
 The clone gets the sender's params.yaml and dvc.lock; what the stage needs comes from the shared cache (or the default
-remote), and its result goes back the same way.
+remote), and its result goes back the same way. Inputs are checked out before DVC is asked: with `--allow-missing` it
+would take a stage whose inputs are not there for unchanged, whatever dvc.lock says of them now.
 """
 
 import subprocess
@@ -12,7 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.states import Completed, State
 
 from flows import hosts
-from flows.dvc_graph import has_remote
+from flows.dvc_graph import has_remote, read_graph
 from flows.dvc_stage import Log, Processes
 from flows.git import git
 from flows.graph_run import HERE, MESSAGES, when_free
@@ -45,11 +46,12 @@ def stage(
         atomic.write_text(root / "params.yaml", params)
     if lock:
         atomic.write_text(root / "dvc.lock", lock)
-    processes = Processes()
+    processes, remote = Processes(), has_remote(root)
     try:
         with hosts.slot(name, log, processes):
-            run = when_free(name, root, log, processes, limit, ("--pull", "--allow-missing"))
-        if has_remote(root):
+            _check_out_inputs(root, name, remote, log)
+            run = when_free(name, root, log, processes, limit, ("--pull",) if remote else ())
+        if remote:
             _push(root, name, log)
     except BaseException:
         processes.stop()
@@ -69,9 +71,24 @@ def _checkout(root: Path, commit: str) -> None:
         raise PoseRftError(f"This agent's clone has no commit {commit[:12]}; push it to the repository agents clone.")
 
 
+def _check_out_inputs(root: Path, name: str, remote: bool, log: Log) -> None:
+    """The outs of the stages before this one. What is nowhere is left to `dvc repro`, which says so."""
+    graph = read_graph(root)
+    if name not in graph.upstream:
+        raise PoseRftError(f"dvc.yaml has no stage {name}; `dvc stage list` names them.")
+    for verb in (("fetch",) if remote else ()) + ("checkout",):
+        done = _dvc(root, verb, *graph.upstream[name]) if graph.upstream[name] else None
+        if done and done.returncode != 0:
+            log(f"dvc {verb}: {' '.join(done.stderr.split())}")
+
+
 def _push(root: Path, name: str, log: Log) -> None:
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "push", "--run-cache", name]
-    pushed = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    pushed = _dvc(root, "push", "--run-cache", name)
     log(f"dvc push: {' '.join(pushed.stdout.split())}")
     if pushed.returncode != 0:
         raise PoseRftError(f"The result of {name} could not be pushed to the remote ({pushed.stderr.strip()}).")
+
+
+def _dvc(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)

@@ -50,7 +50,9 @@ class Lab:
 
     def wait(self, run: str, seconds: float = 120) -> dict:
         until(lambda: self.state(run)["type"] in FINAL, seconds)
-        return self.state(run)
+        state = self.state(run)
+        print(f"{state['name']}: {state['message']}")
+        return state
 
     def pid(self, part: str) -> int:
         return json.loads((self.root / ".prefect/station.json").read_text())["processes"][part]

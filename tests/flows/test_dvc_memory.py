@@ -108,6 +108,6 @@ def test_experiments_and_diffs_work_out_of_the_box(tmp_path):
     toy.commit(root, "numbers")
     toy.run(root, "dvc", "exp", "run", "-S", "rft.beta=0.25", "-n", "quarter")
     metrics = json.loads(toy.run(root, "dvc", "metrics", "diff", "--json").stdout)
-    assert metrics["diff"]["metrics/summary.json"]["pose_error.3dpw.rft.mpjpe"]["diff"] == -25
+    assert metrics["metrics/summary.json"]["pose_error.3dpw.rft.mpjpe"]["diff"] == -25
     assert "rft.beta" in toy.run(root, "dvc", "params", "diff", "--md").stdout
     assert "quarter" in toy.run(root, "dvc", "exp", "show", "--md", "--only-changed").stdout

@@ -158,15 +158,14 @@ def test_a_gpu_stage_goes_to_an_agent_and_a_restarted_parent_finds_it(lab):
     toy.commit(lab.root, "for agents")
     first = lab.trigger("pipeline/cluster")
     until(lambda: lab.training(), 90)
-    trained = len(lab.post("/flow_runs/filter", {"flows": {"name": {"any_": ["stage"]}}}))
     lab.post(f"/flow_runs/{first}/set_state", {"state": {"type": "CRASHED"}, "force": True})
     for pid in lab.processes("prefect.engine"):
         if "/stage" not in Path(f"/proc/{pid}/environ").read_text(errors="replace") and not children(pid, "train.py"):
             os.kill(pid, signal.SIGKILL)
     second = lab.trigger("pipeline/cluster")
     assert lab.wait(second, 240)["name"] == "Completed"
-    names = [run["name"] for run in lab.post("/flow_runs/filter", {"flows": {"name": {"any_": ["stage"]}}})]
-    assert sum(name.startswith("sft ") for name in names) == trained
+    sent = [run["name"] for run in lab.post("/flow_runs/filter", {"flows": {"name": {"any_": ["stage"]}}})]
+    assert sum(name.startswith("sft ") for name in sent) == 1
     lab.finishes(18)  # restored from the shared cache
 
 
