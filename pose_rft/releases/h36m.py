@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cdflib
 import numpy as np
 
 from pose_rft.body.joints import H36M32
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
+from pose_rft.io.cdf import read_variable
 from pose_rft.io.matlab import hdf5_cell, open_hdf5
 from pose_rft.params import Count, Fraction, Section
 from pose_rft.record import Box, Defect, Image, Keypoints, Record
@@ -221,10 +221,9 @@ class H36m(Reader):
         if path is None:
             raise Incomplete("missing annotation", f"{paths[0]} does not exist")
         try:
-            poses = np.asarray(cdflib.CDF(str(path)).varget("Pose"), np.float64)
-            poses = poses[0].reshape(-1, len(H36M32), axes)
-        except Exception as error:  # cdflib raises whatever its byte parsing trips over
-            raise Incomplete("damaged annotation", f"{path}: {type(error).__name__}: {error}") from None
+            poses = read_variable(path, "Pose")[0].reshape(-1, len(H36M32), axes)
+        except (PoseRftError, LookupError, ValueError) as error:
+            raise Incomplete("damaged annotation", f"{path}: {error}") from None
         if not np.isfinite(poses).all():
             raise Incomplete("damaged annotation", f"{path} holds numbers that are not finite")
         return poses

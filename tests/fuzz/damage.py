@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import signal
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 import scipy.io
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.unpickle import read_pickle
 
+PATIENCE = 60  # s
 Damage = Callable[[bytes, np.random.Generator], bytes]
 
 
@@ -176,11 +179,14 @@ def damage(path: Path, content: bytes, rng: np.random.Generator) -> str:
 
 
 def crashes(path: Path, read: Callable[[], object], seeds: Iterable[int]) -> list[str]:
-    """What `read` raised beside the project's own error while `path` was damaged, with the seed that repeats it."""
+    """What `read` raised beside the project's own error while `path` was damaged, or that it took forever, with the seed
+    that repeats it."""
     whole, found = path.read_bytes(), []
+    before = signal.signal(signal.SIGALRM, _give_up)
     try:
         for seed in seeds:
             how = damage(path, whole, np.random.default_rng(seed))
+            signal.alarm(PATIENCE)
             try:
                 read()
             except PoseRftError as error:
@@ -188,5 +194,11 @@ def crashes(path: Path, read: Callable[[], object], seeds: Iterable[int]) -> lis
             except Exception:
                 found.append(f"{path.name}, seed {seed} ({how}):\n{traceback.format_exc(limit=-3)}")
     finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
         path.write_bytes(whole)
     return found
+
+
+def _give_up(*_: object) -> None:
+    pytest.fail(f"a damaged file was read for {PATIENCE} s")
