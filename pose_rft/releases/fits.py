@@ -32,6 +32,7 @@ from pose_rft.params import Section
 from pose_rft.record import Smpl
 
 MODELS_AT_ONCE = 3  # genders
+LARGEST_ENTRY = 1.1  # of a rotation matrix: 1, and what a release rounded
 FitKind = Literal["neuralannot", "eft", "mosh", "spin", "hmr2"]
 WHERE = {
     "neuralannot": "https://github.com/mks0601/NeuralAnnot_RELEASE",
@@ -121,6 +122,8 @@ def smpl_in_camera(
     root, moved = world_to_camera_smpl(
         Rotation.from_rotvec(pose[:, 0]).as_matrix(), transl, R, t, rest_pelvis(body_model, betas, gender)
     )
+    if not (np.abs(root) <= LARGEST_ENTRY).all():  # NaN, and numbers that no decomposition survives
+        raise PoseRftError(f"The camera that turns the SMPL root of {source} is no rotation; get the file again.")
     vectors = Rotation.from_matrix(root).as_rotvec()
     turned = np.concatenate([vectors[:, None], pose[:, 1:]], axis=1)
     return [camera_smpl(turned[i], betas[i], moved[i], source, gender) for i in range(len(pose))]

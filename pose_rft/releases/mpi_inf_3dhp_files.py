@@ -96,6 +96,8 @@ def _annotations(path: Path, modified: int, size: int) -> tuple[list[np.ndarray]
         points3d = [np.asarray(cell, np.float64).reshape(-1, 28, 3) / MM for cell in cells(content["annot3"])]
         if len(points2d) != CAMERAS or len(points3d) != CAMERAS:
             raise ValueError(f"{len(points2d)} cells")
+        if [len(points) for points in points2d] != [len(points) for points in points3d]:
+            raise ValueError("not as many poses in 2D as in 3D")
     except (KeyError, ValueError, TypeError) as error:
         raise PoseRftError(
             f"{path} is not an annotation of MPI-INF-3DHP ({error}); expected `annot2` and `annot3` with 14 cells."

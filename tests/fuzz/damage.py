@@ -179,8 +179,10 @@ def damage(path: Path, content: bytes, rng: np.random.Generator) -> str:
 
 
 def crashes(path: Path, read: Callable[[], object], seeds: Iterable[int]) -> list[str]:
-    """What `read` raised beside the project's own error while `path` was damaged, or that it took forever, with the seed
-    that repeats it."""
+    """What `read` raised beside the project's own error while `path` was damaged, with the seed that repeats it.
+
+    A file that keeps its reader busy for longer than `PATIENCE` fails the test.
+    """
     whole, found = path.read_bytes(), []
     before = signal.signal(signal.SIGALRM, _give_up)
     try:

@@ -60,3 +60,11 @@ def test_fits_need_no_regressor_of_the_evaluation(body_models: Path, tmp_path: P
     assert posed_joints(np.zeros((1, 24, 3)), np.zeros((1, 10)), tmp_path).shape == (1, 24, 3)
     with pytest.raises(PoseRftError, match=r"J_regressor_h36m.npy does not exist"):
         NumpyBody(tmp_path).h36m_joints(np.zeros((6800, 3)))
+
+
+@pytest.mark.parametrize("entry", [np.nan, 1e300])
+def test_a_camera_that_is_no_rotation_is_refused(body_models, entry):
+    R = np.eye(3)
+    R[0, 0] = entry
+    with pytest.raises(PoseRftError, match="no rotation"):
+        smpl_in_camera(np.zeros((1, 24, 3)), np.zeros((1, 10)), np.zeros((1, 3)), R, np.zeros(3), body_models, "test")
