@@ -23,11 +23,14 @@ MODEL = "models/rft_hygrpo"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(finished, tmp_path_factory) -> dict[str, str]:
+def undisturbed(finished, tmp_path_factory) -> tuple[dict[str, str], str]:
+    """The files of the model, and where below `.scratch/rft` its training works."""
     project = finished.copy(tmp_path_factory.mktemp("undisturbed") / "project")
     project.set_params(**CHOICES)
+    before = set(project.root.glob(".scratch/rft/*"))
     project.repro("rft@hygrpo")
-    return digest(project.root / MODEL)
+    (own,) = set(project.root.glob(".scratch/rft/*")) - before
+    return digest(project.root / MODEL), own.name
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +53,23 @@ def training(lab: Lab) -> list[int]:
     return lab.processes("stages.rft --variant hygrpo")
 
 
-def begin(lab: Lab) -> str:
-    run = lab.trigger(hours={"rft": 1})
-    until(lambda: list(lab.root.glob(".scratch/rft/**/latest")), 180)
-    return run
-
-
-def newest_checkpoint(lab: Lab) -> list[str]:
-    return sorted(path.read_text() for path in lab.root.glob(".scratch/rft/**/latest"))
-
-
-def end(pids: list[int]) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-
-
 def test_cancelled_and_then_killed_it_makes_the_model_of_an_undisturbed_run(lab, project, undisturbed):
-    shutil.rmtree(project.root / ".scratch/rft")
-    cancelled = begin(lab)
-    lab.post(f"/flow_runs/{cancelled}/set_state", {"state": {"type": "CANCELLING"}, "force": False})
-    said("cancel: the sample's rft ended after", until(lambda: not training(lab), 30))
-    assert lab.wait(cancelled)["type"] == "CANCELLED"
-    assert not (project.root / MODEL / "model.safetensors").exists()
+    model, key = undisturbed
+    newest = project.root / ".scratch/rft" / key / "checkpoints/latest"
 
-    kept = newest_checkpoint(lab)
+    run = lab.trigger(hours={"rft": 1})
+    until(newest.exists, 180)
+    lab.post(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}, "force": False})
+    said("cancel: the sample's rft ended after", until(lambda: not training(lab), 30))
+    assert lab.wait(run)["type"] == "CANCELLED"
+    assert not (project.root / MODEL).exists(), "a cancelled stage left something half-written"
+
+    kept = newest.read_text()
     run = lab.trigger()
-    until(lambda: newest_checkpoint(lab) != kept, 180)
-    end(training(lab))
+    until(lambda: newest.read_text() != kept, 180)
+    for pid in training(lab):
+        os.kill(pid, signal.SIGKILL)
     state = lab.wait(run, 400)
     assert state["name"] == "Completed", state
-    assert digest(project.root / MODEL) == undisturbed
+    assert digest(project.root / MODEL) == model
     assert training(lab) == []
