@@ -108,11 +108,11 @@ def make(root: Path, body_models: Path, scale: float, names: Sequence[str]) -> N
     params = SampleParams.model_construct(
         h36m=VideoSample(size=1000, train_sequences=1, test_sequences=2, frames=1, test_frames=count(40)),
         mpi_inf_3dhp=VideoSample(size=2048, train_sequences=1, test_sequences=0, frames=count(5), test_frames=1),
-        coco=PictureSample(size=640, train=count(400), val=1),
+        coco=PictureSample(size=640, train=count(1200), val=1),
         mpii=PictureSample(size=720, train=count(200), val=0),
         bedlam=PictureSample(size=720, train=count(96), val=0),
         pw3d=Pw3dSample(size=1080, sequences=2, frames=count(40)),
-        llava_instruct=LlavaSample(dialogues=count(500)),
+        llava_instruct=LlavaSample(dialogues=count(1500)),
         two_people=0.3,
     )
     writers: dict[str, Any] = {
@@ -202,7 +202,7 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
     """The options that every benchmark of data has."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about.splitlines()[0])
     made.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
-    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--rounds", type=int, default=5)
     made.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
     made.add_argument("--body-models", type=Path, default=Path("data/sample/body_models"))
     made.add_argument("--folder", type=Path, help="where to work and keep the input (default: a temporary folder)")
