@@ -35,8 +35,7 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     a bug and keeps its traceback. No model hub is asked unless the caller's environment says HF_HUB_OFFLINE=0; all
     cores that this process may use are used.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores)}
+    defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores())}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again
@@ -58,6 +57,11 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def scratch_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Sequence[Path]) -> Path:

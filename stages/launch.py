@@ -21,6 +21,7 @@ from pydantic import model_validator
 
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Count, Section, load
+from stages.common import cores
 
 LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: the number of the one that did
 
@@ -64,16 +65,12 @@ def launched(module: str, arguments: list[str]) -> bool:
 
 
 def process_count(params: LaunchParams) -> int:
-    """Processes on this machine."""
+    """Processes on this machine; for `auto` one for each GPU, and without any two if there are two cores."""
     if params.processes != "auto":
         return params.processes
     import torch
 
-    return torch.cuda.device_count() or min(2, _cores())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.cuda.device_count() or min(2, cores())
 
 
 def _end_after(launcher: int) -> None:
@@ -88,7 +85,7 @@ def _here(processes: int, module: str, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    os.environ["OMP_NUM_THREADS"] = str(max(1, _cores() // processes))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // processes))
     os.environ[LAUNCHER] = str(os.getpid())
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the stage's own sentence is enough
     config = LaunchConfig(

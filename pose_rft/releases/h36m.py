@@ -222,7 +222,9 @@ class H36m(Reader):
             raise Incomplete("missing annotation", f"{paths[0]} does not exist")
         try:
             poses = read_variable(path, "Pose")[0].reshape(-1, len(H36M32), axes)
-        except (PoseRftError, LookupError, ValueError) as error:
+        except PoseRftError as error:
+            raise Incomplete("damaged annotation", str(error)) from None
+        except (LookupError, ValueError) as error:
             raise Incomplete("damaged annotation", f"{path}: {error}") from None
         if not np.isfinite(poses).all():
             raise Incomplete("damaged annotation", f"{path} holds numbers that are not finite")

@@ -128,7 +128,7 @@ def test_the_same_stage_triggered_twice_trains_once(lab):
 def test_a_full_disk_fails_the_stage_in_its_own_words_and_loses_nothing(lab):
     disk = lab.root / ".scratch"
     if not disk.is_mount():
-        pytest.skip("a small disk is mounted, which takes root")
+        pytest.skip("needs root: the test mounts a small disk and fills it, so that no other disk runs full")
     run = lab.begin(22)
     fill(disk / "ballast")
     state = lab.wait(run)
