@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from benchmarks.group_step import CPU, PHASES, Adapters, Step, Way, cpu_config, llava_7b_config
 from benchmarks.rounds import best
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.counting import Group, PolicyCosts
 from pose_rft.policy.hardware import GIB, peak_flops, peak_memory

@@ -17,7 +17,7 @@ from flows.dvc_graph import has_remote, read_graph
 from flows.dvc_stage import Log, Processes
 from flows.git import git
 from flows.graph_run import HERE, MESSAGES, when_free
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import atomic
 
 

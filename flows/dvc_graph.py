@@ -15,7 +15,7 @@ from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 FOUND, NOT_FOUND = 0, 3  # exit statuses of this file as a command
 
@@ -24,6 +24,9 @@ FOUND, NOT_FOUND = 0, 3  # exit statuses of this file as a command
 class StageGraph:
     """`upstream[name]` are the stages whose outs `name` takes; names are in an order that respects that.
 
+    A name is what `dvc repro` takes from the root: `rft@hygrpo`, but `stages/dvc.yaml:inventory` where a folder has a
+    dvc.yaml of its own.
+
     `first` are the stages that look at the outside world on every run (`always_changed`), with what they wait for:
     what is out of date after them is known only when they have run.
     """
@@ -31,16 +34,16 @@ class StageGraph:
     upstream: dict[str, tuple[str, ...]]
     first: frozenset[str] = frozenset()
 
-    def family(self, *families: str) -> list[str]:
+    def of_families(self, *families: str) -> list[str]:
         """Stages of these families in graph order: `convert` gives `convert@coco`, `convert@h36m`, …
 
         Raises:
             PoseRftError: a family has no stage.
         """
-        known = {name.partition("@")[0] for name in self.upstream}
+        known = {family(name) for name in self.upstream}
         if unknown := sorted(set(families) - known):
             raise PoseRftError(f"dvc.yaml has no stage {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
-        return [name for name in self.upstream if name.partition("@")[0] in families]
+        return [name for name in self.upstream if family(name) in families]
 
     def before(self, names: frozenset[str] | set[str]) -> set[str]:
         """`names` and everything that they wait for."""
@@ -53,6 +56,16 @@ class StageGraph:
         return found
 
 
+def plain(name: str) -> str:
+    """The name without the dvc.yaml that it stands in, as people know the stage."""
+    return name.rpartition(":")[2]
+
+
+def family(name: str) -> str:
+    """`convert` of `convert@coco`."""
+    return plain(name).partition("@")[0]
+
+
 def read_graph(root: Path) -> StageGraph:
     """The graph of dvc.yaml under `root`.
 
@@ -62,8 +75,9 @@ def read_graph(root: Path) -> StageGraph:
     try:
         with Repo(str(root)) as repo:
             graph = repo.index.graph
-            waits_for = {stage.name: sorted(up.name for up in graph.successors(stage)) for stage in graph.nodes}
-            always = {stage.name for stage in graph.nodes if stage.always_changed}
+            names = {stage: _name(stage, repo) for stage in graph.nodes}
+            waits_for = {names[stage]: sorted(names[up] for up in graph.successors(stage)) for stage in names}
+            always = {names[stage] for stage in names if stage.always_changed}
     except DvcException as error:
         text = " ".join(str(error.__cause__ or error).split())
         raise PoseRftError(f"DVC cannot read the pipeline in {root} ({text}); mend params.yaml or dvc.yaml.") from None
@@ -88,7 +102,8 @@ def out_of_date(root: Path, names: list[str]) -> set[str]:
     """
     try:
         with Repo(str(root)) as repo, lock_repo(repo):
-            return {stage.name for stage in repo.index.stages if stage.name in names and stage.status()}
+            stages = {_name(stage, repo): stage for stage in repo.index.stages}
+            return {name for name in names if stages[name].status()}
     except LockError:
         return set(names)
 
@@ -146,9 +161,14 @@ def has_remote(root: Path) -> bool:
         return bool(repo.config.get("core", {}).get("remote"))
 
 
+def _name(stage: Stage, repo: Repo) -> str:
+    file = Path(stage.path).relative_to(repo.root_dir).as_posix()
+    return str(stage.name) if file == "dvc.yaml" else f"{file}:{stage.name}"
+
+
 def _stage(repo: Repo, name: str) -> Stage:
     for stage in repo.index.stages:
-        if stage.name == name:
+        if _name(stage, repo) == name:
             return stage
     raise PoseRftError(f"dvc.yaml has no stage {name}; `dvc stage list` names them.")
 

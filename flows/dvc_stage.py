@@ -35,7 +35,7 @@ DVC_LINE = re.compile(
     r"^(Running stage '|> |ERROR: |Updating lock file|Generating lock file|Use `dvc push`|To track the changes|"
     r"To enable auto staging|\s*git add |\s*dvc config core\.autostage|Having any troubles\?|'.*\.dvc' didn't change)"
 )
-PROGRESS = re.compile(r"^(?P<label>.{1,80}?): (?P<done>\d+)/(?P<total>\d+) \S+ \(")  # pose_rft/progress.py
+PROGRESS = re.compile(r"^(?P<label>.{1,80}?): (?P<done>\d+)/(?P<total>\d+) \S+ \(")  # pose_rft/core/progress.py
 
 
 class StageFailed(Exception):
@@ -85,7 +85,8 @@ class Output:
         text = "\n".join([*self._dvc, *self._own])
         if not self._ran and LOCKED.search(text):
             return "busy"
-        if self._own and self._own[-1].startswith(OCCUPIED):
+        errors = [line for line in self._own if line.startswith("error: ")]  # other ranks may say more after it
+        if errors and errors[-1].startswith(OCCUPIED):
             return "busy"
         return "killed" if KILLED.search("\n".join(self._dvc)) else None
 

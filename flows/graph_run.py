@@ -7,16 +7,18 @@ status lists nothing for it and every stage that it waits for was skipped as wel
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import TaskRun
 from prefect.futures import PrefectFuture
+from prefect.runtime import task_run
 from prefect.states import Completed, State
 from prefect.tasks import Task
 
 from flows import artifacts, dispatch, hosts
-from flows.dvc_graph import StageGraph, out_of_date, read_graph
+from flows.dvc_graph import StageGraph, family, out_of_date, plain, read_graph
 from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
 
 HERE = Path()  # the working folder: an agent runs this code in a clone
@@ -42,7 +44,7 @@ class Work:
 
     def limit(self, name: str) -> float | None:
         """Seconds that the stage may take."""
-        hours = self._hours.get(name, self._hours.get(name.partition("@")[0]))
+        hours = self._hours.get(plain(name), self._hours.get(family(name)))
         return None if hours is None else hours * HOUR
 
 
@@ -52,9 +54,13 @@ def was_killed(task: "Task", run: TaskRun, state: State) -> bool:
     return isinstance(error, StageFailed) and error.cause == "killed"
 
 
+def task_run_name() -> str:
+    return plain(task_run.parameters["name"])
+
+
 @task(
     name="stage",
-    task_run_name="{name}",
+    task_run_name=task_run_name,
     persist_result=False,
     cache_policy=NO_CACHE,
     retries=2,
@@ -114,7 +120,7 @@ def run_families(
     """
     root = root.resolve()
     graph = read_graph(root)
-    names = graph.family(*families) if families else list(graph.upstream)
+    names = graph.of_families(*families) if families else list(graph.upstream)
     first = [name for name in names if name in graph.first]
     rest = [name for name in names if name not in graph.first]
     work = Work(root, hours or {}, agents)
@@ -145,11 +151,7 @@ def _run(
     work: Work,
     rows: list[artifacts.Row],
 ) -> list[StageRun]:
-    futures: dict[str, PrefectFuture[StageRun]] = {}
-    for name in names:
-        waits_for = [futures[up] for up in graph.upstream[name] if up in futures]
-        done = [known[up] for up in graph.upstream[name] if up in known]
-        futures[name] = stage.submit(name, name in suspects, [*waits_for, *done], work)
+    futures = _submit(graph, names, suspects, known, work)
     runs, failures = [], []
     for name, future in futures.items():
         future.wait()
@@ -157,16 +159,36 @@ def _run(
         if state.is_completed():
             run: StageRun = future.result()
             runs.append(run)
-            rows.append({"stage": name, "state": run.outcome, "seconds": round(run.seconds, 1), "why": ""})
+            rows.append({"stage": plain(name), "state": run.outcome, "seconds": round(run.seconds, 1), "why": ""})
             continue
         error = state.data if isinstance(state.data, BaseException) else None
         why = str(error or state.message or "")
         if state.is_pending():  # Prefect's word for a task whose input failed
-            rows.append({"stage": name, "state": "Not run", "seconds": None, "why": "a stage before it failed"})
+            rows.append({"stage": plain(name), "state": "Not run", "seconds": None, "why": "a stage before it failed"})
         else:
             failures.append(why)
-            rows.append({"stage": name, "state": state.name, "seconds": None, "why": why})
+            rows.append({"stage": plain(name), "state": state.name, "seconds": None, "why": why})
     if failures:
         skipped = len(futures) - len(runs) - len(failures)
         raise StagesFailed("\n".join(failures) + (f"\n{skipped} stage(s) after that did not run." if skipped else ""))
     return runs
+
+
+def _submit(
+    graph: StageGraph, names: Iterable[str], suspects: set[str], known: dict[str, StageRun], work: Work
+) -> dict[str, PrefectFuture[StageRun]]:
+    """Hands over each stage as soon as those before it have ended; one that only waits would hold a thread."""
+    futures: dict[str, PrefectFuture[StageRun]] = {}
+    waiting = list(names)
+    pending = set(waiting)
+    ended: SimpleQueue[str] = SimpleQueue()
+    while waiting:
+        ready = [name for name in waiting if not pending.intersection(graph.upstream[name])]
+        for name in ready:
+            before = [futures.get(up) or known[up] for up in graph.upstream[name] if up in futures or up in known]
+            futures[name] = stage.submit(name, name in suspects, before, work)
+            futures[name].add_done_callback(lambda _, name=name: ended.put(name))
+        waiting = [name for name in waiting if name not in ready]
+        if waiting:
+            pending.discard(ended.get())
+    return futures

@@ -10,8 +10,9 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 
+from flows.dvc_graph import family
 from flows.dvc_stage import Log, Processes, StageFailed
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 GPU_FAMILIES = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate")
 WAIT = 5.0  # seconds between looks at whether the flow was stopped
@@ -35,7 +36,7 @@ def limit_name() -> str:
 
 
 def wants_gpu(stage: str) -> bool:
-    return stage.partition("@")[0] in GPU_FAMILIES
+    return family(stage) in GPU_FAMILIES
 
 
 @contextmanager

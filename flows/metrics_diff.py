@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from flows.git import git
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
 LOWER_IS_BETTER = ("mpjpe", "defects")

@@ -16,9 +16,10 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import hosts
+from flows.dvc_graph import plain
 from flows.dvc_stage import StageRun
 from flows.graph_run import HERE, StagesFailed, run_families
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())  # type: ignore[var-annotated]
 Hours = dict[str, float]
@@ -68,7 +69,7 @@ def main(arguments: list[str]) -> None:
     except (StagesFailed, PoseRftError) as error:
         sys.exit(f"error: {error}")
     for run in runs:
-        print(f"{run.outcome:>9}  {run.name}  ({run.seconds:.1f} s)")
+        print(f"{run.outcome:>9}  {plain(run.name)}  ({run.seconds:.1f} s)")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 Template = dict[str, Any]
 POOLS = ("cpu", "gpu")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import atomic
 
 ROOT = Path(__file__).resolve().parent.parent

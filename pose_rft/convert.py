@@ -19,11 +19,11 @@ from typing import Any
 import polars as pl
 
 import pose_rft
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.progress import Progress
+from pose_rft.core.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.io import atomic
 from pose_rft.io.lock import alone_in
-from pose_rft.progress import Progress
-from pose_rft.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.base import Release, Unit
 from pose_rft.shards.executors import map_jobs

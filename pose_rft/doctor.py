@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pose_rft.errors import PoseRftError
-from pose_rft.params import parse
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import parse
 from pose_rft.releases import DataParams, open_release, reader_class
 from pose_rft.shards.plan import ShardParams
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import load
 from pose_rft.hygrpo.params import RFTParams
-from pose_rft.params import load
 from pose_rft.policy.architectures import planned_config
 from pose_rft.policy.counting import Count, Group, PolicyCosts
 from pose_rft.policy.hardware import GIB, Gpu

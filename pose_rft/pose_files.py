@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.body.rotations import axis_angle_to_matrix
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 EXPECTED = (
     "expected the JSON of `pose-rft predict`, or .npy/.npz with axis-angles (72,), (24, 3) or matrices (24, 3, 3)"

@@ -21,7 +21,9 @@ from pose_rft.body import camera_fit
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import geodesic_angle, matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel, load_body_model
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Box
+from pose_rft.core.seeds import torch_generator
 from pose_rft.io import atomic
 from pose_rft.policy.crops import IMAGENET_NORM, crop, normalise, size_of
 from pose_rft.policy.model import PoseLlava
@@ -29,9 +31,7 @@ from pose_rft.policy.packing import pack, score
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.policy.rollout import generate
-from pose_rft.record import Box
 from pose_rft.report.pictures import PREDICTED, BodyPainter, on_frame
-from pose_rft.seeds import torch_generator
 
 LONGEST_ANSWER = 48  # tokens
 SPREAD_DRAWS = 64

@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Section
-from pose_rft.progress import Progress
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Section
+from pose_rft.core.progress import Progress
 from pose_rft.releases.published import ALL, Published
 from pose_rft.shards.checks import Check, Verdict
 from pose_rft.shards.checks import verdict as _verdict

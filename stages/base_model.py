@@ -7,8 +7,8 @@ image-caption pairs; a hub id or a folder is loaded, checked, and given a row fo
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pose_rft.core.params import Seeds, load
 from pose_rft.io import atomic
-from pose_rft.params import Seeds, load
 from stages.common import scratch_dir, stage_main, training_dir
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
@@ -52,10 +52,10 @@ def trained_tower(
     import torch
     from transformers import CLIPVisionModel
 
-    from pose_rft.errors import PoseRftError
+    from pose_rft.core.errors import PoseRftError
+    from pose_rft.core.seeds import derive
     from pose_rft.policy.architectures import clip_vision_config
     from pose_rft.policy.hub import load_tokenizer
-    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive
     from pose_rft.training.crops import load_crops

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.lock import alone_in
 

@@ -6,8 +6,8 @@
 import argparse
 from pathlib import Path
 
+from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
-from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main
 
 MODELS, SHARDS = Path("models"), Path("data/shards")
@@ -27,6 +27,8 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from pose_rft.body.smpl import load_body_model
+    from pose_rft.core.progress import Progress
+    from pose_rft.core.seeds import torch_generator
     from pose_rft.evaluation import protocols
     from pose_rft.hygrpo.inference import Prediction, heldout_examples, heldout_rewards, predict
     from pose_rft.hygrpo.params import RewardParams
@@ -34,10 +36,8 @@ def main(arguments: list[str]) -> None:
     from pose_rft.hygrpo.rewards import Rewards
     from pose_rft.policy import hub
     from pose_rft.policy.processor import ImageParams
-    from pose_rft.progress import Progress
     from pose_rft.retrieval.model import load_retrieval
     from pose_rft.retrieval.sentence_encoder import SentenceEncoder
-    from pose_rft.seeds import torch_generator
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training.examples import Task
     from pose_rft.training.feature_cache import image_token_source

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pose_rft import params
-from pose_rft.errors import PoseRftError
+from pose_rft.core import params
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams
 from pose_rft.shards.inventory import files_below, take_inventory

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pose_rft.core.params import Seeds, load
 from pose_rft.io import atomic
-from pose_rft.params import Seeds, load
 from stages.common import scratch_dir, stage_main, training_dir
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
@@ -46,9 +46,9 @@ def trained(
     """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
     import torch
 
-    from pose_rft.errors import PoseRftError
+    from pose_rft.core.errors import PoseRftError
+    from pose_rft.core.seeds import derive
     from pose_rft.policy.pose_encoder import create_conv_vit
-    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import keypoints
     from pose_rft.training.samples import load_samples

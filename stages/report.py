@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pose_rft.core.params import load
 from pose_rft.io import atomic
-from pose_rft.params import load
 from stages.common import stage_main
 
 RESULTS, SHARDS = Path("results"), Path("data/shards")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pose_rft.body.smpl import load_body_model
+from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
-from pose_rft.params import Seeds, body_model_folder, load
 from pose_rft.retrieval.model import Kind, TextPoseModel
 from pose_rft.retrieval.pairs import Pairs, read_pairs
 from pose_rft.retrieval.params import RetrievalParams

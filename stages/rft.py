@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
-from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
 
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from pose_rft.body.smpl import load_body_model
+    from pose_rft.core.seeds import derive, torch_generator
     from pose_rft.hygrpo.inference import Prediction, heldout_examples, predict
     from pose_rft.hygrpo.params import RFTParams
     from pose_rft.hygrpo.passes import Preparer, sampling, scoring
@@ -40,7 +41,6 @@ def main(arguments: list[str]) -> None:
     from pose_rft.policy.reference import ReferencePolicy
     from pose_rft.retrieval.model import load_retrieval
     from pose_rft.retrieval.sentence_encoder import SentenceEncoder
-    from pose_rft.seeds import derive, torch_generator
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import loop
     from pose_rft.training.engine import Engine, start_distributed

@@ -5,7 +5,7 @@ The tokenizer learns the policy's templates here, since the sample layer lies be
 
 from pathlib import Path
 
-from pose_rft import params
+from pose_rft.core import params
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams
 from stages.common import stage_main

@@ -7,8 +7,8 @@ checkpoint; the model folder holds whole weights (LoRA merged) and the processor
 import argparse
 from pathlib import Path
 
+from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
-from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
 
@@ -28,11 +28,11 @@ def main(arguments: list[str]) -> None:
 
     from pose_rft.body.rotations import matrix_to_sixd
     from pose_rft.body.smpl import load_body_model
+    from pose_rft.core.seeds import derive
     from pose_rft.policy import hub
     from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
     from pose_rft.policy.params import PolicyParams
     from pose_rft.policy.processor import ImageParams
-    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import sft
     from pose_rft.training.batches import Collator

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from pose_rft import params, validate
-from pose_rft.errors import PoseRftError
+from pose_rft import validate
+from pose_rft.core import params
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.published import Published, published

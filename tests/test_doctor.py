@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pose_rft import doctor
 from pose_rft.cli import app
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases import READERS, DataParams
 from pose_rft.shards.plan import ShardParams
 

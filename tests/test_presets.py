@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from pose_rft.core.params import Seeds, load, parse, read_yaml
 from pose_rft.evaluation.protocols import EvaluateParams
 from pose_rft.hygrpo.params import RFTParams
-from pose_rft.params import Seeds, load, parse, read_yaml
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.processor import ImageParams
 from pose_rft.releases import READERS, DataParams, open_release

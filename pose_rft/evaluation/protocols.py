@@ -16,10 +16,10 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.model_file import Gender
 from pose_rft.body.rotations import matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
+from pose_rft.core.params import Count, Section
 from pose_rft.hygrpo.inference import Prediction
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, pooled_recall, recall_at
-from pose_rft.params import Count, Section
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.retrieval.model import TextPoseModel
 from pose_rft.training.samples import Samples

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from pose_rft.body.smpl import BodyModel
+from pose_rft.core.progress import Progress
+from pose_rft.core.seeds import numpy_rng
 from pose_rft.hygrpo.experience import Prompts
 from pose_rft.hygrpo.passes import roll_out, score_packed
 from pose_rft.hygrpo.rewards import Rewards
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.policy.rollout import Answers
-from pose_rft.progress import Progress
-from pose_rft.seeds import numpy_rng
 from pose_rft.training.examples import Example, ExampleMaker, ExampleParams, Task
 from pose_rft.training.samples import Samples
 

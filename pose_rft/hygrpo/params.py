@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from pose_rft.core.params import Count, NonNegative, Positive, Section
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
-from pose_rft.params import Count, NonNegative, Positive, Section
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
 from pose_rft.training.examples import ExampleParams

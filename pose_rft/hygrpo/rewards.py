@@ -21,7 +21,7 @@ from torch import Tensor
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.hygrpo.experience import AnswerRewards, PoseRewards
 from pose_rft.hygrpo.params import RewardParams
 from pose_rft.metrics.pose_error import MILLIMETRES, mpjpe

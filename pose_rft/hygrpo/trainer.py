@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.seeds import torch_generator
 from pose_rft.hygrpo.advantages import Advantages, group_advantages
 from pose_rft.hygrpo.experience import (
     Experience,
@@ -33,7 +34,6 @@ from pose_rft.policy.counting import PolicyCosts
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.reference import ReferencePolicy
 from pose_rft.policy.rollout import Answers
-from pose_rft.seeds import torch_generator
 from pose_rft.training.engine import Engine
 from pose_rft.training.examples import Example
 from pose_rft.training.loop import StepStats

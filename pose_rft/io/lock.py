@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 BUSY = "Another process works in"
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import limits
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import limits
 from pose_rft.io.unpickle import read_pickle_stream
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import scipy.sparse
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import limits
 
 

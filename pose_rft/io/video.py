@@ -15,7 +15,7 @@ import av.error
 import cv2
 import numpy as np
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 Codec = Literal["h264", "xvid"]
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig,
 from transformers.models.vitpose import VitPoseConfig
 from transformers.models.vitpose_backbone import VitPoseBackboneConfig
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.policy.config import ConvVitConfig, HeadKind, Hmr2VitConfig, PoseLlavaConfig
 
 if TYPE_CHECKING:  # the model runs without pydantic

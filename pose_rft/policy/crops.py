@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 from torch import Tensor
 
-from pose_rft.errors import PoseRftError
-from pose_rft.record import Box
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Box
 
 Picture = bytes | PilImage.Image | NDArray[np.uint8]
 """Encoded JPEG or PNG, a PIL image, or (H, W, 3) RGB."""

@@ -24,8 +24,8 @@ from transformers import (
     VitPoseForPoseEstimation,
 )
 
-from pose_rft import seeds
-from pose_rft.errors import PoseRftError
+from pose_rft.core import seeds
+from pose_rft.core.errors import PoseRftError
 from pose_rft.policy.architectures import policy_config, tiny_llava_config
 from pose_rft.policy.config import HeadKind, Hmr2VitConfig
 from pose_rft.policy.model import PoseLlava, check_loaded

@@ -19,7 +19,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.policy import shared_attention
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
 from pose_rft.policy.fusion import Fusion, ImageTokens

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.core.params import Count, Fraction, NonNegative, Positive, Section
 from pose_rft.policy.config import FusionKind
 
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Section, parse
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Section, parse
 
 if TYPE_CHECKING:
     from pose_rft.releases.base import Release

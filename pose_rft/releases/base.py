@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pose_rft.errors import PoseRftError
-from pose_rft.record import KEY, Box, Defect, Record
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import KEY, Box, Defect, Record
 
 
 @dataclass(frozen=True)

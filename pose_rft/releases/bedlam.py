@@ -21,9 +21,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Count, Fraction, NonNegative, Section
-from pose_rft.record import Box, Camera, Caption, Defect, Record
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Count, Fraction, NonNegative, Section
+from pose_rft.core.record import Box, Camera, Caption, Defect, Record
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.bedlam_labels import IMAGE_NAME, LabelFile, body_pose, frame_of, keypoints_of, read_rows, smpl_of
 from pose_rft.releases.bedlam_script import BODY_JOINTS, captions_of, distinct_poses, well_seen

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from pose_rft.body.joints import SMPL24, SMPLX127
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Keypoints, Smpl
 from pose_rft.io.npz import read_npz
-from pose_rft.record import Keypoints, Smpl
 from pose_rft.releases.bedlam_script import BODY_JOINTS
 
 # Shapes of a row: SMPL-X labels, then those of the SMPL version.

@@ -18,8 +18,8 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.model_file import find_model_file, read_model_file
 from pose_rft.captions import describe_poses
 from pose_rft.captions.geometry import pose_bodies
-from pose_rft.record import Caption
-from pose_rft.seeds import numpy_rng
+from pose_rft.core.record import Caption
+from pose_rft.core.seeds import numpy_rng
 
 BODY_JOINTS = 22
 BOX_SCALE = 1.1

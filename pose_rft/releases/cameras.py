@@ -7,7 +7,7 @@ tangential part half as strong; OpenCV's form misses the set's 2D labels by up t
 
 import numpy as np
 
-from pose_rft.record import Camera
+from pose_rft.core.record import Camera
 
 H36M_MODEL = "h36m"  # coefficients k1, k2, k3, p1, p2
 

@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import Field
 
 from pose_rft.body.joints import COCO17
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import Defect, Keypoints, Record
 from pose_rft.io.json_files import read_json
-from pose_rft.params import Fraction, Section
-from pose_rft.record import Defect, Keypoints, Record
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key, square_box
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path

@@ -12,7 +12,7 @@ import numpy as np
 from pose_rft.body.camera_fit import fit_box
 from pose_rft.body.joints import SMPL24, SPIN24, to_smpl24
 from pose_rft.body.model_file import Gender
-from pose_rft.record import Camera, Smpl
+from pose_rft.core.record import Camera, Smpl
 from pose_rft.releases.fits import camera_smpl, place_on_joints2d, posed_joints
 from pose_rft.releases.still_fit import crop_camera
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io.json_files import read_json
 from pose_rft.releases.still_fit import CROP, FOCAL, StillFit, crop_camera, picture_id
 

@@ -27,9 +27,9 @@ from pose_rft.body.frames import world_to_camera_smpl
 from pose_rft.body.joints import to_smpl24
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.model_file import Gender, ModelArrays, find_model_file, read_model_file
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Section
-from pose_rft.record import Smpl
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Section
+from pose_rft.core.record import Smpl
 
 MODELS_AT_ONCE = 3  # genders
 LARGEST_ENTRY = 1.1  # of a rotation matrix: 1, and what a release rounded

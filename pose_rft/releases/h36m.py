@@ -13,12 +13,12 @@ from typing import Literal
 import numpy as np
 
 from pose_rft.body.joints import H36M32
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Count, Fraction, Section
+from pose_rft.core.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.io import video
 from pose_rft.io.cdf import read_variable
 from pose_rft.io.matlab import hdf5_cell, open_hdf5
-from pose_rft.params import Count, Fraction, Section
-from pose_rft.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
     Incomplete,
     Reader,

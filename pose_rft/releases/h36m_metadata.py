@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose_rft.errors import PoseRftError
-from pose_rft.record import Camera
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Camera
 from pose_rft.releases.cameras import H36M_MODEL, intrinsics
 
 SUBJECTS = tuple(range(1, 12))

@@ -16,11 +16,11 @@ import numpy as np
 from pydantic import Field
 
 from pose_rft.body.joints import SPIN24
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.io.archives import tar_members
 from pose_rft.io.unpickle import read_pickle_stream
-from pose_rft.params import Fraction, Section
-from pose_rft.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.releases.base import Reader, Unit, check_split, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
 from pose_rft.releases.label_rows import HMR2_JOINTS, hmr2_joints, labelled, plausible, side_px

@@ -16,10 +16,10 @@ from pydantic import Field
 
 from pose_rft.body.joints import SPIN24
 from pose_rft.body.model_file import Gender
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import KEY, Box, Defect, Image, Keypoints, Record, Smpl
 from pose_rft.io.paths import inside
-from pose_rft.params import Fraction, Section
-from pose_rft.record import KEY, Box, Defect, Image, Keypoints, Record, Smpl
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.joints import SPIN24
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io.npz import names_in_npz, read_npz
 
 PX_PER_SCALE = 200.0

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import Defect, Record, Turn
 from pose_rft.io.json_files import read_json
-from pose_rft.params import Fraction, Section
-from pose_rft.record import Defect, Record, Turn
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 

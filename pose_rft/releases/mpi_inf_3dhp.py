@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 
 from pose_rft.body.joints import MPI17, MPI28
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Count, Fraction, Section
+from pose_rft.core.record import Defect, Image, Keypoints, Record
 from pose_rft.io import video
-from pose_rft.params import Count, Fraction, Section
-from pose_rft.record import Defect, Image, Keypoints, Record
 from pose_rft.releases.base import (
     Incomplete,
     Reader,

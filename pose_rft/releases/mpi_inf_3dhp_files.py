@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.joints import MPI17
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Camera
 from pose_rft.io.matlab import cells, read_mat
 from pose_rft.io.parsing import parsing
-from pose_rft.record import Camera
 from pose_rft.releases.cameras import intrinsics
 
 CAMERAS = 14

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from pose_rft.body.joints import MPII16
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Fraction, Section
-from pose_rft.record import Defect, Keypoints, Record
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import Defect, Keypoints, Record
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.mpii_labels import Pictures, read_h5_labels, read_json_labels, read_mat_labels

@@ -19,11 +19,11 @@ import h5py
 import numpy as np
 
 from pose_rft.body.joints import MPII16
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Box
 from pose_rft.io import limits
 from pose_rft.io.json_files import read_json
 from pose_rft.io.matlab import number, read_mat, structs, text
-from pose_rft.record import Box
 from pose_rft.releases.base import box_around
 
 PX_PER_SCALE = 200.0  # `scale` is the person's height over 200

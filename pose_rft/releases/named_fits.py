@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import limits
 from pose_rft.io.npz import names_in_npz, read_npz
 from pose_rft.releases.label_rows import LabelRows, flags, plausible, read_label_rows

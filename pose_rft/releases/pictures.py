@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import PIL.Image
 
+from pose_rft.core.record import Defect, Image
 from pose_rft.io import png
-from pose_rft.record import Defect, Image
 
 MOST_PIXELS = 50_000_000  # releases stay below 5 million; a few bytes may declare any size
 

@@ -22,11 +22,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import Caption, CaptionKind, Defect, Record, Smpl
 from pose_rft.io.json_files import read_json
 from pose_rft.io.npz import read_npz
-from pose_rft.params import Fraction, Section
-from pose_rft.record import Caption, CaptionKind, Defect, Record, Smpl
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 
 # Old folder → newer folder (ChatPose utils/posescript_dataset.py; both MPI_Limits names occur).

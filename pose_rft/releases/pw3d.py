@@ -15,11 +15,11 @@ import numpy as np
 
 from pose_rft.body.joints import OPENPOSE18, SMPL24
 from pose_rft.body.model_file import Gender
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, Section
+from pose_rft.core.record import Camera, Defect, Keypoints, Record, Smpl
 from pose_rft.io.paths import inside
 from pose_rft.io.unpickle import read_pickle
-from pose_rft.params import Fraction, Section
-from pose_rft.record import Camera, Defect, Keypoints, Record, Smpl
 from pose_rft.releases.base import Reader, Unit, box_around, check_split, existing_files, require, sample_key
 from pose_rft.releases.fits import smpl_in_camera
 from pose_rft.releases.pictures import UnreadablePicture, load_picture

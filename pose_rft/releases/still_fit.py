@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pose_rft.body.camera_fit import fit_box
-from pose_rft.record import Camera, Smpl
+from pose_rft.core.record import Camera, Smpl
 from pose_rft.releases.fits import camera_smpl, place_on_joints2d, posed_joints
 
 CROP = 224.0  # px, the crop that SPIN and EFT feed to their network

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Camera
 from pose_rft.io.json_files import read_json
-from pose_rft.record import Camera
 from pose_rft.releases.cameras import intrinsics
 from pose_rft.releases.eft import read_eft
 from pose_rft.releases.fits import FitSource

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Camera, Smpl
 from pose_rft.io.json_files import read_json
 from pose_rft.io.unpickle import read_pickle
-from pose_rft.record import Camera, Smpl
 from pose_rft.releases.fits import FitSource, camera_smpl, place_on_joints3d, posed_joints, smpl_in_camera
 from pose_rft.releases.label_rows import plausible
 from pose_rft.releases.named_fits import read_named_fits

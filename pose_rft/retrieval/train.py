@@ -20,16 +20,16 @@ from torch import Tensor
 
 from pose_rft.body.rotations import axis_angle_to_matrix, mirror_rotations
 from pose_rft.captions.mirror import can_mirror, mirror_caption
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.progress import Progress
+from pose_rft.core.seeds import derive, numpy_rng
 from pose_rft.io import atomic
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, recall_at
-from pose_rft.progress import Progress
 from pose_rft.retrieval.judge import Vocabulary
 from pose_rft.retrieval.loss import symmetric_bbc, validation_recall
 from pose_rft.retrieval.model import JudgeModel, Kind, RewardModel, TextPoseModel, frozen
 from pose_rft.retrieval.pairs import Pairs, PreparedTexts
 from pose_rft.retrieval.params import RetrievalParams, Schedule
-from pose_rft.seeds import derive, numpy_rng
 
 Phase = Literal["pretrain", "finetune"]
 CHECKPOINT = "checkpoint.pt"

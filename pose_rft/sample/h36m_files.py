@@ -12,8 +12,8 @@ import numpy as np
 from cdflib import cdfwrite
 from scipy.spatial.transform import Rotation
 
+from pose_rft.core.record import Camera
 from pose_rft.io.atomic import write_bytes, write_text
-from pose_rft.record import Camera
 from pose_rft.releases.h36m_metadata import ACTIONS, CAMERAS, EXTRINSICS, INTRINSICS, MM, POSES_PER_MOCAP, SUBJECTS
 from pose_rft.sample.matlab_files import write_v73
 

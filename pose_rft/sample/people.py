@@ -4,7 +4,7 @@ The sample's world is SMPL's own: metres, y up, floor at y = 0, a person with id
 the left hand at +x. A `Person` is placed in that world once, any number of `View`s (OpenCV cameras) look at it, and a
 `Shot` is one picture with the people seen in it. Writers turn the world into the axes and units of their release.
 
-Every random choice takes a generator derived from (seed.data, release, index) by `pose_rft.seeds`, so neither the
+Every random choice takes a generator derived from (seed.data, release, index) by `pose_rft.core.seeds`, so neither the
 number of processes nor the order of work changes a picture.
 """
 

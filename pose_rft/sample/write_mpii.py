@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.joints import MPII16
+from pose_rft.core.seeds import numpy_rng
 from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.releases.mpii import ANNOTATIONS
 from pose_rft.releases.mpii_labels import BELOW, PX_PER_SCALE
@@ -19,7 +20,6 @@ from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5
 from pose_rft.sample.people import Seen, Shot, Studio, box_of, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.write_coco import eft_row, place_people
-from pose_rft.seeds import numpy_rng
 
 RELEASE = "mpii"
 FITS = "MPII_ver01.json"

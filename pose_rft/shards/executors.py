@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import LIMB_JOINTS, SMPL24, JointSet, joint_set, to_smpl24
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.record import Image, Record
+from pose_rft.core.record import Image, Record
 from pose_rft.releases.cameras import project
 
 SIDEWAYS = 0.5  # a body axis has a side in the picture when its x component is at least this

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Record
 from pose_rft.io import atomic
-from pose_rft.record import Record
 
 ROW_GROUP_SIZE = 50_000  # explicit: with polars' default the bytes of a file differ from run to run
 

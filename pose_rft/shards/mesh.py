@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import amass_to_camera
 from pose_rft.body.smpl import BodyModel
-from pose_rft.record import Camera, Smpl
+from pose_rft.core.record import Camera, Smpl
 from pose_rft.releases.cameras import intrinsics, project
 
 SKIN = np.array([150.0, 190.0, 235.0])

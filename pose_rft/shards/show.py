@@ -10,9 +10,9 @@ from PIL import ImageDraw, ImageFont
 
 from pose_rft.body.joints import joint_set
 from pose_rft.body.smpl import load_body_model
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Record
 from pose_rft.io import atomic
-from pose_rft.record import Record
 from pose_rft.releases.cameras import project
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.mesh import body_vertices, draw_body, portrait_camera

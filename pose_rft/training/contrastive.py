@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, PreTrainedTokenizerBase
 
+from pose_rft.core.seeds import derive, numpy_rng
 from pose_rft.policy.crops import CLIP_NORM
 from pose_rft.policy.params import ContrastiveParams
-from pose_rft.seeds import derive, numpy_rng
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop
 from pose_rft.training.crops import Crops, pixels

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.progress import Progress
+from pose_rft.core.record import Record
 from pose_rft.policy.crops import Square, crop, normalise
-from pose_rft.progress import Progress
-from pose_rft.record import Record
 from pose_rft.training.made_once import made_once
 from pose_rft.training.samples import Samples
 

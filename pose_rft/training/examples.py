@@ -24,10 +24,10 @@ from torch import Tensor
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations
 from pose_rft.body.smpl import BodyModel
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Fraction, NonNegative, Section
-from pose_rft.record import Caption
-from pose_rft.seeds import derive, numpy_rng
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Fraction, NonNegative, Section
+from pose_rft.core.record import Caption
+from pose_rft.core.seeds import derive, numpy_rng
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training.samples import Samples
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pose_rft.core.progress import Progress
 from pose_rft.io import atomic
 from pose_rft.policy.crops import CLIP_NORM, IMAGENET_NORM, normalise
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import ImageParams
-from pose_rft.progress import Progress
 from pose_rft.training.crops import READERS, crop_of, load_crops, pixels
 from pose_rft.training.examples import ImageRef
 from pose_rft.training.made_once import made_once

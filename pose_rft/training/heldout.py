@@ -11,11 +11,11 @@ from torch import Tensor
 
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
+from pose_rft.core.seeds import numpy_rng
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.policy.rollout import generate
-from pose_rft.seeds import numpy_rng
 from pose_rft.training.batches import Collator
 from pose_rft.training.examples import Example, ExampleMaker, ExampleParams, Task
 from pose_rft.training.feature_cache import ImageTokenSource

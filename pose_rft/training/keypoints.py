@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from pose_rft.body.joints import SMPL24, to_smpl24
+from pose_rft.core.seeds import derive, torch_generator
 from pose_rft.policy.crops import IMAGENET_NORM
 from pose_rft.policy.params import KeypointTrainingParams
 from pose_rft.policy.pose_encoder import ConvVit, soft_argmax
 from pose_rft.policy.processor import ImageParams
-from pose_rft.seeds import derive, torch_generator
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop
 from pose_rft.training.crops import Crops, load_crops, pixels, square_of

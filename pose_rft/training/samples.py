@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pose_rft.body.frames import amass_to_camera, remove_heading, semantic_frame
 from pose_rft.body.rotations import axis_angle_to_matrix
+from pose_rft.core.progress import track
+from pose_rft.core.record import Caption, Record, Turn
 from pose_rft.io import atomic
-from pose_rft.progress import track
-from pose_rft.record import Caption, Record, Turn
 from pose_rft.shards.loader import ShardSet
 from pose_rft.training.made_once import made_once
 

@@ -14,8 +14,8 @@ from pydantic import model_validator
 from torch import Tensor
 
 from pose_rft.body.smpl import BodyModel
-from pose_rft.errors import PoseRftError
-from pose_rft.params import Count, Section
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Count, Section
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import LoRAParams

@@ -97,7 +97,7 @@ def test_a_second_clone_takes_everything_from_a_remote_without_running_a_stage(t
     second = tmp_path / "second"
     toy.run(second, "dvc", "pull", "--run-cache")
     ran = toy.run(second, "dvc", "repro").stdout
-    assert re.findall(r"Running stage '(\S+)'", ran) == ["inventory"]
+    assert re.findall(r"Running stage '(\S+)'", ran) == ["stages/dvc.yaml:inventory"]
     assert (second / "sft.txt").read_bytes() == (first / "sft.txt").read_bytes()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from flows.dvc_graph import out_of_date, read_graph, restorable, run_key
 from flows.dvc_stage import LogFile, Output, Processes, StageFailed, Throttle, run_stage
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 # `stubborn` ignores SIGTERM and has a child of its own.
 STUBBORN = """
@@ -70,10 +70,10 @@ def test_the_graph_lists_upstream_stages_first(project):
     names = list(graph.upstream)
     assert graph.upstream["three"] == ("two@a", "two@b")
     assert all(names.index(up) < names.index(name) for name in names for up in graph.upstream[name])
-    assert graph.family("two") == ["two@a", "two@b"]
+    assert graph.of_families("two") == ["two@a", "two@b"]
     assert graph.before({"three"}) == {"one", "two@a", "two@b", "three"}
     with pytest.raises(PoseRftError, match="no stage tow"):
-        graph.family("tow")
+        graph.of_families("tow")
 
 
 def test_params_that_dvc_cannot_read_are_one_sentence(project):
@@ -226,6 +226,7 @@ def test_a_stage_that_runs_in_another_clone_is_busy():
     said = "error: Another process works in /nfs/scratch/sft/1a2b; wait for its end, or stop it."
     failed = "ERROR: failed to reproduce 'sft': failed to run: python train.py, exited with 2"
     assert outcome("Running stage 'sft':", "> python train.py", said, failed).cause == "busy"
+    assert outcome("Running stage 'sft':", said, "[rank1]: Connection closed by peer", failed).cause == "busy"
     assert outcome("Running stage 'sft':", said, "error: the loss is not finite", failed).cause is None
 
 

@@ -6,6 +6,8 @@ import pytest
 import toy
 from lab import patience
 
+from flows.dvc_graph import plain
+
 pytestmark = pytest.mark.pipeline
 
 
@@ -25,7 +27,7 @@ def project(tmp_path):
 def outcomes(root, **options):
     from flows.pipeline import pipeline
 
-    return {run.name: run.outcome for run in pipeline(root, **options)}
+    return {plain(run.name): run.outcome for run in pipeline(root, **options)}
 
 
 def artifacts():

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from flows import pools
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 
 ROOT = Path(__file__).resolve().parents[2]
 

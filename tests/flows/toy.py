@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # DeepSpeed's launcher has.
 TRAIN = """
 import os, pathlib, subprocess, sys, time
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io.lock import alone_in
 name, steps, lr = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 scratch = pathlib.Path(os.environ.get("POSE_RFT_SCRATCH", ".scratch")) / f"{name}-{steps}-{lr}"
@@ -44,7 +44,6 @@ except PoseRftError as error:
 STAGES = """
 stages:
   sample: {cmd: "echo s > sample.txt", deps: [seed.txt], outs: [sample.txt]}
-  inventory: {cmd: "echo i > inventory.txt", deps: [sample.txt], outs: [inventory.txt], always_changed: true}
   convert:
     foreach: [a, b]
     do: {cmd: "cp inventory.txt shards_${item}.txt", deps: [inventory.txt], outs: ["shards_${item}.txt"]}
@@ -59,6 +58,15 @@ stages:
     deps: [rft.txt, report.py]
     outs: [report.txt]
     metrics: [{metrics/summary.json: {cache: false}}]
+"""
+LOOKS = """
+stages:
+  inventory:
+    cmd: "echo i > inventory.txt"
+    wdir: ..
+    deps: [sample.txt]
+    outs: [inventory.txt]
+    always_changed: true
 """
 REPORT = """
 import json, pathlib, re
@@ -91,6 +99,9 @@ def make(root: Path, stages: str = STAGES) -> Path:
     (root / "seed.txt").write_text("1\n")
     (root / "params.yaml").write_text(PARAMS)
     (root / "dvc.yaml").write_text(textwrap.dedent(stages))
+    if stages == STAGES:
+        (root / "stages").mkdir()
+        (root / "stages/dvc.yaml").write_text(LOOKS)
     (root / ".gitignore").write_text(".scratch/\n.prefect/\n__pycache__/\n*.txt\n!seed.txt\n")
     shutil.copy(ROOT / "prefect.yaml", root)
     for package in ("flows", "pose_rft"):

@@ -13,7 +13,7 @@ import pytest
 from damage import crashes
 from scipy.spatial.transform import Rotation
 
-from pose_rft.record import Camera, Record
+from pose_rft.core.record import Camera, Record
 from pose_rft.releases.fits import FitSource
 from pose_rft.releases.hmr2_tars import Hmr2Tars, Hmr2TarsParams
 from pose_rft.releases.label_files import LabelFiles, LabelFilesParams

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from damage import crashes
 
-from pose_rft.record import Defect, Record
+from pose_rft.core.record import Defect, Record
 from pose_rft.releases import READERS, DataParams, open_release
 
 CASES = int(os.environ.get("FUZZ_CASES", "120"))

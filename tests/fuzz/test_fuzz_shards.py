@@ -13,10 +13,10 @@ import pytest
 from damage import BYTES, damage
 
 from pose_rft.body.smpl import load_body_model
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Record
 from pose_rft.io.archives import tar_members
 from pose_rft.io.npz import read_npz
-from pose_rft.record import Record
 from pose_rft.releases import READERS
 from pose_rft.shards.checks import report
 from pose_rft.shards.loader import ShardSet

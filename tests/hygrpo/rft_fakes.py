@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
+from pose_rft.core.record import Caption
 from pose_rft.hygrpo.experience import Prompts
 from pose_rft.hygrpo.params import RewardParams, RFTParams, Variant
 from pose_rft.hygrpo.passes import Preparer, scoring
@@ -17,7 +18,6 @@ from pose_rft.hygrpo.trainer import Tools, Trainer
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.reference import ReferencePolicy
 from pose_rft.policy.rollout import Answers
-from pose_rft.record import Caption
 from pose_rft.training.engine import Engine
 from pose_rft.training.examples import ExampleStream
 from pose_rft.training.feature_cache import EncodedTokens

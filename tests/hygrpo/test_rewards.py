@@ -5,7 +5,7 @@ from training_fakes import Chain, tiny_policy
 
 from pose_rft.body.frames import camera_to_amass, remove_heading
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.hygrpo.params import RewardParams
 from pose_rft.hygrpo.rewards import joint_error, joint_reward
 from pose_rft.policy.rollout import Answers

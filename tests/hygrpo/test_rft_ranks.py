@@ -11,7 +11,7 @@ import torch
 import two_ranks
 from rft_fakes import LORA, make_trainer, rft_params
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.hygrpo.experience import Prompts
 from pose_rft.hygrpo.passes import sampling, score_packed
 from pose_rft.hygrpo.trainer import Trainer

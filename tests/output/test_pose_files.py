@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pose_rft.body.rotations import axis_angle_to_matrix, geodesic_angle
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.pose_files import read_pose
 
 POSE = torch.randn(24, 3, generator=torch.Generator().manual_seed(0)) * 0.5

@@ -39,7 +39,8 @@ class Project:
     def repro(self, *arguments: str, **options) -> list[str]:
         """`dvc repro`; returns the stages that ran."""
         output = self.run("dvc", "repro", *arguments, **options).stdout
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+        ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
+        return [name.rpartition(":")[2] for name in ran]  # stages/dvc.yaml:inventory
 
     def params(self) -> dict:
         return yaml.safe_load((self.root / "params.yaml").read_text())

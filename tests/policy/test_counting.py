@@ -8,7 +8,7 @@ from tiny_policies import image_tokens_of, tiny_policy
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pose_rft.params import load
+from pose_rft.core.params import load
 from pose_rft.plan import preset_path
 from pose_rft.policy.architectures import LLAVA, planned_config
 from pose_rft.policy.counting import Count, Group, PolicyCosts, skeleton

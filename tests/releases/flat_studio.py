@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pose_rft.record import Record
+from pose_rft.core.record import Record
 from pose_rft.sample.people import Identity, Person, Seen, Shot, Studio, View
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.record import Defect, Record
+from pose_rft.core.record import Defect, Record
 from pose_rft.releases.base import Release
 from pose_rft.releases.cameras import project
 from pose_rft.sample.people import Person

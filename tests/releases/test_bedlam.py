@@ -9,8 +9,8 @@ from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import SMPLX127
-from pose_rft.errors import PoseRftError
-from pose_rft.record import Defect
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Defect
 from pose_rft.releases.bedlam import NOT_PUBLIC, Bedlam, BedlamParams
 from pose_rft.releases.bedlam_labels import LabelFile, read_rows
 from pose_rft.releases.cameras import project

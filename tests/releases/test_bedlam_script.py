@@ -7,9 +7,9 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import semantic_frame
 from pose_rft.captions import describe_pose
+from pose_rft.core.seeds import numpy_rng
 from pose_rft.releases import bedlam_script
 from pose_rft.releases.bedlam_script import captions_of, distinct_poses, farthest_points, well_seen
-from pose_rft.seeds import numpy_rng
 
 
 def plain_farthest(points: np.ndarray, count: int) -> list[int]:

@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import COCO17
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.convert import convert_release
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Record
 from pose_rft.policy.crops import Square, crop
-from pose_rft.record import Record
 from pose_rft.releases import DataParams
 from pose_rft.releases.cameras import project
 from pose_rft.releases.coco import Coco, CocoParams

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.model_file import find_model_file, read_model_file
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.fits import posed_joints, rest_pelvis, smpl_in_camera
 
 

@@ -8,7 +8,7 @@ import pytest
 from flat_studio import FlatStudio, numbered, shown
 from release_truth import body_angle, joint_error, read_all, reprojection_error
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.releases.cameras import project
 from pose_rft.releases.h36m import DRIFTED, H36m, H36mParams, planned_videos

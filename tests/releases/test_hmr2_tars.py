@@ -11,7 +11,7 @@ from label_truth import SIDE, Truth, picture_bytes, split44, truth
 from release_truth import read_all
 
 from pose_rft.convert import convert
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.hmr2_tars import Hmr2Tars, Hmr2TarsParams
 from pose_rft.sample import python2_pickle
 from pose_rft.shards.manifest import Manifest

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases import pw3d
 from pose_rft.releases.h36m_metadata import read_metadata
 from pose_rft.releases.pictures import MOST_PIXELS, UnreadablePicture, load_picture, picture_path

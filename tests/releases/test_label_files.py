@@ -8,7 +8,7 @@ from label_truth import SIDE, hmr2_arrays, human_data_arrays, spin_arrays, truth
 from release_truth import read_all
 
 from pose_rft.body.joints import SPIN24
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.cameras import project
 from pose_rft.releases.label_files import LabelFiles, LabelFilesParams
 from pose_rft.releases.label_rows import read_label_rows

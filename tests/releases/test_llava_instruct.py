@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from release_truth import read_all
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.llava_instruct import LlavaInstruct, LlavaInstructParams, coco_id, dialogue, is_heldout
 
 IDS = [f"{i:012d}" for i in range(1, 41)]

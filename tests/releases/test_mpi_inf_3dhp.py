@@ -8,7 +8,7 @@ import pytest
 from flat_studio import FlatStudio, numbered, shown
 from release_truth import body_angle, read_all, reprojection_error
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.releases.mpi_inf_3dhp import FRAMES, MpiInf3dhp, MpiInf3dhpParams, sampled_frames
 from pose_rft.releases.mpi_inf_3dhp_files import CHEST_CAMERAS, read_annotations, read_calibration

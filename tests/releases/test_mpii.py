@@ -9,7 +9,7 @@ from flat_studio import FlatStudio
 from release_truth import body_angle, read_all
 
 from pose_rft.body.joints import MPII16
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.cameras import project
 from pose_rft.releases.mpii import Mpii, MpiiParams
 from pose_rft.releases.mpii_labels import Person, read_h5_labels, read_json_labels, read_mat_labels

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases import LABEL_READERS, READERS, DataParams, open_release
 
 

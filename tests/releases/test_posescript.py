@@ -7,7 +7,7 @@ import pytest
 from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.posescript import ALIASES, PoseScript, PoseScriptParams, find_amass
 from pose_rft.sample import write_posescript
 from pose_rft.sample.plan import PoseScriptSample, SampleParams

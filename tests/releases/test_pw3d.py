@@ -8,7 +8,7 @@ from flat_studio import FlatStudio, shown
 from release_truth import body_angle, joint_error, read_all
 from scipy.spatial.transform import Rotation
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.releases.pw3d import Pw3d, Pw3dParams
 from pose_rft.sample import python2_pickle, write_pw3d

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pose_rft.errors import PoseRftError
-from pose_rft.record import KEY
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import KEY
 from pose_rft.releases.base import Unit, box_around, sample_key, square_box
 
 

@@ -7,8 +7,8 @@ from label_truth import SIDE, Truth, hmr2_arrays, spin_arrays, truth, write_pict
 from release_truth import read_all
 
 from pose_rft.body.joints import COCO17, SPIN24
-from pose_rft.errors import PoseRftError
-from pose_rft.params import parse
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import parse
 from pose_rft.releases.coco import Coco, CocoParams
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.still_fit import StillFit, picture_id

@@ -7,8 +7,8 @@ import pytest
 from label_truth import Truth, hmr2_arrays, spin_arrays, truth
 from scipy.spatial.transform import Rotation
 
-from pose_rft.errors import PoseRftError
-from pose_rft.record import Camera
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Camera
 from pose_rft.releases.fits import FitSource, posed_joints
 from pose_rft.releases.video_fits import VideoName, fits_of_video, frame_name, read_neuralannot
 from pose_rft.sample import python2_pickle

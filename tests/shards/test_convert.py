@@ -13,7 +13,7 @@ from fake_release import FakeRelease, fake_record
 
 from pose_rft import convert as convert_module
 from pose_rft.convert import convert
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.shards import executors
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams

@@ -16,7 +16,7 @@ import pytest
 from fake_release import FakeRelease
 
 from pose_rft.convert import convert
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.shards import inventory
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from fake_release import FakeRelease
 from pose_rft.convert import convert
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.shards import executors
 from pose_rft.shards.plan import ShardParams
 {before}

@@ -6,7 +6,7 @@ from fake_release import fake_record
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import H36M32, SMPL24
-from pose_rft.record import Box, Camera, Image, Keypoints, Record, Smpl
+from pose_rft.core.record import Box, Camera, Image, Keypoints, Record, Smpl
 from pose_rft.releases.cameras import H36M_MODEL, project
 from pose_rft.shards.geometry import BEHIND_CAMERA, is_as_declared, measure
 from pose_rft.validate import geometry_checks

@@ -1,7 +1,7 @@
 import pytest
 
-from pose_rft.errors import PoseRftError
-from pose_rft.params import parse
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import parse
 from pose_rft.releases.base import Unit
 from pose_rft.shards.plan import ShardParams, plan_digest, plan_shards
 

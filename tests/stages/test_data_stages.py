@@ -10,9 +10,9 @@ import PIL.Image
 import pytest
 import yaml
 
-from pose_rft import params
 from pose_rft.convert import convert_release
-from pose_rft.errors import PoseRftError
+from pose_rft.core import params
+from pose_rft.core.errors import PoseRftError
 from pose_rft.releases import DataParams
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify

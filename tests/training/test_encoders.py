@@ -7,10 +7,10 @@ import torch
 from training_fakes import BASE, ENCODER, IMAGE, image_record, samples, tiny_policy, word_tokenizer
 
 from pose_rft.body.joints import COCO17, SMPL24
+from pose_rft.core.record import Caption, Keypoints, Record
 from pose_rft.policy.architectures import clip_vision_config
 from pose_rft.policy.params import ContrastiveParams, KeypointTrainingParams
 from pose_rft.policy.pose_encoder import create_conv_vit
-from pose_rft.record import Caption, Keypoints, Record
 from pose_rft.training import contrastive, keypoints
 from pose_rft.training.crops import load_crops
 

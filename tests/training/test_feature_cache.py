@@ -7,9 +7,9 @@ import pytest
 import torch
 from training_fakes import IMAGE, FakeShards, image_record, samples, text_record, tiny_policy
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Image
 from pose_rft.policy.crops import CLIP_NORM
-from pose_rft.record import Image
 from pose_rft.training import crops as crops_module
 from pose_rft.training import feature_cache
 from pose_rft.training.crops import load_crops, pixels

@@ -9,10 +9,10 @@ import pytest
 import torch
 from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Caption
 from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
 from pose_rft.policy.params import LoRAParams
-from pose_rft.record import Caption
 from pose_rft.training import sft
 from pose_rft.training.batches import Collator
 from pose_rft.training.engine import Engine

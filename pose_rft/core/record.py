@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic_core import from_json
 
-from pose_rft.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.packed_arrays import pack, unpack
 from pose_rft.io.parsing import DAMAGE
