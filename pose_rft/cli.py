@@ -80,7 +80,7 @@ def plan(
 ) -> None:
     """States parameters, memory per GPU by ZeRO stage, tokens, FLOPs and hours of SFT and RFT; starts nothing."""
     from pose_rft import plan as library
-    from pose_rft.core.params import params_path
+    from pose_rft.core.params_file import params_path
     from pose_rft.policy.hardware import GPUS
 
     if gpu not in GPUS:
@@ -156,7 +156,8 @@ def doctor_data(
 ) -> None:
     """Checks a root of releases: what is there, what is missing, its licence, time and disk; status 1 if incomplete."""
     from pose_rft import doctor as library
-    from pose_rft.core.params import load, params_path, read_yaml
+    from pose_rft.core.params import load
+    from pose_rft.core.params_file import params_path, read_yaml
     from pose_rft.releases import DataParams
     from pose_rft.shards.plan import ShardParams
 
@@ -192,7 +193,8 @@ def shards_convert(
     How to read the release and how to cut it into shards stands in params.yaml, where there is one.
     """
     from pose_rft.convert import convert_release
-    from pose_rft.core.params import params_path, parse, read_yaml
+    from pose_rft.core.params import parse
+    from pose_rft.core.params_file import params_path, read_yaml
     from pose_rft.releases import DataParams
     from pose_rft.shards.plan import ShardParams
 
@@ -238,7 +240,7 @@ def shards_show(
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model).")] = None,
 ) -> None:
     """Draws one sample: picture, box, 2D joints, projected 3D joints and, where there is a body model, the mesh."""
-    from pose_rft.core.params import params_path
+    from pose_rft.core.params_file import params_path
     from pose_rft.shards.show import show
 
     target = out or Path(f"{key}.png")

@@ -75,7 +75,7 @@ def convert_release(
     """
     choices = {**(datasets.get(name) or {}), "splits": [split]}
     release = open_release(name, data, {**datasets, name: choices}, shards.jpeg_quality)
-    files = [*release.inventory(), *files_below(data.body_model)]
+    files: list[Path | str] = [*release.inventory(), *files_below(data.body_model)]
     inventory = take_inventory(name, data.root, files)
     scratch = out.with_name(f".{out.name}.scratch")
     summary = convert(release, split, out, shards, release.params.max_defect_rate, inventory.digest, scratch)

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.lock import alone_in
+
+if TYPE_CHECKING:  # heavy, and `inventory` must start at once
+    from pydantic import BaseModel
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -64,13 +65,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def scratch_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Sequence[Path]) -> Path:
+def scratch_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Sequence[Path]) -> Path:
     """`.scratch/<stage>/<key>/` (or below `POSE_RFT_SCRATCH`), created; key = sha256(params, fingerprints of inputs).
 
     Raises:
         PoseRftError: an input does not exist, or the folder cannot be made.
     """
-    content = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
+    content = dict(params) if isinstance(params, Mapping) else params.model_dump(mode="json")
     identity = {"params": content, "inputs": [[str(path), fingerprint(path)] for path in inputs]}
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:24]
     folder = Path(os.environ.get("POSE_RFT_SCRATCH", ".scratch")) / stage / key
@@ -83,7 +84,7 @@ def scratch_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Seque
     return folder
 
 
-def training_dir(stage: str, params: BaseModel | Mapping[str, Any], inputs: Sequence[Path]) -> Path:
+def training_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Sequence[Path]) -> Path:
     """`scratch_dir` for checkpoints: until this process ends, no other run (nor another clone's) works in it.
 
     Raises:

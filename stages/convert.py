@@ -13,6 +13,7 @@ from typing import Any
 from pose_rft.convert import convert
 from pose_rft.core import params
 from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params_file import params_path, read_yaml
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams, open_release
 from pose_rft.shards.plan import ShardParams
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> None:
     dataset = parser.parse_args(arguments).dataset
     data = params.load("data", DataParams)
     shards = params.load("shards", ShardParams)
-    datasets = params.read_yaml(params.params_path()).get("datasets") or {}
+    datasets = read_yaml(params_path()).get("datasets") or {}
     release = open_release(dataset, data, datasets, shards.jpeg_quality)
     inventory = INVENTORY / f"{dataset}.json"
     # What may change without changing a byte of a shard (executor, workers, the allowed defects) is not in the key.

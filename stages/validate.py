@@ -5,6 +5,7 @@ from pathlib import Path
 from pose_rft import validate
 from pose_rft.core import params
 from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params_file import params_path, read_yaml
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.published import Published, published
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> None:
     data = params.load("data", DataParams)
     shards = params.load("shards", ShardParams)
     strict = params.load("validate", validate.ValidateParams).strict
-    datasets = params.read_yaml(params.params_path()).get("datasets") or {}
+    datasets = read_yaml(params_path()).get("datasets") or {}
     folders: dict[str, dict[str, Path]] = {}
     counted: dict[str, list[Published]] = {}
     for name in sorted(datasets):

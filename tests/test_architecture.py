@@ -116,6 +116,7 @@ def test_a_stages_deps_cover_the_code_it_runs(name):
 def test_inventory_starts_without_heavy_imports():
     """A second `dvc repro` runs only `inventory`; torch or transformers in its imports would cost seconds."""
     heavy = {"torch", "transformers", "deepspeed", "smplx", "anny", "cv2", "scipy", "polars", "roma", "av", "cdflib"}
+    heavy |= {"pydantic", "numpy"}
     loaded = __import__("subprocess").run(
         [
             __import__("sys").executable,

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pose_rft.cli import app
 from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import read_yaml
+from pose_rft.core.params_file import read_yaml
 from pose_rft.plan import make_plan, preset_path, table
 from pose_rft.policy.hardware import GPUS
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.core.params import Seeds, load, parse, read_yaml
+from pose_rft.core.params import Seeds, load, parse
+from pose_rft.core.params_file import read_yaml
 from pose_rft.evaluation.protocols import EvaluateParams
 from pose_rft.hygrpo.params import RFTParams
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams

@@ -6,22 +6,18 @@ sentence that says what is allowed.
 """
 
 import difflib
-import os
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params_file import params_path, read_yaml
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
-
-# Ten times as fast where PyYAML was built with libyaml.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Section(BaseModel):
@@ -38,28 +34,6 @@ class Seeds(Section):
 
 
 S = TypeVar("S", bound=Section)
-
-
-def params_path() -> Path:
-    """params.yaml of the working folder, or the file that `POSE_RFT_PARAMS` names (tests, `pose-rft plan`)."""
-    return Path(os.environ.get("POSE_RFT_PARAMS", "params.yaml"))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The whole file as a mapping.
-
-    Raises:
-        PoseRftError: no such file, not YAML, or not a mapping.
-    """
-    try:
-        content = yaml.load(path.read_text(), LOADER)
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist; copy one of presets/*.yaml to params.yaml.") from None
-    except yaml.YAMLError as error:
-        raise PoseRftError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from None
-    if not isinstance(content, dict):
-        raise PoseRftError(f"{path} holds {type(content).__name__}, expected sections such as `data:` and `sft:`.")
-    return content
 
 
 def load(name: str, kind: type[S], path: Path | None = None) -> S:

@@ -21,7 +21,7 @@ class Inventory:
     bytes: int
 
 
-def take_inventory(dataset: str, root: Path, files: Iterable[Path], state: str | None = None) -> Inventory:
+def take_inventory(dataset: str, root: Path, files: Iterable[Path | str], state: str | None = None) -> Inventory:
     """Looks at names (relative to `root`), sizes and times; a `state` takes the place of the times.
 
     Raises:
@@ -29,13 +29,13 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path], state: str |
     """
     digest, count, total = hashlib.sha256((state or "").encode()), 0, 0
     below = f"{root}{os.sep}"
-    for text, path in sorted((str(path), path) for path in files):  # paths compare many times as slowly as texts
+    for path in sorted(map(str, files)):  # texts: paths compare many times as slowly
         try:
-            found = path.stat()
+            found = os.stat(path)  # noqa: PTH116
         except OSError as error:
             raise PoseRftError(f"{dataset}: {path} cannot be read ({error.strerror}); mend its permission.") from None
         time = found.st_mtime_ns if state is None else 0
-        name = text.removeprefix(below) if text.startswith(below) else os.path.relpath(text, root)
+        name = path.removeprefix(below) if path.startswith(below) else os.path.relpath(path, root)
         digest.update(f"{name}\0{found.st_size}\0{time}\n".encode(errors="surrogateescape"))
         count, total = count + 1, total + found.st_size
     if count == 0:
@@ -45,10 +45,10 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path], state: str |
     return Inventory(dataset, digest.hexdigest(), count, total)
 
 
-def files_below(folder: Path) -> Iterable[Path]:
+def files_below(folder: Path) -> Iterable[str]:
     """Every file below `folder`, in no order; nothing where there is no folder."""
     for parent, _, names in os.walk(folder):
-        yield from (Path(parent, name) for name in names)
+        yield from (f"{parent}{os.sep}{name}" for name in names)
 
 
 class Watch:
