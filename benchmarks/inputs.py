@@ -106,8 +106,8 @@ def make(root: Path, body_models: Path, scale: float, names: Sequence[str]) -> N
         return max(1, round(number * scale))
 
     params = SampleParams.model_construct(
-        h36m=VideoSample(size=1000, train_sequences=1, test_sequences=2, frames=1, test_frames=count(40)),
-        mpi_inf_3dhp=VideoSample(size=2048, train_sequences=1, test_sequences=0, frames=count(5), test_frames=1),
+        h36m=VideoSample(size=1000, train_sequences=1, test_sequences=2, frames=1, test_frames=count(120)),
+        mpi_inf_3dhp=VideoSample(size=2048, train_sequences=1, test_sequences=0, frames=count(15), test_frames=1),
         coco=PictureSample(size=640, train=count(1200), val=1),
         mpii=PictureSample(size=720, train=count(200), val=0),
         bedlam=PictureSample(size=720, train=count(96), val=0),
@@ -146,7 +146,7 @@ def _kept(name: str, payload: tuple[Any, ...]) -> bool:
 
 
 def film(folder: Path, source: np.ndarray) -> None:
-    """Every video below `folder` anew, as long and as large as before, but moving and noisy as from a camera."""
+    """Every video below `folder` anew, as long and as large, as from a fixed camera: noise, and a body that moves."""
     made: dict[tuple[int, int, int], bytes] = {}
     for path in sorted((*folder.rglob("*.mp4"), *folder.rglob("*.avi"))):
         with av.open(str(path)) as container:
@@ -167,13 +167,21 @@ def _shoot(
         options = {"preset": "veryfast", "crf": "23"} if codec == "libx264" else {"qmin": "3", "qmax": "8"}
         stream: Any = container.add_stream(codec, rate=50, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        room, body = source[:height, :width], source[-height // 2 :, -width // 4 :]
         for number in range(frames):
-            x, y = (int(500 + 300 * turn) for turn in (np.sin(number / 15), np.cos(number / 11)))
+            picture = room.astype(np.int16)
+            x, y = (int(side * (0.35 + 0.2 * turn)) for side, turn in _walk(width, height, number))
+            picture[y : y + len(body), x : x + body.shape[1]] = body
             dx, dy = rng.integers(0, 64, 2)
-            picture = source[y : y + height, x : x + width] + grain[dy : dy + height, dx : dx + width]
+            picture += grain[dy : dy + height, dx : dx + width]
             frame = av.VideoFrame.from_ndarray(np.clip(picture, 0, 255).astype(np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def _walk(width: int, height: int, number: int) -> tuple[tuple[int, float], tuple[int, float]]:
+    """Sides and where between them a body is after so many frames of 50 a second: a step to and fro in two seconds."""
+    return (width, float(np.sin(number / 15))), (height, 0.2 * float(np.cos(number / 11)))
 
 
 class Workplace(NamedTuple):

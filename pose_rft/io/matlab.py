@@ -76,11 +76,17 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise PoseRftError(f"{path} is damaged or lacks a variable ({_short(error)}); download it again.") from None
 
 
-def hdf5_cell(file: h5py.File, name: str, row: int) -> np.ndarray:
-    """Element `row` of a (N, 1) or (1, N) cell array, in MATLAB's shape; only this element is read."""
-    cell = file[name]
-    reference = cell[row, 0] if cell.shape[1] == 1 else cell[0, row]
-    return file[reference][()].T
+class Cells:
+    """A (N, 1) or (1, N) cell array of a v7.3 file; an element is read when it is asked for, in MATLAB's shape."""
+
+    def __init__(self, file: h5py.File, name: str) -> None:
+        self._file, self._references = file, file[name][()].ravel()
+
+    def __len__(self) -> int:
+        return len(self._references)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self._file[self._references[row]][()].T
 
 
 def cells(value: Any) -> list[Any]:

@@ -1,12 +1,13 @@
 """Videos: sequential decoding for the readers, encoding for the sample.
 
-Frames are counted, never sought: seeking by number or time lands on key frames or is off by one in many of the
-releases' files, and one lost frame would shift every label after it. A damaged packet therefore ends the video with an
-error; the frames before it are good, those after it have no trustworthy number.
+Frames are numbered from the first packet on, never sought: seeking by number or time lands on key frames or is off by
+one in many of the releases' files, and one lost frame would shift every label after it. A damaged packet ends the video
+with an error; the frames before it are good.
 """
 
 import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ Codec = Literal["h264", "xvid"]
 def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """(index, picture) of the wanted frames (all of them without `wanted`), in the video's order.
 
-    The frames in between are decoded and counted but not converted, so that the index is right and the cost is small.
+    Of the frames in between only those are decoded that others are predicted from.
 
     Yields:
         index from 0, and (H, W, 3) uint8 BGR, as OpenCV encodes it; a wanted frame after the end is simply not there.
@@ -34,29 +35,78 @@ def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterato
         raise PoseRftError(f"{path} does not exist.")
     if path.stat().st_size == 0:
         raise PoseRftError(f"{path} is empty; download it again.")
-    last = None if wanted is None else max(wanted, default=-1)
-    chosen = wanted if wanted is None or isinstance(wanted, range) else frozenset(wanted)
-    index = 0
+    chosen = None if wanted is None else frozenset(wanted)
+    last = None if chosen is None else max(chosen, default=-1)
+    index = -1
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise PoseRftError(f"{path} holds no video stream; download it again.")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise PoseRftError(f"{path} is encoded in a way that FFmpeg does not know; download it again.")
-            # Conversion runs one process per core; threads of one decoder would only compete with them.
-            stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
-                if last is not None and index > last:
-                    return
-                if frame.is_corrupt:
-                    raise PoseRftError(f"{path} is damaged at frame {index}; download it again.")
-                if chosen is None or index in chosen:
-                    yield index, frame.to_ndarray(format="bgr24")
-                index += 1
+        for index, frame in _decoded(path, chosen):
+            if last is not None and index > last:
+                return
+            if frame.is_corrupt:
+                raise PoseRftError(f"{path} is damaged at frame {index}; download it again.")
+            if chosen is None or index in chosen:
+                yield index, frame.to_ndarray(format="bgr24")
+            if index == last:
+                return
     except (av.error.FFmpegError, ValueError, EOFError) as error:
         cause = " ".join(str(error).replace(str(path), "").split())[:120]
-        raise PoseRftError(f"{path} cannot be decoded after {index} frames ({cause}); download it again.") from None
+        raise PoseRftError(f"{path} cannot be decoded after frame {index} ({cause}); download it again.") from None
+
+
+def _decoded(path: Path, chosen: frozenset[int] | None) -> Iterator[tuple[int, av.VideoFrame]]:
+    """(index, frame) of the chosen frames and of those that they need, in the video's order.
+
+    Raises:
+        PoseRftError: no video stream, an unknown codec, or a chosen frame does not come out of the decoder.
+    """
+    numbers = {} if chosen is None else _numbers(path)
+    chosen = chosen or frozenset()
+    after = 0  # the last frame that came out
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        for packet in container.demux(stream):
+            if numbers and packet.pts is not None:
+                stream.codec_context.skip_frame = "DEFAULT" if numbers.get(packet.pts) in chosen else "NONREF"
+            for frame in packet.decode():
+                index = after if not numbers else -1 if frame.pts is None else numbers.get(frame.pts, -1)
+                if index < after or not chosen.isdisjoint(range(after, index)):
+                    raise PoseRftError(f"{path} is damaged at frame {after}; download it again.")
+                after = index + 1
+                yield index, frame
+    if not chosen.isdisjoint(range(after, len(numbers))):
+        raise PoseRftError(f"{path} is damaged at frame {after}; download it again.")
+
+
+def _numbers(path: Path) -> dict[int, int]:
+    """Time stamp of each packet → number of its frame; empty where a packet is not one frame with its own stamp."""
+    stamps = []
+    with _opened(path) as container:
+        first = None
+        for packet in container.demux(video=0):
+            first = first or next(iter(packet.decode()), None)
+            if first is not None and first.interlaced_frame:  # two fields may be two packets
+                return {}
+            if packet.size and not packet.is_discard:
+                stamps.append(packet.pts)
+    own = {stamp for stamp in stamps if stamp is not None}
+    return {stamp: number for number, stamp in enumerate(sorted(own))} if len(own) == len(stamps) else {}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+    """A video whose decoder uses one thread: conversion runs one process per core, and threads would compete with them.
+
+    Raises:
+        PoseRftError: no video stream, or an unknown codec.
+    """
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise PoseRftError(f"{path} holds no video stream; download it again.")
+        context = container.streams.video[0].codec_context
+        if context is None:
+            raise PoseRftError(f"{path} is encoded in a way that FFmpeg does not know; download it again.")
+        context.thread_count = 1
+        yield container
 
 
 def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, codec: Codec, quality: int = 3) -> int:

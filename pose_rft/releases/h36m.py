@@ -18,7 +18,7 @@ from pose_rft.core.params import Count, Fraction, Section
 from pose_rft.core.record import Box, Defect, Image, Keypoints, Record
 from pose_rft.io import video
 from pose_rft.io.cdf import read_variable
-from pose_rft.io.matlab import hdf5_cell, open_hdf5
+from pose_rft.io.matlab import Cells, open_hdf5
 from pose_rft.releases.base import (
     Incomplete,
     Reader,
@@ -244,10 +244,11 @@ class H36m(Reader):
             return boxes, ()
         try:
             with open_hdf5(path) as file:
+                masks = Cells(file, "Masks")
                 for frame in frames:
-                    if frame >= max(file["Masks"].shape):
+                    if frame >= len(masks):
                         break
-                    inside = hdf5_cell(file, "Masks", frame)
+                    inside = masks[frame]
                     if inside.ndim != 2 or not inside.any():
                         continue
                     rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))

@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io.matlab import cells, hdf5_cell, mat_version, number, open_hdf5, read_mat, structs, text
+from pose_rft.io.matlab import Cells, cells, mat_version, number, open_hdf5, read_mat, structs, text
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5, write_v73
 
 
@@ -34,7 +34,7 @@ def test_hdf5_cells_are_read_one_by_one(tmp_path: Path) -> None:
     with open_hdf5(tmp_path / "masks.mat") as file:
         assert file["Masks"].shape == (4, 1)
         for row, expected in enumerate((0, 0, 1, 2)):
-            mask = hdf5_cell(file, "Masks", row)
+            mask = Cells(file, "Masks")[row]
             assert mask.shape == (4, 6) and mask.dtype == np.uint8 and (mask == expected).all()
 
 
@@ -75,4 +75,4 @@ def test_damaged_files_raise_one_sentence(tmp_path: Path, kind: str) -> None:
 def test_a_missing_variable_is_named(tmp_path: Path) -> None:
     write_v73(tmp_path / "m.mat", {"x": np.zeros((2, 2))})
     with pytest.raises(PoseRftError, match="Masks"), open_hdf5(tmp_path / "m.mat") as file:
-        hdf5_cell(file, "Masks", 0)
+        Cells(file, "Masks")[0]

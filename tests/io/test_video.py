@@ -1,6 +1,8 @@
+import contextlib
 import io
 from pathlib import Path
 
+import av
 import numpy as np
 import PIL.Image
 import pytest
@@ -32,6 +34,56 @@ def test_every_frame_comes_back_under_its_own_number(tmp_path: Path, name: str, 
     for wanted in (range(0, 31, 5), [3, 17, 40], [48, 60], []):
         sampled = [(i, shown(picture)) for i, picture in video.frames(path, wanted)]
         assert sampled == [(i, i) for i in wanted if i < 50]
+
+
+STRUCTURES = ["bframes=0", "bframes=3:b-pyramid=normal", "bframes=5:b-pyramid=none:open-gop=1"]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_skipping_frames_in_between_changes_no_bit_of_the_wanted(tmp_path: Path, structure: str) -> None:
+    path = tmp_path / "a.mp4"
+    film(path, 120, structure)
+    everything = [picture for _, picture in video.frames(path)]
+    rng = np.random.default_rng(0)
+    drawn = [np.flatnonzero(rng.random(120) < 0.2).tolist() for _ in range(5)]
+    for wanted in (range(0, 120, 5), range(3, 120, 64), [119], *drawn):
+        sampled = dict(video.frames(path, wanted))
+        assert list(sampled) == list(wanted)
+        for index, picture in sampled.items():
+            np.testing.assert_array_equal(picture, everything[index])
+
+
+def test_a_wanted_frame_that_does_not_come_out_is_damage_and_shifts_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    film(path, 120, "bframes=3")
+    everything = [picture for _, picture in video.frames(path)]
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    whole = path.read_bytes()
+    for at in range(10, 120, 7):
+        position, size = packets[at]
+        path.write_bytes(whole[:position] + bytes(size) + whole[position + size :])
+        good = []
+        with contextlib.suppress(PoseRftError):
+            for found in video.frames(path, range(0, 120, 5)):
+                good.append(found)
+        assert len(good) >= (at - 8) // 5, "frames before the damage are lost"
+        for index, picture in good[: (at - 8) // 5]:
+            np.testing.assert_array_equal(picture, everything[index])
+
+
+def film(path: Path, count: int, structure: str) -> None:
+    """A moving, noisy H.264 video with the given x264 parameters."""
+    rng = np.random.default_rng(0)
+    texture = rng.integers(0, 255, (200, 400, 3)).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        options = {"x264-params": f"{structure}:keyint=50:threads=1:scenecut=0:b-adapt=0"}
+        stream = container.add_stream("libx264", rate=50, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(count):
+            picture = np.ascontiguousarray(texture[number : number + 64, 2 * number : 2 * number + 96] // 2 + 32)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 @pytest.mark.parametrize(("name", "codec"), FORMATS)
