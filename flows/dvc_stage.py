@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,13 +160,13 @@ class Processes:
         self._running: dict[int, subprocess.Popen[str]] = {}
         self._stopped = False
 
-    def start(self, command: list[str], root: Path) -> "subprocess.Popen[str]":
+    def start(self, command: list[str], root: Path, cores: Sequence[int] = ()) -> "subprocess.Popen[str]":
         """Raises StageFailed after `stop`."""
         with self._lock:
             if self._stopped:
                 raise StageFailed("the flow was stopped before this stage began")
             child = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), *command],
+                [sys.executable, "-I", "-S", str(GUARD), ",".join(map(str, cores)), *command],
                 cwd=root,
                 env=_environment(),
                 stdin=subprocess.PIPE,
@@ -217,6 +217,7 @@ def run_stage(
     limit: float | None = None,
     on_progress: Callable[[float], None] | None = None,
     options: tuple[str, ...] = (),
+    cores: Sequence[int] = (),
 ) -> StageRun:
     """Reproduces one stage and passes its output on line by line.
 
@@ -224,6 +225,7 @@ def run_stage(
         limit: seconds after which the stage is ended with all its processes.
         on_progress: gets per cents as the stage prints them.
         options: further ones of `dvc repro`, such as `--pull`.
+        cores: those that the stage may use; all where none is named.
     Raises:
         StageFailed: the command ended with an error, took longer than `limit`, or was stopped.
     """
@@ -232,7 +234,7 @@ def run_stage(
     file = LOGS / f"{name.replace('/', '_')}.log"
     output, passed, whole = Output(), Throttle(log, file), LogFile(log, root / file, file)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", *options, name]
-    child = processes.start(command, root)
+    child = processes.start(command, root, cores)
     too_long = threading.Event()
 
     def end_late_stage() -> None:
@@ -282,6 +284,5 @@ def _signal_group(child: "subprocess.Popen[str]", number: int) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """The caller's. Stages run side by side: threads that spin while they wait would take the cores from the others."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}

@@ -5,7 +5,8 @@ status lists nothing for it and every stage that it waits for was skipped as wel
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -35,17 +36,21 @@ class Work:
     """What the stages of one flow share.
 
     `hours` limits families of stages (`{"rft": 20}`); `agents` names a deployment, such as `stage/gpu`, that takes the
-    stages which want a GPU, or is None where they run here.
+    stages which want a GPU, or is None where they run here; `due` are the stages that run here now or next.
     """
 
     def __init__(self, root: Path, hours: Mapping[str, float], agents: str | None) -> None:
         self.root, self.agents, self.processes = root, agents, Processes()
+        self.due: set[str] = set()
         self._hours = hours
 
     def limit(self, name: str) -> float | None:
         """Seconds that the stage may take."""
         hours = self._hours.get(plain(name), self._hours.get(family(name)))
         return None if hours is None else hours * HOUR
+
+    def elsewhere(self, name: str) -> bool:
+        return self.agents is not None and hosts.wants_gpu(name)
 
 
 def was_killed(task: "Task", run: TaskRun, state: State) -> bool:
@@ -67,21 +72,37 @@ def task_run_name() -> str:
     retry_delay_seconds=[1, 5],
     retry_condition_fn=was_killed,
 )
-def stage(name: str, suspect: bool, upstream: list[StageRun], work: Work) -> State:
-    """One stage; `suspect` says that DVC's status lists a change for it."""
+def stage(name: str, changed: bool, upstream: list[StageRun], work: Work) -> State:
+    """One stage; `upstream` is what Prefect draws its arrows from."""
     log = get_run_logger().info
-    if not suspect and all(run.outcome == "Cached" for run in upstream):
+    if not changed:
         run = StageRun(name, "Cached", 0.0)
-    elif work.agents and hosts.wants_gpu(name):
+    elif work.agents and work.elsewhere(name):
         run = dispatch.on_agent(name, work.root, work.agents, work.limit(name), log, work.processes)
     else:
-        with hosts.slot(name, log, work.processes):
-            run = when_free(name, work.root, log, work.processes, work.limit(name))
+        run = run_here(name, work, log)
     return Completed(name=run.outcome, message=f"{MESSAGES[run.outcome]}, {run.seconds:.1f} s", data=run)
 
 
+def run_here(name: str, work: Work, log: Log) -> StageRun:
+    """On this host: with all cores where it is the only stage, else with a part of them."""
+    try:
+        with hosts.slot(name, log, work.processes), ExitStack() as held:
+            alone = work.due <= {name}
+            cores = [] if alone else held.enter_context(hosts.core_share())
+            return when_free(name, work.root, log, work.processes, work.limit(name), cores=cores)
+    finally:
+        work.due.discard(name)
+
+
 def when_free(
-    name: str, root: Path, log: Log, processes: Processes, limit: float | None, options: tuple[str, ...] = ()
+    name: str,
+    root: Path,
+    log: Log,
+    processes: Processes,
+    limit: float | None,
+    options: tuple[str, ...] = (),
+    cores: Sequence[int] = (),
 ) -> StageRun:
     """`run_stage`, and while another run has the stage's files, waits: it may well be making just this result."""
     told = False
@@ -95,6 +116,7 @@ def when_free(
                 limit=limit,
                 on_progress=artifacts.progress(name),
                 options=options,
+                cores=cores,
             )
         except StageFailed as failure:
             if failure.cause != "busy" or processes.stopped:
@@ -183,12 +205,24 @@ def _submit(
     pending = set(waiting)
     ended: SimpleQueue[str] = SimpleQueue()
     while waiting:
-        ready = [name for name in waiting if not pending.intersection(graph.upstream[name])]
-        for name in ready:
-            before = [futures.get(up) or known[up] for up in graph.upstream[name] if up in futures or up in known]
-            futures[name] = stage.submit(name, name in suspects, before, work)
+        ready = {name: graph.upstream[name] for name in waiting if not pending.intersection(graph.upstream[name])}
+        changed = {name for name, upstream in ready.items() if name in suspects or _ran(upstream, futures, known)}
+        work.due |= {name for name in changed if not work.elsewhere(name)}
+        for name, upstream in ready.items():
+            before = [futures.get(up) or known[up] for up in upstream if up in futures or up in known]
+            futures[name] = stage.submit(name, name in changed, before, work)
             futures[name].add_done_callback(lambda _, name=name: ended.put(name))
         waiting = [name for name in waiting if name not in ready]
         if waiting:
-            pending.discard(ended.get())
+            over = ended.get()
+            futures[over].wait()  # takes in its state, which otherwise the server would be asked for
+            pending.discard(over)
+            work.due.discard(over)  # also one that never began, since what it waits for failed
     return futures
+
+
+def _ran(names: Iterable[str], futures: Mapping[str, PrefectFuture[StageRun]], known: Mapping[str, StageRun]) -> bool:
+    """Whether any of these stages made its outs anew; one that failed did not."""
+    runs = [known[name] for name in names if name in known]
+    runs += [futures[name].result() for name in names if name in futures and futures[name].state.is_completed()]
+    return any(run.outcome != "Cached" for run in runs)

@@ -1,8 +1,9 @@
-"""Runs a command for as long as its parent lives: `python -I -S guard.py COMMAND …`, started by `dvc_stage`.
+"""Runs a command for as long as its parent lives: `python -I -S guard.py CORES COMMAND …`, started by `dvc_stage`.
 
 The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, the guard
 ends its whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain
-pipes, so it works wherever process groups do; standard library only, so it starts in a few milliseconds.
+pipes, so it works wherever process groups do; standard library only, so it starts in a few milliseconds. CORES are
+those that the command may use, such as `0,2`; empty for all.
 """
 
 import os
@@ -28,8 +29,10 @@ def end_group_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def main(command: list[str]) -> int:
+def main(cores: str, command: list[str]) -> int:
     """The command's exit status; 128 + n where signal n ended it."""
+    if cores:
+        os.sched_setaffinity(0, map(int, cores.split(",")))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command gets it too; the guard stays until it has ended
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_default_sigterm)
     watch = threading.Thread(target=end_group_with_parent, daemon=True)
@@ -45,4 +48,4 @@ def _default_sigterm() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

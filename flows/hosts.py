@@ -1,7 +1,8 @@
-"""How much may run at once on this host: stages side by side, and stages that want its GPUs."""
+"""How much may run at once on this host: stages side by side, on which cores, and stages that want its GPUs."""
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from flows.dvc_graph import family
 from flows.dvc_stage import Log, Processes, StageFailed
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.lock import alone_in
 
 GPU_FAMILIES = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate")
 WAIT = 5.0  # seconds between looks at whether the flow was stopped
@@ -37,6 +39,32 @@ def limit_name() -> str:
 
 def wants_gpu(stage: str) -> bool:
     return family(stage) in GPU_FAMILIES
+
+
+@contextmanager
+def core_share() -> Iterator[list[int]]:
+    """Cores for one of the stages that run side by side, in this flow or in another: an equal part of this host's.
+
+    Two trainings with a core each are faster than two with two processes each that push one another off both. Empty
+    (all cores) where every part is taken, where GPUs do the work, and where the system pins nothing.
+    """
+    everything = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") and not gpu_slots() else []
+    parts = min(side_by_side(), len(everything))
+    with ExitStack() as held:
+        free = (part for part in range(parts) if _held(held, f"cores-{part + 1}-of-{parts}"))
+        part = next(free, None)
+        yield [] if part is None else everything[part::parts]
+
+
+def _held(held: ExitStack, name: str) -> bool:
+    """Whether no other process or thread of this user has it; then it is `held`'s."""
+    folder = Path(tempfile.gettempdir()) / f"pose-rft-{os.getuid()}" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held.enter_context(alone_in(folder))
+    except PoseRftError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,6 +1,8 @@
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import hosts
 from flows.dvc_graph import out_of_date, read_graph, restorable, run_key
 from flows.dvc_stage import LogFile, Output, Processes, StageFailed, Throttle, run_stage
 from pose_rft.core.errors import PoseRftError
@@ -240,3 +243,30 @@ def test_a_full_disk_ends_the_file_of_lines_and_not_the_stage(tmp_path):
         file.close()
     assert len(told) == 2
     assert "sft.log cannot be written (No space left on device); the stage goes on" in told[0]
+
+
+def test_stages_side_by_side_have_cores_of_their_own_and_a_third_has_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+    monkeypatch.setenv("POSE_RFT_STAGES_AT_ONCE", "2")
+    monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "0")
+    with hosts.core_share() as first, hosts.core_share() as second, hosts.core_share() as third:
+        assert (first, second, third) == ([0, 2, 4], [1, 3], [])
+    with hosts.core_share() as again:
+        assert again == [0, 2, 4]
+    with pytest.raises(PoseRftError, match="of the stage itself"), hosts.core_share():
+        raise PoseRftError("of the stage itself")
+    monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "1")
+    with hosts.core_share() as with_gpu:
+        assert with_gpu == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins nothing")
+def test_a_stage_and_what_it_starts_see_their_cores_only(project):
+    mine = sorted(os.sched_getaffinity(0))[:1]
+    told = []
+    (project / "show.py").write_text("import os; print(os.sched_getaffinity(0)); open('c.txt', 'w').close()")
+    stage = '  cores: {cmd: "sh -c \\"python show.py\\"", outs: [c.txt]}\n'
+    (project / "dvc.yaml").write_text((project / "dvc.yaml").read_text() + stage)
+    run_stage("cores", project, told.append, cores=mine)
+    assert f"{{{mine[0]}}}" in told

@@ -1,5 +1,6 @@
 """The flow runs on a small DVC project with the pipeline's stage names, against Prefect's own test server."""
 
+import os
 import time
 
 import pytest
@@ -100,6 +101,29 @@ def test_one_gpu_slot_means_one_training_at_a_time(prefect_server, tmp_path, mon
     outcomes(root)
     (one, done, two, end) = (line.split() for line in (root / "order").read_text().splitlines())
     assert one[0] == done[0] and two[0] == end[0] and one[0] != two[0]
+
+
+def test_stages_run_side_by_side_with_a_core_each_and_one_that_waits_takes_no_place(
+    prefect_server, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "0")
+    stages = """
+    stages:
+      a_waits: {cmd: sh say.sh a 0, deps: [z], outs: [a]}
+      b: {cmd: sh say.sh b 2, deps: [seed.txt], outs: [b]}
+      z: {cmd: sh say.sh z 5, deps: [seed.txt], outs: [z]}
+    """
+    root = toy.make(tmp_path / "toy", stages)
+    (root / "say.sh").write_text(
+        "echo $1 in $(taskset -cp $$ | sed 's/.*: //') >> order; sleep $2; echo $1 out >> order; touch $1\n"
+    )
+    outcomes(root)
+    lines = [line.split() for line in (root / "order").read_text().splitlines()]
+    assert {line[0] for line in lines[:2]} == {"b", "z"} and {line[1] for line in lines[:2]} == {"in"}
+    cores = {name: said[0] for name, what, *said in lines if what == "in"}
+    if len(os.sched_getaffinity(0)) > 1:
+        assert len({cores["b"], cores["z"]}) == 2
+        assert cores["a"] not in (cores["b"], cores["z"])
 
 
 @pytest.mark.slow
