@@ -1,0 +1,167 @@
+"""`python -m benchmarks.study GROUP…`: the runs behind docs/results.md, and their tables.
+
+A run is `presets/study.yaml` with a few values changed, in a clone of its own of the committed code; all clones share
+DVC's cache and the scratch folder, so what two runs have in common is made once, and what was cut off goes on where it
+stopped when the command is given again. Runs go side by side, each with cores of its own. `table3` comes first: the
+other groups take its SFT and retrieval models of seed 0.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flows import hosts
+from flows.dvc_stage import Processes
+from flows.sweep import override, prepare
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params_file import read_yaml
+from pose_rft.evaluation.tables import BASELINE, LABELS, RUNS
+
+PRESET = Path("presets/study.yaml")
+TUNED = "rft_hygrpo"
+SEEDS = (0, 1, 2)
+KEPT_LINES = 12
+
+
+class Run(NamedTuple):
+    """label: its row; overrides: dotted params; evaluated: the runs of the graph that it needs (none: the data)."""
+
+    label: str
+    overrides: dict[str, Any]
+    evaluated: tuple[str, ...] = (BASELINE, TUNED)
+
+
+def each(key: str, label: str, values: Sequence[Any]) -> list[Run]:
+    return [Run(label.format(value), {key: value}) for value in values]
+
+
+DEFAULT = Run("as in the preset", {"seed.train": 0})
+GROUPS: dict[str, list[Run]] = {
+    "table3": [Run(f"seed {seed}", {"seed.train": seed}, RUNS) for seed in SEEDS],
+    "poses": each("rft.poses_per_answer", "K = {}", (1, 4, 16, 64)),
+    "pose_ratio": each("rft.pose_ratio", "pose ratio {}", ("sum", "mean", "per_joint")),
+    "rewards": [
+        Run(f"without the {name} reward", {f"rft.rewards.{name}_weight": 0.0})
+        for name in ("joint", "semantic", "format", "text")
+    ],
+    "fusion": each("policy.fusion", "fusion {}", ("clip_only", "concat", "channel")),
+    "group_size": each("rft.group_size", "G = {}", (1, 4, 8)),
+    "epsilon": [Run(f"ε = {e}", {"rft.epsilon": e, "rft.epsilon_pose": e}) for e in (0.1, 0.4)],
+    "beta": [Run(f"β = {b}", {"rft.beta_text": b, "rft.beta_pose": b}) for b in (0.0, 0.01, 0.16)],
+}
+
+
+def recall(of: str, direction: str) -> Callable[[Mapping[str, Any]], float]:
+    """Mean recall over K, as Table 3 has it, in percent."""
+    return lambda found: float(np.mean(list(found["recall"][of]["full"]["policy"][direction].values())))
+
+
+COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "3DPW MPJPE": lambda found: found["pose_error"]["3dpw"]["policy"]["mpjpe"],
+    "PA": lambda found: found["pose_error"]["3dpw"]["policy"]["pa_mpjpe"],
+    "H36M MPJPE": lambda found: found["pose_error"]["h36m_p2"]["policy"]["mpjpe"],
+    "PA ": lambda found: found["pose_error"]["h36m_p2"]["policy"]["pa_mpjpe"],
+    "mRecall T2P": recall("reward", "t2p"),
+    "P2T": recall("reward", "p2t"),
+    "judge T2P": recall("judge", "t2p"),
+    "P2T ": recall("judge", "p2t"),
+    "joint reward": lambda found: found["heldout_reward"]["joint"]["mean"],
+    "semantic": lambda found: found["heldout_reward"]["semantic"]["mean"],
+    "VQA": lambda found: 100 * found["heldout_reward"]["text"]["mean"],
+}
+
+
+def reproduce(run: Run, root: Path) -> Path:
+    """`dvc repro` of a run's evaluations in its clone; returns the clone.
+
+    Raises:
+        PoseRftError: a stage failed; ends with its last lines.
+    """
+    clone = prepare(root, override(read_yaml(root / PRESET), run.overrides))
+    targets = [f"evaluate@{name}" for name in run.evaluated] or ["validate"]
+    lines: list[str] = []
+    with hosts.core_share() as cores:
+        processes = Processes()
+        child = processes.start([sys.executable, "-m", "dvc", "repro", *targets], clone, cores)
+        assert child.stdout is not None
+        with (clone / "study.log").open("a", buffering=1) as log:
+            for line in child.stdout:
+                log.write(line)
+                lines = [*lines[-KEPT_LINES:], line]
+                if line.startswith("Running stage"):
+                    print(f"[{run.label}] {line.strip()}", flush=True)
+        processes.finished(child)
+    if child.wait() != 0:
+        raise PoseRftError(f"{run.label} failed in {clone}: {''.join(lines)}")
+    return clone
+
+
+def numbers(clone: Path, name: str) -> dict[str, float]:
+    found = json.loads((clone / f"results/evaluate_{name}/metrics.json").read_text())
+    return {column: read(found) for column, read in COLUMNS.items()}
+
+
+def table(rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [f"| | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    return "\n".join([*lines, *(f"| {label} | {' | '.join(cells)} |" for label, cells in rows.items())])
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Mean, and ± standard deviation where there are several."""
+    mean = f"{np.mean(values):{form}}"
+    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):{form.lstrip('+')}}"
+
+
+def table_3(found: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
+    """Rows of Table 3 over seeds, and each run's change against its own SFT in percent."""
+    rows = {LABELS[name]: [spread([seed[name][c] for seed in found], ".1f") for c in COLUMNS] for name in RUNS}
+    for name in (run for run in RUNS if run.startswith("rft")):
+        changes = [[100 * (seed[name][c] / seed[BASELINE][c] - 1) for seed in found] for c in COLUMNS]
+        rows[f"{LABELS[name]}, change in %"] = [spread(change, "+.1f") for change in changes]
+    return table(rows)
+
+
+def table_of(runs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """One row per run: its numbers, and in brackets the change against the SFT that it began with, in percent."""
+    return table(
+        {
+            label: [f"{run[TUNED][c]:.1f} ({100 * (run[TUNED][c] / run[BASELINE][c] - 1):+.1f})" for c in COLUMNS]
+            for label, run in runs.items()
+        }
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.study", description=__doc__)
+    parser.add_argument("groups", nargs="+", choices=GROUPS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of table3")
+    options = parser.parse_args(arguments)
+    root = Path.cwd()
+    os.environ.setdefault("POSE_RFT_SCRATCH", str(root / ".scratch"))
+    try:
+        for group in options.groups:
+            runs = [run for run in GROUPS[group] if group != "table3" or run.overrides["seed.train"] in options.seeds]
+            reproduce(runs[0]._replace(label="data", evaluated=()), root)  # what all share, once
+            both = runs if group == "table3" else [DEFAULT, *runs]
+            with ThreadPoolExecutor(hosts.side_by_side()) as pool:
+                clones = list(pool.map(lambda run: reproduce(run, root), both))
+            found = {
+                run.label: {name: numbers(clone, name) for name in run.evaluated}
+                for run, clone in zip(both, clones, strict=True)
+            }
+            print(
+                f"\n{group}\n\n{table_3(list(found.values())) if group == 'table3' else table_of(found)}\n", flush=True
+            )
+    except PoseRftError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
