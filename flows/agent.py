@@ -5,17 +5,15 @@ remote), and its result goes back the same way. Inputs are checked out before DV
 would take a stage whose inputs are not there for unchanged, whatever dvc.lock says of them now.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 from prefect import flow, get_run_logger
 from prefect.states import Completed, State
 
 from flows import hosts
+from flows.commands import dvc, git
 from flows.dvc_graph import has_remote, read_graph
 from flows.dvc_stage import Log, Processes
-from flows.git import git
 from flows.graph_run import HERE, MESSAGES, when_free
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io import atomic
@@ -77,18 +75,13 @@ def _check_out_inputs(root: Path, name: str, remote: bool, log: Log) -> None:
     if name not in graph.upstream:
         raise PoseRftError(f"dvc.yaml has no stage {name}; `dvc stage list` names them.")
     for verb in (("fetch",) if remote else ()) + ("checkout",):
-        done = _dvc(root, verb, *graph.upstream[name]) if graph.upstream[name] else None
+        done = dvc(root, verb, *graph.upstream[name]) if graph.upstream[name] else None
         if done and done.returncode != 0:
             log(f"dvc {verb}: {' '.join(done.stderr.split())}")
 
 
 def _push(root: Path, name: str, log: Log) -> None:
-    pushed = _dvc(root, "push", "--run-cache", name)
+    pushed = dvc(root, "push", "--run-cache", name)
     log(f"dvc push: {' '.join(pushed.stdout.split())}")
     if pushed.returncode != 0:
         raise PoseRftError(f"The result of {name} could not be pushed to the remote ({pushed.stderr.strip()}).")
-
-
-def _dvc(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True)

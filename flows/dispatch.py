@@ -6,6 +6,7 @@ crash finds the run that it had begun and waits for it. What an agent finished r
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -17,23 +18,34 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.states import Cancelling
 
-from flows.dvc_graph import restorable, run_key
+from flows.commands import dvc, git
+from flows.dvc_graph import has_remote, restorable, run_key
 from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
-from flows.git import git
 
 POLL = 2.0  # seconds
 
 
-def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: Log, processes: Processes) -> StageRun:
+def on_agent(
+    name: str,
+    inputs: Sequence[str],
+    root: Path,
+    deployment: str,
+    limit: float | None,
+    log: Log,
+    processes: Processes,
+) -> StageRun:
     """Runs a stage through `deployment` unless its result is there already, and brings the result here.
 
+    Args:
+        inputs: the stages whose outs it takes.
     Raises:
-        StageFailed: it failed there, was stopped, or its result did not reach this machine.
+        StageFailed: it failed there, was stopped, or inputs or result did not get from one machine to the other.
     """
     began = time.monotonic()
     key = run_key(root, name)
     if restorable(root, name):
         return run_stage(name, root, log, processes=processes)
+    send_inputs(root, name, inputs)
     for attempt in count():
         run = _begin(name, root, deployment, limit, f"{name}-{key}-{attempt}")
         old = run.state is not None and run.state.is_final()  # of an earlier parent; its outcome is no news
@@ -54,6 +66,16 @@ def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: L
             )
         raise StageFailed(f"Stage {name} ended as {run.state.name} on its agent: {run.state.message}")
     raise AssertionError("unreachable")
+
+
+def send_inputs(root: Path, name: str, inputs: Sequence[str]) -> None:
+    """To the default remote, where there is one: an agent may have a cache of its own.
+
+    Raises:
+        StageFailed: the remote does not take them.
+    """
+    if inputs and has_remote(root) and (pushed := dvc(root, "push", *inputs)).returncode != 0:
+        raise StageFailed(f"The inputs of stage {name} could not be pushed to the remote ({pushed.stderr.strip()}).")
 
 
 def _begin(name: str, root: Path, deployment: str, limit: float | None, key: str) -> FlowRun:

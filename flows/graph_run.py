@@ -78,7 +78,8 @@ def stage(name: str, changed: bool, upstream: list[StageRun], work: Work) -> Sta
     if not changed:
         run = StageRun(name, "Cached", 0.0)
     elif work.agents and work.elsewhere(name):
-        run = dispatch.on_agent(name, work.root, work.agents, work.limit(name), log, work.processes)
+        inputs = [run.name for run in upstream]
+        run = dispatch.on_agent(name, inputs, work.root, work.agents, work.limit(name), log, work.processes)
     else:
         run = run_here(name, work, log)
     return Completed(name=run.outcome, message=f"{MESSAGES[run.outcome]}, {run.seconds:.1f} s", data=run)

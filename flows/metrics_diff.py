@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from flows.git import git
+from flows.commands import git
 from pose_rft.core.errors import PoseRftError
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")

@@ -127,6 +127,31 @@ def test_stages_run_side_by_side_with_a_core_each_and_one_that_waits_takes_no_pl
 
 
 @pytest.mark.slow
+def test_an_agent_with_a_cache_of_its_own_gets_inputs_and_gives_results_through_the_remote(
+    prefect_server, project, tmp_path
+):
+    from flows.agent import stage
+    from flows.dispatch import send_inputs
+    from flows.dvc_graph import restorable
+    from flows.dvc_stage import run_stage
+
+    toy.run(project, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+    toy.run(project, "dvc", "repro", "convert@a", "convert@b")
+    toy.commit(project, "inputs")
+    send_inputs(project, "sft", ["convert@a", "convert@b"])
+    agent = tmp_path / "agent"
+    toy.run(tmp_path, "git", "clone", "-q", str(project), str(agent))
+    what = {name: (project / file).read_text() for name, file in (("params", "params.yaml"), ("lock", "dvc.lock"))}
+    assert not restorable(project, "sft")
+    assert stage(name="sft", root=agent, return_state=True, **what).name == "Completed"
+    assert (agent / "sft.txt").read_text() == "sft 3 1\n"
+    assert restorable(project, "sft")
+    told = []
+    assert run_stage("sft", project, told.append).outcome == "Restored"
+    assert (project / "sft.txt").read_text() == "sft 3 1\n" and not any("begins at step" in line for line in told)
+
+
+@pytest.mark.slow
 def test_a_sweep_is_one_run_per_override_and_one_table(prefect_server, project):
     import json
 

@@ -1,0 +1,119 @@
+"""`python -m benchmarks.gradient_noise`: how noisy HyGRPO's gradient is with K poses per answer, and what a step costs.
+
+Run it in a project whose SFT and retrieval models are trained. The prompts of the first step are answered again and
+again by the SFT policy with other dice, and the gradient of eq. 6 with respect to all trained weights is taken each
+time. Signal is the length of the mean gradient (its square without the noise's share), noise the root of the trace of
+the gradients' covariance; the steps that average the noise down to the signal are (noise / signal)².
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pose_rft.body.smpl import load_body_model
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.params import Seeds, body_model_folder, load
+from pose_rft.core.seeds import derive
+from pose_rft.hygrpo.params import RFTParams
+from pose_rft.hygrpo.passes import Preparer, sampling, scoring
+from pose_rft.hygrpo.rewards import Rewards
+from pose_rft.hygrpo.step_log import StepLog
+from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
+from pose_rft.policy import hub
+from pose_rft.policy.lora import trainable_parameters
+from pose_rft.policy.processor import ImageParams
+from pose_rft.policy.reference import ReferencePolicy
+from pose_rft.retrieval.model import load_retrieval
+from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+from pose_rft.shards.loader import ShardSet
+from pose_rft.training.examples import ExampleStream
+from pose_rft.training.feature_cache import image_token_source
+from pose_rft.training.samples import load_samples
+from stages.common import scratch_dir
+from stages.rft import POLICY, RETRIEVAL, SHARDS, TRAIN
+
+
+class Bench:
+    """The SFT policy and all that judges it; `gradients` answers the same prompts with dice of their own each time."""
+
+    def __init__(self) -> None:
+        self.params = load("rft", RFTParams)
+        self.seed = derive(load("seed", Seeds).train, "rft")
+        body = load_body_model(body_model_folder())
+        self.model, processor = hub.load_policy(POLICY)
+        trainable_parameters(self.model, "full")
+        self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        training = {
+            name: load_samples(f"{name}/{TRAIN}", ShardSet(SHARDS / f"{name}/{TRAIN}"), scratch_dir("samples", {}, []))
+            for name in self.params.examples.datasets()
+        }
+        stream = ExampleStream(training, self.params.examples, processor, body, self.seed)
+        shown = {samples.name: samples for samples in training.values()}
+        tokens = image_token_source(self.model, load("image", ImageParams), shown, None)
+        retrieval, encoder = load_retrieval(RETRIEVAL), SentenceEncoder(self.params.rewards.sentence_encoder)
+        rewards = Rewards(body, retrieval, encoder, processor, self.params.rewards)
+        rewards.remember(captions_ahead(stream.draw, self.params.batch))
+        device = torch.device("cpu")
+        self.tools = Tools(
+            stream.draw,
+            Preparer(processor, tokens, device),
+            sampling(self.params.group_size, self.params.max_new_tokens, self.params.temperature),
+            scoring(self.params.temperature),
+            rewards,
+        )
+        self.engine: Any = SimpleNamespace(
+            world_size=1, accumulation=1, rank=0, device=device, module=self.model, mean=float
+        )
+
+    def gradient(self, poses: int, draw: int) -> tuple[Tensor, float]:
+        """All weights' gradient as one vector, and the seconds of scoring, rewards and backward pass."""
+        params = self.params.model_copy(update={"poses_per_answer": poses})
+        seed = derive(self.seed, "noise", draw)
+        trainer = Trainer(self.engine, ReferencePolicy(self.model), self.tools, params, "hygrpo", seed)
+        ((positions, *_), (prompts, *_)) = trainer._micro_batches(0)
+        answers = self.tools.rollout(self.model, prompts, trainer._uniforms(positions))
+        log = StepLog(1, self.engine.device, None)
+        began = time.perf_counter()
+        loss, _ = trainer._loss(self.model, positions, prompts, answers, None, log)
+        found = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        seconds = time.perf_counter() - began
+        pieces = [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]
+        return torch.cat([piece.flatten() for piece in pieces]), seconds
+
+
+def signal_and_noise(gradients: Tensor) -> tuple[float, float]:
+    """(N, D) gradients → length of the mean without the noise in it (0 if it drowns), root of the trace of Cov."""
+    mean = gradients.mean(0)
+    noise = float((gradients - mean).square().sum() / (len(gradients) - 1))
+    return max(float(mean.square().sum()) - noise / len(gradients), 0.0) ** 0.5, noise**0.5
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.gradient_noise", description=__doc__)
+    parser.add_argument("--poses", nargs="+", type=int, default=(1, 4, 16, 32, 64), help="K")
+    parser.add_argument("--draws", type=int, default=24, help="gradients for each K")
+    options = parser.parse_args(arguments)
+    if not Path(POLICY).is_dir() or not Path(RETRIEVAL).is_dir():
+        sys.exit(f"error: {POLICY} or {RETRIEVAL} is not there; run `dvc repro sft@gaussian retrieval@reward` first.")
+    try:
+        bench = Bench()
+    except PoseRftError as error:
+        sys.exit(f"error: {error}")
+    print("| K | signal | noise | noise / signal | steps to average | seconds |\n|---:|---:|---:|---:|---:|---:|")
+    for poses in options.poses:
+        gradients, seconds = zip(*(bench.gradient(poses, draw) for draw in range(options.draws)), strict=True)
+        signal, noise = signal_and_noise(torch.stack(gradients))
+        ratio = noise / signal if signal else float("inf")
+        cells = f"{signal:.2f} | {noise:.2f} | {ratio:.1f} | {ratio**2:.0f} | {min(seconds):.3f}"
+        print(f"| {poses} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
