@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-# Without a server of the user's, Prefect starts a private one; nothing of that leaves the machine.
+# Nothing leaves the machine, be the server the user's or a private one.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
@@ -19,10 +19,12 @@ from flows import hosts
 from flows.dvc_graph import plain
 from flows.dvc_stage import StageRun
 from flows.graph_run import HERE, StagesFailed, run_families
+from flows.private_server import server
 from pose_rft.core.errors import PoseRftError
 
 RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())  # type: ignore[var-annotated]
 Hours = dict[str, float]
+INTERRUPTED = 130
 
 
 @flow(name="pipeline", task_runner=RUNNER, persist_result=False)
@@ -65,9 +67,12 @@ def main(arguments: list[str]) -> None:
     if name not in FLOWS:
         sys.exit(f"error: no flow is called {name!r}; choose one of {', '.join(FLOWS)}.")
     try:
-        runs = FLOWS[name]()  # type: ignore[operator]
+        with server():
+            runs = FLOWS[name]()  # type: ignore[operator]
     except (StagesFailed, PoseRftError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     for run in runs:
         print(f"{run.outcome:>9}  {plain(run.name)}  ({run.seconds:.1f} s)")
 

@@ -42,7 +42,7 @@ class Station:
         pid = self.processes.get(part)
         if pid is None:
             return False
-        shown = subprocess.run(["ps", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True).stdout
+        shown = subprocess.run(["ps", "-wwo", "stat=,args=", "-p", str(pid)], capture_output=True, text=True).stdout
         return "prefect" in shown and not shown.lstrip().startswith("Z")
 
     def healthy(self) -> bool:

@@ -59,7 +59,7 @@ class Lab:
 
     def processes(self, words: str) -> list[int]:
         """Of this lab: by command line, and by working folder below the project's or a temporary one's clone."""
-        shown = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True).stdout
+        shown = subprocess.run(["ps", "-wweo", "pid=,stat=,args="], capture_output=True, text=True).stdout
         found = []
         for line in shown.splitlines():
             pid, state, arguments = line.split(None, 2)
@@ -123,7 +123,7 @@ def said(what: str, seconds: float) -> None:
 
 def children(pid: int, words: str) -> bool:
     """Whether a descendant's command line has these words."""
-    shown = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
+    shown = subprocess.run(["ps", "-wweo", "pid=,ppid=,args="], capture_output=True, text=True).stdout
     rows = [line.split(None, 2) for line in shown.splitlines()]
     below, found = {str(pid)}, False
     for _ in range(8):

@@ -57,7 +57,7 @@ def mark(project) -> str:
 
 def marked(project) -> int:
     """Live processes of this project's stubborn stage."""
-    shown = subprocess.run(["ps", "-eo", "stat=,args="], capture_output=True, text=True).stdout.splitlines()
+    shown = subprocess.run(["ps", "-wweo", "stat=,args="], capture_output=True, text=True).stdout.splitlines()
     return sum(mark(project) in line and not line.startswith("Z") for line in shown)
 
 

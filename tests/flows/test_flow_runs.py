@@ -1,11 +1,16 @@
 """The flow runs on a small DVC project with the pipeline's stage names, against Prefect's own test server."""
 
 import os
+import signal
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import toy
-from lab import patience
+from lab import patience, until
 
 from flows.dvc_graph import plain
 
@@ -107,6 +112,7 @@ def test_stages_run_side_by_side_with_a_core_each_and_one_that_waits_takes_no_pl
     prefect_server, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "0")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # shares of its own, whatever else this machine runs
     stages = """
     stages:
       a_waits: {cmd: sh say.sh a 0, deps: [z], outs: [a]}
@@ -167,3 +173,36 @@ def test_a_sweep_is_one_run_per_override_and_one_table(prefect_server, project):
     assert all("begins at step" not in (p / ".scratch/flow_logs/sft.log").read_text() for p in trained)
     with pytest.raises(StagesFailed, match=r"1 of 2 runs failed: rft.beta=many"):
         sweep([{"rft.beta": "many"}, {"rft.beta": 0.3}], root=project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_flow_with_its_training_and_its_private_server(tmp_path, number):
+    root = toy.make(tmp_path / "toy")
+    toy.set_params(root, toy.PARAMS.replace("steps: 3", "steps: 3000"))
+    log = tmp_path / "log"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= {"PYTHONPATH": str(root), "PREFECT_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "flows.pipeline"]
+    with log.open("w") as out:
+        flow = subprocess.Popen(
+            command, cwd=root, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        until(lambda: "sft: " in log.read_text() or flow.poll() is not None, 120)
+        assert toy.orphans(root), log.read_text()
+        os.killpg(flow.pid, number)  # as a terminal does: to everything that it started
+        until(lambda: flow.poll() is not None, 20)
+    finally:
+        flow.kill()
+    until(lambda: not toy.orphans(root), 5)
+    assert "Finished in state Crashed" in log.read_text()
+    home = f"PREFECT_HOME={tmp_path / 'home'}".encode()
+    until(lambda: not any(home in environ(process) for process in Path("/proc").glob("[0-9]*")), 5)
+
+
+def environ(process: Path) -> bytes:
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""

@@ -125,5 +125,5 @@ def set_params(root: Path, text: str) -> None:
 
 def orphans(root: Path) -> list[str]:
     """Processes of the toy's training that are still there."""
-    shown = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True).stdout
+    shown = subprocess.run(["ps", "-wweo", "pid=,stat=,args="], capture_output=True, text=True).stdout
     return [line for line in shown.splitlines() if (f"helper-of-{root}" in line) and "Z" not in line.split()[1]]
