@@ -1,0 +1,59 @@
+"""The study's arithmetic: tables over seeds, and how noise is told from signal."""
+
+import polars as pl
+import pytest
+import torch
+
+from benchmarks.gradient_noise import signal_and_noise
+from benchmarks.study import COLUMNS, GROUPS, PRESET, by_error, spread, table_3, table_of
+from flows.sweep import override
+from pose_rft.core.params_file import read_yaml
+from pose_rft.evaluation.tables import RUNS
+
+
+def test_every_run_of_the_study_sets_keys_that_the_preset_has():
+    base = read_yaml(PRESET)
+    changed = [override(base, run.overrides) for runs in GROUPS.values() for run in runs]
+    assert sum(content != base for content in changed) >= len(changed) - 1  # seed 0 is the preset's own
+
+
+def test_changes_are_of_each_seed_against_its_own_sft():
+    def seed(sft: float, tuned: float) -> dict:
+        return {name: dict.fromkeys(COLUMNS, tuned if name == "rft_hygrpo" else sft) for name in RUNS}
+
+    rows = table_3([seed(100.0, 90.0), seed(200.0, 180.0)]).splitlines()
+    (change,) = [row for row in rows if row.startswith("| + Dist. + HyGRPO, change")]
+    assert change.count("-10.0 ± 0.0") == len(COLUMNS)
+    assert "| + Dist. + HyGRPO | 135.0 ± 63.6 |" in "\n".join(rows)
+    one = table_of({"K = 1": seed(100.0, 90.0)}).splitlines()[-1]
+    assert one.startswith("| K = 1 | 90.0 (-10.0) |")
+
+
+def test_one_seed_has_no_deviation():
+    assert spread([3.0], ".1f") == "3.0"
+    assert spread([-1.0, -3.0], "+.1f") == "-2.0 ± 1.4"
+
+
+def test_signal_and_noise_of_gradients_are_told_apart():
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.zeros(400)
+    direction[:4] = 1.0
+    drawn = 3.0 * direction + 0.5 * torch.randn(2000, 400, generator=generator)
+    signal, noise = signal_and_noise(drawn)
+    assert signal == pytest.approx(6.0, rel=0.02)  # 3 · √4
+    assert noise == pytest.approx(10.0, rel=0.02)  # 0.5 · √400
+    signal, _ = signal_and_noise(0.5 * torch.randn(50, 400, generator=generator))
+    assert signal < 1.0  # the mean alone has a length of 10 / √50 = 1.4, all of it noise
+
+
+def test_quarters_are_of_the_pictures_and_pair_before_with_after(tmp_path):
+    for name, factor in (("sft_gaussian", 1.0), ("rft_hygrpo", 0.9)):
+        folder = tmp_path / f"results/evaluate_{name}"
+        folder.mkdir(parents=True)
+        errors = [100.0, 100.0, 200.0, 200.0, 300.0, 300.0, 400.0, 400.0]
+        content = {"dataset": ["3dpw"] * 8, "key": [str(i) for i in range(8)]}
+        content |= {"mpjpe": [factor * e for e in errors], "pa_mpjpe": [e / 2 for e in errors]}
+        pl.DataFrame(content).sample(fraction=1.0, shuffle=True, seed=1).write_parquet(folder / "image_pose.parquet")
+    lines = by_error([tmp_path, tmp_path]).splitlines()[2:]
+    assert lines[0] == "| best | 100 → 90 (-10.0 %) | 50 → 50 (+0.0 %) |"
+    assert lines[3] == "| worst | 400 → 360 (-10.0 %) | 200 → 200 (+0.0 %) |"
