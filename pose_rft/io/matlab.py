@@ -49,7 +49,10 @@ def read_mat(path: Path) -> dict[str, Any]:
     """
     if mat_version(path) == "7.3":
         with open_hdf5(path) as file:
-            return {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            found = {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            for value in found.values():
+                _check_real(value)
+            return found
     try:
         with limits.bounded(path):
             content = scipy.io.loadmat(path)
@@ -90,9 +93,16 @@ class Cells:
 
 
 def cells(value: Any) -> list[Any]:
-    """The elements of a v5 cell array in MATLAB's order; a bare value counts as a cell of one."""
+    """The elements of a v5 cell array in MATLAB's order; a bare value counts as a cell of one.
+
+    Raises:
+        ValueError: one is complex.
+    """
     array = np.asarray(value)
-    return list(array.ravel(order="F")) if array.dtype == object else [value]
+    found = list(array.ravel(order="F")) if array.dtype == object else [value]
+    for element in found:
+        _check_real(element)
+    return found
 
 
 def structs(value: Any) -> list[dict[str, Any]]:
@@ -134,6 +144,16 @@ def text(value: Any) -> str:
     while array.dtype == object and array.size == 1:
         array = np.asarray(array.ravel()[0])
     return str(array.ravel()[0]) if array.size and array.dtype.kind in "US" else ""
+
+
+def _check_real(value: Any) -> None:
+    """No release holds complex numbers, and numpy would drop half of each where it is asked for floats.
+
+    Raises:
+        ValueError: it does.
+    """
+    if np.iscomplexobj(value):
+        raise ValueError("complex numbers, expected real ones")
 
 
 def _short(error: BaseException) -> str:

@@ -71,6 +71,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         _, _, dtype = HEADERS[version](file)
+        if dtype.kind == "c":  # numpy would drop half of each number where it is asked for floats
+            raise PoseRftError(f"{path}: {member.filename!r:.80} is complex, expected real numbers; download it again.")
         if dtype.hasobject:
             return np.asarray(read_pickle_stream(file, f"{path}, {member.filename}"), object)
     with archive.open(member) as file:

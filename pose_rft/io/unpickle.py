@@ -54,6 +54,14 @@ def _empty_array(kind: Any, shape: Any, code: Any) -> np.ndarray:
     return RECONSTRUCT(np.ndarray, (0,), code)
 
 
+def _real_dtype(*state: Any) -> np.dtype:
+    """`numpy.dtype`. No release has complex numbers, and numpy would drop half of each where it is asked for floats."""
+    found = np.dtype(*state)
+    if found.kind == "c":
+        raise PoseRftError("A pickle holds complex numbers, expected real ones; download it again.")
+    return found
+
+
 def _numpy_globals() -> dict[tuple[str, str], Any]:
     found: dict[tuple[str, str], Any] = {}
     for core in ("numpy.core", "numpy._core"):
@@ -61,7 +69,7 @@ def _numpy_globals() -> dict[tuple[str, str], Any]:
         found[core + ".multiarray", "scalar"] = np.float64(0).__reduce__()[0]
         found[core + ".numeric", "_frombuffer"] = np.ndarray.__reduce_ex__(np.zeros(1), 5)[0]
     found["numpy", "ndarray"] = _NdarrayName
-    found["numpy", "dtype"] = np.dtype
+    found["numpy", "dtype"] = _real_dtype
     return found
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import resource
 import struct
 import sys
@@ -19,7 +20,7 @@ from pose_rft.core.errors import PoseRftError
 from pose_rft.io import limits
 from pose_rft.io.archives import tar_members
 from pose_rft.io.json_files import read_json
-from pose_rft.io.matlab import open_hdf5, read_mat
+from pose_rft.io.matlab import cells, open_hdf5, read_mat
 from pose_rft.io.npz import names_in_npz, read_npz
 from pose_rft.io.parsing import parsing
 from pose_rft.io.paths import inside
@@ -135,6 +136,25 @@ def test_a_pickle_that_asks_for_gigabytes_is_refused(tmp_path: Path, content: by
     (tmp_path / "bomb.pkl").write_bytes(content)
     with pytest.raises(PoseRftError, match=r"pickle|bomb"):
         read_pickle(tmp_path / "bomb.pkl")
+
+
+def test_complex_numbers_are_refused_and_not_cut_in_half(tmp_path: Path) -> None:
+    numbers = np.array([1 + 2j, 3])
+    np.savez(tmp_path / "a.npz", pose=numbers)
+    with pytest.raises(PoseRftError, match=r"pose.* is complex"):
+        read_npz(tmp_path / "a.npz")
+    for protocol in (2, 4, 5):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps({"pose": numbers}, protocol))
+        with pytest.raises(PoseRftError, match="complex"):
+            read_pickle(tmp_path / "a.pkl")
+    with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
+        file["annot3"] = numbers
+    with open(tmp_path / "a.mat", "r+b") as raw:
+        raw.write(b"MATLAB 7.3".ljust(124) + b"\x00\x02IM")
+    with pytest.raises(PoseRftError, match="complex"):
+        read_mat(tmp_path / "a.mat")
+    with pytest.raises(ValueError, match="complex"):
+        cells(numbers)
 
 
 def test_nested_json_and_json_of_another_kind_are_refused(tmp_path: Path) -> None:
