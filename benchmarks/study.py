@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,7 +88,7 @@ def reproduce(run: Run, root: Path) -> Path:
     """
     clone = prepare(root, override(read_yaml(root / PRESET), run.overrides))
     targets = [f"evaluate@{name}" for name in run.evaluated] or ["validate"]
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=KEPT_LINES)
     with hosts.core_share() as cores:
         processes = Processes()
         child = processes.start([sys.executable, "-m", "dvc", "repro", *targets], clone, cores)
@@ -95,7 +96,7 @@ def reproduce(run: Run, root: Path) -> Path:
         with (clone / "study.log").open("a", buffering=1) as log:
             for line in child.stdout:
                 log.write(line)
-                lines = [*lines[-KEPT_LINES:], line]
+                lines.append(line)
                 if line.startswith("Running stage"):
                     print(f"[{run.label}] {line.strip()}", flush=True)
         processes.finished(child)

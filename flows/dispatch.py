@@ -6,7 +6,6 @@ crash finds the run that it had begun and waits for it. What an agent finished r
 """
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -19,25 +18,15 @@ from prefect.deployments import run_deployment
 from prefect.states import Cancelling
 
 from flows.commands import dvc, git
-from flows.dvc_graph import has_remote, restorable, run_key
+from flows.dvc_graph import has_remote, read_graph, restorable, run_key
 from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
 
 POLL = 2.0  # seconds
 
 
-def on_agent(
-    name: str,
-    inputs: Sequence[str],
-    root: Path,
-    deployment: str,
-    limit: float | None,
-    log: Log,
-    processes: Processes,
-) -> StageRun:
+def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: Log, processes: Processes) -> StageRun:
     """Runs a stage through `deployment` unless its result is there already, and brings the result here.
 
-    Args:
-        inputs: the stages whose outs it takes.
     Raises:
         StageFailed: it failed there, was stopped, or inputs or result did not get from one machine to the other.
     """
@@ -45,7 +34,7 @@ def on_agent(
     key = run_key(root, name)
     if restorable(root, name):
         return run_stage(name, root, log, processes=processes)
-    send_inputs(root, name, inputs)
+    send_inputs(root, name)
     for attempt in count():
         run = _begin(name, root, deployment, limit, f"{name}-{key}-{attempt}")
         old = run.state is not None and run.state.is_final()  # of an earlier parent; its outcome is no news
@@ -68,13 +57,18 @@ def on_agent(
     raise AssertionError("unreachable")
 
 
-def send_inputs(root: Path, name: str, inputs: Sequence[str]) -> None:
+def send_inputs(root: Path, name: str) -> None:
     """To the default remote, where there is one: an agent may have a cache of its own.
+
+    All that the stage takes, also from stages that are no part of the flow (`train` converts nothing).
 
     Raises:
         StageFailed: the remote does not take them.
     """
-    if inputs and has_remote(root) and (pushed := dvc(root, "push", *inputs)).returncode != 0:
+    if not has_remote(root):
+        return
+    inputs = read_graph(root).upstream[name]
+    if inputs and (pushed := dvc(root, "push", *inputs)).returncode != 0:
         raise StageFailed(f"The inputs of stage {name} could not be pushed to the remote ({pushed.stderr.strip()}).")
 
 

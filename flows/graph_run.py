@@ -49,8 +49,9 @@ class Work:
         hours = self._hours.get(plain(name), self._hours.get(family(name)))
         return None if hours is None else hours * HOUR
 
-    def elsewhere(self, name: str) -> bool:
-        return self.agents is not None and hosts.wants_gpu(name)
+    def deployment(self, name: str) -> str | None:
+        """Whose agents take the stage; None where it runs here."""
+        return self.agents if hosts.wants_gpu(name) else None
 
 
 def was_killed(task: "Task", run: TaskRun, state: State) -> bool:
@@ -77,9 +78,8 @@ def stage(name: str, changed: bool, upstream: list[StageRun], work: Work) -> Sta
     log = get_run_logger().info
     if not changed:
         run = StageRun(name, "Cached", 0.0)
-    elif work.agents and work.elsewhere(name):
-        inputs = [run.name for run in upstream]
-        run = dispatch.on_agent(name, inputs, work.root, work.agents, work.limit(name), log, work.processes)
+    elif deployment := work.deployment(name):
+        run = dispatch.on_agent(name, work.root, deployment, work.limit(name), log, work.processes)
     else:
         run = run_here(name, work, log)
     return Completed(name=run.outcome, message=f"{MESSAGES[run.outcome]}, {run.seconds:.1f} s", data=run)
@@ -208,7 +208,7 @@ def _submit(
     while waiting:
         ready = {name: graph.upstream[name] for name in waiting if not pending.intersection(graph.upstream[name])}
         changed = {name for name, upstream in ready.items() if name in suspects or _ran(upstream, futures, known)}
-        work.due |= {name for name in changed if not work.elsewhere(name)}
+        work.due |= {name for name in changed if not work.deployment(name)}
         for name, upstream in ready.items():
             before = [futures.get(up) or known[up] for up in upstream if up in futures or up in known]
             futures[name] = stage.submit(name, name in changed, before, work)

@@ -58,8 +58,12 @@ def core_share() -> Iterator[list[int]]:
 
 def _held(held: ExitStack, name: str) -> bool:
     """Whether no other process or thread of this user has it; then it is `held`'s."""
-    folder = Path(tempfile.gettempdir()) / f"pose-rft-{os.getuid()}" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    mine = Path(tempfile.gettempdir()) / f"pose-rft-{os.getuid()}"
+    mine.mkdir(mode=0o700, exist_ok=True)
+    if mine.is_symlink() or mine.stat().st_uid != os.getuid():  # anyone may have made it, with links in it
+        return False
+    folder = mine / name
+    folder.mkdir(exist_ok=True)
     try:
         held.enter_context(alone_in(folder))
     except PoseRftError:

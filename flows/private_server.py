@@ -12,14 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.dvc_stage import GUARD
+from flows.up import HOST, START_SECONDS, Station
 from pose_rft.core.errors import PoseRftError
-
-HOST = "127.0.0.1"
-START_SECONDS = 180.0
 
 
 @contextmanager
@@ -34,8 +31,8 @@ def server() -> Iterator[None]:
         return
     with socket.socket() as probe:
         probe.bind((HOST, 0))
-        address = f"http://{HOST}:{probe.getsockname()[1]}/api"
-    command = ["-m", "prefect", "server", "start", "--host", HOST, "--port", address.split(":")[2].removesuffix("/api")]
+        station = Station(probe.getsockname()[1])
+    command = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(station.port)]
     child = subprocess.Popen(
         [sys.executable, "-I", "-S", str(GUARD), "", sys.executable, *command],
         env={**os.environ, "PREFECT_UI_ENABLED": "0"},
@@ -46,16 +43,9 @@ def server() -> Iterator[None]:
         start_new_session=True,
     )
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(address):
+    while not station.healthy():
         if child.poll() is not None or time.monotonic() > deadline:
             raise PoseRftError("Prefect's server did not start; `prefect server start` says why.")
         time.sleep(0.1)
-    with temporary_settings({PREFECT_API_URL: address}):
+    with temporary_settings({PREFECT_API_URL: f"{station.address}/api"}):
         yield
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/health", timeout=3).status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -254,6 +254,14 @@ def test_stages_side_by_side_have_cores_of_their_own_and_a_third_has_all(monkeyp
         assert (first, second, third) == ([0, 2, 4], [1, 3], [])
     with hosts.core_share() as again:
         assert again == [0, 2, 4]
+    (tmp_path / "others").mkdir()
+    link = tmp_path / "elsewhere" / f"pose-rft-{os.getuid()}"
+    link.parent.mkdir()
+    link.symlink_to(tmp_path / "others")
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "tempdir", str(link.parent))
+        with hosts.core_share() as planted:
+            assert planted == [] and not list((tmp_path / "others").iterdir())
     with pytest.raises(PoseRftError, match="of the stage itself"), hosts.core_share():
         raise PoseRftError("of the stage itself")
     monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "1")
@@ -261,7 +269,6 @@ def test_stages_side_by_side_have_cores_of_their_own_and_a_third_has_all(monkeyp
         assert with_gpu == []
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system pins nothing")
 def test_a_stage_and_what_it_starts_see_their_cores_only(project):
     mine = sorted(os.sched_getaffinity(0))[:1]
     told = []

@@ -144,7 +144,7 @@ def test_an_agent_with_a_cache_of_its_own_gets_inputs_and_gives_results_through_
     toy.run(project, "dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
     toy.run(project, "dvc", "repro", "convert@a", "convert@b")
     toy.commit(project, "inputs")
-    send_inputs(project, "sft", ["convert@a", "convert@b"])
+    send_inputs(project, "sft")
     agent = tmp_path / "agent"
     toy.run(tmp_path, "git", "clone", "-q", str(project), str(agent))
     what = {name: (project / file).read_text() for name, file in (("params", "params.yaml"), ("lock", "dvc.lock"))}
