@@ -1,7 +1,7 @@
 """`python -m benchmarks.gradient_noise`: how noisy HyGRPO's gradient is with K poses per answer, and what a step costs.
 
 Run it in a project whose SFT and retrieval models are trained. The prompts of the first step are answered again and
-again by the SFT policy with other dice, and the gradient of eq. 6 with respect to all trained weights is taken each
+again by a policy with other dice, and the gradient of eq. 6 with respect to all trained weights is taken each
 time. Signal is the length of the mean gradient (its square without the noise's share), noise the root of the trace of
 the gradients' covariance; the steps that average the noise down to the signal are (noise / signal)².
 """
@@ -10,9 +10,10 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.core.seeds import derive
 from pose_rft.hygrpo.params import RFTParams
 from pose_rft.hygrpo.passes import Preparer, sampling, scoring
+from pose_rft.hygrpo.pose_draws import PoseDraws
 from pose_rft.hygrpo.rewards import Rewards
 from pose_rft.hygrpo.step_log import StepLog
 from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
@@ -43,11 +45,11 @@ from stages.rft import POLICY, RETRIEVAL, SHARDS, TRAIN
 class Bench:
     """The SFT policy and all that judges it; `gradients` answers the same prompts with dice of their own each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Path) -> None:
         self.params = load("rft", RFTParams)
         self.seed = derive(load("seed", Seeds).train, "rft")
         body = load_body_model(body_model_folder())
-        self.model, processor = hub.load_policy(POLICY)
+        self.model, processor = hub.load_policy(policy)
         trainable_parameters(self.model, "full")
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         training = {
@@ -72,16 +74,16 @@ class Bench:
             world_size=1, accumulation=1, rank=0, device=device, module=self.model, mean=float
         )
 
-    def gradient(self, poses: int, draw: int) -> tuple[Tensor, float]:
+    def gradient(self, poses: int, form: PoseDraws, draw: int) -> tuple[Tensor, float]:
         """All weights' gradient as one vector, and the seconds of scoring, rewards and backward pass."""
-        params = self.params.model_copy(update={"poses_per_answer": poses})
+        params = self.params.model_copy(update={"poses_per_answer": poses, "pose_draws": form})
         seed = derive(self.seed, "noise", draw)
         trainer = Trainer(self.engine, ReferencePolicy(self.model), self.tools, params, "hygrpo", seed)
-        ((positions, *_), (prompts, *_)) = trainer._micro_batches(0)
-        answers = self.tools.rollout(self.model, prompts, trainer._uniforms(positions))
+        (batch,) = trainer.micro_batches(0)
+        answers = trainer.roll_out(self.model, batch)
         log = StepLog(1, self.engine.device, None)
         began = time.perf_counter()
-        loss, _ = trainer._loss(self.model, positions, prompts, answers, None, log)
+        loss, _ = trainer.loss(self.model, batch, answers, None, log)
         found = torch.autograd.grad(loss, self.weights, allow_unused=True)
         seconds = time.perf_counter() - began
         pieces = [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]
@@ -98,21 +100,24 @@ def signal_and_noise(gradients: Tensor) -> tuple[float, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gradient_noise", description=__doc__)
     parser.add_argument("--poses", nargs="+", type=int, default=(1, 4, 16, 32, 64), help="K")
+    parser.add_argument("--policy", type=Path, default=POLICY, help="whose gradient, say models/rft_hygrpo")
     parser.add_argument("--draws", type=int, default=24, help="gradients for each K")
     options = parser.parse_args(arguments)
-    if not Path(POLICY).is_dir() or not Path(RETRIEVAL).is_dir():
-        sys.exit(f"error: {POLICY} or {RETRIEVAL} is not there; run `dvc repro sft@gaussian retrieval@reward` first.")
+    for needed in (options.policy, RETRIEVAL):
+        if not needed.is_dir():
+            sys.exit(f"error: {needed} is not there; run `dvc repro sft@gaussian retrieval@reward` first.")
     try:
-        bench = Bench()
+        bench = Bench(options.policy)
     except PoseRftError as error:
         sys.exit(f"error: {error}")
-    print("| K | signal | noise | noise / signal | steps to average | seconds |\n|---:|---:|---:|---:|---:|---:|")
-    for poses in options.poses:
-        gradients, seconds = zip(*(bench.gradient(poses, draw) for draw in range(options.draws)), strict=True)
+    print("| poses | K | signal | noise | noise / signal | steps to average | seconds |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
+    for poses, form in product(options.poses, get_args(PoseDraws)):
+        gradients, seconds = zip(*(bench.gradient(poses, form, draw) for draw in range(options.draws)), strict=True)
         signal, noise = signal_and_noise(torch.stack(gradients))
         ratio = noise / signal if signal else float("inf")
         cells = f"{signal:.2f} | {noise:.2f} | {ratio:.1f} | {ratio**2:.0f} | {min(seconds):.3f}"
-        print(f"| {poses} | {cells} |", flush=True)
+        print(f"| {form} | {poses} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

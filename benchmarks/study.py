@@ -47,14 +47,18 @@ def each(key: str, label: str, values: Sequence[Any]) -> list[Run]:
 DEFAULT = Run("as in the preset", {"seed.train": 0})
 GROUPS: dict[str, list[Run]] = {
     "table3": [Run(f"seed {seed}", {"seed.train": seed}, RUNS) for seed in SEEDS],
-    "poses": each("rft.poses_per_answer", "K = {}", (1, 4, 16, 64)),
+    "poses": [
+        *each("rft.poses_per_answer", "K = {}", (1, 4, 16)),
+        Run("K = 72, independent draws", {"rft.pose_draws": "independent"}),
+        Run("K = 1, independent draws (paper)", {"rft.poses_per_answer": 1, "rft.pose_draws": "independent"}),
+    ],
     "pose_ratio": each("rft.pose_ratio", "pose ratio {}", ("sum", "mean", "per_joint")),
     "rewards": [
         Run(f"without the {name} reward", {f"rft.rewards.{name}_weight": 0.0})
         for name in ("joint", "semantic", "format", "text")
     ],
     "fusion": each("policy.fusion", "fusion {}", ("clip_only", "concat", "channel")),
-    "group_size": each("rft.group_size", "G = {}", (1, 4, 8)),
+    "group_size": each("rft.group_size", "G = {}", (4, 8)),
     "epsilon": [Run(f"ε = {e}", {"rft.epsilon": e, "rft.epsilon_pose": e}) for e in (0.1, 0.4)],
     "beta": [Run(f"β = {b}", {"rft.beta_text": b, "rft.beta_pose": b}) for b in (0.0, 0.01, 0.16)],
 }
@@ -75,9 +79,10 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "judge T2P": recall("judge", "t2p"),
     "P2T ": recall("judge", "p2t"),
     "joint reward": lambda found: found["heldout_reward"]["joint"]["mean"],
-    "semantic": lambda found: found["heldout_reward"]["semantic"]["mean"],
+    "semantic": lambda found: 100 * found["heldout_reward"]["semantic"]["mean"],
     "VQA": lambda found: 100 * found["heldout_reward"]["text"]["mean"],
 }
+STEP_TIME = "s / step"
 
 
 def reproduce(run: Run, root: Path) -> Path:
@@ -107,11 +112,14 @@ def reproduce(run: Run, root: Path) -> Path:
 
 def numbers(clone: Path, name: str) -> dict[str, float]:
     found = json.loads((clone / f"results/evaluate_{name}/metrics.json").read_text())
-    return {column: read(found) for column, read in COLUMNS.items()}
+    steps = map(json.loads, (clone / f"results/{name}/log.jsonl").read_text().splitlines())
+    seconds = float(np.median([step["seconds"] for step in steps]))
+    return {column: read(found) for column, read in COLUMNS.items()} | {STEP_TIME: seconds}
 
 
-def table(rows: Mapping[str, Sequence[str]]) -> str:
-    lines = [f"| | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+def table(rows: Mapping[str, Sequence[str]], *more: str) -> str:
+    columns = [*COLUMNS, *more]
+    lines = [f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     return "\n".join([*lines, *(f"| {label} | {' | '.join(cells)} |" for label, cells in rows.items())])
 
 
@@ -131,13 +139,13 @@ def table_3(found: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def table_of(runs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """One row per run: its numbers, and in brackets the change against the SFT that it began with, in percent."""
-    return table(
-        {
-            label: [f"{run[TUNED][c]:.1f} ({100 * (run[TUNED][c] / run[BASELINE][c] - 1):+.1f})" for c in COLUMNS]
-            for label, run in runs.items()
-        }
-    )
+    """One row per run: its numbers, in brackets the change in percent against the SFT that it began with, its speed."""
+    rows = {}
+    for label, run in runs.items():
+        before, after = run[BASELINE], run[TUNED]
+        cells = [f"{after[c]:.1f} ({100 * (after[c] / before[c] - 1):+.1f})" for c in COLUMNS]
+        rows[label] = [*cells, f"{after[STEP_TIME]:.2f}"]
+    return table(rows, STEP_TIME)
 
 
 def by_error(clones: Sequence[Path]) -> str:

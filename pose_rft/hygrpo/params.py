@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from pose_rft.core.params import Count, NonNegative, Positive, Section
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
+from pose_rft.hygrpo.pose_draws import PoseDraws
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
 from pose_rft.training.examples import ExampleParams
@@ -69,6 +70,7 @@ class RFTParams(Section):
     batch: Count  # prompts per update over all ranks; paper: 16, read as prompts (R1's script: 8 GPUs x 1 prompt x 2)
     group_size: int = Field(ge=2)  # G, answers per prompt; paper: not given, R1: 8
     poses_per_answer: Count  # K, poses drawn for each answer with a pose; paper: 1
+    pose_draws: PoseDraws = "orthogonal"  # of a group's poses; `hygrpo.pose_draws` says why; paper: independent
     updates_per_rollout: Count = 1  # R1's num_iterations; the `old` anchor clips only from the second update on
     engine: EngineParams  # paper: lr 1e-6, AdamW (0.9, 0.95), cosine
     examples: ExampleParams  # which prompts are drawn

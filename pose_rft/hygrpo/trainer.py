@@ -9,7 +9,7 @@ a picture with a short question is not padded to a long caption.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from pose_rft.hygrpo.experience import (
     pose_log_prob,
 )
 from pose_rft.hygrpo.params import RFTParams, Variant
+from pose_rft.hygrpo.pose_draws import pose_noise
 from pose_rft.hygrpo.rewards import SEMANTIC_TASKS, Rewards
 from pose_rft.hygrpo.step_log import StepLog, describe
 from pose_rft.policy.counting import PolicyCosts
@@ -63,6 +64,13 @@ def captions_ahead(draw: Callable[[int], Example], positions: int) -> set[str]:
     return {example.caption for example in examples if example.task in SEMANTIC_TASKS and example.caption}
 
 
+class MicroBatch(NamedTuple):
+    """positions: of the prompts in the stream; each is used by exactly one rank in one step."""
+
+    positions: tuple[int, ...]
+    prompts: Prompts
+
+
 class Trainer:
     """Runs steps on an engine; `step` fits `training.loop.run`."""
 
@@ -94,21 +102,18 @@ class Trainer:
         """
         log = StepLog(self.engine.world_size, self.engine.device, self.costs)
         seen = self.tools.before(step)
-        shares, prompts = self._micro_batches(step)
+        batches = self.micro_batches(step)
         with log.phase("rollout"):
-            answers = [
-                self.tools.rollout(self.engine.module, batch, self._uniforms(positions))
-                for positions, batch in zip(shares, prompts, strict=True)
-            ]
+            answers = [self.roll_out(self.engine.module, batch) for batch in batches]
         experiences: list[Experience] = []
         losses = []
         for update in range(self.params.updates_per_rollout):
-            for i, batch in enumerate(prompts):
+            for i, batch in enumerate(batches):
                 # ZeRO-3 wants all that leads to the loss inside one forward of the engine, so the judging is in there.
                 known = experiences[i] if update else None
-                total, experience = self.engine.forward(self._loss, shares[i], batch, answers[i], known, log)
+                total, experience = self.engine.forward(self.loss, batch, answers[i], known, log)
                 with log.phase("update"):
-                    self.engine.backward(total, batch.keys)
+                    self.engine.backward(total, batch.prompts.keys)
                 if known is None:
                     experiences.append(experience)
                 losses.append(float(total.detach()))
@@ -119,34 +124,32 @@ class Trainer:
         self.tools.after(step, experiences)
         return StepStats(self.engine.mean(sum(losses) / len(losses)), self.params.batch, {**log.values(), **seen})
 
-    def _loss(
-        self,
-        model: Any,
-        positions: Sequence[int],
-        prompts: Prompts,
-        answers: Answers,
-        known: Experience | None,
-        log: StepLog,
-    ) -> tuple[Tensor, Experience]:
-        """The loss of a micro-batch, and what it was judged by: `known`, or made of this very pass."""
-        with log.phase("score"):
-            scores = self.tools.score(model, prompts, answers)
-        if known is None:
-            known = self._experience(model, positions, prompts, answers, scores, log)
-            log.add(describe(known, scores))
-        with log.phase("update"):
-            loss = hybrid_loss(scores, known, self.params, self.variant)
-        log.add(loss.metrics)
-        return loss.total, known
-
-    def _micro_batches(self, step: int) -> tuple[list[list[int]], list[Prompts]]:
-        """This rank's positions and prompts; position p of the stream is used by exactly one rank in one step."""
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """This rank's share of the step's prompts."""
         size, pieces = self.micro_batch, self.engine.accumulation
         first = step * self.params.batch + self.engine.rank * size * pieces
         prompts = self.tools.prepare([self.tools.draw(position) for position in range(first, first + size * pieces)])
         rows = sorted(range(len(prompts)), key=lambda row: len(prompts.ids[row]))
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        return [[first + row for row in part] for part in parts], [prompts.select(part) for part in parts]
+        return [MicroBatch(tuple(first + row for row in part), prompts.select(part)) for part in parts]
+
+    def roll_out(self, model: Any, batch: MicroBatch) -> Answers:
+        """G answers to each prompt."""
+        return self.tools.rollout(model, batch.prompts, self._uniforms(batch.positions))
+
+    def loss(
+        self, model: Any, batch: MicroBatch, answers: Answers, known: Experience | None, log: StepLog
+    ) -> tuple[Tensor, Experience]:
+        """The loss of a micro-batch, and what it was judged by: `known`, or made of this very pass."""
+        with log.phase("score"):
+            scores = self.tools.score(model, batch.prompts, answers)
+        if known is None:
+            known = self._experience(model, batch, answers, scores, log)
+            log.add(describe(known, scores))
+        with log.phase("update"):
+            loss = hybrid_loss(scores, known, self.params, self.variant)
+        log.add(loss.metrics)
+        return loss.total, known
 
     def _uniforms(self, positions: Sequence[int]) -> Tensor:
         """(B, G, R): the random numbers of each group's answers."""
@@ -158,27 +161,21 @@ class Trainer:
 
     def _draw_poses(self, scores: Scores, positions: Sequence[int]) -> Tensor:
         """(B, G, K, 144): K poses of each candidate, from the scoring pass."""
-        candidates = len(scores.has_pose[0])
-        groups = [
-            scores.poses.select(slice(i * candidates, (i + 1) * candidates)).sample(
-                self._generator("poses", position), self.params.poses_per_answer
-            )
-            for i, position in enumerate(positions)
-        ]
-        return torch.stack(groups)
+        shape = scores.has_pose.shape[1], self.params.poses_per_answer, scores.poses.noise_width
+        generators = [self._generator("poses", position) for position in positions]
+        noise = pose_noise(self.params.pose_draws, shape, generators)
+        return scores.poses.at(noise.flatten(0, 1)).unflatten(0, scores.has_pose.shape)
 
-    def _experience(
-        self, model: Any, positions: Sequence[int], prompts: Prompts, answers: Answers, scores: Scores, log: StepLog
-    ) -> Experience:
+    def _experience(self, model: Any, batch: MicroBatch, answers: Answers, scores: Scores, log: StepLog) -> Experience:
         """Draws the poses from the scoring pass, asks the reference, and judges."""
         device = scores.token_log_prob.device
-        examples = prompts.examples
+        prompts, examples = batch.prompts, batch.prompts.examples
         posed = torch.tensor([example.pose6d is not None for example in examples], device=device)
         valid = scores.has_pose & posed[:, None]
         joint_mask = joint_masks(examples, device)
         with torch.no_grad():
             with log.phase("score"):
-                poses = self._draw_poses(scores, positions)
+                poses = self._draw_poses(scores, batch.positions)
                 with self.reference.use(model) as frozen:
                     reference = self.tools.score(frozen, prompts, answers)
                 anchor = reference if self.params.ratio_anchor == "ref" else scores

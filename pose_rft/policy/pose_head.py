@@ -43,18 +43,25 @@ class PoseDistribution:
     def detach(self) -> "PoseDistribution":
         return PoseDistribution(*(None if x is None else x.detach() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
+    @property
+    def noise_width(self) -> int:
+        """Standard normal numbers behind one pose: one for each of its own, and r more for U."""
+        return self.mean.shape[-1] + (0 if self.factor is None else self.factor.shape[-1])
+
+    @torch.no_grad()
     def sample(self, generator: torch.Generator, k: int = 1) -> Tensor:
         """k draws of each, (N, k, 144), without gradient. A point gives its mean."""
-        with torch.no_grad():
-            mean = self.mean[:, None].expand(-1, k, -1)
-            if self.log_std is None:
-                return mean.clone()
-            noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-            draw = mean + self.log_std.exp()[:, None] * noise
-            if self.factor is None:
-                return draw
-            shared = torch.randn((*mean.shape[:2], self.factor.shape[-1]), generator=generator, device=mean.device)
-            return draw + shared @ self.factor.transpose(1, 2)
+        shape = (len(self), k, self.noise_width)
+        return self.at(torch.randn(shape, generator=generator, device=self.mean.device))
+
+    @torch.no_grad()
+    def at(self, noise: Tensor) -> Tensor:
+        """The poses that k rows of standard normal numbers each stand for: (N, k, noise_width) → (N, k, 144)."""
+        own, shared = noise[..., : self.mean.shape[-1]], noise[..., self.mean.shape[-1] :]
+        if self.log_std is None:
+            return self.mean[:, None].expand_as(own).clone()
+        poses = self.mean[:, None] + self.log_std.exp()[:, None] * own
+        return poses if self.factor is None else poses + shared @ self.factor.transpose(1, 2)
 
     def log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Log-density of x (N, 144) → (N,), or of k poses each (N, k, 144) → (N, k).

@@ -5,28 +5,34 @@ import pytest
 import torch
 
 from benchmarks.gradient_noise import signal_and_noise
-from benchmarks.study import COLUMNS, GROUPS, PRESET, by_error, spread, table_3, table_of
+from benchmarks.study import COLUMNS, GROUPS, PRESET, STEP_TIME, by_error, spread, table_3, table_of
 from flows.sweep import override
+from pose_rft.core.params import parse
 from pose_rft.core.params_file import read_yaml
 from pose_rft.evaluation.tables import RUNS
+from pose_rft.hygrpo.params import RFTParams
+from pose_rft.policy.params import PolicyParams
 
 
 def test_every_run_of_the_study_sets_keys_that_the_preset_has():
     base = read_yaml(PRESET)
     changed = [override(base, run.overrides) for runs in GROUPS.values() for run in runs]
+    for content in changed:
+        parse(content["rft"], RFTParams, "rft")
+        parse(content["policy"], PolicyParams, "policy")
     assert sum(content != base for content in changed) >= len(changed) - 1  # seed 0 is the preset's own
 
 
 def test_changes_are_of_each_seed_against_its_own_sft():
     def seed(sft: float, tuned: float) -> dict:
-        return {name: dict.fromkeys(COLUMNS, tuned if name == "rft_hygrpo" else sft) for name in RUNS}
+        return {name: dict.fromkeys([*COLUMNS, STEP_TIME], tuned if name == "rft_hygrpo" else sft) for name in RUNS}
 
     rows = table_3([seed(100.0, 90.0), seed(200.0, 180.0)]).splitlines()
     (change,) = [row for row in rows if row.startswith("| + Dist. + HyGRPO, change")]
     assert change.count("-10.0 ± 0.0") == len(COLUMNS)
     assert "| + Dist. + HyGRPO | 135.0 ± 63.6 |" in "\n".join(rows)
     one = table_of({"K = 1": seed(100.0, 90.0)}).splitlines()[-1]
-    assert one.startswith("| K = 1 | 90.0 (-10.0) |")
+    assert one.startswith("| K = 1 | 90.0 (-10.0) |") and one.endswith("| 90.00 |")
 
 
 def test_one_seed_has_no_deviation():
