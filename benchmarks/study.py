@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from benchmarks import study_figure
 from flows import hosts
 from flows.dvc_stage import Processes
 from flows.sweep import override, prepare
@@ -175,10 +176,20 @@ def by_error(clones: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
+def trainings(group: str, runs: Sequence[Run], clones: Sequence[Path]) -> dict[str, list[Path]]:
+    """What a figure shows: label -> results folders of its RFT runs, several for several seeds."""
+    if group == "table3":
+        return {
+            LABELS[name]: [clone / f"results/{name}" for clone in clones] for name in RUNS if name.startswith("rft")
+        }
+    return {run.label: [clone / f"results/{TUNED}"] for run, clone in zip(runs, clones, strict=True)}
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.study", description=__doc__)
     parser.add_argument("groups", nargs="+", choices=GROUPS)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of table3")
+    parser.add_argument("--figures", type=Path, help="folder for study_GROUP.png, held-out rewards over the steps")
     options = parser.parse_args(arguments)
     root = Path.cwd()
     os.environ.setdefault("POSE_RFT_SCRATCH", str(root / ".scratch"))
@@ -195,6 +206,8 @@ def main(arguments: list[str] | None = None) -> None:
             }
             shown = table_of(found) if group != "table3" else f"{table_3(list(found.values()))}\n\n{by_error(clones)}"
             print(f"\n{group}\n\n{shown}\n", flush=True)
+            if options.figures is not None:
+                study_figure.draw(trainings(group, both, clones), options.figures / f"study_{group}.png")
     except PoseRftError as error:
         sys.exit(f"error: {error}")
 

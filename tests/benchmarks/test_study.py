@@ -1,11 +1,14 @@
 """The study's arithmetic: tables over seeds, and how noise is told from signal."""
 
+import json
+
 import polars as pl
 import pytest
 import torch
 
 from benchmarks.gradient_noise import signal_and_noise
 from benchmarks.study import COLUMNS, GROUPS, PRESET, STEP_TIME, by_error, spread, table_3, table_of
+from benchmarks.study_figure import PANELS, draw, heldout
 from flows.sweep import override
 from pose_rft.core.params import parse
 from pose_rft.core.params_file import read_yaml
@@ -33,6 +36,19 @@ def test_changes_are_of_each_seed_against_its_own_sft():
     assert "| + Dist. + HyGRPO | 135.0 ± 63.6 |" in "\n".join(rows)
     one = table_of({"K = 1": seed(100.0, 90.0)}).splitlines()[-1]
     assert one.startswith("| K = 1 | 90.0 (-10.0) |") and one.endswith("| 90.00 |")
+
+
+def test_a_figure_has_each_run_with_its_end_and_a_band_over_seeds(tmp_path):
+    for seed in range(2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        rows = [{"step": step, "loss": 0.0} | dict.fromkeys(PANELS, float(step + seed)) for step in (0, 10)]
+        text = "".join(json.dumps(row) + "\n" for row in [*rows, {"step": 19, "loss": 0.0}])
+        (folder / "log.jsonl").write_text(text)
+        (folder / "metrics.json").write_text(json.dumps(dict.fromkeys(PANELS, 20.0 + seed)))
+    assert heldout(tmp_path / "1", next(iter(PANELS))) == ([0, 10, 20], [1.0, 11.0, 21.0])
+    draw({"both": [tmp_path / "0", tmp_path / "1"], "one": [tmp_path / "0"]}, tmp_path / "images/study.png")
+    assert (tmp_path / "images/study.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_one_seed_has_no_deviation():
