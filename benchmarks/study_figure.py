@@ -1,4 +1,4 @@
-"""Held-out rewards during the study's RFT runs, as a picture: one line per run, a band where there are several seeds."""
+"""Held-out rewards during the study's RFT runs, as a picture: a line for each run, a band for several seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
