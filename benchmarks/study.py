@@ -3,7 +3,7 @@
 A run is `presets/study.yaml` with a few values changed, in a clone of its own of the committed code; all clones share
 DVC's cache and the scratch folder, so what two runs have in common is made once, and what was cut off goes on where it
 stopped when the command is given again. Runs go side by side, each with cores of its own. `table3` comes first: the
-other groups take its SFT and retrieval models of seed 0.
+other groups take its SFT and retrieval models of seed 0, and half of its steps.
 """
 
 import argparse
@@ -41,27 +41,45 @@ class Run(NamedTuple):
     evaluated: tuple[str, ...] = (BASELINE, TUNED)
 
 
-def each(key: str, label: str, values: Sequence[Any]) -> list[Run]:
-    return [Run(label.format(value), {key: value}) for value in values]
+# Table 3 has the preset's steps; what is compared within one seed has half of them.
+SHORT = {"seed.train": 0, "rft.steps": 600}
+# With one update per rollout every ratio is exactly 1 and nothing clips: its forms and ε differ from the second on.
+TWICE = SHORT | {"rft.steps": 400, "rft.updates_per_rollout": 2}
 
 
-DEFAULT = Run("as in the preset", {"seed.train": 0})
+def each(label: str, key: str, values: Sequence[Any], common: Mapping[str, Any] = SHORT) -> list[Run]:
+    return [Run(label.format(value), {**common, key: value}) for value in values]
+
+
+DEFAULT = Run("as in the preset", SHORT)
+TWO_UPDATES = Run("two updates per rollout", TWICE)
 GROUPS: dict[str, list[Run]] = {
     "table3": [Run(f"seed {seed}", {"seed.train": seed}, RUNS) for seed in SEEDS],
     "poses": [
-        *each("rft.poses_per_answer", "K = {}", (1, 4, 16)),
-        Run("K = 72, independent draws", {"rft.pose_draws": "independent"}),
-        Run("K = 1, independent draws (paper)", {"rft.poses_per_answer": 1, "rft.pose_draws": "independent"}),
+        DEFAULT,
+        *each("K = {}", "rft.poses_per_answer", (1, 4, 16)),
+        *each("independent, K = {}", "rft.poses_per_answer", (1, 72), {**SHORT, "rft.pose_draws": "independent"}),
     ],
-    "pose_ratio": each("rft.pose_ratio", "pose ratio {}", ("sum", "mean", "per_joint")),
+    "pose_ratio": [TWO_UPDATES, *each("pose ratio {}", "rft.pose_ratio", ("sum", "mean", "per_joint"), TWICE)],
+    "anchor": [DEFAULT, *each("ratio to the {} policy", "rft.ratio_anchor", ("ref",))],
     "rewards": [
-        Run(f"without the {name} reward", {f"rft.rewards.{name}_weight": 0.0})
-        for name in ("joint", "semantic", "format", "text")
+        DEFAULT,
+        *(
+            Run(f"without the {name} reward", {**SHORT, f"rft.rewards.{name}_weight": 0.0})
+            for name in ("joint", "semantic", "format", "text")
+        ),
     ],
-    "fusion": each("policy.fusion", "fusion {}", ("clip_only", "concat", "channel")),
-    "group_size": each("rft.group_size", "G = {}", (4, 8)),
-    "epsilon": [Run(f"ε = {e}", {"rft.epsilon": e, "rft.epsilon_pose": e}) for e in (0.1, 0.4)],
-    "beta": [Run(f"β = {b}", {"rft.beta_text": b, "rft.beta_pose": b}) for b in (0.0, 0.01, 0.16)],
+    "fusion": [DEFAULT, *each("fusion {}", "policy.fusion", ("clip_only", "concat", "channel"))],
+    "covariance": [DEFAULT, *each("Σ {}", "policy.covariance", ("low_rank",))],
+    "group_size": [DEFAULT, *each("G = {}", "rft.group_size", (4, 8))],
+    "epsilon": [
+        TWO_UPDATES,
+        *(Run(f"ε = {e}", {**TWICE, "rft.epsilon": e, "rft.epsilon_pose": e}) for e in (0.05, 0.8)),
+    ],
+    "beta": [
+        DEFAULT,
+        *(Run(f"β = {b}", {**SHORT, "rft.beta_text": b, "rft.beta_pose": b}) for b in (0.0, 0.01, 0.16)),
+    ],
 }
 
 
@@ -197,17 +215,16 @@ def main(arguments: list[str] | None = None) -> None:
         for group in options.groups:
             runs = [run for run in GROUPS[group] if group != "table3" or run.overrides["seed.train"] in options.seeds]
             reproduce(runs[0]._replace(label="data", evaluated=()), root)  # what all share, once
-            both = runs if group == "table3" else [DEFAULT, *runs]
             with ThreadPoolExecutor(hosts.side_by_side()) as pool:
-                clones = list(pool.map(lambda run: reproduce(run, root), both))
+                clones = list(pool.map(lambda run: reproduce(run, root), runs))
             found = {
                 run.label: {name: numbers(clone, name) for name in run.evaluated}
-                for run, clone in zip(both, clones, strict=True)
+                for run, clone in zip(runs, clones, strict=True)
             }
             shown = table_of(found) if group != "table3" else f"{table_3(list(found.values()))}\n\n{by_error(clones)}"
             print(f"\n{group}\n\n{shown}\n", flush=True)
             if options.figures is not None:
-                study_figure.draw(trainings(group, both, clones), options.figures / f"study_{group}.png")
+                study_figure.draw(trainings(group, runs, clones), options.figures / f"study_{group}.png")
     except PoseRftError as error:
         sys.exit(f"error: {error}")
 
