@@ -43,7 +43,7 @@ from stages.rft import POLICY, RETRIEVAL, SHARDS, TRAIN
 
 
 class Bench:
-    """The SFT policy and all that judges it; `gradients` answers the same prompts with dice of their own each time."""
+    """A policy and all that judges it; `gradient` answers the same prompts with dice of its own each time."""
 
     def __init__(self, policy: Path) -> None:
         self.params = load("rft", RFTParams)
@@ -99,13 +99,13 @@ def signal_and_noise(gradients: Tensor) -> tuple[float, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.gradient_noise", description=__doc__)
-    parser.add_argument("--poses", nargs="+", type=int, default=(1, 4, 16, 32, 64), help="K")
+    parser.add_argument("--poses", nargs="+", type=int, default=(1, 4, 16, 72), help="K")
     parser.add_argument("--policy", type=Path, default=POLICY, help="whose gradient, say models/rft_hygrpo")
-    parser.add_argument("--draws", type=int, default=24, help="gradients for each K")
+    parser.add_argument("--draws", type=int, default=24, help="gradients for each K and kind of draws")
     options = parser.parse_args(arguments)
     for needed in (options.policy, RETRIEVAL):
         if not needed.is_dir():
-            sys.exit(f"error: {needed} is not there; run `dvc repro sft@gaussian retrieval@reward` first.")
+            sys.exit(f"error: {needed} is not there; run `dvc repro rft@hygrpo` first.")
     try:
         bench = Bench(options.policy)
     except PoseRftError as error:

@@ -78,7 +78,8 @@ GROUPS: dict[str, list[Run]] = {
     ],
     "beta": [
         DEFAULT,
-        *(Run(f"β = {b}", {**SHORT, "rft.beta_text": b, "rft.beta_pose": b}) for b in (0.0, 0.01, 0.16)),
+        *each("β of poses = {}", "rft.beta_pose", (0.0, 0.01, 0.16)),
+        *each("β of words = {}", "rft.beta_text", (0.04, 0.8)),
     ],
 }
 
