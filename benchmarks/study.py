@@ -2,8 +2,8 @@
 
 A run is `presets/study.yaml` with a few values changed, in a clone of its own of the committed code; all clones share
 DVC's cache and the scratch folder, so what two runs have in common is made once, and what was cut off goes on where it
-stopped when the command is given again. Runs go side by side, each with cores of its own. `table3` comes first: the
-other groups take its SFT and retrieval models of seed 0, and half of its steps.
+stopped when the command is given again. Runs of all groups go side by side, in their order, each with cores of its own.
+`table3` comes first: the other groups take its SFT and retrieval models of seed 0, and half of its steps.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,10 +51,14 @@ def each(label: str, key: str, values: Sequence[Any], common: Mapping[str, Any] 
     return [Run(label.format(value), {**common, key: value}) for value in values]
 
 
+def table_3_runs(seeds: Sequence[int]) -> list[Run]:
+    return [Run(f"seed {seed}", {"seed.train": seed}, RUNS) for seed in seeds]
+
+
 DEFAULT = Run("as in the preset", SHORT)
 TWO_UPDATES = Run("two updates per rollout", TWICE)
 GROUPS: dict[str, list[Run]] = {
-    "table3": [Run(f"seed {seed}", {"seed.train": seed}, RUNS) for seed in SEEDS],
+    "table3": table_3_runs(SEEDS),
     "poses": [
         DEFAULT,
         *each("K = {}", "rft.poses_per_answer", (1, 4, 16)),
@@ -204,6 +208,38 @@ def trainings(group: str, runs: Sequence[Run], clones: Sequence[Path]) -> dict[s
     return {run.label: [clone / f"results/{TUNED}"] for run, clone in zip(runs, clones, strict=True)}
 
 
+def report(group: str, runs: Sequence[Run], clones: Sequence[Path], figures: Path | None) -> None:
+    found = {
+        run.label: {name: numbers(clone, name) for name in run.evaluated}
+        for run, clone in zip(runs, clones, strict=True)
+    }
+    shown = table_of(found) if group != "table3" else f"{table_3(list(found.values()))}\n\n{by_error(clones)}"
+    print(f"\n{group}\n\n{shown}\n", flush=True)
+    if figures is not None:
+        study_figure.draw(trainings(group, runs, clones), figures / f"study_{group}.png")
+
+
+def study(groups: Mapping[str, Sequence[Run]], root: Path, figures: Path | None) -> list[str]:
+    """Runs and reports all groups, each as soon as it is done; returns what failed, which stops nothing else."""
+    # What all share is made first: side by side, two runs would both make it.
+    first = next(iter(groups.values()))[0]
+    reproduce(first._replace(label="shared", evaluated=first.evaluated[:1] if "table3" not in groups else ()), root)
+    failed = []
+    started: dict[str, Future[Path]] = {}
+    with ThreadPoolExecutor(hosts.side_by_side()) as pool:
+        for run in (run for runs in groups.values() for run in runs):
+            if str(run.overrides) not in started:  # several groups compare with the preset's own run
+                started[str(run.overrides)] = pool.submit(reproduce, run, root)
+        for group, runs in groups.items():
+            try:
+                clones = [started[str(run.overrides)].result() for run in runs]
+            except PoseRftError as error:
+                failed.append(f"{group}: {error}")
+            else:
+                report(group, runs, clones, figures)
+    return failed
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.study", description=__doc__)
     parser.add_argument("groups", nargs="+", choices=GROUPS)
@@ -212,22 +248,15 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     root = Path.cwd()
     os.environ.setdefault("POSE_RFT_SCRATCH", str(root / ".scratch"))
+    groups = {group: GROUPS[group] for group in dict.fromkeys(options.groups)}
+    if "table3" in groups:
+        groups["table3"] = table_3_runs(options.seeds)
     try:
-        for group in options.groups:
-            runs = [run for run in GROUPS[group] if group != "table3" or run.overrides["seed.train"] in options.seeds]
-            reproduce(runs[0]._replace(label="data", evaluated=()), root)  # what all share, once
-            with ThreadPoolExecutor(hosts.side_by_side()) as pool:
-                clones = list(pool.map(lambda run: reproduce(run, root), runs))
-            found = {
-                run.label: {name: numbers(clone, name) for name in run.evaluated}
-                for run, clone in zip(runs, clones, strict=True)
-            }
-            shown = table_of(found) if group != "table3" else f"{table_3(list(found.values()))}\n\n{by_error(clones)}"
-            print(f"\n{group}\n\n{shown}\n", flush=True)
-            if options.figures is not None:
-                study_figure.draw(trainings(group, runs, clones), options.figures / f"study_{group}.png")
+        failed = study(groups, root, options.figures)
     except PoseRftError as error:
-        sys.exit(f"error: {error}")
+        failed = [str(error)]
+    if failed:
+        sys.exit("\n".join(f"error: {line}" for line in failed))
 
 
 if __name__ == "__main__":

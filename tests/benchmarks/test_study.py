@@ -1,15 +1,18 @@
 """The study's arithmetic: tables over seeds, and how noise is told from signal."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 
+from benchmarks import study
 from benchmarks.gradient_noise import signal_and_noise
 from benchmarks.study import COLUMNS, GROUPS, PRESET, STEP_TIME, by_error, spread, table_3, table_of
 from benchmarks.study_figure import PANELS, draw, heldout
 from flows.sweep import override
+from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import parse
 from pose_rft.core.params_file import read_yaml
 from pose_rft.evaluation.tables import RUNS
@@ -49,6 +52,24 @@ def test_a_figure_has_each_run_with_its_end_and_a_band_over_seeds(tmp_path):
     assert heldout(tmp_path / "1", next(iter(PANELS))) == ([0, 10, 20], [1.0, 11.0, 21.0])
     draw({"both": [tmp_path / "0", tmp_path / "1"], "one": [tmp_path / "0"]}, tmp_path / "images/study.png")
     assert (tmp_path / "images/study.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_of_several_groups_is_made_once_and_one_that_fails_stops_no_other(monkeypatch, tmp_path):
+    made, reported = [], []
+
+    def reproduce(run: study.Run, root: Path) -> Path:
+        made.append(run.label)
+        if run.label == "bad":
+            raise PoseRftError("bad failed")
+        return root / run.label
+
+    monkeypatch.setattr(study, "reproduce", reproduce)
+    monkeypatch.setattr(study, "report", lambda group, runs, clones, figures: reported.append((group, clones)))
+    common, bad, good = study.Run("common", {}), study.Run("bad", {"a": 1}), study.Run("good", {"a": 2})
+    failed = study.study({"one": [common, bad], "two": [common, good]}, tmp_path, None)
+    assert failed == ["one: bad failed"]
+    assert reported == [("two", [tmp_path / "common", tmp_path / "good"])]
+    assert sorted(made) == ["bad", "common", "good", "shared"]
 
 
 def test_one_seed_has_no_deviation():
