@@ -20,8 +20,7 @@ from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Section
 from pose_rft.core.progress import Progress
 from pose_rft.releases.published import ALL, Published
-from pose_rft.shards.checks import Check, Verdict
-from pose_rft.shards.checks import verdict as _verdict
+from pose_rft.shards.checks import Check, Verdict, verdict
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.geometry import measure
 from pose_rft.shards.leakage import between_sets, between_splits
@@ -130,7 +129,7 @@ def _model(folder: Path, gender: Any) -> NumpyBody:
 
 def _whole(name: str, split: str, findings: Sequence[_ShardFindings]) -> Iterator[Check]:
     problems = [problem for found in findings for problem in found.problems]
-    yield Check(name, split, "damaged", len(problems), "0", _verdict(not problems), " ".join(problems[:3]))
+    yield Check(name, split, "damaged", len(problems), "0", verdict(not problems), " ".join(problems[:3]))
 
 
 def _counts(name: str, split: str, shard_set: ShardSet) -> Iterator[Check]:
@@ -139,7 +138,7 @@ def _counts(name: str, split: str, shard_set: ShardSet) -> Iterator[Check]:
     reasons = ", ".join(f"{count} {reason}" for reason, count in manifest.defects.items())
     complete = manifest.samples + defects == manifest.expected
     remark = f"defects: {reasons}" if defects else ""
-    yield Check(name, split, "samples", manifest.samples, f"{manifest.expected}", _verdict(complete), remark)
+    yield Check(name, split, "samples", manifest.samples, f"{manifest.expected}", verdict(complete), remark)
     yield Check(name, split, "defects", defects, "0", "note" if defects else "ok", reasons)
 
 
@@ -154,12 +153,12 @@ def _published(
         found = count.found(pl.concat([splits[split].rows for split in wanted]))
         defects = sum(sum(splits[split].manifest.defects.values()) for split in wanted)
         unexplained, remark = count.compare(found, defects)
-        verdict: Verdict = "ok" if found == count.count else "note"
+        outcome: Verdict = "ok" if found == count.count else "note"
         if unexplained:
             word = "missing" if unexplained > 0 else "too many"
             remark = "; ".join(filter(None, [remark, f"{abs(unexplained)} {word} without explanation"]))
-            verdict = "failed" if strict else "note"
-        yield Check(name, count.split, f"published {count.what}", found, f"{count.count}", verdict, remark)
+            outcome = "failed" if strict else "note"
+        yield Check(name, count.split, f"published {count.what}", found, f"{count.count}", outcome, remark)
 
 
 def geometry_checks(name: str, split: str, table: pl.DataFrame) -> Iterator[Check]:
@@ -171,9 +170,9 @@ def geometry_checks(name: str, split: str, table: pl.DataFrame) -> Iterator[Chec
     images = table["image_as_declared"].drop_nulls()
     if len(images):
         wrong = int((~images).sum())
-        yield Check(name, split, "image size differs", wrong, "0", _verdict(wrong == 0))
+        yield Check(name, split, "image size differs", wrong, "0", verdict(wrong == 0))
     wrong = int((~table["finite"]).sum())
-    yield Check(name, split, "not finite", wrong, "0", _verdict(wrong == 0))
+    yield Check(name, split, "not finite", wrong, "0", verdict(wrong == 0))
     for column, limit, over in (
         ("camera_error", CAMERA_ERROR, "failed"),
         ("largest_beta", LARGEST_BETA, "note"),
@@ -182,18 +181,18 @@ def geometry_checks(name: str, split: str, table: pl.DataFrame) -> Iterator[Chec
         values = table[column].fill_nan(np.inf)
         if values.count():
             largest = float(values.max())  # type: ignore[arg-type]
-            verdict: Verdict = "ok" if largest <= limit else "failed" if over == "failed" else "note"
-            remark = "" if verdict == "ok" else worst(values)
-            yield Check(name, split, f"{column} (largest)", largest, f"≤ {limit:g}", verdict, remark)
+            outcome: Verdict = "ok" if largest <= limit else "failed" if over == "failed" else "note"
+            remark = "" if outcome == "ok" else worst(values)
+            yield Check(name, split, f"{column} (largest)", largest, f"≤ {limit:g}", outcome, remark)
     for column, limit in (("smpl_reprojection", SMPL_REPROJECTION), ("smpl_joints_mm", SMPL_JOINTS_MM)):
         values = table[column].fill_nan(np.inf)
         if values.count():
             median = float(values.median())  # type: ignore[arg-type]
-            fits = _verdict(median <= limit)
+            fits = verdict(median <= limit)
             yield Check(name, split, f"{column} (median)", median, f"≤ {limit:g}", fits, worst(values))
     for column in ("side_by_feet", "side_by_smpl_3d", "side_by_smpl_2d"):
         votes = table[column].drop_nulls()
         if len(votes) >= FEWEST_VOTES:
             agree = float(votes.mean())  # type: ignore[arg-type]
             remark = "" if agree >= SIDES_AGREE else f"left and right are exchanged for many of {len(votes)} people"
-            yield Check(name, split, column, agree, f"≥ {SIDES_AGREE:g}", _verdict(agree >= SIDES_AGREE), remark)
+            yield Check(name, split, column, agree, f"≥ {SIDES_AGREE:g}", verdict(agree >= SIDES_AGREE), remark)
