@@ -47,6 +47,9 @@ SHORT = {"seed.train": 0, "rft.steps": 400}
 TWICE = SHORT | {"rft.updates_per_rollout": 2}
 
 
+INDEPENDENT = SHORT | {"rft.pose_draws": "independent"}
+
+
 def each(label: str, key: str, values: Sequence[Any], common: Mapping[str, Any] = SHORT) -> list[Run]:
     return [Run(label.format(value), {**common, key: value}) for value in values]
 
@@ -61,8 +64,9 @@ GROUPS: dict[str, list[Run]] = {
     "table3": table_3_runs(SEEDS),
     "poses": [
         DEFAULT,
-        *each("K = {}", "rft.poses_per_answer", (1, 4, 16)),
-        *each("independent, K = {}", "rft.poses_per_answer", (1, 72), {**SHORT, "rft.pose_draws": "independent"}),
+        *each("K = {}", "rft.poses_per_answer", (4, 16)),
+        *each("independent, K = {}", "rft.poses_per_answer", (1, 72), INDEPENDENT),
+        *each("independent, G = 8, K = {}", "rft.poses_per_answer", (1,), {**INDEPENDENT, "rft.group_size": 8}),
     ],
     "pose_ratio": [TWO_UPDATES, *each("pose ratio {}", "rft.pose_ratio", ("sum", "mean", "per_joint"), TWICE)],
     "anchor": [DEFAULT, *each("ratio to the {} policy", "rft.ratio_anchor", ("ref",))],
@@ -75,7 +79,10 @@ GROUPS: dict[str, list[Run]] = {
     ],
     "fusion": [DEFAULT, *each("fusion {}", "policy.fusion", ("clip_only", "concat", "channel"))],
     "covariance": [DEFAULT, *each("Σ {}", "policy.covariance", ("low_rank",))],
-    "group_size": [DEFAULT, *each("G = {}", "rft.group_size", (4, 8))],
+    "group_size": [  # as many poses per prompt as in the preset
+        DEFAULT,
+        *(Run(f"G = {g}", {**SHORT, "rft.group_size": g, "rft.poses_per_answer": 144 // g}) for g in (4, 8)),
+    ],
     "epsilon": [
         TWO_UPDATES,
         *(Run(f"ε = {e}", {**TWICE, "rft.epsilon": e, "rft.epsilon_pose": e}) for e in (0.05, 0.8)),
