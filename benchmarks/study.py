@@ -48,6 +48,7 @@ TWICE = SHORT | {"rft.updates_per_rollout": 2}
 
 
 INDEPENDENT = SHORT | {"rft.pose_draws": "independent"}
+EIGHT = INDEPENDENT | {"rft.group_size": 8}
 
 
 def each(label: str, key: str, values: Sequence[Any], common: Mapping[str, Any] = SHORT) -> list[Run]:
@@ -66,7 +67,11 @@ GROUPS: dict[str, list[Run]] = {
         DEFAULT,
         *each("K = {}", "rft.poses_per_answer", (4, 16)),
         *each("independent, K = {}", "rft.poses_per_answer", (1, 72), INDEPENDENT),
-        *each("independent, G = 8, K = {}", "rft.poses_per_answer", (1,), {**INDEPENDENT, "rft.group_size": 8}),
+        *each("independent, G = 8, K = {}", "rft.poses_per_answer", (1,), EIGHT),
+        # The preset's rate is for gradients with little noise: few poses are tried with a lower one too.
+        Run("K = 4, lr 2e-4", {**SHORT, "rft.poses_per_answer": 4, "rft.engine.lr": 2e-4}),
+        Run("independent, K = 1, lr 1e-4", {**INDEPENDENT, "rft.poses_per_answer": 1, "rft.engine.lr": 1e-4}),
+        Run("independent, G = 8, K = 1, lr 2e-4", {**EIGHT, "rft.poses_per_answer": 1, "rft.engine.lr": 2e-4}),
     ],
     "pose_ratio": [TWO_UPDATES, *each("pose ratio {}", "rft.pose_ratio", ("sum", "mean", "per_joint"), TWICE)],
     "anchor": [DEFAULT, *each("ratio to the {} policy", "rft.ratio_anchor", ("ref",))],

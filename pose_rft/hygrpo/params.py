@@ -80,7 +80,7 @@ class RFTParams(Section):
     max_new_tokens: Count  # longest answer; pose answers need a dozen
     epsilon: Positive = 0.2  # clip of the answer's ratio; paper: one ε, not given; R1: 0.2
     epsilon_pose: Positive = 0.2  # clip of the pose's ratio, on the scale that `pose_ratio` chooses
-    beta_text: NonNegative = 0.04  # weight of the token KL; paper: not given; R1: 0.04
+    beta_text: NonNegative = 0.2  # weight of the token KL; not in the paper; R1: 0.04, too little (docs/results.md)
     beta_pose: NonNegative = 0.04  # weight of the pose KL
     pose_kl: Literal["sum", "mean"] = "mean"  # KL of a pose: over its numbers (eq. 6 as written), or per number
     # Eq. 4 writes π_ref into the ratio; "PPO-style clipping" and "online" mean the sampling policy. With a frozen
@@ -88,7 +88,7 @@ class RFTParams(Section):
     ratio_anchor: Literal["old", "ref"] = "old"
     ratio_level: RatioLevel = "token"  # eq. 6 writes one ratio per answer; R1: per token
     pose_ratio: PoseRatio = "sqrt"  # `sum` is eq. 4 as written; see `objective.pose_ratio_scale`
-    kl_estimator: KLEstimator = "k3"  # R1: k3
+    kl_estimator: KLEstimator = "k3+"  # R1: k3
     advantage_std_floor: NonNegative = 1e-4  # relative; R1 adds 1e-4 to the deviation instead
     rewards: RewardParams
 
