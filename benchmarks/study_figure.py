@@ -28,7 +28,7 @@ def draw(runs: Mapping[str, Sequence[Path]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(10, 3.6), constrained_layout=True)
+    figure, panels = pyplot.subplots(1, len(PANELS), figsize=(10, 4.0), constrained_layout=True)
     for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
         for label, folders in runs.items():
             found = [heldout(folder, name) for folder in folders]
@@ -39,7 +39,7 @@ def draw(runs: Mapping[str, Sequence[Path]], path: Path) -> None:
         axes.set_xlabel("step")
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
