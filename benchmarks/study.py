@@ -45,8 +45,6 @@ class Run(NamedTuple):
 SHORT = {"seed.train": 0, "rft.steps": 400}
 # With one update per rollout every ratio is exactly 1 and nothing clips: its forms and ε differ from the second on.
 TWICE = SHORT | {"rft.updates_per_rollout": 2}
-
-
 INDEPENDENT = SHORT | {"rft.pose_draws": "independent"}
 EIGHT = INDEPENDENT | {"rft.group_size": 8}
 
