@@ -71,6 +71,16 @@ GROUPS: dict[str, list[Run]] = {
         Run("independent, K = 1, lr 1e-4", {**INDEPENDENT, "rft.poses_per_answer": 1, "rft.engine.lr": 1e-4}),
         Run("independent, G = 8, K = 1, lr 2e-4", {**EIGHT, "rft.poses_per_answer": 1, "rft.engine.lr": 2e-4}),
     ],
+    "longer_sft": [  # the time that HyGRPO takes, spent on SFT instead
+        Run("SFT", {"seed.train": 0}, (BASELINE,)),
+        Run("SFT, twice the steps", {"seed.train": 0, "sft.steps": 3000}, (BASELINE,)),
+        Run("SFT, then HyGRPO", {"seed.train": 0}),
+    ],
+    "updates": [  # two updates per rollout take 1.45 times as long
+        DEFAULT,
+        Run("as many seconds as with two updates", SHORT | {"rft.steps": 580}),
+        TWO_UPDATES,
+    ],
     "pose_ratio": [TWO_UPDATES, *each("pose ratio {}", "rft.pose_ratio", ("sum", "mean", "per_joint"), TWICE)],
     "anchor": [DEFAULT, *each("ratio to the {} policy", "rft.ratio_anchor", ("ref",))],
     "rewards": [
@@ -173,10 +183,14 @@ def table_3(found: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def table_of(runs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """One row per run: its numbers, in brackets the change in percent against the SFT that it began with, its speed."""
+    """One row per run: its numbers, in brackets the change in percent against the SFT that it began with, its speed.
+
+    A run that is SFT alone is compared with the first row's.
+    """
     rows = {}
+    first = next(iter(runs.values()))
     for label, run in runs.items():
-        before, after = run[BASELINE], run[TUNED]
+        before, after = (run if TUNED in run else first)[BASELINE], run.get(TUNED, run[BASELINE])
         cells = [f"{after[c]:.1f} ({100 * (after[c] / before[c] - 1):+.1f})" for c in COLUMNS]
         rows[label] = [*cells, f"{after[STEP_TIME]:.2f}"]
     return table(rows, STEP_TIME)
@@ -215,7 +229,11 @@ def trainings(group: str, runs: Sequence[Run], clones: Sequence[Path]) -> dict[s
         return {
             LABELS[name]: [clone / f"results/{name}" for clone in clones] for name in RUNS if name.startswith("rft")
         }
-    return {run.label: [clone / f"results/{TUNED}"] for run, clone in zip(runs, clones, strict=True)}
+    return {
+        run.label: [clone / f"results/{TUNED}"]
+        for run, clone in zip(runs, clones, strict=True)
+        if TUNED in run.evaluated
+    }
 
 
 def report(group: str, runs: Sequence[Run], clones: Sequence[Path], figures: Path | None) -> None:

@@ -15,18 +15,20 @@ from flows.sweep import override
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import parse
 from pose_rft.core.params_file import read_yaml
-from pose_rft.evaluation.tables import RUNS
+from pose_rft.evaluation.tables import BASELINE, RUNS
 from pose_rft.hygrpo.params import RFTParams
 from pose_rft.policy.params import PolicyParams
+from pose_rft.training.sft import SFTParams
 
 
 def test_every_run_of_the_study_sets_keys_that_the_preset_has():
     base = read_yaml(PRESET)
-    changed = [override(base, run.overrides) for runs in GROUPS.values() for run in runs]
-    for content in changed:
+    for run in (run for runs in GROUPS.values() for run in runs):
+        content = override(base, run.overrides)
         parse(content["rft"], RFTParams, "rft")
         parse(content["policy"], PolicyParams, "policy")
-    assert sum(content != base for content in changed) >= len(changed) - 1  # seed 0 is the preset's own
+        parse(content["sft"], SFTParams, "sft")
+        assert content != base or run.overrides == {"seed.train": 0}, run.label  # that seed is the preset's own
 
 
 def test_changes_are_of_each_seed_against_its_own_sft():
@@ -39,6 +41,9 @@ def test_changes_are_of_each_seed_against_its_own_sft():
     assert "| + Dist. + HyGRPO | 135.0 ± 63.6 |" in "\n".join(rows)
     one = table_of({"K = 1": seed(100.0, 90.0)}).splitlines()[-1]
     assert one.startswith("| K = 1 | 90.0 (-10.0) |") and one.endswith("| 90.00 |")
+    control = {"SFT": {BASELINE: seed(100.0, 0.0)[BASELINE]}, "longer": {BASELINE: seed(95.0, 0.0)[BASELINE]}}
+    *_, short, longer = table_of(control).splitlines()
+    assert short.startswith("| SFT | 100.0 (+0.0) |") and longer.startswith("| longer | 95.0 (-5.0) |")
 
 
 def test_a_figure_has_each_run_with_its_end_and_a_band_over_seeds(tmp_path):
