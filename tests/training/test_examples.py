@@ -143,17 +143,6 @@ def test_a_source_that_has_nothing_for_its_task_is_named(sets: dict[str, Samples
         parse({"mixture": {"vqa": {"llava_instruct": 0.0}}}, ExampleParams, "`sft.examples`")
 
 
-def test_two_thousand_examples_a_second(sets: dict[str, Samples]) -> None:
-    import time
-
-    stream = ExampleStream(sets, PARAMS, Templates(), Chain(), seed=5)  # type: ignore[arg-type]
-    stream.draw(0)
-    began = time.perf_counter()
-    for position in range(1000):
-        stream.draw(position)
-    assert time.perf_counter() - began < 0.5
-
-
 def test_the_mean_pose_is_a_rotation_and_the_mean_of_mirrored_pairs_is_symmetric(sets: dict[str, Samples]) -> None:
     coco = sets["coco"]
     mean = mean_pose([coco])
