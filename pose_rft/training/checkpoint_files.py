@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -54,15 +55,26 @@ def module_state(folder: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def tensors_only() -> Iterator[None]:
-    """DeepSpeed loads checkpoints with the full unpickler; here only tensors and three of its classes may appear."""
+    """DeepSpeed loads checkpoints with the full unpickler; here only tensors and three of its classes may appear.
+
+    Python 3.11.0 to 3.11.3 write the member of an enum as `getattr(class, name)`, so that name stands for `zero_stage`.
+    """
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
 
+    stages = ZeroStageEnum.__members__
+
+    def zero_stage(kind: type, name: str) -> ZeroStageEnum:
+        if kind is not ZeroStageEnum:
+            raise UnpicklingError(f"getattr of {kind} in a checkpoint; only ZeRO stages are read by name")
+        return stages[name]
+
+    allowed = [LossScaler, ZeroStageEnum, fragment_address, (zero_stage, "builtins.getattr")]
     before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     try:
-        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+        with torch.serialization.safe_globals(allowed):
             yield
     finally:
         if before is None:
