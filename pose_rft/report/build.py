@@ -31,24 +31,22 @@ GROUPS = {"paper": "As printed in the paper", "bound": "Bounds of this run", "ou
 SMOOTH = 15  # steps
 CROP = 160  # px
 
-# Of each stage's log: {title: {label: column}}; a column that a run does not log is left out.
+RFT_RUNS = {"HyGRPO": "rft_hygrpo", "GRPO": "rft_grpo"}
+
+
+def _of_both(column: str) -> dict[str, tuple[str, str]]:
+    return {label: (run, column) for label, run in RFT_RUNS.items()}
+
+
+# From the stages' logs: {title: {label: (stage, column)}}; a column that a run does not log is left out.
 CURVES: dict[str, dict[str, tuple[str, str]]] = {
     "Pose encoder: loss": {"loss": ("pose_encoder", "loss")},
     "SFT: loss": {"point": ("sft_point", "loss"), "gaussian": ("sft_gaussian", "loss")},
     "Retrieval: loss": {"reward": ("retrieval_reward", "loss"), "judge": ("retrieval_judge", "loss")},
-    "RFT: joint reward of drawn poses": {
-        "HyGRPO": ("rft_hygrpo", "rewards/joint/mean"),
-        "GRPO": ("rft_grpo", "rewards/joint/mean"),
-    },
-    "RFT: semantic reward of drawn poses": {
-        "HyGRPO": ("rft_hygrpo", "rewards/semantic/mean"),
-        "GRPO": ("rft_grpo", "rewards/semantic/mean"),
-    },
-    "RFT: pose KL to the SFT policy, nats per number": {
-        "HyGRPO": ("rft_hygrpo", "pose/kl"),
-        "GRPO": ("rft_grpo", "pose/kl"),
-    },
-    "RFT: σ of the pose, mean": {"HyGRPO": ("rft_hygrpo", "pose/sigma_mean"), "GRPO": ("rft_grpo", "pose/sigma_mean")},
+    "RFT: joint reward of drawn poses": _of_both("rewards/joint/mean"),
+    "RFT: semantic reward of drawn poses": _of_both("rewards/semantic/mean"),
+    "RFT: pose KL to the SFT policy, nats per number": _of_both("pose/kl"),
+    "RFT: σ of the pose, mean": _of_both("pose/sigma_mean"),
 }
 
 
@@ -133,15 +131,15 @@ def charts(results: Path) -> list[str]:
 
 def heldout_charts(results: Path) -> list[str]:
     """Held-out rewards while the two RFT runs train."""
-    logs = {run: _rows(results / run / "log.jsonl") for run in ("rft_hygrpo", "rft_grpo")}
+    logs = {label: _rows(results / run / "log.jsonl") for label, run in RFT_RUNS.items()}
     names = sorted({key for rows in logs.values() for row in rows for key in row if key.startswith("heldout/")})
-    wanted = [name for name in names if name.endswith(("/joint", "/semantic"))]
-    return [
-        line_chart(
-            f"RFT: {name}", {run.removeprefix("rft_"): _points(rows, name) for run, rows in logs.items()}, smooth=1
-        )
-        for name in wanted
-    ]
+    drawn = []
+    for name in names:
+        _, _, data, split, reward = name.split("/")
+        if reward in ("joint", "semantic"):
+            series = {label: _points(rows, name) for label, rows in logs.items()}
+            drawn.append(line_chart(f"RFT: held-out {reward} reward, {data} {split}", series, smooth=1))
+    return drawn
 
 
 def read_curve(log: Path, column: str) -> tuple[list[float], list[float]]:
