@@ -22,7 +22,6 @@ pictures or poses runs the same operations on empty tensors (see `sft.batch_loss
 import math
 import os
 import shutil
-import socket
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,10 +49,8 @@ def start_distributed() -> torch.device:
     """
     present = [name for name in LAUNCHER_VARIABLES if name in os.environ]
     if not present:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        os.environ |= dict(zip(LAUNCHER_VARIABLES, ("0", "1", "0", "127.0.0.1", str(port)), strict=True))
+        # Port 0 is a free one of the system's choice; one that is looked for first may be taken before it is used.
+        os.environ |= dict(zip(LAUNCHER_VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
     elif len(present) < len(LAUNCHER_VARIABLES):
         missing = ", ".join(name for name in LAUNCHER_VARIABLES if name not in present)
         raise PoseRftError(

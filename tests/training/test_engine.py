@@ -1,15 +1,37 @@
 """The DeepSpeed engine against plain PyTorch, in one process."""
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
+from two_ranks import environment
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.training.engine import Engine, EngineParams, learning_rate
 
 torch.set_num_threads(1)
+
+# A process that asks the system for a free port and lets it go finds it taken at once.
+TAKEN = """
+import socket
+
+class Greedy(socket.socket):
+    taken = []
+    def close(self):
+        name = self.getsockname()
+        super().close()
+        if name[1]:
+            other = socket.create_server(name[:2])
+            self.taken.append(other)
+socket.socket = Greedy
+from pose_rft.training.engine import start_distributed
+start_distributed()
+import torch
+print(torch.distributed.get_world_size())
+"""
 
 
 class Toy(nn.Module):
@@ -133,3 +155,8 @@ def test_the_rate_rises_linearly_then_falls_along_half_a_cosine() -> None:
     assert rates[55] == pytest.approx(2.0 * 0.55) and rates[100] == pytest.approx(0.2)
     assert all(a < b for a, b in pairwise(rates[:11]))
     assert all(a > b for a, b in pairwise(rates[10:]))
+
+
+def test_a_process_alone_starts_whatever_ports_others_take() -> None:
+    done = subprocess.run([sys.executable, "-c", TAKEN], capture_output=True, text=True, env=environment(), timeout=120)
+    assert done.stdout.split()[-1:] == ["1"], done.stderr
