@@ -23,7 +23,15 @@ MODEL = "models/rft_hygrpo"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(finished, tmp_path_factory) -> tuple[dict[str, str], str]:
+def one_thread():
+    """A flow gives a stage one core or all of them, and another number of threads rounds otherwise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(one_thread, finished, tmp_path_factory) -> tuple[dict[str, str], str]:
     """The files of the model, and where below `.scratch/rft` its training works."""
     project = finished.copy(tmp_path_factory.mktemp("undisturbed") / "project")
     project.set_params(**CHOICES)
@@ -42,7 +50,7 @@ def project(finished, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def lab(project):
+def lab(one_thread, project):
     lab = Lab(project.root, free_port())
     lab.up()
     yield lab
