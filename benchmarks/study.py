@@ -190,7 +190,8 @@ def table_of(runs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     rows = {}
     first = next(iter(runs.values()))
     for label, run in runs.items():
-        before, after = (run if TUNED in run else first)[BASELINE], run.get(TUNED, run[BASELINE])
+        before = (run if TUNED in run else first)[BASELINE]
+        after = run.get(TUNED, run[BASELINE])
         cells = [f"{after[c]:.1f} ({100 * (after[c] / before[c] - 1):+.1f})" for c in COLUMNS]
         rows[label] = [*cells, f"{after[STEP_TIME]:.2f}"]
     return table(rows, STEP_TIME)
@@ -247,17 +248,26 @@ def report(group: str, runs: Sequence[Run], clones: Sequence[Path], figures: Pat
         study_figure.draw(trainings(group, runs, clones), figures / f"study_{group}.png")
 
 
+def clones_of(groups: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
+    """One run for each choice of overrides, with all evaluations that any group wants of it, in the groups' order."""
+    wanted: dict[str, Run] = {}
+    for run in (run for runs in groups.values() for run in runs):
+        known = wanted.setdefault(str(run.overrides), run)
+        evaluated = tuple(dict.fromkeys((*known.evaluated, *run.evaluated)))
+        wanted[str(run.overrides)] = known._replace(evaluated=evaluated)
+    return wanted
+
+
 def study(groups: Mapping[str, Sequence[Run]], root: Path, figures: Path | None) -> list[str]:
     """Runs and reports all groups, each as soon as it is done; returns what failed, which stops nothing else."""
     # What all share is made first: side by side, two runs would both make it.
     first = next(iter(groups.values()))[0]
     reproduce(first._replace(label="shared", evaluated=first.evaluated[:1] if "table3" not in groups else ()), root)
     failed = []
-    started: dict[str, Future[Path]] = {}
     with ThreadPoolExecutor(hosts.side_by_side()) as pool:
-        for run in (run for runs in groups.values() for run in runs):
-            if str(run.overrides) not in started:  # several groups compare with the preset's own run
-                started[str(run.overrides)] = pool.submit(reproduce, run, root)
+        started: dict[str, Future[Path]] = {
+            choices: pool.submit(reproduce, run, root) for choices, run in clones_of(groups).items()
+        }
         for group, runs in groups.items():
             try:
                 clones = [started[str(run.overrides)].result() for run in runs]

@@ -77,6 +77,18 @@ def test_a_run_of_several_groups_is_made_once_and_one_that_fails_stops_no_other(
     assert sorted(made) == ["bad", "common", "good", "shared"]
 
 
+def test_runs_of_one_clone_get_the_evaluations_of_all_of_them_and_only_trained_ones_a_line(tmp_path):
+    groups = {"longer_sft": GROUPS["longer_sft"], "table3": study.table_3_runs([0])}
+    made = study.clones_of(groups)
+    assert [set(run.evaluated) for run in made.values()] == [set(RUNS), {BASELINE}]
+    assert set(study.clones_of({"longer_sft": GROUPS["longer_sft"]})["{'seed.train': 0}"].evaluated) == {
+        BASELINE,
+        study.TUNED,
+    }
+    lines = study.trainings("longer_sft", GROUPS["longer_sft"], [tmp_path] * 3)
+    assert lines == {"SFT, then HyGRPO": [tmp_path / "results/rft_hygrpo"]}
+
+
 def test_one_seed_has_no_deviation():
     assert spread([3.0], ".1f") == "3.0"
     assert spread([-1.0, -3.0], "+.1f") == "-2.0 ± 1.4"

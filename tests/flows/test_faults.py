@@ -120,8 +120,14 @@ def test_the_same_stage_triggered_twice_trains_once(lab):
     what = {name: (lab.root / file).read_text() for name, file in (("params", "params.yaml"), ("lock", "dvc.lock"))}
     runs = [lab.trigger("stage/gpu", name="sft", **what) for _ in range(2)]
     # Both may start a process at one moment; a helper is only made behind the lock, by the one that trains.
-    until(lambda: lab.processes("helper-of-"), 90)
-    assert len(lab.processes("helper-of-")) == 1
+    helpers: set[int] = set()
+
+    def ended() -> bool:
+        helpers.update(lab.processes("helper-of-"))
+        return all(lab.state(run)["type"] in FINAL for run in runs)
+
+    until(ended, 120)
+    assert len(helpers) == 1
     assert sorted(lab.wait(run)["name"] for run in runs) == ["Completed", "Restored"]
     lab.finishes(21)
 

@@ -1,4 +1,4 @@
-"""Square crops: geometry, borders, mirror, decoding, and speed."""
+"""Square crops: geometry, borders, mirror, and decoding."""
 
 import io
 
