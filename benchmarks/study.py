@@ -71,7 +71,7 @@ GROUPS: dict[str, list[Run]] = {
         Run("independent, K = 1, lr 1e-4", {**INDEPENDENT, "rft.poses_per_answer": 1, "rft.engine.lr": 1e-4}),
         Run("independent, G = 8, K = 1, lr 2e-4", {**EIGHT, "rft.poses_per_answer": 1, "rft.engine.lr": 2e-4}),
     ],
-    "longer_sft": [  # the time that HyGRPO takes, spent on SFT instead
+    "longer_sft": [  # about the time that HyGRPO takes, spent on SFT instead
         Run("SFT", {"seed.train": 0}, (BASELINE,)),
         Run("SFT, twice the steps", {"seed.train": 0, "sft.steps": 3000}, (BASELINE,)),
         Run("SFT, then HyGRPO", {"seed.train": 0}),
