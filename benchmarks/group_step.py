@@ -162,8 +162,9 @@ class Step:
 
     def _loss(self, scores: packing.Scores, reference: packing.Scores) -> Tensor:
         shape, valid = scores.mask.shape[:2], scores.has_pose
-        poses = self.model.pose_distribution(scores.hidden.flatten(0, 1))
-        frozen = self.model.pose_distribution(reference.hidden.flatten(0, 1)).detach()
+        poses = self.model.pose_distribution(scores.hidden.flatten(0, 1), scores.start.flatten(0, 1))
+        start = reference.start.flatten(0, 1)
+        frozen = self.model.pose_distribution(reference.hidden.flatten(0, 1), start).detach()
         draw = poses.sample(torch.Generator(self.device).manual_seed(0))
         log_prob = poses.log_prob(draw).view(*shape, 1, 1)
         rewards = torch.rand(2, *shape, device=self.device)

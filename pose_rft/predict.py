@@ -194,7 +194,7 @@ class Predictor:
             raise PoseRftError(
                 f"The policy answered {answer!r} to {source}, without a pose; ask for a pose or retrain."
             )
-        return answer, self.model.pose_distribution(scores.hidden[0])
+        return answer, self.model.pose_distribution(scores.hidden[0], scores.start[0])
 
     def _prediction(
         self, source: str, question: str, answer: str, poses: PoseDistribution, samples: int, box: Box | None

@@ -1,4 +1,8 @@
-"""Stage `pose_encoder`: the encoder beside CLIP (models/pose_encoder), trained on 2D keypoints or imported."""
+"""Stage `pose_encoder`: the encoder beside CLIP (models/pose_encoder), imported, and what is trained of it.
+
+Of `blazepose` the lifter is trained, on what the network sees in the training crops; `conv_vit` is trained whole, on 2D
+keypoints; `vitpose` and `hmr2` stay as they come.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +33,8 @@ def main(arguments: list[str]) -> None:
     encoder: PoseEncoder
     if params.kind == "conv_vit":
         encoder, metrics, log = trained(params, image, seed)
+    elif params.kind == "blazepose":
+        encoder, metrics, log = lifted(params, image, seed)
     else:
         from pose_rft.policy.hub import import_pose_encoder
 
@@ -38,6 +44,49 @@ def main(arguments: list[str]) -> None:
         encoder.save_pretrained(folder)
     atomic.write_text(RESULTS / "log.jsonl", log)
     atomic.write_json(RESULTS / "metrics.json", metrics | {"parameters": counted})
+
+
+def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tuple["PoseEncoder", dict[str, float], str]:
+    """A blazepose with its lifter trained on the training sets, its held-out errors, and the text of its log."""
+    import torch
+
+    from pose_rft.body.smpl import load_body_model
+    from pose_rft.core.errors import PoseRftError
+    from pose_rft.core.params import body_model_folder
+    from pose_rft.core.seeds import derive
+    from pose_rft.policy.blazepose import import_blazepose
+    from pose_rft.shards.loader import ShardSet
+    from pose_rft.training import lifting
+    from pose_rft.training.observed import observed
+    from pose_rft.training.samples import load_samples, mean_pose
+
+    if params.blazepose is None or params.lifter is None:
+        raise PoseRftError("`pose_encoder.blazepose` (variant, sizes) and `pose_encoder.lifter` (training) are needed.")
+    identity = {"pose_encoder": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
+    scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in TRAIN])
+    torch.manual_seed(derive(seed, "pose_encoder"))
+    encoder = import_blazepose(params.blazepose)
+    if image.pose_size != encoder.image_size:
+        raise PoseRftError(f"image.pose_size is {image.pose_size} px, but blazepose takes {encoder.image_size} px.")
+    body = load_body_model(body_model_folder())
+    samples = {
+        name: load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, [])) for name in (*TRAIN, *HELDOUT)
+    }
+
+    def people(name: str, flip: bool) -> lifting.LiftingSet:
+        seen = observed(encoder, samples[name], image, flip, scratch_dir("observed", {}, []))
+        return lifting.lifting_set(samples[name], seen, body, flip)
+
+    sets = {f"{name}{' mirrored' if flip else ''}": people(name, flip) for name in TRAIN for flip in (False, True)}
+    lifting.set_mean_pose(encoder.lifter, mean_pose([samples[name] for name in TRAIN]))
+    rows = lifting.train(encoder.lifter, sets, body, params.lifter, scratch, seed)
+    metrics = {
+        f"{error}/{name}": value
+        for name in HELDOUT
+        for error, value in lifting.joint_errors(encoder, people(name, False), body.cpu()).items()
+    }
+    metrics |= {"loss": float(rows["loss"].to_numpy()[-20:].mean())}
+    return encoder, metrics, (scratch / "log.jsonl").read_text()
 
 
 def trained(

@@ -73,7 +73,7 @@ def _score(
 ) -> Scores:
     rows = lay_out(prompts.ids, answers, model.config).to(model.device)
     found = packing.score(model, rows, _images(model, prompts), temperature)
-    poses = model.pose_distribution(found.hidden.flatten(0, 1))
+    poses = model.pose_distribution(found.hidden.flatten(0, 1), found.start.flatten(0, 1))
     return Scores(found.log_probs, found.entropy, poses, found.has_pose)
 
 

@@ -130,6 +130,12 @@ def pose_encoder_config(params: "PoseEncoderParams", image_size: int) -> Pretrai
         return Hmr2VitConfig()
     if params.kind == "conv_vit":
         return conv_vit_config(params, image_size)
+    if params.kind == "blazepose":
+        from pose_rft.policy.blazepose import blazepose_config  # reads the fetched file
+
+        if params.blazepose is None:
+            raise PoseRftError("`pose_encoder.blazepose` is missing, expected variant, width and layers.")
+        return blazepose_config(params.blazepose)[0]
     if params.checkpoint not in VITPOSE:
         return _of_folder(str(params.checkpoint), "pose_encoder.checkpoint", VITPOSE)
     listed = VITPOSE[params.checkpoint]
@@ -178,6 +184,7 @@ def policy_config(
         log_std_max=params.log_std.max,
         log_std_init=params.log_std.init,
         mean_scale=params.mean_scale,
+        pose_prior=params.pose_prior,
         **tokens,
     )
 

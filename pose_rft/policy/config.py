@@ -15,6 +15,9 @@ POSE_NUMBERS = JOINTS * 6
 
 FusionKind = Literal["add", "concat", "channel", "clip_only"]
 HeadKind = Literal["point", "gaussian"]
+PosePrior = Literal["mean", "encoder"]
+"""Where the mean of the pose distribution starts: at the training set's mean pose (the paper's form), or at the pose
+that the encoder reads from the picture."""
 
 
 class ConvVitConfig(PretrainedConfig):
@@ -41,7 +44,25 @@ class Hmr2VitConfig(PretrainedConfig):
     mlp_ratio: int = 4
 
 
-for _config in (ConvVitConfig, Hmr2VitConfig):
+class BlazePoseConfig(PretrainedConfig):
+    """MediaPipe's pose landmark network and the lifter behind it (`policy/blazepose.py`).
+
+    graph: the network as `io/tflite.py` reads it, with three outputs: landmarks, score, world. variant: lite, full or
+    heavy; origin: package and licence of its weights. lifter_width, lifter_layers: of the network that turns landmarks
+    into a pose.
+    """
+
+    model_type = "pose_blazepose"
+
+    image_size: int = 256
+    variant: str = "full"
+    origin: Any = None
+    graph: Any = None
+    lifter_width: int = 512
+    lifter_layers: int = 3
+
+
+for _config in (ConvVitConfig, Hmr2VitConfig, BlazePoseConfig):
     AutoConfig.register(_config.model_type, _config)
 
 
@@ -61,6 +82,7 @@ class PoseLlavaConfig(PretrainedConfig):
     pose_encoder: Any = None
     fusion: FusionKind = "add"
     pose_head: HeadKind = "gaussian"
+    pose_prior: PosePrior = "mean"
     covariance: Literal["diagonal", "low_rank"] = "diagonal"
     covariance_rank: int = 4
     log_std_min: float = -5.0

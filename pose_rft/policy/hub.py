@@ -28,9 +28,10 @@ from pose_rft.core import seeds
 from pose_rft.core.errors import PoseRftError
 from pose_rft.policy.architectures import policy_config, tiny_llava_config
 from pose_rft.policy.config import HeadKind, Hmr2VitConfig
+from pose_rft.policy.encoder_kinds import KINDS
 from pose_rft.policy.model import PoseLlava, check_loaded
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
-from pose_rft.policy.pose_encoder import KINDS, Hmr2Vit, PoseEncoder, VitPoseEncoder
+from pose_rft.policy.pose_encoder import Hmr2Vit, PoseEncoder, VitPoseEncoder
 from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, token_id
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
 
@@ -278,6 +279,8 @@ def create_policy(
     if params.fusion == "clip_only":
         pose_encoder = None
     _check_sizes(llava, pose_encoder, image)
+    if params.pose_prior == "encoder" and (pose_encoder is None or not pose_encoder.reads_pose):
+        raise PoseRftError("policy.pose_prior is encoder, but this encoder reads no pose; set mean, or use blazepose.")
     rows = llava.get_input_embeddings().weight.shape[0]
     suppressed = {token_id(tokenizer, IMAGE_TOKEN), *range(len(tokenizer), rows)}
     if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id, tokenizer.unk_token_id):

@@ -22,8 +22,9 @@ from transformers.utils import ModelOutput
 from pose_rft.core.errors import PoseRftError
 from pose_rft.policy import shared_attention
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
+from pose_rft.policy.encoder_kinds import pose_encoder_from_config
 from pose_rft.policy.fusion import Fusion, ImageTokens
-from pose_rft.policy.pose_encoder import PoseEncoder, pose_encoder_from_config
+from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.pose_head import IDENTITY_6D, PoseDistribution, PoseHead
 from pose_rft.policy.shared_attention import GroupColumns
 
@@ -33,11 +34,13 @@ NEVER = -1e4
 
 @dataclass
 class PoseLlavaOutput(ModelOutput):
-    """loss (); logits, see `PoseLlava.forward`; hidden_states (B, T, d) of the last layer; the cache."""
+    """loss (); logits, see `PoseLlava.forward`; hidden_states (B, T, d) of the last layer; pose_start (B, 144), where
+    the poses of each row start; the cache."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     hidden_states: Tensor | None = None
+    pose_start: Tensor | None = None
     past_key_values: Cache | None = None
 
 
@@ -110,13 +113,23 @@ class PoseLlava(PreTrainedModel):
 
     @torch.no_grad()
     def encode_images(self, pixel_values: Tensor, pose_pixel_values: Tensor | None) -> ImageTokens:
-        """The frozen part of the image path; its result may be cached.
+        """The frozen part of the image path.
 
         Args:
             pixel_values: (B, 3, S, S), CLIP's normalisation. pose_pixel_values: (B, 3, P, P), ImageNet's.
         """
         for tower in self.towers():
             tower.eval()
+        clip = self.clip_tokens(pixel_values)
+        if self.pose_encoder is None:
+            return ImageTokens(clip, None)
+        if pose_pixel_values is None:
+            raise ValueError("this policy has a pose encoder: pose_pixel_values are needed beside pixel_values")
+        return ImageTokens(clip, self.pose_encoder(pose_pixel_values.to(self.pose_encoder.dtype)))
+
+    @torch.no_grad()
+    def clip_tokens(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) normalised pixels → (B, Lc, dc)."""
         config = self.config.llava
         tower = self.llava.model.vision_tower
         states = tower(pixel_values.to(tower.dtype), output_hidden_states=True).hidden_states
@@ -124,11 +137,7 @@ class PoseLlava(PreTrainedModel):
         picked = [states[i] for i in ([layers] if isinstance(layers, int) else layers)]
         if config.vision_feature_select_strategy == "default":
             picked = [state[:, 1:] for state in picked]  # without the class token
-        if self.pose_encoder is None:
-            return ImageTokens(torch.cat(picked, -1), None)
-        if pose_pixel_values is None:
-            raise ValueError("this policy has a pose encoder: pose_pixel_values are needed beside pixel_values")
-        return ImageTokens(torch.cat(picked, -1), self.pose_encoder(pose_pixel_values.to(self.pose_encoder.dtype)))
+        return torch.cat(picked, -1)
 
     def fuse(self, tokens: ImageTokens) -> Tensor:
         """The trained part of the image path: (B, num_image_tokens, d)."""
@@ -161,9 +170,22 @@ class PoseLlava(PreTrainedModel):
             logits[..., self.config.suppressed_token_ids] = NEVER
         return logits
 
-    def pose_distribution(self, hidden: Tensor) -> PoseDistribution:
-        """(N, d) states that predict `<POSE>` → N pose distributions in float32."""
-        return self.pose_head(hidden)
+    def pose_start(self, input_ids: Tensor, image_tokens: ImageTokens | None) -> Tensor:
+        """Where the poses of each row start, (B, 144) without gradient: the mean pose, or with `pose_prior: encoder`
+        the pose that the encoder reads from the picture of the row."""
+        start = self.pose_head.mean_pose.float().expand(len(input_ids), -1)
+        if self.config.pose_prior == "mean" or image_tokens is None or not len(image_tokens):
+            return start
+        assert self.pose_encoder is not None and image_tokens.pose is not None
+        pictures = (input_ids == self.config.llava.image_token_index).sum(1) // self.num_image_tokens
+        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(pictures)
+        with torch.no_grad():
+            return start.index_copy(0, rows, self.pose_encoder.pose(image_tokens.pose).float())
+
+    def pose_distribution(self, hidden: Tensor, start: Tensor | None = None) -> PoseDistribution:
+        """(N, d) states that predict `<POSE>`, and where their poses start (N, 144), the mean pose without it → N pose
+        distributions in float32."""
+        return self.pose_head(hidden, start)
 
     def forward(
         self,
@@ -210,7 +232,7 @@ class PoseLlava(PreTrainedModel):
             loss = F.cross_entropy(logits.float(), labels[:, 1:][scored])
         if labels is None or not isinstance(logits_to_keep, int) or logits_to_keep:
             logits = self.token_logits(_keep(hidden, logits_to_keep))
-        return PoseLlavaOutput(loss, logits, hidden, outputs.past_key_values)
+        return PoseLlavaOutput(loss, logits, hidden, self.pose_start(input_ids, image_tokens), outputs.past_key_values)
 
     def _mask(self, mask: Tensor | None, embeds: Tensor, group: GroupColumns | None) -> Tensor | None:
         """What the attention in use understands: only ours knows groups, and eager attention adds the mask to the

@@ -53,12 +53,14 @@ class Scores:
     """log_probs, entropy (B, G, R): nats, float32, 0 outside `mask`; entropy has no gradient.
 
     hidden: (B, G, d), the state that predicts `<POSE>`; where `has_pose` is False, the prompt's last state.
+    start: (B, G, 144), where the pose of that state starts.
     """
 
     log_probs: Tensor
     entropy: Tensor
     mask: Tensor
     hidden: Tensor
+    start: Tensor
     has_pose: Tensor
 
 
@@ -175,5 +177,6 @@ def score(
         entropy=entropy[which].masked_fill(~rows.mask, 0.0),
         mask=rows.mask,
         hidden=out.hidden_states[rows.row[..., 0], at],  # type: ignore[attr-defined]
+        start=out.pose_start[rows.row[..., 0]],  # type: ignore[attr-defined]
         has_pose=rows.has_pose,
     )

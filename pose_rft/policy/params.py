@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pose_rft.core.params import Count, Fraction, NonNegative, Positive, Section
-from pose_rft.policy.config import FusionKind
+from pose_rft.policy.config import FusionKind, PosePrior
 
 
 class TinyVisionParams(Section):
@@ -70,11 +70,14 @@ class LogStdParams(Section):
 class PolicyParams(Section):
     """`policy`: the parts around LLaVA.
 
+    pose_prior: `mean`, the paper's form: the pose comes out of the language model alone; `encoder`: the mean of the
+        distribution starts at the pose that the encoder reads, and the language model corrects it.
     covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
     mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
     """
 
     fusion: FusionKind
+    pose_prior: PosePrior = "mean"
     covariance: Literal["diagonal", "low_rank"]
     covariance_rank: Count
     log_std: LogStdParams
@@ -98,14 +101,36 @@ class KeypointTrainingParams(Section):
     weight_decay: NonNegative
 
 
+class BlazePoseParams(Section):
+    """Which of MediaPipe's landmark networks, and the size of the lifter behind it: residual layers of `width`."""
+
+    variant: Literal["lite", "full", "heavy"]
+    width: Count
+    layers: Count
+
+
+class LifterTrainingParams(Section):
+    """Training of the lifter. rotation, joints: weights of the distance of rotation matrices and of joints (metres)."""
+
+    steps: int = Field(ge=0)
+    batch: Count
+    learning_rate: Positive
+    weight_decay: NonNegative
+    rotation: NonNegative
+    joints: NonNegative
+
+
 class PoseEncoderParams(Section):
-    """`pose_encoder`: kind, and either a checkpoint to import (`vitpose`, `hmr2`) or a network to train (`conv_vit`).
+    """`pose_encoder`: kind, and a checkpoint to import (`vitpose`, `hmr2`), a landmark network with a lifter to train
+    (`blazepose`), or a network to train (`conv_vit`).
 
     checkpoint: `vitpose`: hub id or folder of a VitPoseForPoseEstimation; `hmr2`: a HMR2.0 or TokenHMR .ckpt file.
     """
 
-    kind: Literal["conv_vit", "vitpose", "hmr2"]
+    kind: Literal["blazepose", "conv_vit", "vitpose", "hmr2"]
     checkpoint: str | None = None
+    blazepose: BlazePoseParams | None = None
+    lifter: LifterTrainingParams | None = None
     conv_vit: ConvVitParams | None = None
     training: KeypointTrainingParams | None = None
 

@@ -1,9 +1,10 @@
 """Pose-aware image encoders: what the policy sees beside CLIP (paper, appendix A).
 
-Three kinds with one face: `conv_vit` (the sample's, trained here on 2D keypoints), `vitpose` (transformers' ViTPose)
-and `hmr2` (the ViT-H of HMR2.0 and TokenHMR). All take the same square crop, normalised with ImageNet's mean and
-deviation; the latter two read its middle columns (256 x 192 of 256 x 256), as their own code does. They are frozen
-inside the policy. Architecture sources: ViTPose (arXiv 2204.12484), HMR2.0 (arXiv 2305.20091).
+Four kinds with one face: `blazepose` (the sample's, in `blazepose.py`), `vitpose` (transformers' ViTPose), `hmr2` (the
+ViT-H of HMR2.0 and TokenHMR), and `conv_vit`, which is small and trained here on 2D keypoints. All take the same square
+crop, normalised with ImageNet's mean and deviation; `vitpose` and `hmr2` read its middle columns (256 x 192 of 256 x
+256), as their own code does. They are frozen inside the policy. Architecture sources: ViTPose (arXiv 2204.12484),
+HMR2.0 (arXiv 2305.20091).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PretrainedConfig, PreTrainedModel, VitPoseConfig, VitPoseForPoseEstimation
+from transformers import PreTrainedModel, VitPoseConfig, VitPoseForPoseEstimation
 from transformers import initialization as init
 
 from pose_rft.body.joints import COCO17, SMPL24
@@ -26,6 +27,9 @@ if TYPE_CHECKING:  # the model runs without pydantic
 class PoseEncoder(PreTrainedModel):
     """A picture of a person as tokens that know about its pose.
 
+    `tokens` has two halves: `observe` reads the picture, which costs and never changes; `interpret` is what was trained
+    behind it. Most encoders are the first half alone.
+
     Attributes:
         image_size: side P of the square crop that `tokens` takes, px.
         width: numbers in a token.
@@ -38,9 +42,25 @@ class PoseEncoder(PreTrainedModel):
     image_size: int
     width: int
     grid: tuple[int, int]
+    learned: str | None = None
+    """The submodule of `interpret`, whose training leaves observations as they are."""
+    reads_pose = False
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """(B, 3, P, P) normalised pixels → (B, rows · columns, width), row by row."""
+        return self.interpret(self.observe(pixels))
+
+    def observe(self, pixels: Tensor) -> Tensor:
+        """(B, 3, P, P) normalised pixels → (B, L, W), what may be kept of them."""
+        raise NotImplementedError
+
+    def interpret(self, observed: Tensor) -> Tensor:
+        """(B, L, W) → (B, rows · columns, width)."""
+        return observed
+
+    def pose(self, tokens: Tensor) -> Tensor:
+        """The pose that an encoder with `reads_pose` reads: (B, rows · columns, width) → (B, 144) 6D numbers of
+        rotations, root in the camera frame."""
         raise NotImplementedError
 
     def keypoints(self, pixels: Tensor) -> Tensor:
@@ -53,7 +73,8 @@ class PoseEncoder(PreTrainedModel):
         """
         raise PoseRftError(f"A {self.config.model_type} encoder predicts no 2D keypoints; use conv_vit or vitpose.")
 
-    forward = tokens
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.tokens(pixels)
 
 
 class Attention(nn.Module):
@@ -160,7 +181,7 @@ class ConvVit(PoseEncoder):
         maps = self.stages(self.stem(pixels.contiguous(memory_format=torch.channels_last)))
         return self.norm(self.blocks(maps.flatten(2).transpose(1, 2) + self.position))
 
-    def tokens(self, pixels: Tensor) -> Tensor:
+    def observe(self, pixels: Tensor) -> Tensor:
         features = self.features(pixels)
         found = soft_argmax(self.heatmaps(features)).flatten(1).to(features.dtype)
         return torch.cat([features, found[:, None].expand(-1, features.shape[1], -1)], -1)
@@ -173,8 +194,6 @@ class ConvVit(PoseEncoder):
 
     def keypoints(self, pixels: Tensor) -> Tensor:
         return soft_argmax(self.heatmaps(self.features(pixels)))
-
-    forward = tokens
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -227,7 +246,7 @@ class VitPoseEncoder(PoseEncoder):
         several = self._experts > 1
         return torch.zeros(len(pixels), dtype=torch.long, device=pixels.device) if several else None
 
-    def tokens(self, pixels: Tensor) -> Tensor:
+    def observe(self, pixels: Tensor) -> Tensor:
         person = middle_columns(pixels, self._columns)
         return self.vitpose.backbone(person, dataset_index=self._expert(person)).feature_maps[-1]
 
@@ -240,8 +259,6 @@ class VitPoseEncoder(PoseEncoder):
                 found[:, SMPL24.index(name)] = peaks[:, index]
         found[..., 0] *= person.shape[-1] / pixels.shape[-1]  # from the middle columns to the whole crop
         return found
-
-    forward = tokens
 
 
 class PatchEmbed(nn.Module):
@@ -274,38 +291,18 @@ class Hmr2Vit(PoseEncoder):
         self.last_norm = nn.LayerNorm(self.width, eps=1e-6)
         self.post_init()
 
-    def tokens(self, pixels: Tensor) -> Tensor:
+    def observe(self, pixels: Tensor) -> Tensor:
         x = self.patch_embed(middle_columns(pixels, self.config.image_size[1]))
         x = x + self.pos_embed[:, 1:] + self.pos_embed[:, :1]  # row 0 was the class token's; it shifts all patches
         for block in self.blocks:
             x = block(x)
         return self.last_norm(x)
 
-    forward = tokens
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, Hmr2Vit):
             init.normal_(module.pos_embed, std=0.02)
-
-
-KINDS: dict[str, type[PoseEncoder]] = {
-    ConvVitConfig.model_type: ConvVit,
-    VitPoseConfig.model_type: VitPoseEncoder,
-    Hmr2VitConfig.model_type: Hmr2Vit,
-}
-
-
-def pose_encoder_from_config(config: PretrainedConfig) -> PoseEncoder:
-    """An encoder with fresh weights.
-
-    Raises:
-        PoseRftError: the configuration is of none of the kinds.
-    """
-    if config.model_type not in KINDS:
-        raise PoseRftError(f"{config.model_type!r} is no pose encoder, expected one of {', '.join(KINDS)}.")
-    return KINDS[config.model_type](config)
 
 
 def create_conv_vit(params: "PoseEncoderParams", image_size: int) -> ConvVit:

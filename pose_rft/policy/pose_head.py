@@ -175,11 +175,12 @@ class PoseMlp(nn.Module):
 
 
 class PoseHead(nn.Module):
-    """Hidden states (N, d) → `PoseDistribution`.
+    """Hidden states (N, d) and where their poses start (N, 144) → `PoseDistribution`.
 
-    μ = mean_pose + mean_scale · MLP; log σ = min + (max − min) · sigmoid(MLP + offset), so that σ starts at
+    μ = start + mean_scale · MLP; log σ = min + (max − min) · sigmoid(MLP + offset), so that σ starts at
     exp(log_std_init) and stays strictly between its bounds with a gradient everywhere. The last layers start at zero:
-    an untrained head predicts the mean pose. `mean_pose` is the training set's mean of the raw 6D numbers.
+    an untrained head predicts the start: `mean_pose`, the training set's mean of the raw 6D numbers, or what the pose
+    encoder reads from the picture (`PoseLlava.pose_start`).
     """
 
     mean_pose: Tensor
@@ -203,9 +204,10 @@ class PoseHead(nn.Module):
         self.log_std = PoseMlp(width, POSE_NUMBERS) if config.pose_head == "gaussian" else None
         self.factor = PoseMlp(width, POSE_NUMBERS * self.rank) if self.log_std is not None and self.rank else None
 
-    def forward(self, hidden: Tensor) -> PoseDistribution:
+    def forward(self, hidden: Tensor, start: Tensor | None = None) -> PoseDistribution:
         with torch.autocast(hidden.device.type, enabled=False):
-            mean = self.mean_pose.float() + self.scale * self.mean(hidden)
+            start = self.mean_pose if start is None else start
+            mean = start.float() + self.scale * self.mean(hidden)
             if self.log_std is None:
                 return PoseDistribution(mean)
             low, high = self.bounds

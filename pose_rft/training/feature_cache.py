@@ -1,7 +1,7 @@
 """Image tokens of the frozen encoders: from scratch, where they were put once, or encoded as they are needed.
 
 The encoders never change after their own training, so SFT, RFT and evaluation see the same tokens for a crop. Small
-data sets are encoded once, plain and mirrored, in half precision; the folder is keyed by the encoders' weights, the
+data sets are encoded once, plain and mirrored, in half precision; each encoder's folder is keyed by its weights, the
 shards and the crop's size, so every stage finds what another one made. `cache_tokens: false` encodes in each step
 instead, which is what a large data set or a large encoder needs.
 """
@@ -20,27 +20,30 @@ from pose_rft.io import atomic
 from pose_rft.policy.crops import CLIP_NORM, IMAGENET_NORM, normalise
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.processor import ImageParams
 from pose_rft.training.crops import READERS, crop_of, load_crops, pixels
 from pose_rft.training.examples import ImageRef
 from pose_rft.training.made_once import made_once
+from pose_rft.training.observed import observed, weights_digest
 from pose_rft.training.samples import Samples
 
 ImageTokenSource = Callable[[Sequence[ImageRef]], ImageTokens]
 CHUNK = 128
-FORM = 1  # of the cached tokens; raise it when an encoder's code gives other tokens for the same weights
+FORM = 2  # of the cached tokens; raise it when CLIP's code gives other tokens for the same weights
 
 
 class CachedTokens:
     """Tokens by `ImageRef`, read from files that are made on first need. Call it with references.
 
     Args:
-        sets: {name that references use: samples}. cache: folder of all features; `cache/../crops` holds the crops.
+        sets: {name that references use: samples}. cache: folder of CLIP's tokens; `cache/../observed` holds what the
+            pose encoder saw and `cache/../crops` the crops.
     """
 
     def __init__(self, model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples], cache: Path) -> None:
         self._model, self._image, self._sets, self._cache = model, image, sets, cache
-        self._encoders = encoder_digest(model)
+        self._clip = clip_digest(model)
         self._open: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
 
     def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
@@ -69,44 +72,49 @@ class CachedTokens:
     def _files(self, name: str, flip: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """CLIP tokens, pose tokens, and where in them the sample of a row is (-1 without a picture)."""
         if (name, flip) not in self._open:
-            samples = self._sets[name]
-            folder = self._cache / self._key(samples, flip)
-            made_once(folder, lambda temporary: self._encode(temporary, samples, flip))
+            samples, encoder = self._sets[name], self._model.pose_encoder
+            content = [FORM, self._clip, samples.shards.fingerprint, self._image.size, self._image.box_scale, flip]
+            key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
+            folder = made_once(self._cache / key, lambda temporary: self._encode(temporary, samples, flip))
             clip = np.load(folder / "clip.npy", mmap_mode="r", allow_pickle=False)
-            has_pose = (folder / "pose.npy").is_file()
-            pose = np.load(folder / "pose.npy", mmap_mode="r", allow_pickle=False) if has_pose else None
+            pose = None
+            if encoder is not None:
+                pose = interpreted(
+                    encoder, observed(encoder, samples, self._image, flip, self._cache.parent / "observed")
+                )
             shown = samples.has_image.numpy()
             self._open[name, flip] = (clip, pose, np.where(shown, np.cumsum(shown) - 1, -1))
         return self._open[name, flip]
 
-    def _key(self, samples: Samples, flip: bool) -> str:
-        content = [self._encoders, samples.shards.fingerprint, self._image.model_dump(mode="json"), flip]
-        return hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
-
     def _encode(self, folder: Path, samples: Samples, flip: bool) -> None:
         image, rows = self._image, samples.has_image.nonzero()[:, 0].numpy()
-        crops = self._cache.parent / "crops"
-        first = load_crops(samples, image.size, image.box_scale, crops)
-        second = load_crops(samples, image.pose_size, image.box_scale, crops)
-        files: dict[str, np.ndarray] = {}
+        crops = load_crops(samples, image.size, image.box_scale, self._cache.parent / "crops")
+        file: np.ndarray | None = None
         device = next(self._model.parameters()).device
         label = f"encoding {samples.name}{' mirrored' if flip else ''}"
         with Progress(label, len(rows), "pictures") as progress:
             for start in range(0, len(rows), CHUNK):
                 some = rows[start : start + CHUNK]
-                clip_pixels = pixels(first, some, CLIP_NORM, flip).to(device)
-                pose_pixels = pixels(second, some, IMAGENET_NORM, flip).to(device)
-                tokens = self._model.encode_images(clip_pixels, pose_pixels)
-                for name, value in (("clip", tokens.clip), ("pose", tokens.pose)):
-                    if value is None:
-                        continue
-                    if name not in files:
-                        shape = (len(rows), *value.shape[1:])
-                        files[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
-                    files[name][start : start + len(some)] = value.half().cpu().numpy()
+                tokens = self._model.clip_tokens(pixels(crops, some, CLIP_NORM, flip).to(device))
+                if file is None:
+                    shape = (len(rows), *tokens.shape[1:])
+                    file = np.lib.format.open_memmap(folder / "clip.npy", "w+", np.float16, shape)
+                file[start : start + len(some)] = tokens.half().cpu().numpy()
                 progress.advance(len(some))
-        for file in files.values():
+        if file is not None:
             file.flush()  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def interpreted(encoder: PoseEncoder, seen: np.ndarray) -> np.ndarray:
+    """The tokens of observations (N, L, W) on disk; the same array where an encoder observes its tokens themselves."""
+    if encoder.learned is None:
+        return seen
+    parameter = next(encoder.parameters())
+    chunks = (torch.from_numpy(seen[first : first + CHUNK].copy()) for first in range(0, len(seen), CHUNK))
+    return np.concatenate(
+        [encoder.interpret(chunk.to(parameter.device, parameter.dtype)).half().cpu().numpy() for chunk in chunks]
+    )
 
 
 class EncodedTokens:
@@ -145,20 +153,12 @@ def image_token_source(
     return EncodedTokens(model, image, sets) if cache is None else CachedTokens(model, image, sets, cache)
 
 
-def encoder_digest(model: PoseLlava) -> str:
-    """sha256 over the frozen encoders' weights and the configuration that decides what is read from them."""
-    digest = hashlib.sha256()
+def clip_digest(model: PoseLlava) -> str:
+    """sha256 over CLIP's weights and the configuration that decides what is read from them."""
     llava = model.config.llava
-    read: list[object] = [FORM, llava.vision_feature_layer, llava.vision_feature_select_strategy]  # type: ignore[union-attr]
-    if model.pose_encoder is not None:
-        read += [*model.pose_encoder.grid, model.pose_encoder.width]
-    digest.update(atomic.canonical_json(read).encode())
-    for tower in model.towers():
-        digest.update(type(tower).__name__.encode())
-        for name, value in sorted(tower.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    tower = model.llava.model.vision_tower
+    read: list[object] = [llava.vision_feature_layer, llava.vision_feature_select_strategy]  # type: ignore[union-attr]
+    return weights_digest(type(tower), tower.state_dict(), read)
 
 
 def _floats(tokens: np.ndarray) -> Tensor:

@@ -82,8 +82,9 @@ def _answers(
         batch = collator(examples[first : first + CHUNK]).to(device)
         tokens = image_tokens(batch.image_refs).to(device) if batch.image_refs else None
         with torch.no_grad():
-            hidden = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, logits_to_keep=1).hidden_states
-            mean = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions]).mean
+            out = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, logits_to_keep=1)
+            hidden = out.hidden_states[batch.pose_rows, batch.pose_positions]
+            mean = model.pose_distribution(hidden, out.pose_start[batch.pose_rows]).mean
         poses.append(mean.unflatten(-1, (24, 6)).cpu())
         prompts = [processor.prompt_ids(e.question, e.image is not None) for e in batch.examples]
         answers = generate(model, prompts, tokens, 1, LONGEST_ANSWER, temperature=0.0)

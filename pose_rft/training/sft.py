@@ -129,7 +129,8 @@ def batch_loss(
     hidden = output.hidden_states
     # Without pose or picture the same operations run on empty tensors: every parameter has a gradient on every rank,
     # and in the same order, which ZeRO needs.
-    predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions])
+    start = output.pose_start[batch.pose_rows]
+    predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions], start)
     parts = pose_losses(predicted, batch.pose6d, batch.pose_mask, batch.joints, params, body)
     loss = loss + parts.total(params).sum() / (poses or 1.0)
     posed = [tasks[row] for row in batch.pose_rows.tolist()]

@@ -59,7 +59,8 @@ def test_another_stage_finds_the_tokens_without_encoding(
     model, _ = tiny_policy(tmp_path)
     first = CachedTokens(model, IMAGE, {"coco/train": coco}, tmp_path / "features")
     first.prepare(["coco/train"])
-    monkeypatch.setattr(model, "encode_images", None)
+    monkeypatch.setattr(model, "clip_tokens", None)
+    monkeypatch.setattr(model.pose_encoder, "observe", None)
     again = CachedTokens(model, IMAGE, {"coco/train": coco}, tmp_path / "features")(references(coco))
     assert torch.equal(again.clip, first(references(coco)).clip)
 

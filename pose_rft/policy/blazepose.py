@@ -1,0 +1,192 @@
+"""BlazePose as a pose-aware encoder: MediaPipe's pose landmark network and a lifter from its landmarks to SMPL's pose.
+
+The network (arXiv 2006.10204; weights of `mediapipe`, Apache-2.0) was pretrained on photographs of people and stays as
+it is. It reads a square crop of 256 px and gives 33 body landmarks: places in the crop with depth, whether each is
+seen, and metres about the hips. The lifter is a small network that is trained here (`training/lifting.py`) on the
+landmarks of the training crops: it is to this encoder what SMPL's training is to HMR2.0's.
+
+What the policy gets is one token: the landmarks and the lifted pose. `observe` is the costly part, which training
+caches; `interpret` is the lifter.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.body.rotations import matrix_to_sixd, sixd_to_matrix
+from pose_rft.core.errors import PoseRftError
+from pose_rft.io.tflite import Weights, prune, read_tflite
+from pose_rft.policy import pretrained
+from pose_rft.policy.config import POSE_NUMBERS, BlazePoseConfig
+from pose_rft.policy.crops import IMAGENET_NORM
+from pose_rft.policy.graph_net import GraphNet
+from pose_rft.policy.pose_encoder import PoseEncoder
+
+if TYPE_CHECKING:  # the model runs without pydantic
+    from pose_rft.policy.params import BlazePoseParams
+
+_NAMES = (
+    "nose left_eye_inner left_eye left_eye_outer right_eye_inner right_eye right_eye_outer left_ear right_ear "
+    "left_mouth right_mouth left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_pinky "
+    "right_pinky left_index right_index left_thumb right_thumb left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle left_heel right_heel left_foot_index right_foot_index"
+)
+LANDMARKS = tuple(_NAMES.split())
+NUMBERS = 8
+"""Of a landmark in an observation: x, y, z in half crop sides, visibility, presence, and x, y, z in metres."""
+NETWORK_POINTS = 39  # the network adds six that help tracking
+SMALLEST_SPREAD = 1e-3  # half crop sides: keeps the features of landmarks that all coincide finite
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """What the network found in B crops.
+
+    points: (B, 33, 3), x and y in [-1, 1] over the crop (beyond: outside), z in the same unit, towards the viewer
+    negative, 0 at the hips. visibility: (B, 33) in [0, 1], in the picture and not hidden. world: (B, 33, 3) metres,
+    camera axes, origin between the hips. score: (B,) in [0, 1], whether there is a person.
+    """
+
+    points: Tensor
+    visibility: Tensor
+    world: Tensor
+    score: Tensor
+
+
+class Lifter(nn.Module):
+    """Landmarks to a pose: (B, 33, 8) → (B, 144) 6D numbers of rotations, root in the camera frame.
+
+    The landmarks' own centre and spread are taken out first: where in the crop a person stands is not part of a pose.
+    """
+
+    mean_pose: Tensor
+
+    def __init__(self, width: int, layers: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.register_buffer("mean_pose", torch.zeros(POSE_NUMBERS))
+        self.enter = nn.Linear(len(LANDMARKS) * NUMBERS, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(width),
+                nn.Linear(width, width),
+                nn.GELU(),
+                nn.Dropout(dropout),
+                nn.Linear(width, width),
+            )
+            for _ in range(layers)
+        )
+        self.leave = nn.Linear(width, POSE_NUMBERS)
+
+    def forward(self, landmarks: Tensor) -> Tensor:
+        hidden = self.enter(centred(landmarks).flatten(1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden)
+        raw = self.mean_pose + self.leave(hidden)
+        # True rotations: the loss does not see how long raw columns are, but the policy's density would.
+        return matrix_to_sixd(sixd_to_matrix(raw.unflatten(-1, (len(SMPL24), 6)))).flatten(1)
+
+
+def centred(landmarks: Tensor) -> Tensor:
+    """(B, 33, 8) with the places relative to their own centre and spread, all numbers of order 1."""
+    places, seen, world = landmarks[..., :3], landmarks[..., 3:5], landmarks[..., 5:]
+    middle = places[..., :2].mean(1, keepdim=True)
+    flat = places[..., :2] - middle
+    spread = flat.square().sum(-1, keepdim=True).mean(1, keepdim=True).sqrt() + SMALLEST_SPREAD
+    return torch.cat([flat / spread, places[..., 2:] / spread, seen - 0.5, 4 * world], -1)
+
+
+class BlazePose(PoseEncoder):
+    """The landmark network (`network`) and the lifter behind it (`lifter`)."""
+
+    config_class = BlazePoseConfig
+    config: BlazePoseConfig
+    learned = "lifter"
+    reads_pose = True
+
+    def __init__(self, config: BlazePoseConfig) -> None:
+        super().__init__(config)
+        self.image_size, self.grid = config.image_size, (1, 1)
+        self.width = len(LANDMARKS) * NUMBERS + POSE_NUMBERS
+        self.network = GraphNet(config.graph)
+        self.lifter = Lifter(config.lifter_width, config.lifter_layers)
+        self.post_init()
+
+    def observe(self, pixels: Tensor) -> Tensor:
+        """(B, 3, 256, 256) normalised pixels → (B, 1, 33 · 8 + 1): the landmarks, then the person's score."""
+        mean, deviation = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in IMAGENET_NORM)
+        unit = pixels * deviation + mean
+        # On a CPU one picture at a time is fastest: the maps of one fit the cache.
+        parts = [self.network(part) for part in (unit.split(1) if unit.device.type == "cpu" else [unit])]
+        found, score, world = (torch.cat([part[name] for part in parts]) for name in self.config.graph["outputs"])
+        found = found.view(-1, NETWORK_POINTS, 5)[:, : len(LANDMARKS)]
+        world = world.view(-1, NETWORK_POINTS, 3)[:, : len(LANDMARKS)]
+        half = self.image_size / 2
+        places = torch.cat([found[..., :2] / half - 1, found[..., 2:3] / half], -1)
+        numbers = torch.cat([places, found[..., 3:].sigmoid(), world], -1).flatten(1)
+        return torch.cat([numbers, score.view(-1, 1)], 1)[:, None]
+
+    def interpret(self, observed: Tensor) -> Tensor:
+        """(B, 1, 33 · 8 + 1) → (B, 1, 33 · 8 + 144), the token: centred landmarks and the lifted pose less its mean."""
+        landmarks = observed[:, 0, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS)).to(self.lifter.enter.weight.dtype)
+        lifted = self.lifter(landmarks) - self.lifter.mean_pose
+        return torch.cat([centred(landmarks).flatten(1), lifted], 1)[:, None]
+
+    def pose(self, tokens: Tensor) -> Tensor:
+        """The lifted pose that a token holds: (B, 1, W) → (B, 144) 6D numbers, root in the camera frame."""
+        return tokens[:, 0, -POSE_NUMBERS:] + self.lifter.mean_pose
+
+    def landmarks(self, pixels: Tensor) -> Landmarks:
+        """What the network finds in (B, 3, 256, 256) normalised pixels."""
+        observed = self.observe(pixels)[:, 0]
+        found = observed[:, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS))
+        return Landmarks(found[..., :3], found[..., 3], found[..., 5:], observed[:, -1])
+
+    def keypoints(self, pixels: Tensor) -> Tensor:
+        landmarks = self.landmarks(pixels)
+        found = torch.zeros(len(pixels), len(SMPL24), 3, device=pixels.device)
+        for index, name in enumerate(LANDMARKS):
+            if name in SMPL24.joints:
+                joint = SMPL24.index(name)
+                found[:, joint, :2] = landmarks.points[:, index, :2]
+                found[:, joint, 2] = landmarks.visibility[:, index]
+        return found
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Lifter):
+            init.zeros_(module.mean_pose)
+            init.normal_(module.leave.weight, std=0.01)
+            init.zeros_(module.leave.bias)
+
+
+OUTPUTS = {"landmarks": 0, "score": 1, "world": 4}
+"""Which of the network's outputs are kept; 2 and 3 are a mask of the person and heatmaps."""
+
+
+def import_blazepose(params: "BlazePoseParams") -> BlazePose:
+    """The encoder around the fetched landmark network, with an untrained lifter.
+
+    Raises:
+        PoseRftError: the file was not fetched, or is no pose landmark network.
+    """
+    config, weights = blazepose_config(params)
+    encoder = BlazePose(config)
+    encoder.network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return encoder.eval().requires_grad_(False)
+
+
+def blazepose_config(params: "BlazePoseParams") -> tuple[BlazePoseConfig, Weights]:
+    """The configuration around the fetched landmark network, and that network's weights; errors as above."""
+    source = pretrained.LANDMARKS[params.variant]
+    path = pretrained.find(source)
+    graph, weights = read_tflite(path)
+    if graph["input_shape"] != [3, 256, 256] or len(graph["outputs"]) != 5:
+        raise PoseRftError(f"{path} is no pose landmark network, expected 256 x 256 pictures and five outputs.")
+    graph, weights = prune(graph, weights, [graph["outputs"][index] for index in OUTPUTS.values()])
+    sizes = {"lifter_width": params.width, "lifter_layers": params.layers}
+    return BlazePoseConfig(variant=params.variant, origin=source.origin(), graph=graph, **sizes), weights

@@ -1,0 +1,182 @@
+"""Trains the lifter behind a frozen landmark network: from 33 landmarks to SMPL's pose.
+
+The landmarks come from the network itself, on the training crops and their mirror images (`observed.py`), so their
+errors are those that the lifter will meet. What a photograph does and the crops do not do enough is done to the
+landmarks: people are turned in the picture plane, points jitter, and parts of a person that the picture cuts off or
+something hides are guessed badly and marked as unseen.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_matrix
+from pose_rft.body.smpl import BodyModel
+from pose_rft.core.seeds import derive, torch_generator
+from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
+from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose, Lifter
+from pose_rft.policy.params import LifterTrainingParams
+from pose_rft.shards.mixture import Mixture, Source
+from pose_rft.training import loop
+from pose_rft.training.engine import Engine, EngineParams
+from pose_rft.training.loop import StepStats
+from pose_rft.training.losses import masked_mean
+from pose_rft.training.samples import Samples
+
+WARMUP = 0.04
+SAVE_EVERY = 500
+CHUNK = 1024
+FLIP = list(SMPL24.flip)
+LEAN, ROLLED = 0.35, 0.15  # deviation of the turn of most people, radians; share that is turned by any angle
+JITTER = 0.02  # deviation of a landmark's place, in the person's spread; of its metres in metres
+CUT = 0.15  # share of people whom an edge cuts off
+GUESS = 0.25  # deviation of a place that was cut off, in half crop sides; of its metres in metres
+
+
+@dataclass(frozen=True, eq=False)
+class LiftingSet:
+    """landmarks: (N, 33, 8) as observed. rotations (N, 24, 3, 3) and joints (N, 24, 3) metres, camera frame, pelvis at
+    the origin, mean shape; labelled: (N, 24) bool. keys: of the samples."""
+
+    keys: tuple[str, ...]
+    landmarks: Tensor
+    rotations: Tensor
+    joints: Tensor
+    labelled: Tensor
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+def lifting_set(samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool) -> LiftingSet:
+    """The labelled people of a set; `seen`: what `observed` gives of it, mirrored if `flip`."""
+    pictured = samples.has_image.nonzero()[:, 0]
+    usable = samples.labelled[pictured].any(1)
+    rows = pictured[usable]
+    numbers = torch.from_numpy(np.asarray(seen[usable.numpy()], dtype=np.float32))[:, 0, :-1]
+    rotations, labelled = samples.rotations[rows], samples.labelled[rows]
+    joints = torch.cat([body.joints(chunk) for chunk in rotations.split(CHUNK)])
+    joints = joints - joints[:, :1]
+    if flip:
+        rotations, labelled = mirror_rotations(rotations), labelled[:, FLIP]
+        joints = joints[:, FLIP] * joints.new_tensor([-1.0, 1.0, 1.0])
+    keys = tuple(samples.keys[row] for row in rows.tolist())
+    return LiftingSet(keys, numbers.unflatten(-1, (len(LANDMARKS), NUMBERS)), rotations, joints, labelled)
+
+
+def train(
+    lifter: Lifter,
+    sets: Mapping[str, LiftingSet],
+    body: BodyModel,
+    params: LifterTrainingParams,
+    scratch: Path,
+    seed: int,
+) -> pl.DataFrame:
+    """Trains `lifter` in place and returns the log; people are drawn evenly over all sets.
+
+    Raises:
+        PoseRftError: a loss is not finite.
+    """
+    optimiser = EngineParams(lr=params.learning_rate, weight_decay=params.weight_decay, warmup=WARMUP)
+    engine = Engine(lifter.requires_grad_(True), optimiser, params.steps)
+    body.to(engine.device)
+    mixture = Mixture({name: Source(len(data), len(data)) for name, data in sets.items()}, derive(seed, "lifter"))
+
+    def one_step(step: int) -> StepStats:
+        drawn = [mixture.draw(step * params.batch + i) for i in range(params.batch)]
+        chosen = {name: [index for source, index in drawn if source == name] for name in sorted(sets)}
+        parts = [(sets[name], rows) for name, rows in chosen.items() if rows]
+        landmarks, rotations, joints, labelled = (
+            torch.cat([getattr(data, field)[rows] for data, rows in parts]).to(engine.device)
+            for field in ("landmarks", "rotations", "joints", "labelled")
+        )
+        generator = torch_generator(seed, "lifter", "vary", step)
+        landmarks, rotations, joints = turned(landmarks, rotations, joints, generator)
+        landmarks = spoiled(landmarks, generator)
+        loss = engine.forward(lifting_loss, landmarks, rotations, joints, labelled, body, params)
+        engine.backward(loss, [data.keys[row] for data, rows in parts for row in rows])
+        norm = engine.step(step)
+        return StepStats(float(loss.detach()), params.batch, {"gradient_norm": norm})
+
+    return loop.run(engine, one_step, params.steps, scratch, SAVE_EVERY, "lifter", seed)
+
+
+def lifting_loss(
+    lifter: Lifter,
+    landmarks: Tensor,
+    rotations: Tensor,
+    joints: Tensor,
+    labelled: Tensor,
+    body: BodyModel,
+    params: LifterTrainingParams,
+) -> Tensor:
+    """Weighted mean distance of rotation matrices and of joints, where labelled; shapes: `LiftingSet`."""
+    found = sixd_to_matrix(lifter(landmarks).unflatten(-1, (len(SMPL24), 6)))
+    rotation = masked_mean((found - rotations).abs().mean((-1, -2)), labelled)
+    reached = body.joints(torch.where(labelled[..., None, None], found, rotations))
+    position = (reached - reached[:, :1] - joints).abs().mean((-1, -2))
+    return (params.rotation * rotation + params.joints * position).mean()
+
+
+def turned(
+    landmarks: Tensor, rotations: Tensor, joints: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each person turned in the picture plane, most by little, some by any angle; shapes: `LiftingSet`."""
+    n = len(landmarks)
+    angle = LEAN * torch.randn(n, generator=generator)
+    anywhere = (2 * torch.rand(n, generator=generator) - 1) * math.pi
+    angle = torch.where(torch.rand(n, generator=generator) < ROLLED, anywhere, angle).to(landmarks.device)
+    turn = torch.zeros(n, 3, 3, device=landmarks.device)
+    turn[:, 0, 0], turn[:, 0, 1] = angle.cos(), -angle.sin()
+    turn[:, 1, 0], turn[:, 1, 1] = angle.sin(), angle.cos()
+    turn[:, 2, 2] = 1
+    places, seen, world = landmarks[..., :3] @ turn.mT, landmarks[..., 3:5], landmarks[..., 5:] @ turn.mT
+    root = turn[:, None] @ rotations[:, :1]
+    return torch.cat([places, seen, world], -1), torch.cat([root, rotations[:, 1:]], 1), joints @ turn.mT
+
+
+def spoiled(landmarks: Tensor, generator: torch.Generator) -> Tensor:
+    """(B, 33, 8) as a worse picture would give them: jitter, and of some people what lies beyond a line is guessed."""
+    n, points = landmarks.shape[:2]
+    device = landmarks.device
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(device)
+
+    places, seen, world = landmarks[..., :3], landmarks[..., 3:5], landmarks[..., 5:]
+    spread = places[..., :2].std(1).mean(-1)[:, None, None]
+    direction = noise(n, 2)
+    along = (places[..., :2] @ torch.nn.functional.normalize(direction, dim=-1)[..., None])[..., 0]
+    low, high = along.amin(1, keepdim=True), along.amax(1, keepdim=True)
+    line = low + (0.35 + 0.6 * torch.rand(n, 1, generator=generator).to(device)) * (high - low)
+    cut = (along > line) & (torch.rand(n, 1, generator=generator).to(device) < CUT)
+    guess = torch.where(cut, GUESS, 0.0)[..., None]
+    places = places + (JITTER * spread + guess) * noise(n, points, 3)
+    world = world + (JITTER + 0.6 * guess) * noise(n, points, 3)
+    unseen = 0.3 * torch.rand(n, points, 2, generator=generator).to(device)
+    return torch.cat([places, torch.where(cut[..., None], unseen, seen), world], -1)
+
+
+@torch.no_grad()
+def joint_errors(encoder: BlazePose, data: LiftingSet, body: BodyModel) -> dict[str, float]:
+    """mpjpe and pa_mpjpe in mm over SMPL's 24 joints on the mean shape: a quick look, not the protocol of Table 1."""
+    encoder.eval()
+    found = torch.cat([encoder.lifter(chunk) for chunk in data.landmarks.split(CHUNK)])
+    reached = body.joints(sixd_to_matrix(found.unflatten(-1, (len(SMPL24), 6))))
+    reached = reached - reached[:, :1]
+    return {
+        name: float(error(reached, data.joints).mean()) for name, error in (("mpjpe", mpjpe), ("pa_mpjpe", pa_mpjpe))
+    }
+
+
+def set_mean_pose(lifter: Lifter, mean: Tensor) -> None:
+    """mean: (24, 3, 3), where the lifter starts."""
+    with torch.no_grad():
+        lifter.mean_pose.copy_(matrix_to_sixd(mean).flatten())

@@ -1,0 +1,105 @@
+"""BlazePose as an encoder: tokens, folders, invariances of the lifter, and the policy that starts at its pose."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_blazepose import tiny_blazepose
+from tiny_policies import POLICY, tiny_policy
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.body.rotations import sixd_to_matrix
+from pose_rft.core.errors import PoseRftError
+from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, centred
+from pose_rft.policy.hub import Base, create_policy, load_policy, load_pose_encoder, save_policy
+from pose_rft.policy.params import PolicyParams
+from pose_rft.policy.processor import ImageParams
+
+IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)
+
+
+def noise(n: int) -> torch.Tensor:
+    return torch.randn(n, 3, 256, 256, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_folder_needs_no_network_file(tmp_path: Path) -> None:
+    encoder = tiny_blazepose()
+    encoder.save_pretrained(tmp_path)
+    loaded = load_pose_encoder(tmp_path)
+    assert torch.equal(loaded.tokens(noise(2)), encoder.tokens(noise(2)))
+
+
+@torch.no_grad()
+def test_tokens_are_what_is_interpreted_of_what_was_observed() -> None:
+    encoder = tiny_blazepose()
+    seen = encoder.observe(noise(3))
+    assert seen.shape == (3, 1, len(LANDMARKS) * NUMBERS + 1)
+    tokens = encoder.tokens(noise(3))
+    assert tokens.shape == (3, 1, encoder.width) and encoder.grid == (1, 1)
+    assert torch.equal(tokens, encoder.interpret(seen))
+    one_by_one = torch.cat([encoder.tokens(picture[None]) for picture in noise(3)])
+    assert torch.allclose(tokens, one_by_one, atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_lifted_pose_of_a_token_is_the_lifters_and_holds_rotations() -> None:
+    encoder = tiny_blazepose()
+    seen = encoder.observe(noise(3))
+    landmarks = seen[:, 0, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS))
+    pose = encoder.pose(encoder.interpret(seen))
+    assert torch.allclose(pose, encoder.lifter(landmarks), atol=1e-6)
+    columns = pose.view(3, 24, 2, 3)
+    assert torch.allclose(columns.norm(dim=-1), torch.ones(3, 24, 2), atol=1e-5)
+
+
+@torch.no_grad()
+def test_where_in_the_crop_and_how_large_a_person_is_does_not_change_the_pose() -> None:
+    encoder = tiny_blazepose()
+    landmarks = torch.randn(2, len(LANDMARKS), NUMBERS, generator=torch.Generator().manual_seed(2))
+    moved = landmarks.clone()
+    moved[..., :2] = 0.5 * moved[..., :2] + torch.tensor([0.3, -0.2])
+    moved[..., 2] *= 0.5
+    assert torch.allclose(centred(moved), centred(landmarks), atol=1e-2)
+    assert torch.allclose(encoder.lifter(moved), encoder.lifter(landmarks), atol=1e-2)
+
+
+@torch.no_grad()
+def test_keypoints_are_the_landmarks_of_the_same_name() -> None:
+    encoder = tiny_blazepose()
+    found, landmarks = encoder.keypoints(noise(2)), encoder.landmarks(noise(2))
+    knee = LANDMARKS.index("left_knee")
+    assert torch.equal(found[:, SMPL24.index("left_knee"), :2], landmarks.points[:, knee, :2])
+    assert torch.equal(found[:, SMPL24.index("left_knee"), 2], landmarks.visibility[:, knee])
+    assert (found[:, SMPL24.index("spine1"), 2] == 0).all()
+
+
+@pytest.mark.parametrize("prior", ["mean", "encoder"])
+def test_an_untrained_policy_answers_with_its_prior(base: Base, prior: str, tmp_path: Path) -> None:
+    encoder = tiny_blazepose()
+    params = PolicyParams.model_validate(POLICY | {"pose_prior": prior})
+    model, processor = create_policy(base, encoder, params, IMAGE, "gaussian")
+    with torch.no_grad():
+        tokens = model.encode_images(torch.randn(2, 3, 32, 32), noise(2))
+        texts = [processor.encode("what pose?", processor.ANSWER, has_image) for has_image in (True, False, True)]
+        ids = torch.nn.utils.rnn.pad_sequence([text.input_ids for text in texts], batch_first=True)
+        out = model(ids, image_tokens=tokens)
+        mean = model.pose_distribution(out.hidden_states[:, 5], out.pose_start).mean
+    lifted, middle = encoder.pose(tokens.pose), model.pose_head.mean_pose
+    expected = torch.stack([lifted[0], middle, lifted[1]]) if prior == "encoder" else middle.expand(3, -1)
+    assert torch.allclose(mean, expected, atol=1e-6)
+    save_policy(tmp_path / "policy", model, processor)
+    loaded, _ = load_policy(tmp_path / "policy")
+    assert loaded.config.pose_prior == prior
+    assert torch.allclose(loaded(ids, image_tokens=tokens).pose_start, out.pose_start)
+
+
+def test_an_encoder_that_reads_no_pose_is_no_prior(base: Base) -> None:
+    with pytest.raises(PoseRftError, match="pose_prior"):
+        tiny_policy(base, pose_prior="encoder")
+
+
+def test_rotations_of_a_pose_are_proper() -> None:
+    with torch.no_grad():
+        encoder = tiny_blazepose()
+        pose = encoder.pose(encoder.tokens(noise(1)))
+    assert torch.allclose(torch.det(sixd_to_matrix(pose.view(24, 6))), torch.ones(24), atol=1e-5)

@@ -1,0 +1,104 @@
+"""The lifter's training: consistent augmentation, observations that are kept, and that it learns."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_blazepose import tiny_blazepose
+from training_fakes import Chain, image_record, samples
+
+from pose_rft.body.rotations import mirror_rotations
+from pose_rft.policy.blazepose import LANDMARKS, NUMBERS
+from pose_rft.policy.params import LifterTrainingParams
+from pose_rft.policy.processor import ImageParams
+from pose_rft.training import lifting
+from pose_rft.training.feature_cache import interpreted
+from pose_rft.training.lifting import LiftingSet
+from pose_rft.training.observed import observed
+from pose_rft.training.samples import Samples
+
+torch.set_num_threads(1)
+IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)
+
+
+class Body(Chain):
+    def to(self, device: object) -> "Body":
+        return self
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Samples:
+    return samples("coco/train", [image_record(i) for i in range(6)], tmp_path / "samples")
+
+
+def people(coco: Samples, cache: Path, flip: bool = False) -> LiftingSet:
+    return lifting.lifting_set(coco, observed(tiny_blazepose(), coco, IMAGE, flip, cache), Body(), flip)  # type: ignore[arg-type]
+
+
+def test_observations_are_the_encoders_and_outlive_another_lifter(
+    coco: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = tiny_blazepose()
+    seen = observed(encoder, coco, IMAGE, False, tmp_path / "observed")
+    mirrored = observed(encoder, coco, IMAGE, True, tmp_path / "observed")
+    assert seen.shape == (6, 1, len(LANDMARKS) * NUMBERS + 1) and not np.array_equal(seen, mirrored)
+    monkeypatch.setattr(type(encoder), "observe", None)
+    with torch.no_grad():
+        encoder.lifter.leave.bias += 1.0
+    assert np.array_equal(observed(encoder, coco, IMAGE, False, tmp_path / "observed"), seen)
+    assert interpreted(encoder, seen).shape == (6, 1, encoder.width)
+
+
+def test_another_network_observes_anew(coco: Samples, tmp_path: Path) -> None:
+    encoder = tiny_blazepose()
+    seen = observed(encoder, coco, IMAGE, False, tmp_path / "observed")
+    with torch.no_grad():
+        next(encoder.network.parameters()).add_(0.5)
+    assert not np.array_equal(observed(encoder, coco, IMAGE, False, tmp_path / "observed"), seen)
+
+
+def test_mirrored_people_have_mirrored_poses_and_joints(coco: Samples, tmp_path: Path) -> None:
+    plain, mirrored = people(coco, tmp_path / "observed"), people(coco, tmp_path / "observed", flip=True)
+    assert torch.allclose(mirror_rotations(plain.rotations), mirrored.rotations)
+    assert torch.allclose(Body().joints(mirrored.rotations), mirrored.joints, atol=1e-6)
+
+
+def test_turning_keeps_landmarks_rotations_and_joints_of_one_person_together(coco: Samples, tmp_path: Path) -> None:
+    data = people(coco, tmp_path / "observed")
+    generator = torch.Generator().manual_seed(0)
+    landmarks, rotations, joints = lifting.turned(data.landmarks, data.rotations, data.joints, generator)
+    assert torch.allclose(Body().joints(rotations), joints, atol=1e-5)
+    turn = rotations[:, 0] @ data.rotations[:, 0].mT
+    assert torch.allclose(data.landmarks[..., 5:] @ turn.mT, landmarks[..., 5:], atol=1e-5)
+    assert torch.allclose(data.landmarks[..., :3] @ turn.mT, landmarks[..., :3], atol=1e-5)
+    assert torch.allclose(turn[:, 2], torch.tensor([0.0, 0.0, 1.0]).expand(6, 3), atol=1e-6)  # in the picture plane
+    assert torch.equal(landmarks[..., 3:5], data.landmarks[..., 3:5])
+
+
+def test_what_a_line_cuts_off_is_marked_as_unseen_and_the_rest_barely_moves() -> None:
+    landmarks = torch.randn(400, len(LANDMARKS), NUMBERS, generator=torch.Generator().manual_seed(1))
+    landmarks[..., 3:5] = 0.95
+    spoiled = lifting.spoiled(landmarks, torch.Generator().manual_seed(2))
+    moved = (spoiled[..., :2] - landmarks[..., :2]).norm(dim=-1)
+    unseen = spoiled[..., 3] < 0.5
+    share = unseen.any(1).float().mean()
+    assert abs(share - lifting.CUT) < 4 * math.sqrt(lifting.CUT / 400)
+    assert moved[~unseen].mean() < 0.25 * moved[unseen].mean()
+    assert not unseen.all(1).any()
+
+
+def test_the_lifter_learns_and_resumes_to_the_same_weights(coco: Samples, tmp_path: Path) -> None:
+    data = {"coco": people(coco, tmp_path / "observed")}
+    params = LifterTrainingParams(steps=60, batch=16, learning_rate=5e-3, weight_decay=0.0, rotation=2.0, joints=10.0)
+
+    def trained(scratch: Path) -> tuple[torch.Tensor, list[float]]:
+        encoder = tiny_blazepose()
+        log = lifting.train(encoder.lifter, data, Body(), params, scratch, 0)  # type: ignore[arg-type]
+        return encoder.lifter.leave.weight.detach().clone(), log["loss"].to_list()
+
+    once, losses = trained(tmp_path / "a")
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    again, _ = trained(tmp_path / "a")  # finished already: nothing but its last checkpoint is read
+    assert torch.equal(once, again)
