@@ -43,7 +43,7 @@ class KeyPose:
     root: tuple[float, float]
 
 
-def _pose(
+def key_pose(
     arms: Arm = HANGING,
     legs: Leg = STRAIGHT,
     *,
@@ -60,54 +60,54 @@ def _pose(
 
 
 KEY_POSES: Mapping[str, KeyPose] = {
-    "stand": _pose(),
-    "a pose": _pose(arms=((0.7, -0.8, 0), (0.7, -0.8, 0.12))),
-    "t pose": _pose(arms=((1, 0, 0), (1, 0, 0.1))),
-    "star": _pose(arms=((0.8, 0.65, 0), (0.75, 0.8, 0.1)), legs=((0.55, -1, 0), (0.5, -1, -0.1))),
-    "hands up": _pose(arms=((0.4, 1, 0.1), (0.15, 1, 0.15)), head=(-8, 0)),
-    "surrender": _pose(arms=((1, 0.05, 0), (0.15, 1, 0.15))),
-    "arms crossed": _pose(
+    "stand": key_pose(),
+    "a pose": key_pose(arms=((0.7, -0.8, 0), (0.7, -0.8, 0.12))),
+    "t pose": key_pose(arms=((1, 0, 0), (1, 0, 0.1))),
+    "star": key_pose(arms=((0.8, 0.65, 0), (0.75, 0.8, 0.1)), legs=((0.55, -1, 0), (0.5, -1, -0.1))),
+    "hands up": key_pose(arms=((0.4, 1, 0.1), (0.15, 1, 0.15)), head=(-8, 0)),
+    "surrender": key_pose(arms=((1, 0.05, 0), (0.15, 1, 0.15))),
+    "arms crossed": key_pose(
         left_arm=((0.25, -1, 0.4), (-0.85, 0.12, 0.6)), right_arm=((0.25, -1, 0.35), (-0.85, 0.02, 0.75))
     ),
-    "hands on hips": _pose(arms=ON_HIP, legs=APART),
-    "hands behind head": _pose(arms=((0.95, 0.5, -0.05), (-0.75, 0.62, -0.3))),
-    "hands behind back": _pose(arms=((0.45, -1, -0.5), (-0.65, -0.6, -0.4))),
-    "phone": _pose(left_arm=((0.35, -1, 0.35), (0.0, 1, 0.3)), head=(4, 12)),
-    "wave": _pose(left_arm=((0.9, 0.1, 0.15), (0.3, 1, 0.25))),
-    "point forward": _pose(left_arm=((0.15, 0.03, 1), (0.1, 0.08, 1))),
-    "point aside": _pose(left_arm=((1, 0.1, 0.15), (1, 0.15, 0.2)), right_arm=ON_HIP, head=(0, 40)),
-    "reach forward": _pose(arms=((0.25, 0.05, 1), (0.15, 0.1, 1)), spine=(14, 0, 0)),
-    "reach up": _pose(
+    "hands on hips": key_pose(arms=ON_HIP, legs=APART),
+    "hands behind head": key_pose(arms=((0.95, 0.5, -0.05), (-0.75, 0.62, -0.3))),
+    "hands behind back": key_pose(arms=((0.45, -1, -0.5), (-0.65, -0.6, -0.4))),
+    "phone": key_pose(left_arm=((0.35, -1, 0.35), (0.0, 1, 0.3)), head=(4, 12)),
+    "wave": key_pose(left_arm=((0.9, 0.1, 0.15), (0.3, 1, 0.25))),
+    "point forward": key_pose(left_arm=((0.15, 0.03, 1), (0.1, 0.08, 1))),
+    "point aside": key_pose(left_arm=((1, 0.1, 0.15), (1, 0.15, 0.2)), right_arm=ON_HIP, head=(0, 40)),
+    "reach forward": key_pose(arms=((0.25, 0.05, 1), (0.15, 0.1, 1)), spine=(14, 0, 0)),
+    "reach up": key_pose(
         left_arm=((0.2, 1, 0.3), (0.1, 1, 0.3)),
         right_arm=((0.3, -1, -0.2), (0.2, -1, 0.1)),
         spine=(-8, 12, 0),
         head=(-20, 0),
     ),
-    "clap": _pose(arms=((0.35, -0.6, 0.8), (-0.38, 0.2, 1))),
-    "carry": _pose(arms=((0.25, -1, 0.15), (0.0, -0.05, 1)), spine=(-4, 0, 0)),
-    "think": _pose(left_arm=((0.2, -0.8, 0.55), (-0.35, 1, 0.25)), right_arm=((0.3, -1, 0.3), (-0.85, -0.1, 0.7))),
-    "guard": _pose(
+    "clap": key_pose(arms=((0.35, -0.6, 0.8), (-0.38, 0.2, 1))),
+    "carry": key_pose(arms=((0.25, -1, 0.15), (0.0, -0.05, 1)), spine=(-4, 0, 0)),
+    "think": key_pose(left_arm=((0.2, -0.8, 0.55), (-0.35, 1, 0.25)), right_arm=((0.3, -1, 0.3), (-0.85, -0.1, 0.7))),
+    "guard": key_pose(
         left_arm=((0.3, -0.7, 0.65), (-0.1, 1, 0.55)),
         right_arm=((0.35, -0.9, 0.4), (-0.15, 1, 0.6)),
         left_leg=((0.15, -1, 0.4), (0.1, -1, -0.1)),
         right_leg=((0.2, -1, -0.2), (0.2, -0.9, -0.5)),
         spine=(10, 0, -15),
     ),
-    "walk": _pose(
+    "walk": key_pose(
         left_arm=((0.15, -1, -0.4), (0.1, -1, 0.1)),
         right_arm=((0.15, -1, 0.4), (0.05, -0.8, 0.7)),
         left_leg=((0.06, -1, 0.5), (0.05, -1, 0.2)),
         right_leg=((0.06, -1, -0.25), (0.05, -1, -0.65)),
         spine=(4, 0, 8),
     ),
-    "step": _pose(
+    "step": key_pose(
         left_arm=((0.18, -1, 0), (0.1, -1, 0.3)),
         right_arm=((0.18, -1, 0), (0.1, -1, 0.3)),
         left_leg=((0.06, -1, 0), (0.04, -1, -0.05)),
         right_leg=((0.06, -1, 0.3), (0.04, -0.8, -0.75)),
         spine=(4, 0, 0),
     ),
-    "run": _pose(
+    "run": key_pose(
         left_arm=((0.25, -0.8, -0.8), (0.1, -0.6, 0.9)),
         right_arm=((0.25, -0.9, 0.5), (-0.15, 0.5, 0.9)),
         left_leg=((0.08, -0.55, 0.9), (0.05, -1, -0.4)),
@@ -115,31 +115,31 @@ KEY_POSES: Mapping[str, KeyPose] = {
         spine=(14, 0, 15),
         root=(8, 0),
     ),
-    "squat": _pose(
+    "squat": key_pose(
         arms=((0.25, -0.3, 1), (0.15, 0.1, 1)),
         legs=((0.45, -0.05, 0.9), (0.1, -1, -0.5)),
         spine=(24, 0, 0),
         root=(14, 0),
         head=(-15, 0),
     ),
-    "half squat": _pose(
+    "half squat": key_pose(
         arms=((0.5, -0.7, 0.5), (0.1, -0.2, 1)),
         legs=((0.3, -0.8, 0.65), (0.1, -1, -0.4)),
         spine=(14, 0, 0),
         root=(8, 0),
     ),
-    "lunge": _pose(
+    "lunge": key_pose(
         arms=ON_HIP,
         left_leg=((0.1, -0.45, 1), (0.05, -1, -0.05)),
         right_leg=((0.1, -1, -0.5), (0.08, -0.5, -1)),
     ),
-    "side lunge": _pose(
+    "side lunge": key_pose(
         arms=((0.3, -0.8, 0.7), (-0.2, -0.4, 1)),
         left_leg=((0.75, -0.7, 0.5), (0.15, -1, -0.3)),
         right_leg=((0.85, -1, 0.05), (0.8, -1, -0.05)),
         spine=(18, 0, 0),
     ),
-    "front kick": _pose(
+    "front kick": key_pose(
         left_arm=((0.8, -0.4, 0.2), (0.3, -0.1, 1)),
         right_arm=((0.8, -0.4, -0.2), (0.4, -0.2, 0.9)),
         left_leg=((0.05, 0, 1), (0.05, 0, 1)),
@@ -147,86 +147,86 @@ KEY_POSES: Mapping[str, KeyPose] = {
         spine=(-8, 0, 12),
         root=(-8, 0),
     ),
-    "side kick": _pose(
+    "side kick": key_pose(
         arms=((0.6, -0.4, 0.8), (-0.25, 0.35, 0.9)),
         left_leg=((1, -0.3, 0.1), (1, -0.3, -0.05)),
         spine=(0, 18, 0),
         root=(0, 12),
     ),
-    "one leg": _pose(
+    "one leg": key_pose(
         arms=((0.45, 1, 0.05), (-0.15, 1, 0.1)),
         left_leg=((0.85, -0.6, 0.35), (-0.75, -0.75, -0.2)),
     ),
-    "kneel": _pose(arms=((0.3, -1, 0.2), (0.1, -0.95, 0.4)), legs=ON_KNEE),
-    "kneel on one": _pose(
+    "kneel": key_pose(arms=((0.3, -1, 0.2), (0.1, -0.95, 0.4)), legs=ON_KNEE),
+    "kneel on one": key_pose(
         left_arm=((0.3, -0.9, 0.5), (0.1, -0.4, 0.9)),
         left_leg=((0.12, -0.1, 1), (0.1, -1, 0.05)),
         right_leg=((0.12, -1, 0.05), (0.08, -0.08, -1)),
         spine=(8, 0, 0),
     ),
-    "sit on heels": _pose(arms=ON_LAP, legs=((0.15, -0.3, 1), (0.1, -0.15, -1)), spine=(6, 0, 0)),
-    "sit": _pose(arms=ON_LAP, legs=ON_CHAIR, spine=(8, 0, 0)),
-    "sit leaning": _pose(arms=((0.3, -0.6, 0.7), (-0.1, -0.5, 0.8)), legs=ON_CHAIR, spine=(34, 0, 0)),
-    "sit leg over leg": _pose(
+    "sit on heels": key_pose(arms=ON_LAP, legs=((0.15, -0.3, 1), (0.1, -0.15, -1)), spine=(6, 0, 0)),
+    "sit": key_pose(arms=ON_LAP, legs=ON_CHAIR, spine=(8, 0, 0)),
+    "sit leaning": key_pose(arms=((0.3, -0.6, 0.7), (-0.1, -0.5, 0.8)), legs=ON_CHAIR, spine=(34, 0, 0)),
+    "sit leg over leg": key_pose(
         left_arm=((0.3, -1, 0.2), (-0.25, -0.4, 0.8)),
         right_arm=((0.3, -1, 0.2), (-0.2, -0.35, 0.8)),
         left_leg=((0.12, -0.1, 1), (0.02, -1, 0.1)),
         right_leg=((-0.12, 0.12, 1), (-0.4, -0.8, 0.35)),
     ),
-    "sit on floor": _pose(
+    "sit on floor": key_pose(
         arms=PROPPED,
         left_leg=((0.2, 0.05, 1), (0.15, 0, 1)),
         right_leg=((0.25, 0.55, 0.9), (0.1, -0.9, 0.5)),
         root=(-12, 0),
     ),
-    "hug knees": _pose(
+    "hug knees": key_pose(
         arms=((0.3, -0.5, 0.85), (-0.45, -0.3, 0.9)),
         legs=((0.12, 0.65, 0.8), (0.05, -1, 0.45)),
         spine=(30, 0, 0),
     ),
-    "cross-legged": _pose(
+    "cross-legged": key_pose(
         arms=((0.35, -0.9, 0.3), (0.1, -0.35, 0.9)),
         left_leg=((0.85, -0.12, 0.6), (-1, -0.15, 0.3)),
         right_leg=((0.85, -0.12, 0.6), (-1, -0.15, 0.45)),
         spine=(10, 0, 0),
     ),
-    "bow": _pose(arms=((0.15, -1, 0.35), (0.05, -0.9, 0.5)), spine=(28, 0, 0), root=(14, 0), head=(18, 0)),
-    "touch toes": _pose(
+    "bow": key_pose(arms=((0.15, -1, 0.35), (0.05, -0.9, 0.5)), spine=(28, 0, 0), root=(14, 0), head=(18, 0)),
+    "touch toes": key_pose(
         arms=((0.2, -0.1, 1), (0.1, 0.05, 1)),
         legs=((0.1, -1, 0.66), (0.05, -1, 0.6)),
         spine=(75, 0, 0),
         root=(35, 0),
         head=(10, 0),
     ),
-    "side bend": _pose(
+    "side bend": key_pose(
         left_arm=((0.55, 0.95, 0), (-0.5, 0.9, 0.1)),
         right_arm=((0.6, -0.8, 0), (0.1, -0.95, 0.35)),
         legs=APART,
         spine=(0, 32, 0),
     ),
-    "lie on back": _pose(arms=((0.5, -0.85, 0), (0.35, -0.9, 0.15)), legs=APART, root=(-84, 0)),
-    "lie knees up": _pose(
+    "lie on back": key_pose(arms=((0.5, -0.85, 0), (0.35, -0.9, 0.15)), legs=APART, root=(-84, 0)),
+    "lie knees up": key_pose(
         left_arm=((0.9, 0.4, 0), (-0.4, 0.9, 0.1)),
         right_arm=((0.5, -0.8, 0), (-0.4, -0.6, 0.5)),
         legs=((0.15, -0.6, 0.85), (0.1, -0.7, -0.8)),
         root=(-84, 0),
     ),
-    "lie on front": _pose(arms=((0.95, 0.3, 0.1), (-0.3, 0.95, 0.2)), legs=APART, root=(84, 0), head=(-15, 35)),
-    "all fours": _pose(
+    "lie on front": key_pose(arms=((0.95, 0.3, 0.1), (-0.3, 0.95, 0.2)), legs=APART, root=(84, 0), head=(-15, 35)),
+    "all fours": key_pose(
         arms=((0.15, -0.1, 1), (0.1, -0.05, 1)),
         legs=((0.12, -0.2, 1), (0.1, -1, -0.1)),
         root=(80, 0),
         head=(-28, 0),
     ),
-    "push-up": _pose(arms=((0.25, -0.2, 1), (0.1, -0.1, 1)), root=(70, 0), head=(-18, 0)),
-    "throw": _pose(
+    "push-up": key_pose(arms=((0.25, -0.2, 1), (0.1, -0.1, 1)), root=(70, 0), head=(-18, 0)),
+    "throw": key_pose(
         left_arm=((0.85, 0.35, -0.5), (0.05, 0.9, -0.4)),
         right_arm=((0.5, 0.1, 0.9), (0.4, 0.2, 0.9)),
         left_leg=((0.1, -1, -0.3), (0.08, -1, -0.6)),
         right_leg=((0.1, -0.8, 0.6), (0.08, -1, 0.1)),
         spine=(-8, 0, 25),
     ),
-    "dance": _pose(
+    "dance": key_pose(
         left_arm=((0.9, 0.5, 0.1), (0.3, 0.9, 0.3)),
         right_arm=((0.7, -0.6, 0.3), (-0.45, -0.3, 0.8)),
         left_leg=((0.35, -0.9, 0.4), (-0.15, -1, -0.4)),
@@ -326,9 +326,9 @@ def key_rotations(key: KeyPose) -> np.ndarray:
 
 
 @cache
-def _key_quaternions() -> tuple[np.ndarray, np.ndarray]:
-    """All key poses and their mirror images, (N, 24, 4) each."""
-    plain = np.stack([key_rotations(key) for key in KEY_POSES.values()])
+def _key_quaternions(keys: tuple[KeyPose, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Key poses and their mirror images, (N, 24, 4) each."""
+    plain = np.stack([key_rotations(key) for key in keys])
     # The reflection in x of a rotation: see `pose_rft.body.rotations.mirror_rotations`.
     mirrored = plain[:, list(SMPL24.flip)] * np.array([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
     first, second = (Rotation.from_matrix(m.reshape(-1, 3, 3)).as_quat().reshape(-1, 24, 4) for m in (plain, mirrored))
@@ -357,16 +357,20 @@ def limit(rotations: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PoseSampler:
-    """How poses vary. heading, tilt: of the whole body, degrees; noise: factor on `NOISE`; the rest are chances."""
+    """How poses vary. keys: what they start from; heading, tilt: of the whole body, degrees; noise: factor on `NOISE`;
+    swap_arms: chance; blend: how far at most on the way to another key; own_root: chance that the root does not blend.
+    """
 
+    keys: tuple[KeyPose, ...] = tuple(KEY_POSES.values())
     heading: float = 60.0
     tilt: float = 4.0
     noise: float = 1.0
     swap_arms: float = 0.5
     blend: float = 0.9
+    own_root: float = 0.7
 
     def key_index(self, rng: np.random.Generator) -> np.ndarray:
-        plain, mirrored = _key_quaternions()
+        plain, mirrored = _key_quaternions(self.keys)
         return (mirrored if rng.uniform() < 0.5 else plain)[rng.integers(len(plain))]
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
@@ -379,7 +383,7 @@ class PoseSampler:
                 pose[list(LIMBS[side, "arm"])] = donor[list(LIMBS[side, "arm"])]
         other = self.key_index(rng)
         mixed = _blend(pose, other, self.blend * rng.beta(1.0, 2.2))
-        if rng.uniform() < 0.7:  # lying and standing are seldom mixed
+        if rng.uniform() < self.own_root:  # lying and standing are seldom mixed
             mixed[0] = pose[0]
         spread = np.array([NOISE[_of(name)] for name in SMPL24.joints])
         noise = rng.normal(size=(len(SMPL24), 3)) * np.deg2rad(spread) * self.noise * rng.uniform(0.4, 1.2)

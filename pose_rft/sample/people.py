@@ -8,7 +8,7 @@ Every random choice takes a generator derived from (seed.data, release, index) b
 number of processes nor the order of work changes a picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.model_file import Gender
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.renderer import Mesh, Renderer
+from pose_rft.sample.renderer import Light, Mesh, Renderer
 from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit
 
 BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
@@ -108,12 +108,19 @@ def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
     return (points[..., :2] / points[..., 2:]) * np.array([K[0, 0], K[1, 1]]) + K[:2, 2]
 
 
-def look_at(eye: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World-to-camera (R, t) of an upright OpenCV camera at `eye` (3,) that looks at `target` (3,)."""
+def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """World-to-camera (R, t) of an OpenCV camera at `eye` (3,) that looks at `target` (3,).
+
+    roll: degrees by which the picture turns clockwise against an upright camera's.
+    """
     forward = (target - eye) / np.linalg.norm(target - eye)
     down = np.array([0.0, -1.0, 0.0]) + forward[1] * forward
     down /= np.linalg.norm(down)
-    R = np.stack([np.cross(down, forward), down, forward])
+    right = np.cross(down, forward)
+    if roll:
+        cosine, sine = np.cos(np.deg2rad(roll)), np.sin(np.deg2rad(roll))
+        right, down = cosine * right - sine * down, sine * right + cosine * down
+    R = np.stack([right, down, forward])
     return R, -R @ eye
 
 
@@ -146,18 +153,27 @@ def framed_view(
     points = np.concatenate([person.vertices[::10] for person in people])
     middle = (points.min(0) + points.max(0)).astype(np.float64) / 2
     eye = orbit(middle, rng.uniform(*azimuth), rng.uniform(*elevation), rng.uniform(*distance))
+    return aimed_view(points, eye, size, rng.uniform(*fill), rng.uniform(-0.5, 0.5, 2))
+
+
+def aimed_view(
+    points: np.ndarray, eye: np.ndarray, size: Size, share: float, jitter: np.ndarray, roll: float = 0.0
+) -> View:
+    """A camera at `eye` whose picture `points` (N, 3) fill to `share` of the tighter side.
+
+    jitter: (2,) in [-0.5, 0.5], where in the margin that is left they lie; roll as `look_at`.
+    """
     width, height = size
-    share, jitter = rng.uniform(*fill), rng.uniform(-0.5, 0.5, 2)
     # The bounding box of a perspective picture is not centred on the middle of the points: aim twice.
-    target = middle
+    target = (points.min(0) + points.max(0)).astype(np.float64) / 2
     for _ in range(2):
-        R, t = look_at(eye, target)
+        R, t = look_at(eye, target, roll)
         rays = points @ R.T + t
         plane = rays[:, :2] / rays[:, 2:]
         low, high = plane.min(0), plane.max(0)
         offset = np.array([*(low + high) / 2, 0.0]) * np.linalg.norm(target - eye)
         target = target + R.T @ offset
-    R, t = look_at(eye, target)
+    R, t = look_at(eye, target, roll)
     rays = points @ R.T + t
     plane = rays[:, :2] / rays[:, 2:]
     low, high = plane.min(0), plane.max(0)
@@ -165,8 +181,12 @@ def framed_view(
     # Off-centre people: move the picture inside the margin that is left, keeping the principal point in the middle.
     margin = (np.array([width, height]) - focal * (high - low)) / focal * jitter * 0.6
     target = target + R.T @ np.array([*margin, 0.0]) * np.linalg.norm(target - eye)
-    R, t = look_at(eye, target)
+    R, t = look_at(eye, target, roll)
     return View(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, width, height)
+
+
+# Paints into a picture (H, W, 3) float32 before the people in it; returns what it covers, (H, W) bool.
+Props = Callable[[np.random.Generator, np.ndarray, Sequence[Seen]], np.ndarray]
 
 
 class Studio:
@@ -183,6 +203,11 @@ class Studio:
     @cache  # noqa: B019
     def wardrobe(self, gender: Gender = "neutral") -> Wardrobe:
         return Wardrobe(self.body(gender))
+
+    @cache  # noqa: B019
+    def owners(self, gender: Gender = "neutral") -> np.ndarray:
+        """(V,) the joint that each vertex moves with most."""
+        return self.body(gender).weights.argmax(1)
 
     def identity(self, rng: np.random.Generator, gender: Gender = "neutral") -> Identity:
         betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
@@ -208,18 +233,26 @@ class Studio:
         backdrop: Background | None = None,
         noise: float = 0.012,
         occluder: float = 0.0,
+        props: Props | None = None,
+        lamp: Light | None = None,
     ) -> Shot:
-        """One picture; without `backdrop` a new one is drawn. `occluder`: chance of a bar before the people."""
+        """One picture; without `backdrop` or `lamp` new ones are drawn.
+
+        occluder: chance of a bar before the people; props: paints more things before them.
+        """
         if backdrop is None:
             backdrop = background(rng, (view.height, view.width))
         seen = [self._see(person, view) for person in people]
-        meshes = [Mesh(s.vertices, s.person.identity.outfit.face_colors) for s in seen]
+        outfits = [s.person.identity.outfit for s in seen]
+        meshes = [Mesh(s.vertices, o.face_colors, o.thickness) for s, o in zip(seen, outfits, strict=True)]
         rendered, shares = self.renderer.render_people(
-            meshes, view.K, (view.height, view.width), backdrop.image, light(rng)
+            meshes, view.K, (view.height, view.width), backdrop.image, lamp or light(rng)
         )
         canvas, masks = rendered.astype(np.float32) / 255, shares > 0.5
         if rng.uniform() < occluder:
             masks &= ~_bar(rng, canvas)
+        if props is not None:
+            masks &= ~props(rng, canvas, seen)
         canvas *= rng.uniform(0.88, 1.1)
         if noise:
             canvas += noise * rng.standard_normal(canvas.shape, np.float32)

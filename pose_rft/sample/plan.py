@@ -37,11 +37,15 @@ class PictureSample(Section):
 
 
 class Pw3dSample(Section):
-    """3DPW: test sequences of one or two people; train and validation hold one short sequence each."""
+    """3DPW: sequences of the test set, of one or two people; `train_sequences` more like them, which nobody learns from
+    and settings may be chosen on; `hard_sequences`, the validation set, show hard poses and cameras (`varied`)."""
 
     size: Count
     sequences: Count
     frames: Count
+    train_sequences: Count = 1
+    hard_sequences: Count = 1
+    hard_frames: Count = 8
 
 
 class PoseScriptSample(Section):
@@ -74,7 +78,8 @@ class SampleParams(Section):
     posescript: PoseScriptSample
     llava_instruct: LlavaSample
     vocabulary: Count = 4000  # words of the tokenizer at most
-    two_people: Fraction = 0.12  # share of COCO, MPII and BEDLAM pictures that show two people
+    two_people: Fraction = 0.12  # share of COCO, MPII and BEDLAM pictures that show two people, among the plain ones
+    varied: Fraction = 0.6  # share of COCO's, MPII's and BEDLAM's training pictures that are as hard as photographs
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Answers come from what was rendered (clothes, room, how many people) and from the facts of the pose that no careful
 viewer would dispute (`pose_rft.captions.predicates`); what is too close to call is never asked. A grayscale picture is
-not asked about colours, a picture of two people not about "the person".
+not asked about colours, a picture of several people not about "the person", and nobody is asked to count people of whom
+hardly anything is seen.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from pose_rft.sample.people import Shot, Studio
 from pose_rft.sample.scene import BackgroundDescription, OutfitDescription
 
 Pair = tuple[str, str]
+NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
+CLEARLY_SEEN = 0.008  # of the picture; of people of whom less is seen nothing is said
+UPRIGHT_CAMERA = np.diag([1.0, -1.0, -1.0])  # the sample's world (y up) as a level camera in front of it has it
 
 
 @dataclass(frozen=True)
@@ -34,40 +38,56 @@ class PersonFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of one picture; `people` has everybody who was rendered and is seen."""
+    """What is true of one picture; `people` has everybody who was rendered and is seen.
+
+    room: None where the background has no plain words; countable: nobody else is seen a little.
+    """
 
     people: tuple[PersonFacts, ...]
-    room: BackgroundDescription
+    room: BackgroundDescription | None
     grayscale: bool
+    countable: bool = True
 
 
 def facts_of(shot: Shot, studio: Studio, grayscale: bool) -> Facts:
     people = []
-    for seen in shot.seen:
+    pixels = [int(seen.mask.sum()) for seen in shot.seen]
+    clear = CLEARLY_SEEN * shot.view.width * shot.view.height
+    for seen, count in zip(shot.seen, pixels, strict=True):
+        if count < clear:
+            continue
         rest = studio.body(seen.person.identity.gender).rest_joints(seen.person.identity.betas)
-        pose = semantic_frame(torch.from_numpy(seen.rotations), "camera").numpy()
+        # Up is the world's, whichever way the camera is held.
+        upright = np.concatenate([UPRIGHT_CAMERA @ seen.person.rotations[:1], seen.person.rotations[1:]])
+        pose = semantic_frame(torch.from_numpy(upright), "camera").numpy()
         visible = frozenset(
             name
             for name, (x, y) in zip(SMPL24.joints, seen.joints2d.astype(int), strict=True)
             if 0 <= x < shot.view.width and 0 <= y < shot.view.height and seen.mask[y, x]
         )
         people.append(PersonFacts(predicates(pose, rest), seen.person.identity.outfit.description, visible))
-    return Facts(tuple(people), shot.background.description, grayscale)
+    countable = bool(people) and not any(0 < count < clear for count in pixels)
+    return Facts(tuple(people), shot.background.description, grayscale, countable)
 
 
 def ask(facts: Facts, rng: np.random.Generator, turns: int) -> list[Pair]:
-    """Up to `turns` different questions with their answers, in random order; at least one."""
-    makers: list[Callable[[Facts, np.random.Generator], Pair | None]] = [_count]
-    if not facts.grayscale:
+    """Up to `turns` different questions with their answers, in random order; none if nothing is beyond dispute."""
+    makers: list[Callable[[Facts, np.random.Generator], Pair | None]] = [_count] if facts.countable else []
+    if not facts.grayscale and facts.room is not None:
         makers += [_floor, _wall]
     if len(facts.people) == 1:
         person = facts.people[0]
         makers += [_posture, _lean]
         makers += [_raised, _together] if person.sees("left_hand", "right_hand", "head") else []
-        makers += [_arm_out, _elbow, _sleeves] if person.sees(*_both("shoulder", "elbow", "wrist")) else []
-        makers += [_knee, _legs, _trousers_or_shorts] if person.sees(*_both("hip", "knee", "ankle")) else []
-        makers += [_hair] if person.sees("head") else []
-        if not facts.grayscale and person.sees("spine3", *_both("hip", "knee", "foot")):
+        arms, legs = person.sees(*_both("shoulder", "elbow", "wrist")), person.sees(*_both("hip", "knee", "ankle"))
+        makers += [_arm_out, _elbow] if arms else []
+        makers += [_knee, _legs] if legs else []
+        if person.outfit.complete:
+            makers += [_sleeves] if arms else []
+            makers += [_trousers_or_shorts] if legs else []
+            makers += [_hair] if person.sees("head") else []
+        whole = person.outfit.complete and person.sees("spine3", *_both("hip", "knee", "foot"))
+        if whole and not facts.grayscale:
             makers += [_top, _bottom, _shoes, _clothes]
     pairs = [pair for i in rng.permutation(len(makers)) if (pair := makers[i](facts, rng)) is not None]
     return pairs[: max(turns, 1)]
@@ -82,13 +102,13 @@ def _say(rng: np.random.Generator, *choices: str) -> str:
 
 
 def _count(facts: Facts, rng: np.random.Generator) -> Pair:
-    one = len(facts.people) == 1
+    one, number = len(facts.people) == 1, NUMBERS[len(facts.people)]
     question = _say(rng, "How many people are in the image?", "How many persons can you see?", "Is anyone else there?")
     if question == "Is anyone else there?":
         question = "Is there more than one person in the image?"
-        return question, "No, there is only one person." if one else "Yes, there are two people."
+        return question, "No, there is only one person." if one else f"Yes, there are {number} people."
     return question, _say(rng, "There is one person.", "One person is in the image.") if one else _say(
-        rng, "There are two people.", "Two people are in the image."
+        rng, f"There are {number} people.", f"{number.capitalize()} people are in the image."
     )
 
 
@@ -96,11 +116,13 @@ def _floor(facts: Facts, rng: np.random.Generator) -> Pair:
     question = _say(
         rng, "What color is the floor?", "What is the color of the floor?", "Describe the color of the floor."
     )
+    assert facts.room is not None
     return question, f"The floor is {facts.room.floor}."
 
 
 def _wall(facts: Facts, rng: np.random.Generator) -> Pair:
     question = _say(rng, "What color is the wall?", "What is the color of the wall?", "Which color does the wall have?")
+    assert facts.room is not None
     return question, f"The wall is {facts.room.wall}."
 
 

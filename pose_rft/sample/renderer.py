@@ -29,10 +29,12 @@ DAYLIGHT = Light()
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """vertices (V, 3) metres in the camera frame; face_colors (F, 3) RGB in [0, 1]."""
+    """vertices (V, 3) metres in the camera frame; face_colors (F, 3) RGB in [0, 1]; thickness (V,) metres by which the
+    drawn surface stands off the vertices, along their normals."""
 
     vertices: np.ndarray
     face_colors: np.ndarray
+    thickness: np.ndarray | None = None
 
 
 class Renderer:
@@ -96,7 +98,7 @@ class Renderer:
                 device="cpu",
             )
 
-        shapes = [np.ascontiguousarray(person.vertices, dtype=np.float32) for person in people]
+        shapes = [self._drawn(person) for person in people]
         for i, vertices in enumerate(shapes):
             draw(_project(vertices, K), i * len(self.faces), *shape, buffers)
         owner = np.where(face_of < 0, -1, face_of // len(self.faces))
@@ -111,8 +113,7 @@ class Renderer:
         for i, (person, vertices) in enumerate(zip(people, shapes, strict=True)):
             covered = np.flatnonzero(owner == i).astype(np.int32)
             points = self._share(vertices, wp.vec3)
-            normals = self._share(np.zeros_like(vertices), wp.vec3)
-            wp.launch(raster.vertex_normals, dim=len(self.faces), inputs=[points, self._faces, normals], device="cpu")
+            normals = self._share(self._normals(vertices), wp.vec3)
             colors = self._share(np.ascontiguousarray(person.face_colors, dtype=np.float32), wp.vec3)
             wp.launch(
                 raster.shade,
@@ -133,6 +134,23 @@ class Renderer:
         behind = 1 - shrink((owner >= 0).astype(np.float32))[..., None]
         mixed = np.clip(shrink(image) + behind * np.asarray(background, np.float32), 0, 1)
         return (mixed * 255 + 0.5).astype(np.uint8), masks
+
+    def _normals(self, vertices: np.ndarray) -> np.ndarray:
+        """(V, 3) float32, as long as the faces around a vertex are large."""
+        normals = np.zeros_like(vertices)
+        points, sums = self._share(vertices, self._wp.vec3), self._share(normals, self._wp.vec3)
+        inputs = [points, self._faces, sums]
+        self._wp.launch(self._raster.vertex_normals, dim=len(self.faces), inputs=inputs, device="cpu")
+        return normals
+
+    def _drawn(self, person: Mesh) -> np.ndarray:
+        """(V, 3) float32: the surface that the camera sees."""
+        vertices = np.ascontiguousarray(person.vertices, dtype=np.float32)
+        if person.thickness is None:
+            return vertices
+        normals = self._normals(vertices)
+        length = np.sqrt(normals[:, 0] ** 2 + normals[:, 1] ** 2 + normals[:, 2] ** 2) + np.float32(1e-12)
+        return vertices + normals * (person.thickness / length)[:, None]
 
     def _share(self, values: np.ndarray, dtype: object) -> object:
         """A warp view of a numpy array, without a copy."""

@@ -68,7 +68,10 @@ LEG_ENDS: dict[Legs, float] = {"shorts": 0.75, "trousers": 1.92}
 
 @dataclass(frozen=True)
 class OutfitDescription:
-    """Names of what a person wears; colours are keys of `PALETTE`, hair is a key of `HAIR` or `bald`."""
+    """Names of what a person wears; colours are keys of `PALETTE`, hair is a key of `HAIR` or `bald`.
+
+    complete: nothing else is worn over it, so that answers may rely on it.
+    """
 
     top: str
     pattern: Literal["plain", "striped"]
@@ -77,14 +80,17 @@ class OutfitDescription:
     legs: Legs
     shoes: str
     hair: str
+    complete: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Outfit:
-    """face_colors (F, 3) float32 RGB in [0, 1] for the body that the wardrobe belongs to."""
+    """face_colors (F, 3) float32 RGB in [0, 1] for the body that the wardrobe belongs to; thickness (V,) float32 metres
+    by which cloth and hair stand off the skin, None for clothes that are painted on."""
 
     face_colors: np.ndarray
     description: OutfitDescription
+    thickness: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -97,10 +103,10 @@ class BackgroundDescription:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """image (H, W, 3) float32 RGB in [0, 1]."""
+    """image (H, W, 3) float32 RGB in [0, 1]; description: None where colours have no plain names."""
 
     image: np.ndarray
-    description: BackgroundDescription
+    description: BackgroundDescription | None
 
 
 class Wardrobe:
@@ -159,23 +165,23 @@ class Wardrobe:
         self.lips = head & (np.linalg.norm(from_mouth, axis=1) < 1)
 
 
-def _vary(rng: np.random.Generator, color: tuple[float, float, float], amount: float) -> Color:
+def vary(rng: np.random.Generator, color: tuple[float, float, float], amount: float) -> Color:
     """A shade of a named colour."""
     return np.clip(np.array(color) * rng.uniform(1 - amount, 1 + amount) + rng.normal(0, 0.007, 3), 0.02, 0.98)
 
 
-def _pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]], but: tuple[str, ...] = ()) -> str:
+def pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]], but: tuple[str, ...] = ()) -> str:
     return str(rng.choice([name for name in names if name not in but]))
 
 
 def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
     """Random clothes; top and bottom never share a colour name, and are not brown: some people's skin is."""
-    top = _pick(rng, PALETTE, but=("brown",))
-    bottom = _pick(rng, PALETTE, but=(top, "brown"))
-    shoes = _pick(rng, PALETTE, but=(bottom,))
+    top = pick(rng, PALETTE, but=("brown",))
+    bottom = pick(rng, PALETTE, but=(top, "brown"))
+    shoes = pick(rng, PALETTE, but=(bottom,))
     sleeves: Sleeves = ("none", "short", "long")[rng.choice(3, p=[0.12, 0.48, 0.4])]
     legs: Legs = ("shorts", "trousers")[rng.choice(2, p=[0.35, 0.65])]
-    hair = _pick(rng, HAIR) if rng.uniform() < 0.93 else "bald"
+    hair = pick(rng, HAIR) if rng.uniform() < 0.93 else "bald"
     striped = bool(rng.uniform() < 0.22)
 
     w = wardrobe
@@ -187,16 +193,16 @@ def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
     shirt = (w.trunk | (w.arms & (w.arm < sleeve_end)) | (w.hips & (w.arm < 0.5))) & (w.height > hem)
     leg_end = LEG_ENDS[legs] + (rng.uniform(-0.3, 0.15) if legs == "shorts" else 0.0)
     trousers = w.lower & (w.height <= hem) & (w.leg < leg_end)
-    colors[trousers] = _vary(rng, PALETTE[bottom], 0.12)
-    main = _vary(rng, PALETTE[top], 0.12)
+    colors[trousers] = vary(rng, PALETTE[bottom], 0.12)
+    main = vary(rng, PALETTE[top], 0.12)
     colors[shirt] = main
     if striped:  # narrow stripes of another brightness, so that the shirt keeps its colour's name
         spacing = rng.uniform(0.05, 0.09)
         stripes = shirt & ((w.height / spacing) % 1 < 0.3) & w.trunk
         colors[stripes] = main * 0.55 if main.mean() > 0.35 else np.clip(main + 0.3, 0, 1)
-    colors[w.feet] = _vary(rng, PALETTE[shoes], 0.12)
+    colors[w.feet] = vary(rng, PALETTE[shoes], 0.12)
     if hair != "bald":
-        colors[w.hair] = _vary(rng, HAIR[hair], 0.15)
+        colors[w.hair] = vary(rng, HAIR[hair], 0.15)
     colors[w.eyes] = (0.08, 0.06, 0.06)
     description = OutfitDescription(top, "striped" if striped else "plain", sleeves, bottom, legs, shoes, hair)
     return Outfit(colors.astype(np.float32), description)
@@ -205,18 +211,18 @@ def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
 def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
     """A plain room: a wall with things on it, a floor with things on it, soft light, a little noise. size = (H, W)."""
     height, width = size
-    wall = _pick(rng, WALLS)
-    floor = _pick(rng, FLOORS, but=(wall,))
+    wall = pick(rng, WALLS)
+    floor = pick(rng, FLOORS, but=(wall,))
     horizon = int(height * rng.uniform(0.55, 0.8))
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
     lamp = rng.uniform(-1, 1)
-    image = _vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
+    image = vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
     image = np.ascontiguousarray(image, dtype=np.float32)
     for _ in range(rng.integers(0, 4)):
         _on_the_wall(rng, image, horizon)
     near = np.clip((rows[horizon:] - horizon / height) / (1 - horizon / height), 0, 1)
-    ground = _vary(rng, FLOORS[floor], 0.1) * (0.82 + 0.28 * near) * np.ones_like(columns)
+    ground = vary(rng, FLOORS[floor], 0.1) * (0.82 + 0.28 * near) * np.ones_like(columns)
     if rng.uniform() < 0.6:
         ground = _boards(rng, ground, near[:, :, 0], columns[:, :, 0])
     image[horizon:] = ground
@@ -238,7 +244,7 @@ def _boards(rng: np.random.Generator, ground: np.ndarray, near: np.ndarray, colu
 
 
 def _thing_color(rng: np.random.Generator) -> Color:
-    color = np.array(PALETTE[_pick(rng, PALETTE)])
+    color = np.array(PALETTE[pick(rng, PALETTE)])
     return 0.75 * color + 0.25 * color.mean() + 0.06  # duller than clothes
 
 

@@ -17,9 +17,10 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import SMPLX127
 from pose_rft.core.seeds import numpy_rng
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.people import Person, Seen, Studio, View, encode, framed_view
+from pose_rft.sample.people import Seen, Studio, View, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
+from pose_rft.sample.varied import is_labelled, varied_identity, varied_shot
 
 RELEASE = "bedlam"
 FRAMES = 10  # pictures of one sequence
@@ -51,6 +52,7 @@ class Piece:
     two: bool
     number: int
     frames: int
+    training: bool
 
 
 def tasks(params: SampleParams, seed: int) -> list[Task]:
@@ -59,32 +61,40 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
         for start in range(0, count, FRAMES):
             number, turn = divmod(start // FRAMES, len(folders))
             folder, closeup, two = folders[turn]
-            pieces.append(Piece(folder, closeup, two, number, min(FRAMES, count - start)))
+            pieces.append(Piece(folder, closeup, two, number, min(FRAMES, count - start), folders is TRAIN))
     return [Task(RELEASE, i, (piece,), piece.frames) for i, piece in enumerate(pieces)]
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> tuple[str, list[dict[str, Any]]]:
-    """One sequence: the same people and scene, a pose and a camera for each frame."""
+    """One sequence: the same people and scene, a pose and a camera for each frame; in varied ones only the first person
+    stays."""
     (piece,) = task.payload
     rng = numpy_rng(seed, "sample", RELEASE, piece.folder, piece.number)
+    varied = piece.training and rng.uniform() < params.varied
     long, short = -(-params.bedlam.size * 16 // 9 // 2) * 2, params.bedlam.size
     width, height = (short, long) if piece.closeup else (long, short)
     cast = [studio.identity(rng) for _ in range(1 + (piece.two and rng.uniform() < params.two_people))]
+    if varied:
+        cast = [varied_identity(rng, studio)]
     backdrop = background(rng, (height, width))
     folder = root / RELEASE / "training_images" / piece.folder / "png" / f"seq_{piece.number:06d}"
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for frame in range(piece.frames):
-        places = [(0.0, 0.0)] if len(cast) == 1 else [(-0.7, 0.0), (0.7, rng.uniform(-0.3, 0.3))]
-        people = [studio.place(who, sample_pose(rng), at) for who, at in zip(cast, places, strict=True)]
-        view = framed_view(rng, people, (width, height))
-        shot = studio.shoot(rng, people, view, backdrop, noise=0.0)
+        if varied:
+            shot = varied_shot(rng, studio, (width, height), who=cast[0])
+        else:
+            places = [(0.0, 0.0)] if len(cast) == 1 else [(-0.7, 0.0), (0.7, rng.uniform(-0.3, 0.3))]
+            people = [studio.place(who, sample_pose(rng), at) for who, at in zip(cast, places, strict=True)]
+            view = framed_view(rng, people, (width, height))
+            shot = studio.shoot(rng, people, view, backdrop, noise=0.0)
         name = f"seq_{piece.number:06d}_{frame * STEP:04d}.png"
         image = np.rot90(shot.image, k=1) if piece.closeup else shot.image
         (folder / name).write_bytes(encode(np.ascontiguousarray(image), "png"))
         for number, seen in enumerate(shot.seen):
-            subject = f"rp_{piece.folder[:8]}_{piece.number:04d}_{number}"
-            rows.append(_row(f"{folder.name}/{name}", subject, seen, people[number], view, studio))
+            if is_labelled(seen):
+                subject = f"rp_{piece.folder[:8]}_{piece.number:04d}_{number}"
+                rows.append(_row(f"{folder.name}/{name}", subject, seen, shot.view, studio))
     return piece.folder, rows
 
 
@@ -101,7 +111,8 @@ def finish(params: SampleParams, seed: int, results: Sequence[tuple[str, list[di
         np.savez(labels / f"{folder}.npz", **columns, motion_info=motion)
 
 
-def _row(name: str, subject: str, seen: Seen, person: Person, view: View, studio: Studio) -> dict[str, Any]:
+def _row(name: str, subject: str, seen: Seen, view: View, studio: Studio) -> dict[str, Any]:
+    person = seen.person
     body = studio.body(person.identity.gender)
     joints2d = view.project(body.keypoints(seen.vertices, seen.joints, SMPLX127))
     inside = joints2d[:22][((joints2d[:22] >= 0) & (joints2d[:22] < view.size)).all(1)]

@@ -19,6 +19,7 @@ from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.sample.people import Seen, Shot, Size, Studio, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.questions import Facts, facts_of
+from pose_rft.sample.varied import is_labelled, varied_shot
 
 RELEASE = "coco"
 PICTURES_PER_TASK = 50
@@ -43,7 +44,6 @@ PARTS = (
 )
 GRAYSCALE = 0.01
 CROWD = 0.02
-FEWEST_PIXELS = 40  # of a person that is annotated
 SMALLEST_EFT_BODY = 6  # labelled body joints that EFT's "All" set wants
 
 
@@ -107,11 +107,17 @@ def place_people(rng: np.random.Generator, studio: Studio, two: float) -> list[A
     return [studio.somebody(rng, at=(x, rng.uniform(-0.3, 0.3))) for x in (-gap, gap)]
 
 
+def take_picture(rng: np.random.Generator, studio: Studio, size: Size, params: SampleParams, training: bool) -> Shot:
+    """A plain picture of one or two people, or a varied one as often as training sets have them."""
+    if training and rng.uniform() < params.varied:
+        return varied_shot(rng, studio, size)
+    people = place_people(rng, studio, params.two_people)
+    return studio.shoot(rng, people, framed_view(rng, people, size), occluder=0.15)
+
+
 def _picture(split: str, index: int, params: SampleParams, seed: int, studio: Studio, folder: Path) -> Picture:
     rng = numpy_rng(seed, "sample", RELEASE, split, index)
-    people = place_people(rng, studio, params.two_people)
-    view = framed_view(rng, people, picture_size(params.coco.size, rng))
-    shot = studio.shoot(rng, people, view, occluder=0.15)
+    shot = take_picture(rng, studio, picture_size(params.coco.size, rng), params, split == "train")
     number = image_id(split, index)
     gray = rng.uniform() < GRAYSCALE
     path = folder / f"{split}2017" / f"{number:012d}.jpg"
@@ -120,7 +126,7 @@ def _picture(split: str, index: int, params: SampleParams, seed: int, studio: St
 
     annotations, fits = [], []
     for person, seen in enumerate(shot.seen):
-        if seen.mask.sum() < FEWEST_PIXELS:
+        if not is_labelled(seen):
             continue
         row = _annotation(annotation_id(split, index, person), number, seen, shot, rng, studio)
         annotations.append(row)
@@ -129,13 +135,13 @@ def _picture(split: str, index: int, params: SampleParams, seed: int, studio: St
             name = f"COCO_{split}2014_{number:012d}.jpg"
             fits.append(eft_row(seen, shot.view.K, row["bbox"], name, row["id"]))
     if rng.uniform() < CROWD:
-        annotations.append(_crowd(rng, number, view.size))
+        annotations.append(_crowd(rng, number, shot.view.size))
     image = {
         "license": 1,
         "file_name": path.name,
         "coco_url": f"http://images.cocodataset.org/{split}2017/{path.name}",
-        "height": view.height,
-        "width": view.width,
+        "height": shot.view.height,
+        "width": shot.view.width,
         "date_captured": "2013-11-14 17:02:52",
         "flickr_url": "",
         "id": number,

@@ -3,7 +3,7 @@
 An actor holds each pose for five frames, the step at which the release is sampled: no picture is rendered that nobody
 reads, and every pose row is true of its frame. Training subjects are seen by all four cameras, test subjects by the
 frontal one (metadata.xml declares no frames for the others). Pictures go through the lens too, so the 2D labels, which
-contain the distortion, are exact. S11 comes without masks. World axes: z up, mm.
+contain the distortion, are exact; the fits are not (`imperfect_fits`). S11 comes without masks. World axes: z up, mm.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,9 @@ from pose_rft.sample.h36m_files import (
     write_metadata,
     write_poses,
 )
+from pose_rft.sample.imperfect_fits import Fit, fit, habit
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.people import Person, Shot, Size, Studio, View, fixed_view
+from pose_rft.sample.people import Shot, Size, Studio, View, fixed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
 
@@ -111,7 +112,10 @@ def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Pa
         if camera == FRONTAL:
             world = (joints - stand.camera.t) @ stand.camera.R * MM
             write_poses(poses / "D3_Positions" / f"{name}.cdf", np.repeat(world, HOLD, axis=0))
-    fits = {str(frame): _fit(people[frame // HOLD]) for frame in range(frames * HOLD)}
+    ways = habit(numpy_rng(seed, "sample", RELEASE, "fits", subject))
+    err = numpy_rng(seed, "sample", RELEASE, "fits", subject, action, subaction)
+    bodies = [fit(person, ways, err, studio.body(identity.gender)) for person in people]
+    fits = {str(frame): _entry(bodies[frame // HOLD]) for frame in range(frames * HOLD)}
     return Result(subject, action, subaction, frames * HOLD, fits)
 
 
@@ -196,10 +200,9 @@ def _mask_box(shot: Shot, size: Size) -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-def _fit(person: Person) -> dict[str, list[float]]:
+def _entry(fit: Fit) -> dict[str, list[float]]:
     """NeuralAnnot's entry: SMPL in the release's world, metres."""
-    pelvis = person.joints[0] - person.transl
-    root, transl = world_to_camera_smpl(person.rotations[0], person.transl, TO_RELEASE, np.zeros(3), pelvis)
-    vectors = Rotation.from_matrix(np.concatenate([root[None], person.rotations[1:]])).as_rotvec()
-    numbers = {"pose": vectors.ravel(), "shape": person.identity.betas, "trans": transl}
+    root, transl = world_to_camera_smpl(fit.rotations[0], fit.transl, TO_RELEASE, np.zeros(3), fit.pelvis)
+    vectors = Rotation.from_matrix(np.concatenate([root[None], fit.rotations[1:]])).as_rotvec()
+    numbers = {"pose": vectors.ravel(), "shape": fit.betas, "trans": transl}
     return {name: np.round(value, 6).tolist() for name, value in numbers.items()}

@@ -27,6 +27,8 @@ def records(params: SampleParams, seed: int, pictures: Sequence[Picture]) -> lis
         rng = numpy_rng(seed, "sample", RELEASE, number)
         for _ in range(1 + (rng.uniform() < TWICE)):
             turns = ask(picture.facts, rng, int(rng.integers(1, params.llava_instruct.longest + 1)))
+            if not turns:
+                continue
             conversation: list[dict[str, str]] = []
             for i, (question, answer) in enumerate(turns):
                 if i == 0:

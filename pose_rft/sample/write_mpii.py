@@ -17,9 +17,10 @@ from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.releases.mpii import ANNOTATIONS
 from pose_rft.releases.mpii_labels import BELOW, PX_PER_SCALE
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5
-from pose_rft.sample.people import Seen, Shot, Studio, box_of, encode, framed_view
+from pose_rft.sample.people import Seen, Shot, Studio, box_of, encode
 from pose_rft.sample.plan import SampleParams, Task
-from pose_rft.sample.write_coco import eft_row, place_people
+from pose_rft.sample.varied import is_labelled
+from pose_rft.sample.write_coco import eft_row, take_picture
 
 RELEASE = "mpii"
 FITS = "MPII_ver01.json"
@@ -98,9 +99,7 @@ def picture_name(index: int) -> str:
 def _picture(index: int, params: SampleParams, seed: int, studio: Studio, folder: Path) -> Picture:
     rng = numpy_rng(seed, "sample", RELEASE, index)
     short = params.mpii.size
-    people = place_people(rng, studio, params.two_people)
-    view = framed_view(rng, people, (round(short * 16 / 9), short))
-    shot = studio.shoot(rng, people, view, occluder=0.15)
+    shot = take_picture(rng, studio, (round(short * 16 / 9), short), params, index < params.mpii.train)
     name = picture_name(index)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     (folder / "images" / name).write_bytes(encode(shot.image))
@@ -110,6 +109,8 @@ def _picture(index: int, params: SampleParams, seed: int, studio: Studio, folder
 
 def _annotate(seen: Seen, shot: Shot, name: str, rng: np.random.Generator, studio: Studio) -> AnnotatedPerson | None:
     """None if hardly anything of the person is inside the picture."""
+    if not is_labelled(seen):
+        return None
     view = shot.view
     points = view.project(studio.body(seen.person.identity.gender).keypoints(seen.vertices, seen.joints, MPII16))
     joints = np.concatenate([points, np.full((len(points), 1), -1.0)], axis=1)

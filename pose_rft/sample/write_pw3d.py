@@ -2,9 +2,12 @@
 
 `imageFiles/SEQ/image_%05d.jpg`, `sequenceFiles/{train,validation,test}/SEQ.pkl`. The camera moves; people of a sequence
 keep their clothes. Each sequence ends with a frame whose camera pose is invalid and one in which no 2D joint was found.
+Test and training sequences are alike; those of the validation set are the sample's test set `hard`: one kind of
+difficulty each, with people, poses and cameras that no training picture has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Gender, Person, Seen, Shot, Size, Studio, View, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
+from pose_rft.sample.varied import Difficulty, is_labelled, varied_identity, varied_shot
 
 RELEASE = "3dpw"
 TWO_PEOPLE_EVERY = 3  # of the sequences one in three has two people
@@ -28,13 +32,24 @@ PLACES = (
 UNUSABLE = 2  # frames at the end: invalid camera, no 2D joints
 FEWEST_JOINTS = 6  # with fewer found the release sets poses2d to zero
 FOCAL = 1.8  # of the picture's shorter side, as the release's 1961 of 1080 px
+# The test set of hard people, one kind of difficulty for each sequence in turn.
+HARD_SPLIT = "validation"
+UPRIGHT, WHOLE = {"everyday": 0.5, "in motion": 0.5}, {"whole": 1.0}
+HARD: Mapping[str, Difficulty] = {
+    "lying": Difficulty({"on the ground": 1.0}, WHOLE, steep=0.5),
+    "head down": Difficulty({"upside down": 0.85, "tumbled": 0.15}, WHOLE),
+    "in motion": Difficulty({"in motion": 1.0}, WHOLE, others=(0.6, 0.4)),
+    "cut": Difficulty(UPRIGHT, {"to the knees": 0.4, "to the waist": 0.3, "legs": 0.15, "left": 0.15}),
+    "hidden": Difficulty(UPRIGHT, WHOLE, props=1.0, others=(0.0, 0.4, 0.4, 0.2)),
+    "steep": Difficulty(UPRIGHT, WHOLE, steep=1.0, askew=0.5),
+}
 NOISE = 0.006  # of the picture's height: what a 2D detector errs
 
 
 def tasks(params: SampleParams, seed: int) -> list[Task]:
     names = [(split, index) for split, count in _counts(params).items() for index in range(count)]
-    frames = params.pw3d.frames
-    return [Task(RELEASE, i, (*name, frames), frames) for i, name in enumerate(names)]
+    lengths = {"train": params.pw3d.frames, HARD_SPLIT: params.pw3d.hard_frames, "test": params.pw3d.frames}
+    return [Task(RELEASE, i, (*name, lengths[name[0]]), lengths[name[0]]) for i, name in enumerate(names)]
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> None:
@@ -45,12 +60,15 @@ def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Pa
     genders: tuple[Gender, ...] = ("female", "male") if index % 2 else ("male", "female")
     cast = [studio.identity(rng, gender) for gender in genders[: 2 if index % TWO_PEOPLE_EVERY == 2 else 1]]
     size = picture_size(params.pw3d.size, landscape=len(cast) == 2)
-    place = background(rng, (size[1], size[0]))
-    shots = []
-    for _ in range(frames):
-        at = [(0.0, 0.0)] if len(cast) == 1 else [(-0.65, 0.0), (0.65, rng.uniform(-0.3, 0.3))]
-        people = [studio.place(who, sample_pose(rng), spot) for who, spot in zip(cast, at, strict=True)]
-        shots.append(studio.shoot(rng, people, handheld_view(rng, people, size), place, occluder=0.2))
+    if split == HARD_SPLIT:
+        shots = _hard_shots(rng, index, genders[0], params.pw3d.size, frames, studio)
+    else:
+        place = background(rng, (size[1], size[0]))
+        shots = []
+        for _ in range(frames):
+            at = [(0.0, 0.0)] if len(cast) == 1 else [(-0.65, 0.0), (0.65, rng.uniform(-0.3, 0.3))]
+            people = [studio.place(who, sample_pose(rng), spot) for who, spot in zip(cast, at, strict=True)]
+            shots.append(studio.shoot(rng, people, handheld_view(rng, people, size), place, occluder=0.2))
     shots += shots[-1:] * UNUSABLE
     folder = root / RELEASE / "imageFiles" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +91,21 @@ def picture_size(short: int, landscape: bool) -> Size:
     """(width, height) px: 16:9, portrait unless two people stand side by side."""
     long = round(short * 16 / 9 / 2) * 2
     return (long, short) if landscape else (short, long)
+
+
+def _hard_shots(
+    rng: np.random.Generator, index: int, gender: Gender, short: int, frames: int, studio: Studio
+) -> list[Shot]:
+    """One person in frames of one kind of difficulty; others in the picture are not tracked."""
+    difficulty = list(HARD.values())[index % len(HARD)]
+    size = picture_size(short, landscape=index // len(HARD) % 2 == 1)
+    who = varied_identity(rng, studio, gender)
+    shots: list[Shot] = []
+    while len(shots) < frames:
+        shot = varied_shot(rng, studio, size, difficulty, who, focal=FOCAL * short)
+        if is_labelled(shot.seen[0]):
+            shots.append(replace(shot, seen=shot.seen[:1]))
+    return shots
 
 
 def handheld_view(rng: np.random.Generator, people: Sequence[Person], size: Size) -> View:
@@ -141,5 +174,5 @@ def _detections(shot: Shot, seen: Seen, rng: np.random.Generator, studio: Studio
 
 
 def _counts(params: SampleParams) -> dict[str, int]:
-    """Sequences per split; training and validation are there for the form, nobody learns from them."""
-    return {"train": 1, "validation": 1, "test": params.pw3d.sequences}
+    sizes = params.pw3d
+    return {"train": sizes.train_sequences, HARD_SPLIT: sizes.hard_sequences, "test": sizes.sequences}

@@ -14,7 +14,7 @@ from pose_rft.releases.cameras import project
 from pose_rft.releases.h36m import DRIFTED, H36m, H36mParams, planned_videos
 from pose_rft.releases.h36m_metadata import CAMERAS, read_metadata
 from pose_rft.releases.published import published
-from pose_rft.sample import write_h36m
+from pose_rft.sample import imperfect_fits, write_h36m
 from pose_rft.sample.h36m_files import sequence_name, write_mask_boxes, write_metadata, write_poses
 from pose_rft.sample.plan import SampleParams, VideoSample
 
@@ -28,8 +28,12 @@ NEURALANNOT = {"source": "neuralannot", "path": FITS}
 
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory: pytest.TempPathFactory, body_models: Path) -> tuple[Path, FlatStudio]:
+    """With fits that are the people who were placed, so that a wrong frame or offset shows."""
     root, studio = tmp_path_factory.mktemp("releases"), FlatStudio(body_models)
-    results = [write_h36m.render(task, PARAMS, 0, studio, root) for task in write_h36m.tasks(PARAMS, 0)]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SUBJECT_TURN", "FRAME_TURN", "SUBJECT_BETA", "FRAME_SHIFT"):
+            patch.setattr(imperfect_fits, name, 0.0)
+        results = [write_h36m.render(task, PARAMS, 0, studio, root) for task in write_h36m.tasks(PARAMS, 0)]
     write_h36m.finish(PARAMS, 0, results, root)
     return root, studio
 

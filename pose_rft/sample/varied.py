@@ -1,0 +1,168 @@
+"""Varied pictures: what makes photographs hard, with true labels. For training sets, and for the test set `hard`.
+
+Poses on the ground, upside down and in motion beside everyday ones; people from all sides, from above and below, by
+cameras held askew; cut by the border, behind things and behind each other; in clothes with some body, indoors and out.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.body.model_file import Gender
+from pose_rft.sample.clothes import dressed
+from pose_rft.sample.hard_poses import SAMPLERS, tumbled
+from pose_rft.sample.key_poses import PoseSampler
+from pose_rft.sample.people import BETA_SD, Identity, Person, Seen, Shot, Size, Studio, View, aimed_view, orbit
+from pose_rft.sample.props import in_front
+from pose_rft.sample.renderer import Light
+from pose_rft.sample.surroundings import surroundings
+
+EVERYDAY = PoseSampler(heading=180.0, tilt=6.0)
+# What is to be in the picture, as the joints whose surroundings it shows, and how often.
+FRAMES: Mapping[str, tuple[str, ...]] = {
+    "whole": SMPL24.joints,
+    "to the knees": tuple(name for name in SMPL24.joints if not name.endswith(("ankle", "foot", "knee"))),
+    "to the waist": tuple(n for n in SMPL24.joints if not n.endswith(("ankle", "foot", "knee", "hip", "pelvis"))),
+    "legs": tuple(
+        name for name in SMPL24.joints if name.endswith(("ankle", "foot", "knee", "hip", "pelvis", "spine1"))
+    ),
+    "left": tuple(n for n in SMPL24.joints if not n.startswith("right_")),
+}
+NEAREST = 0.5  # metres before the camera; nobody is nearer
+FEWEST_JOINTS, FEWEST_PIXELS = 6, 40  # inside the picture, of a person who is labelled
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """Shares of pictures or people. poses: of each kind; frames: of each of `FRAMES`; cut: of those with the whole
+    person, how often the border cuts off a little; steep: cameras far above or below; askew: cameras rolled far."""
+
+    poses: Mapping[str, float]
+    frames: Mapping[str, float]
+    cut: float = 0.0
+    steep: float = 0.0
+    askew: float = 0.0
+    props: float = 0.0
+    others: tuple[float, ...] = (1.0,)  # no other person, one, two, three
+
+
+TRAINING = Difficulty(
+    {"everyday": 0.36, "on the ground": 0.22, "upside down": 0.1, "in motion": 0.28, "tumbled": 0.04},
+    {"whole": 0.68, "to the knees": 0.12, "to the waist": 0.1, "legs": 0.05, "left": 0.05},
+    cut=0.2,
+    steep=0.35,
+    askew=0.12,
+    props=0.35,
+    others=(0.66, 0.2, 0.1, 0.04),
+)
+
+
+def varied_pose(rng: np.random.Generator, poses: Mapping[str, float]) -> np.ndarray:
+    """Local rotations (24, 3, 3), any heading."""
+    kind = str(rng.choice(list(poses), p=list(poses.values())))
+    if kind == "everyday":
+        return EVERYDAY.sample(rng)
+    if kind == "tumbled":
+        return tumbled(SAMPLERS["in motion"].sample(rng), rng)
+    return SAMPLERS[kind].sample(rng)
+
+
+def varied_identity(rng: np.random.Generator, studio: Studio, gender: Gender = "neutral") -> Identity:
+    betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
+    return Identity(betas, gender, dressed(rng, studio.wardrobe(gender), studio.body(gender)))
+
+
+def varied_shot(
+    rng: np.random.Generator,
+    studio: Studio,
+    size: Size,
+    difficulty: Difficulty = TRAINING,
+    who: Identity | None = None,
+    focal: float | None = None,
+) -> Shot:
+    """A picture of somebody (`who`, or a new person), often of others too.
+
+    focal: px, of a camera that steps back instead of zooming. `Shot.seen` has the main person first and may have people
+    of whom hardly anything is seen: see `is_labelled`.
+    """
+    main = studio.place(who or varied_identity(rng, studio), varied_pose(rng, difficulty.poses))
+    view = varied_view(rng, studio, main, size, difficulty)
+    if focal is not None:
+        view = stepped_back(view, main, focal)
+    people = [main, *_others(rng, studio, main, view, difficulty)]
+    backdrop = surroundings(rng, view, people)
+    props = in_front if rng.uniform() < difficulty.props else None
+    shot = studio.shoot(rng, people, view, backdrop, noise=0.0, props=props, lamp=_lamp(rng))
+    return replace(shot, image=_developed(rng, shot.image))
+
+
+def is_labelled(seen: Seen) -> bool:
+    """Whether enough of a person is in the picture, and before everything else, for an annotator."""
+    height, width = seen.mask.shape
+    inside = ((seen.joints2d >= 0) & (seen.joints2d < (width, height))).all(1)
+    return bool(inside.sum() >= FEWEST_JOINTS and seen.mask.sum() >= FEWEST_PIXELS)
+
+
+def varied_view(rng: np.random.Generator, studio: Studio, main: Person, size: Size, difficulty: Difficulty) -> View:
+    """A camera from any side that shows the person, or a part."""
+    frame = str(rng.choice(list(difficulty.frames), p=list(difficulty.frames.values())))
+    wanted = [SMPL24.index(name) for name in FRAMES[frame]]
+    points = main.vertices[::10][np.isin(studio.owners(main.identity.gender)[::10], wanted)]
+    elevation = rng.uniform(-60, 60) if rng.uniform() < difficulty.steep else rng.normal(6, 8)
+    # From far below nobody takes pictures unless of people in the air.
+    elevation = elevation if elevation > -25 or rng.uniform() < 0.5 else -elevation
+    roll = rng.uniform(-50, 50) if rng.uniform() < difficulty.askew else rng.normal(0, 4)
+    eye = orbit(
+        (points.min(0) + points.max(0)).astype(np.float64) / 2,
+        rng.uniform(-180, 180),
+        elevation,
+        1.7 * 4.0 ** rng.uniform(),
+    )
+    share = rng.uniform(1.0, 1.4) if frame == "whole" and rng.uniform() < difficulty.cut else rng.uniform(0.55, 0.95)
+    return aimed_view(points, eye, size, share, rng.uniform(-0.5, 0.5, 2), roll)
+
+
+def stepped_back(view: View, main: Person, focal: float) -> View:
+    """The view through a lens of another focal length, px, from as far away as shows the person as large."""
+    depth = float(view.to_camera(main.joints)[:, 2].mean())
+    step = max(depth * (focal / view.K[0, 0] - 1), NEAREST - float(view.to_camera(main.joints)[:, 2].min()))
+    K = np.array([[focal, 0, view.width / 2], [0, focal, view.height / 2], [0, 0, 1.0]])
+    return replace(view, K=K, t=view.t + np.array([0, 0, step]))
+
+
+def _others(
+    rng: np.random.Generator, studio: Studio, main: Person, view: View, difficulty: Difficulty
+) -> Sequence[Person]:
+    """People around the main one, in front of the camera."""
+    found = []
+    for _ in range(int(rng.choice(len(difficulty.others), p=difficulty.others))):
+        sideways, nearer = rng.uniform(0.45, 1.3) * rng.choice((-1, 1)), rng.uniform(-1.8, 0.9)
+        right, forward = view.R[0, [0, 2]], view.R[2, [0, 2]]
+        at = sideways * right - nearer * forward
+        other = studio.place(
+            varied_identity(rng, studio), varied_pose(rng, difficulty.poses), (float(at[0]), float(at[1]))
+        )
+        if view.to_camera(other.vertices[::10])[:, 2].min() > NEAREST:
+            found.append(other)
+    return found
+
+
+def _lamp(rng: np.random.Generator) -> Light:
+    """Sun, sky or lamps: hard or soft, warm or cold, from the side or from behind at times."""
+    x, y, z = rng.normal(size=3) * (0.7, 0.3, 0.6) + (0.0, -0.7, -0.5)
+    warmth = rng.uniform(-0.12, 0.12)
+    return Light((float(x), float(y), float(z)), (1 + warmth, 1.0, 1 - warmth), float(rng.uniform(0.35, 0.85)))
+
+
+def _developed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """As cameras and editors leave a picture: exposure, contrast, colour cast, a little blur, noise."""
+    width = rng.uniform(0.3, 0.9) if rng.uniform() < 0.4 else 0.0
+    image = cv2.GaussianBlur(image, (3, 3), width) if width else image
+    contrast, exposure = rng.uniform(0.7, 1.2), rng.uniform(-0.1, 0.1)
+    cast = 1 + rng.normal(0, 0.03, 3)
+    grain = rng.normal(0, rng.uniform(0.003, 0.025), image.shape[:2])[..., None]
+    values = ((image / 255 - 0.5) * contrast + 0.5 + exposure) * cast + grain
+    return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
