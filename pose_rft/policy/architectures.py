@@ -185,6 +185,8 @@ def policy_config(
         log_std_init=params.log_std.init,
         mean_scale=params.mean_scale,
         pose_prior=params.pose_prior,
+        inner_width=params.inner_width,
+        shortcuts=params.shortcuts,
         **tokens,
     )
 

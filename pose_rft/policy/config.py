@@ -83,6 +83,8 @@ class PoseLlavaConfig(PretrainedConfig):
     fusion: FusionKind = "add"
     pose_head: HeadKind = "gaussian"
     pose_prior: PosePrior = "mean"
+    inner_width: int | None = None
+    shortcuts: bool = False
     covariance: Literal["diagonal", "low_rank"] = "diagonal"
     covariance_rank: int = 4
     log_std_min: float = -5.0

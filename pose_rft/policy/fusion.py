@@ -37,15 +37,17 @@ class ImageTokens:
 
 
 class Projector(nn.Module):
-    """Linear, GELU, Linear: LLaVA-1.5's `mlp2x_gelu`."""
+    """Linear, GELU, Linear: LLaVA-1.5's `mlp2x_gelu`; with `shortcut` a linear map beside it."""
 
-    def __init__(self, width_in: int, width: int) -> None:
+    def __init__(self, width_in: int, width: int, inner: int | None = None, shortcut: bool = False) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(width_in, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = nn.Linear(width_in, inner or width)
+        self.linear_2 = nn.Linear(inner or width, width)
+        self.shortcut = nn.Linear(width_in, width, bias=False) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.linear_2(F.gelu(self.linear_1(x)))
+        bent = self.linear_2(F.gelu(self.linear_1(x)))
+        return bent if self.shortcut is None else bent + self.shortcut(x)
 
 
 def resample(tokens: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
@@ -77,6 +79,8 @@ class Fusion(nn.Module):
         pose_width: int | None,
         pose_grid: tuple[int, int] | None,
         width: int,
+        inner_width: int | None = None,
+        shortcuts: bool = False,
     ) -> None:
         super().__init__()
         self.kind, self.clip_grid, self.pose_grid = kind, clip_grid, pose_grid
@@ -85,7 +89,8 @@ class Fusion(nn.Module):
             return
         if pose_width is None or pose_grid is None:
             raise PoseRftError(f"Fusion `{kind}` needs a pose encoder; give one or set policy.fusion to clip_only.")
-        self.projector = Projector(pose_width + (clip_width if kind == "channel" else 0), width)
+        width_in = pose_width + (clip_width if kind == "channel" else 0)
+        self.projector = Projector(width_in, width, inner_width, shortcuts)
         if kind == "concat":
             self.num_tokens += pose_grid[0] * pose_grid[1]
 

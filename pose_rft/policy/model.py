@@ -85,6 +85,8 @@ class PoseLlava(PreTrainedModel):
             pose_encoder.width if pose_encoder is not None else None,
             pose_encoder.grid if pose_encoder is not None else None,
             config.get_text_config().hidden_size,
+            config.inner_width,
+            config.shortcuts,
         )
         self.pose_head = PoseHead(config)
         self.pose_row: Any = None  # the trained row of <POSE> while LoRA is on, see lora.py
@@ -262,6 +264,8 @@ class PoseLlava(PreTrainedModel):
                 if part is not None:
                     init.kaiming_normal_(part.inner.weight, nonlinearity="relu")
                     init.zeros_(part.outer.weight)
+                    if part.shortcut is not None:
+                        init.zeros_(part.shortcut.weight)
             if module.factor is not None:  # U = 0 has no gradient
                 init.normal_(module.factor.outer.bias, std=module.factor_init)
 

@@ -72,12 +72,17 @@ class PolicyParams(Section):
 
     pose_prior: `mean`, the paper's form: the pose comes out of the language model alone; `encoder`: the mean of the
         distribution starts at the pose that the encoder reads, and the language model corrects it.
+    inner_width: of the hidden layers of W_b and of the pose head; null: that of the language model, as in the paper.
+    shortcuts: a linear map beside the two layers of W_b and of the pose head. A small language model copies a pose
+        through its tokens many times faster with both (docs/results.md).
     covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
     mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
     """
 
     fusion: FusionKind
     pose_prior: PosePrior = "mean"
+    inner_width: Count | None = None
+    shortcuts: bool = False
     covariance: Literal["diagonal", "low_rank"]
     covariance_rank: Count
     log_std: LogStdParams

@@ -165,13 +165,17 @@ class Float32Linear(nn.Linear):
 
 
 class PoseMlp(nn.Module):
-    def __init__(self, width: int, outputs: int) -> None:
+    """Linear, ReLU, Linear, as ChatPose's; with `shortcut` a linear map beside it."""
+
+    def __init__(self, width: int, outputs: int, inner: int | None = None, shortcut: bool = False) -> None:
         super().__init__()
-        self.inner = Float32Linear(width, width)
-        self.outer = Float32Linear(width, outputs)
+        self.inner = Float32Linear(width, inner or width)
+        self.outer = Float32Linear(inner or width, outputs)
+        self.shortcut = Float32Linear(width, outputs, bias=False) if shortcut else None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.outer(F.relu(self.inner(hidden)))
+        bent = self.outer(F.relu(self.inner(hidden)))
+        return bent if self.shortcut is None else bent + self.shortcut(hidden)
 
 
 class PoseHead(nn.Module):
@@ -200,9 +204,11 @@ class PoseHead(nn.Module):
         self.rank = config.covariance_rank if config.covariance == "low_rank" else 0
         self.factor_init = 0.1 * math.exp(config.log_std_init)
         self.register_buffer("mean_pose", torch.tensor(IDENTITY_6D).repeat(JOINTS))
-        self.mean = PoseMlp(width, POSE_NUMBERS)
-        self.log_std = PoseMlp(width, POSE_NUMBERS) if config.pose_head == "gaussian" else None
-        self.factor = PoseMlp(width, POSE_NUMBERS * self.rank) if self.log_std is not None and self.rank else None
+        sizes = {"inner": config.inner_width, "shortcut": config.shortcuts}
+        gaussian = config.pose_head == "gaussian"
+        self.mean = PoseMlp(width, POSE_NUMBERS, **sizes)
+        self.log_std = PoseMlp(width, POSE_NUMBERS, **sizes) if gaussian else None
+        self.factor = PoseMlp(width, POSE_NUMBERS * self.rank, **sizes) if gaussian and self.rank else None
 
     def forward(self, hidden: Tensor, start: Tensor | None = None) -> PoseDistribution:
         with torch.autocast(hidden.device.type, enabled=False):

@@ -79,7 +79,7 @@ class SampleParams(Section):
     llava_instruct: LlavaSample
     vocabulary: Count = 4000  # words of the tokenizer at most
     two_people: Fraction = 0.12  # share of COCO, MPII and BEDLAM pictures that show two people, among the plain ones
-    varied: Fraction = 0.6  # share of COCO's, MPII's and BEDLAM's training pictures that are as hard as photographs
+    varied: Fraction = 0.4  # share of COCO's, MPII's and BEDLAM's training pictures that are as hard as photographs
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_ma
 from pose_rft.body.smpl import BodyModel
 from pose_rft.core.seeds import derive, torch_generator
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
-from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose, Lifter
+from pose_rft.policy.blazepose import FOUND, LANDMARKS, NUMBERS, BlazePose, Lifter
 from pose_rft.policy.params import LifterTrainingParams
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop
@@ -56,9 +56,13 @@ class LiftingSet:
 
 
 def lifting_set(samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool) -> LiftingSet:
-    """The labelled people of a set; `seen`: what `observed` gives of it, mirrored if `flip`."""
+    """The labelled people of a set whom the network found; `seen`: what `observed` gives of it, mirrored if `flip`.
+
+    The landmarks of somebody who was not found say nothing, and a lifter that learns to guess there guesses elsewhere.
+    """
     pictured = samples.has_image.nonzero()[:, 0]
-    usable = samples.labelled[pictured].any(1)
+    found = torch.from_numpy(np.asarray(seen[:, 0, -1], dtype=np.float32)) >= FOUND
+    usable = samples.labelled[pictured].any(1) & found
     rows = pictured[usable]
     numbers = torch.from_numpy(np.asarray(seen[usable.numpy()], dtype=np.float32))[:, 0, :-1]
     rotations, labelled = samples.rotations[rows], samples.labelled[rows]

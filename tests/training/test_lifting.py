@@ -34,7 +34,9 @@ def coco(tmp_path: Path) -> Samples:
 
 
 def people(coco: Samples, cache: Path, flip: bool = False) -> LiftingSet:
-    return lifting.lifting_set(coco, observed(tiny_blazepose(), coco, IMAGE, flip, cache), Body(), flip)  # type: ignore[arg-type]
+    seen = np.array(observed(tiny_blazepose(), coco, IMAGE, flip, cache))
+    seen[..., -1] = 1.0  # the tiny network finds nobody
+    return lifting.lifting_set(coco, seen, Body(), flip)  # type: ignore[arg-type]
 
 
 def test_observations_are_the_encoders_and_outlive_another_lifter(
@@ -57,6 +59,14 @@ def test_another_network_observes_anew(coco: Samples, tmp_path: Path) -> None:
     with torch.no_grad():
         next(encoder.network.parameters()).add_(0.5)
     assert not np.array_equal(observed(encoder, coco, IMAGE, False, tmp_path / "observed"), seen)
+
+
+def test_whom_the_network_did_not_find_is_left_out(coco: Samples, tmp_path: Path) -> None:
+    seen = np.array(observed(tiny_blazepose(), coco, IMAGE, False, tmp_path / "observed"))
+    seen[..., -1] = 1.0
+    seen[2, 0, -1] = 0.1
+    data = lifting.lifting_set(coco, seen, Body(), False)  # type: ignore[arg-type]
+    assert data.keys == tuple(key for row, key in enumerate(coco.keys) if row != 2)
 
 
 def test_mirrored_people_have_mirrored_poses_and_joints(coco: Samples, tmp_path: Path) -> None:
