@@ -10,7 +10,8 @@ from tiny_policies import POLICY, tiny_policy
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.core.errors import PoseRftError
-from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, centred
+from pose_rft.policy import blazepose
+from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose, centred
 from pose_rft.policy.hub import Base, create_policy, load_policy, load_pose_encoder, save_policy
 from pose_rft.policy.params import PolicyParams
 from pose_rft.policy.processor import ImageParams
@@ -103,3 +104,42 @@ def test_rotations_of_a_pose_are_proper() -> None:
         encoder = tiny_blazepose()
         pose = encoder.pose(encoder.tokens(noise(1)))
     assert torch.allclose(torch.det(sixd_to_matrix(pose.view(24, 6))), torch.ones(24), atol=1e-5)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_what_is_seen_in_a_turned_crop_is_turned_back(turns: int) -> None:
+    crop = torch.zeros(1, 1, 8, 8)
+    crop[0, 0, 2, 6] = 1.0
+    row, column = torch.rot90(crop, turns, (2, 3))[0, 0].nonzero()[0].tolist()
+    seen = torch.zeros(1, len(LANDMARKS) * NUMBERS + 1)
+    seen[0, 0], seen[0, 1] = (column + 0.5) / 4 - 1, (row + 0.5) / 4 - 1
+    seen[0, 5], seen[0, 6] = seen[0, 0], seen[0, 1]  # metres lie along the same axes
+    back = blazepose._turned_back(seen, turns)[0]
+    expected = torch.tensor([(6 + 0.5) / 4 - 1, (2 + 0.5) / 4 - 1])
+    assert torch.allclose(back[:2], expected) and torch.allclose(back[5:7], expected)
+
+
+class OnlyUpright(BlazePose):
+    """Finds somebody, with the head up, only where the bright half of the crop is the upper one."""
+
+    def _look(self, pixels: torch.Tensor) -> torch.Tensor:
+        bright_above = pixels[:, :, :128].mean((1, 2, 3)) > pixels[:, :, 128:].mean((1, 2, 3)) + 0.5
+        points = torch.zeros(len(pixels), len(LANDMARKS), NUMBERS)
+        points[..., 3] = 0.9
+        for side in ("left", "right"):
+            points[:, LANDMARKS.index(f"{side}_shoulder"), 1] = -0.5
+            points[:, LANDMARKS.index(f"{side}_hip"), 1] = 0.5
+        return torch.cat([points.flatten(1), torch.where(bright_above, 0.95, 0.1)[:, None]], 1)
+
+
+@torch.no_grad()
+def test_somebody_upside_down_or_lying_is_found_and_lies_as_in_the_crop() -> None:
+    encoder = OnlyUpright(tiny_blazepose().config).eval()
+    upright = torch.zeros(1, 3, 256, 256)
+    upright[:, :, :128] = 2.0
+    crops = torch.cat([torch.rot90(upright, turns, (2, 3)) for turns in range(4)])
+    found = encoder.landmarks(crops)
+    assert (found.score > 0.9).all()
+    shoulder = found.points[:, LANDMARKS.index("left_shoulder"), :2]
+    expected = torch.tensor([[0.0, -0.5], [-0.5, 0.0], [0.0, 0.5], [0.5, 0.0]])
+    assert torch.allclose(shoulder, expected, atol=1e-6)
