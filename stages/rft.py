@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     from pose_rft.hygrpo.rewards import Rewards
     from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
     from pose_rft.policy import hub
-    from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+    from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.processor import ImageParams
     from pose_rft.policy.reference import ReferencePolicy
     from pose_rft.retrieval.model import load_retrieval
@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> None:
     trained = engine.finish()
     if engine.rank == 0:
         with atomic.folder(Path(f"models/rft_{variant}")) as folder:
-            hub.save_policy(folder, merge_lora(trained), processor)
+            hub.save_policy(folder, trained, processor)
         atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
         atomic.write_json(results / "metrics.json", metrics)
     engine.leave()

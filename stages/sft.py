@@ -1,7 +1,7 @@
 """Stage `sft`: from LLaVA to a pose MLLM by supervised pretraining (models/sft_VARIANT).
 
 `--variant point` is Table 3's "Baseline", `gaussian` its "Baseline + Dist.". A killed run continues from its last
-checkpoint; the model folder holds whole weights (LoRA merged) and the processor.
+checkpoint; the model folder holds the weights, LoRA's adapters beside them, and the processor.
 """
 
 import argparse
@@ -25,13 +25,12 @@ def main(arguments: list[str]) -> None:
         return
 
     import torch
-    from transformers import LlavaConfig
 
     from pose_rft.body.rotations import matrix_to_sixd
     from pose_rft.body.smpl import load_body_model
     from pose_rft.core.seeds import derive
     from pose_rft.policy import hub
-    from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+    from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.params import PolicyParams
     from pose_rft.policy.processor import ImageParams
     from pose_rft.shards.loader import ShardSet
@@ -60,10 +59,9 @@ def main(arguments: list[str]) -> None:
     shown = {s.name: s for s in [*training.values(), *heldout.values()]}
 
     body = load_body_model(body_model_folder())
-    dtype = str(LlavaConfig.from_pretrained(BASE).dtype).removeprefix("torch.")
     encoder = None if policy.fusion == "clip_only" else hub.load_pose_encoder(ENCODER)
     mean = matrix_to_sixd(mean_pose([training[name] for name in params.examples.pictured() or training]))
-    base = hub.load_base(BASE, dtype)
+    base = hub.load_base(BASE, "auto")
     model, processor = hub.create_policy(base, encoder, policy, image, variant, mean, seed)
     if params.lora is not None:
         add_lora(model, params.lora)
@@ -88,7 +86,6 @@ def main(arguments: list[str]) -> None:
 
     trained = engine.finish()
     if engine.rank == 0:
-        trained = merge_lora(trained)
         metrics = heldout_metrics(trained, processor, body, heldout, tokens, params.heldout.samples, seed)
         results = Path(f"results/sft_{variant}")
         with atomic.folder(Path(f"models/sft_{variant}")) as folder:

@@ -5,7 +5,6 @@ CLIP ViT-L/14-336; the hub's copies pad 32,002 tokens to 32,064 rows), ViTPose a
 that is not listed is described by its folder.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +13,7 @@ from transformers.models.vitpose import VitPoseConfig
 from transformers.models.vitpose_backbone import VitPoseBackboneConfig
 
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.model_folder import CONFIG, check_sizes, one_sentence, read_config
 from pose_rft.policy.config import ConvVitConfig, HeadKind, Hmr2VitConfig, PoseLlavaConfig
 
 if TYPE_CHECKING:  # the model runs without pydantic
@@ -216,11 +216,11 @@ def planned_config(
 
 
 def _of_folder(source: str, key: str, listed: dict[str, Any]) -> Any:
-    try:
-        json.loads((Path(source) / "config.json").read_text())
-        return AutoConfig.from_pretrained(source)
-    except (OSError, ValueError):
-        names = ", ".join(listed)
+    if not (Path(source) / CONFIG).is_file():
         raise PoseRftError(
-            f"The sizes of {key} {source} are not known, expected one of {names}, or a folder with config.json."
-        ) from None
+            f"The sizes of {key} {source} are not known, expected one of {', '.join(listed)}, or a folder with "
+            "config.json."
+        )
+    check_sizes(read_config(Path(source) / CONFIG), source)
+    with one_sentence(source, "configuration"):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)

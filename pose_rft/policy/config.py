@@ -70,6 +70,7 @@ class PoseLlavaConfig(PretrainedConfig):
     """LLaVA, a pose encoder (absent for `clip_only`), their fusion, and the pose head.
 
     suppressed_token_ids: tokens that are no words (`<image>`, padding, unused rows); the policy never emits them.
+    adapters: rank, alpha and targets of the LoRA adapters that lie beside the weights, the oldest first (`lora.py`).
     """
 
     model_type = "pose_llava"
@@ -94,6 +95,7 @@ class PoseLlavaConfig(PretrainedConfig):
     pose_token_id: int = 0
     end_token_id: int = 2
     suppressed_token_ids: list[int] | None = None
+    adapters: list[dict[str, Any]] | None = None
     tie_word_embeddings: bool = False
 
     def get_text_config(self, *args: object, **kwargs: object) -> PretrainedConfig:

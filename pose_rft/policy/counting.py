@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pose_rft.policy.config import PoseLlavaConfig
-from pose_rft.policy.lora import add_lora, trainable_parameters
+from pose_rft.policy.lora import add_frozen, add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
 
 if TYPE_CHECKING:  # the model runs without pydantic
@@ -89,9 +89,13 @@ class StepFlops(NamedTuple):
 
 
 def skeleton(config: PoseLlavaConfig, lora: "LoRAParams | None" = None) -> PoseLlava:
-    """The policy without numbers (meta device), its trained parameters marked; a 7B one takes a second, no memory."""
+    """The policy without numbers (meta device), its trained parameters marked; a 7B one takes a second, no memory.
+
+    lora: the adapters under training, on top of those that the configuration lists.
+    """
     with torch.device("meta"):
         model = PoseLlava(deepcopy(config))
+        add_frozen(model, config.adapters or [])
         if lora is not None:
             add_lora(model, lora)
     trainable_parameters(model, "full" if lora is None else "lora")

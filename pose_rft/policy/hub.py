@@ -16,23 +16,24 @@ import torch
 from torch import Tensor
 from transformers import (
     AddedToken,
-    AutoConfig,
-    AutoTokenizer,
     CLIPVisionModel,
+    LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerBase,
+    VitPoseConfig,
     VitPoseForPoseEstimation,
 )
 
 from pose_rft.core import seeds
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.model_folder import check_promise, look_at, one_sentence
 from pose_rft.policy.architectures import policy_config, tiny_llava_config
 from pose_rft.policy.config import HeadKind, Hmr2VitConfig
 from pose_rft.policy.encoder_kinds import KINDS
 from pose_rft.policy.model import PoseLlava, check_loaded
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.pose_encoder import Hmr2Vit, PoseEncoder, VitPoseEncoder
-from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, token_id
+from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, read_tokenizer, token_id
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
 
 ROWS = 64
@@ -98,10 +99,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         PoseRftError: none there.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise PoseRftError(f"{source} holds no tokenizer ({str(error).splitlines()[0]}).") from None
+    tokenizer = read_tokenizer(source)
     if IMAGE_TOKEN not in tokenizer.get_vocab():
         tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
     return tokenizer
@@ -113,17 +111,33 @@ def load_base(source: str | Path, dtype: str = "float32") -> Base:
     A new row starts as the mean of the others. The matrices grow only when no padding row is free; they never shrink
     (llava-hf pads 32,003 tokens to 32,064 rows, and resizing to the tokenizer's length would cut them).
 
+    Args:
+        dtype: of torch by name, or `auto`: as it was saved.
     Raises:
-        PoseRftError: no checkpoint there, or weights are missing, unexpected, or of another shape.
+        PoseRftError: no checkpoint there, one of another kind, or weights are damaged, missing, unexpected, or of
+            another shape.
     """
-    try:
-        loaded: Any = LlavaForConditionalGeneration.from_pretrained(
-            source, dtype=getattr(torch, dtype), output_loading_info=True, ignore_mismatched_sizes=True
+    wanted = "LLaVA checkpoint"
+    folder, config = look_at(source, wanted)
+    if config.get("model_type") != LlavaConfig.model_type or not all(
+        isinstance(config.get(part), dict) for part in ("text_config", "vision_config")
+    ):
+        kind = (config.get("architectures") or [config.get("model_type")])[0]
+        raise PoseRftError(
+            f"base_model.source {source} holds a {kind}, expected LlavaForConditionalGeneration in the hub's format "
+            "(as llava-hf/llava-1.5-7b-hf is), not LLaVA's original format or a language model alone."
         )
-    except (OSError, ValueError) as error:
-        raise PoseRftError(f"{source} holds no LLaVA checkpoint ({str(error).splitlines()[0]}).") from None
-    llava, info = loaded
-    check_loaded(info, str(source))
+    with one_sentence(source, wanted):
+        check_promise(LlavaConfig.from_dict(config).to_dict(), folder)
+        loaded: Any = LlavaForConditionalGeneration.from_pretrained(
+            source,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            trust_remote_code=False,
+        )
+        llava, info = loaded
+        check_loaded(info, str(source))
     tokenizer = load_tokenizer(source)
     known = len(tokenizer)
     pose = add_pose_token(tokenizer)
@@ -154,16 +168,21 @@ def load_vitpose(source: str | Path) -> VitPoseEncoder:
     """ViTPose from the hub's format. (Its backbone class alone would load such a checkpoint as random weights.)
 
     Raises:
-        PoseRftError: no checkpoint there, or its weights do not fit.
+        PoseRftError: no checkpoint there, one of another kind, or its weights do not fit.
     """
-    try:
-        loaded: Any = VitPoseForPoseEstimation.from_pretrained(
-            source, output_loading_info=True, ignore_mismatched_sizes=True
+    wanted = "ViTPose checkpoint"
+    _, config = look_at(source, wanted)
+    if config.get("model_type") != VitPoseConfig.model_type:
+        raise PoseRftError(
+            f"{source} holds a model of type {config.get('model_type')!r}, expected a {wanted} "
+            "(VitPoseForPoseEstimation, as usyd-community/vitpose-plus-huge is)."
         )
-    except (OSError, ValueError) as error:
-        raise PoseRftError(f"{source} holds no ViTPose checkpoint ({str(error).splitlines()[0]}).") from None
-    vitpose, info = loaded
-    check_loaded(info, str(source))
+    with one_sentence(source, wanted):
+        loaded: Any = VitPoseForPoseEstimation.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
+        )
+        vitpose, info = loaded
+        check_loaded(info, str(source))
     encoder = VitPoseEncoder(vitpose.config)
     encoder.vitpose = vitpose
     return encoder.eval()
@@ -194,7 +213,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise PoseRftError(
             f"{path} holds objects that are no weights and cannot be skipped; save its `state_dict` alone."
         ) from None
-    except (RuntimeError, ValueError, EOFError) as error:
+    except (RuntimeError, ValueError, EOFError, OSError) as error:
         raise PoseRftError(f"{path} is no PyTorch checkpoint ({str(error).splitlines()[0]}).") from None
     return content if isinstance(content, dict) else {}
 
@@ -243,14 +262,20 @@ def load_pose_encoder(folder: Path) -> PoseEncoder:
     Raises:
         PoseRftError: none there, or its weights do not fit.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder)
-        kind = KINDS[config.model_type]
-        loaded: Any = kind.from_pretrained(folder, output_loading_info=True, ignore_mismatched_sizes=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise PoseRftError(f"{folder} holds no pose encoder ({str(error).splitlines()[0]}).") from None
-    encoder, info = loaded
-    check_loaded(info, str(folder))
+    wanted = "pose encoder"
+    _, config = look_at(folder, wanted)
+    kind = KINDS.get(str(config.get("model_type")))
+    if kind is None:
+        raise PoseRftError(
+            f"{folder} holds no pose encoder but a model of type {config.get('model_type')!r}, expected one of "
+            f"{', '.join(KINDS)}."
+        )
+    with one_sentence(folder, wanted):
+        loaded: Any = kind.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False
+        )
+        encoder, info = loaded
+        check_loaded(info, str(folder))
     return encoder.eval()
 
 
@@ -321,8 +346,6 @@ def load_policy(folder: Path) -> tuple[PoseLlava, PoseProcessor]:
     Raises:
         PoseRftError: either is missing or does not fit.
     """
-    if not (folder / "config.json").is_file():
-        raise PoseRftError(f"{folder} holds no policy, expected config.json, weights and the processor's files.")
     return PoseLlava.from_pretrained(folder).eval(), PoseProcessor.from_pretrained(folder)
 
 

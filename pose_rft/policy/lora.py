@@ -1,21 +1,30 @@
 """Low-rank adapters on the language model, and one trained row for `<POSE>` (peft; LoRA, arXiv 2106.09685).
 
 With a frozen base the embedding of a new token would never train; training the whole 32k x 4096 matrix for one row
-wastes memory, so the row gets a small parameter of its own. Adapters and row exist only between `add_lora` and
-`merge_lora`: model folders always hold whole weights. Trained beside the adapters: projectors and pose head.
+wastes memory, so the row gets a small parameter of its own. Trained beside the adapters: projectors and pose head.
+
+Adapters are never folded into the weights: a bfloat16 weight keeps 8 bits, and what reinforcement changes is smaller
+than their last one (200 steps at a rate of 1e-6 would keep 3 % of their effect). A policy folder holds the weights
+below and, beside them, the adapters in float32. A second training puts adapters of its own on top of the
+first one's, of any rank and on any layers, so it starts from exactly the policy that the first one left.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pose_rft.policy.model import PoseLlava
+from pose_rft.core.errors import PoseRftError
+from pose_rft.io.model_folder import check_safetensors
 
-if TYPE_CHECKING:  # the model runs without pydantic
+if TYPE_CHECKING:  # the model runs without pydantic, and saves its adapters through here
+    from pose_rft.policy.model import PoseLlava
     from pose_rft.policy.params import LoRAParams
+
+ADAPTERS = "adapters.safetensors"  # in a policy folder, beside the weights
 
 
 class _InputRow(nn.Module):
@@ -54,84 +63,166 @@ class PoseTokenRow(nn.Module):
         return self.output(logits, hidden)
 
 
-def add_lora(model: PoseLlava, params: "LoRAParams") -> PoseLlava:
+def add_lora(model: "PoseLlava", params: "LoRAParams") -> "PoseLlava":
     """Puts fresh adapters into the language model, in place; what the model says does not change.
 
-    Raises:
-        ValueError: the model has adapters already.
+    Those of an earlier training stay as they are; `<POSE>`'s row goes on from where it is.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    if model.pose_row is not None:
-        raise ValueError("the model has LoRA adapters already")
-    config = LoraConfig(
-        r=params.rank, lora_alpha=int(params.alpha), lora_dropout=params.dropout, target_modules=list(params.targets)
-    )
-    inject_adapter_in_model(config, model.llava.model.language_model)
-    weight: Any = model.get_input_embeddings().weight
-    model.pose_row = PoseTokenRow(model.config.pose_token_id, weight[0].detach())
+    _inject(model, {"rank": params.rank, "alpha": params.alpha, "targets": list(params.targets)}, params.dropout)
+    newest = str(len(model.adapters) - 1)
+    for name, parameter in _adapter_parameters(model):
+        parameter.requires_grad_(name == newest)
     return model
 
 
-def _adapted(model: PoseLlava) -> Iterator[tuple[str, Any]]:
-    from peft.tuners.lora import LoraLayer
+def add_frozen(model: "PoseLlava", adapters: Sequence[Mapping[str, Any]]) -> None:
+    """Puts the adapters of earlier trainings into the language model, in place, without their numbers."""
+    for adapter in adapters:
+        _inject(model, dict(adapter), dropout=0.0)
+    for _, parameter in _adapter_parameters(model):
+        parameter.requires_grad_(False)
 
-    for name, module in model.llava.named_modules():
-        if isinstance(module, LoraLayer):
-            yield name, module
+
+def _inject(model: "PoseLlava", adapter: dict[str, Any], dropout: float) -> None:
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=adapter["rank"], lora_alpha=int(adapter["alpha"]), lora_dropout=dropout, target_modules=adapter["targets"]
+    )
+    language = model.llava.model.language_model
+    inject_adapter_in_model(config, language, str(len(model.adapters)))
+    del language.peft_config  # peft's note to itself, which warns of a second adapter
+    model.adapters.append(adapter)
+    if model.pose_row is None:
+        weight: Any = model.get_input_embeddings().weight
+        model.pose_row = PoseTokenRow(model.config.pose_token_id, weight[0].detach())
+    _activate(model, len(model.adapters))
+
+
+def trains_adapters(model: "PoseLlava") -> bool:
+    """Whether the newest adapters are under training (`add_lora`), not only there (a loaded policy)."""
+    return any(parameter.requires_grad for _, parameter in _adapter_parameters(model))
+
+
+def save_adapters(model: "PoseLlava", folder: Path) -> None:
+    """All adapters and `<POSE>`'s row in float32, by their names in the model."""
+    from safetensors.torch import save_file
+
+    state = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in _added(model)}
+    save_file(state, folder / ADAPTERS, metadata={"format": "pt"})
 
 
 @torch.no_grad()
-def merge_lora(model: PoseLlava) -> PoseLlava:
-    """Folds adapters and `<POSE>`'s row into the weights, in place; what the model says does not change."""
-    for name, layer in list(_adapted(model)):
-        layer.merge()
-        parent, _, child = name.rpartition(".")
-        setattr(model.llava.get_submodule(parent), child, layer.get_base_layer())
-    row = model.pose_row
-    if row is not None:
-        embeddings: Any = model.get_input_embeddings()
-        unembeddings: Any = model.get_output_embeddings()
-        embeddings.weight[row.token_id] += row.input.value
-        unembeddings.weight[row.token_id] += row.output.value
-        model.pose_row = None
-    return model
+def load_adapters(model: "PoseLlava", folder: Path) -> None:
+    """Puts the adapters of a policy folder, which its configuration lists, into the model; they are not trained.
+
+    Raises:
+        PoseRftError: their file is missing or damaged, or does not fit.
+    """
+    from safetensors.torch import load_file
+
+    path = folder / ADAPTERS
+    if not path.is_file():
+        raise PoseRftError(f"{path} does not exist, but the policy was trained with LoRA adapters; copy it there too.")
+    check_safetensors(path)
+    state = load_file(path)
+    add_frozen(model, model.config.adapters)
+    wanted = dict(_added(model))
+    wrong = sorted(
+        name
+        for name in wanted.keys() | state.keys()
+        if name not in wanted or name not in state or wanted[name].shape != state[name].shape
+    )
+    if wrong:
+        raise PoseRftError(f"{path} does not fit the policy's configuration: {', '.join(wrong[:12])}.")
+    for name, value in wanted.items():
+        value.copy_(state[name])
 
 
 @contextmanager
-def adapters_off(model: PoseLlava) -> Iterator[None]:
-    """The language model without its adapters, for the duration of the block."""
-    layers = [layer for _, layer in _adapted(model)]
-    for layer in layers:
-        layer.enable_adapters(False)
+def without_adapters(model: "PoseLlava") -> Iterator["PoseLlava"]:
+    """The plain model as it was before any `add_lora`, for the duration of the block."""
+    layers, row = list(_adapted(model)), model.pose_row
+    for name, layer in layers:
+        _replace(model, name, layer.get_base_layer())
+    model.pose_row = None
+    try:
+        yield model
+    finally:
+        for name, layer in layers:
+            _replace(model, name, layer)
+        model.pose_row = row
+
+
+@contextmanager
+def newest_adapters_off(model: "PoseLlava") -> Iterator[None]:
+    """The language model without the adapters that the last `add_lora` added, for the duration of the block."""
+    _activate(model, len(model.adapters) - 1)
     try:
         yield
     finally:
-        for layer in layers:
-            layer.enable_adapters(True)
+        _activate(model, len(model.adapters))
 
 
-def trainable_parameters(model: PoseLlava, mode: Literal["full", "lora"]) -> list[nn.Parameter]:
+def trainable_parameters(model: "PoseLlava", mode: Literal["full", "lora"]) -> list[nn.Parameter]:
     """Freezes and unfreezes in place; returns what is trained.
 
     Both modes train the projectors and the pose head and freeze both encoders. `full` adds the language model and its
-    embeddings, `lora` the adapters and `<POSE>`'s row. A projector that the fusion does not use stays frozen.
+    embeddings, `lora` the newest adapters and `<POSE>`'s row. Adapters of an earlier training stay frozen, and so does
+    a projector that the fusion does not use.
 
     Raises:
-        ValueError: `lora` without add_lora, or `full` with it.
+        ValueError: `lora` without add_lora.
     """
-    if (mode == "lora") != (model.pose_row is not None):
-        raise ValueError(f"mode {mode!r}, but the model has {'no' if mode == 'lora' else 'LoRA'} adapters")
+    if mode == "lora" and not model.adapters:
+        raise ValueError("mode 'lora', but the model has no adapters")
     model.requires_grad_(False)
     trained: list[nn.Module] = [model.fusion, model.pose_head]
     if model.config.fusion != "channel":
         trained.append(model.llava.model.multi_modal_projector)
     if mode == "full":
         trained += [model.llava.model.language_model, model.llava.lm_head]
+    else:
+        trained.append(model.pose_row)
     for module in trained:
         module.requires_grad_(True)
-    if mode == "lora":
-        for name, parameter in model.named_parameters():
-            if "lora_" in name or name.startswith("pose_row."):
-                parameter.requires_grad_(True)
+    newest = str(len(model.adapters) - 1)
+    for name, parameter in _adapter_parameters(model):
+        parameter.requires_grad_(mode == "lora" and name == newest)
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _adapted(model: "PoseLlava") -> Iterator[tuple[str, Any]]:
+    if not model.adapters:
+        return  # and peft is not needed
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in model.llava.named_modules():
+        if isinstance(module, LoraLayer):
+            yield f"llava.{name}", module
+
+
+def _adapter_parameters(model: "PoseLlava") -> Iterator[tuple[str, nn.Parameter]]:
+    """(name of its adapter, parameter) of all adapters."""
+    for _, layer in _adapted(model):
+        for part in (layer.lora_A, layer.lora_B):
+            for name, linear in part.items():
+                yield name, linear.weight
+
+
+def _added(model: "PoseLlava") -> Iterator[tuple[str, nn.Parameter]]:
+    """Everything that `add_lora` added, by its name in the model."""
+    for name, parameter in model.named_parameters():
+        if "lora_" in name or name.startswith("pose_row."):
+            yield name, parameter
+
+
+def _activate(model: "PoseLlava", count: int) -> None:
+    """The first `count` adapters take part. (peft's own switch also unfreezes them all.)"""
+    for _, layer in _adapted(model):
+        layer._active_adapter = [str(i) for i in range(count)]
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)

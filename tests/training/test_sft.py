@@ -11,7 +11,7 @@ from training_fakes import IMAGE, Chain, image_record, samples, text_record, tin
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Caption
-from pose_rft.policy.lora import add_lora, merge_lora, trainable_parameters
+from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training import sft
 from pose_rft.training.batches import Collator
@@ -75,7 +75,7 @@ def run(tmp_path: Path, scratch: str, p: SFTParams, head: str = "gaussian", stop
     stream.draw = breaking  # type: ignore[method-assign]
     collator = Collator(processor)
     log = sft.train(engine, stream, collator, tokens, Chain(), p, tmp_path / scratch, "sft", 0)  # type: ignore[arg-type]
-    trained = merge_lora(engine.finish())
+    trained = engine.finish()
     return {name: value.detach().clone() for name, value in trained.state_dict().items()}, log
 
 
@@ -109,15 +109,15 @@ def test_a_broken_run_of_sft_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert log["loss"].equals(resumed_log["loss"])
 
 
-def test_lora_trains_adapters_and_merges_them(tmp_path: Path) -> None:
+def test_lora_trains_adapters_and_leaves_the_language_model(tmp_path: Path) -> None:
     before = {name: value.clone() for name, value in tiny_policy(tmp_path)[0].state_dict().items()}
     lora = LoRAParams(rank=2, alpha=4, dropout=0.1, targets=["q_proj", "v_proj"])
     after, _ = run(tmp_path, "lora", params(lora=lora.model_dump()))
-    assert set(after) == set(before)
-    language = {
-        name for name in before if "language_model.layers" in name and not torch.equal(before[name], after[name])
-    }
-    assert language and all("q_proj" in name or "v_proj" in name for name in language)
+    plain = {name.replace(".base_layer", ""): value for name, value in after.items() if "lora_" not in name}
+    language = [name for name in before if "language_model" in name or "lm_head" in name]
+    assert all(torch.equal(before[name], plain[name]) for name in language)
+    adapters = [value for name, value in after.items() if "lora_B" in name]
+    assert len(adapters) == 4 and all(value.abs().max() > 0 for value in adapters)
 
 
 def test_lora_in_bf16_trains_as_the_paper_preset_asks(tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""What a folder of a model holds, looked at before anything is built or loaded from it.
+
+transformers builds what config.json says before it compares it with the weights: a wrong folder costs the memory of a
+7B model, a hostile one any amount. It also follows a LoRA adapter's config to whatever base that names, and leaves
+safetensors' own errors about cut files to its caller. So whoever loads a model asks `look_at` first.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pose_rft.core.errors import PoseRftError
+from pose_rft.io.json_files import read_json
+
+CONFIG, ADAPTER = "config.json", "adapter_config.json"
+LFS_POINTER = b"version https://git-lfs"
+LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+
+# By the end of a key's name; each lies well above the largest published model.
+LIMITS = {
+    "num_hidden_layers": 1_000,
+    "num_layers": 1_000,
+    "layers": 1_000,
+    "hidden_size": 32_768,
+    "width": 32_768,
+    "intermediate_size": 262_144,
+    "attention_heads": 1_024,
+    "key_value_heads": 1_024,
+    "heads": 1_024,
+    "head_dim": 32_768,
+    "vocab_size": 4_000_000,
+    "image_size": 8_192,
+    "num_experts": 4_096,
+    "max_position_embeddings": 100_000_000,
+    "covariance_rank": 144,
+}
+
+
+def look_at(source: str | Path, wanted: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of a model and its config.json, whose sizes are sane; weights that are there are whole.
+
+    Args:
+        source: a folder, or a hub id, of which config.json is then in the hub's cache (or downloaded, where the
+            environment allows it).
+        wanted: what the model should be, e.g. `LLaVA checkpoint`.
+    Raises:
+        PoseRftError: no model there, a LoRA adapter, sizes of no model, or files that are cut or git-LFS pointers.
+    """
+    folder = Path(source) if Path(source).is_dir() else _cached(str(source), wanted)
+    if (folder / ADAPTER).is_file():
+        raise PoseRftError(
+            f"{source} is a LoRA adapter ({ADAPTER}), expected the whole weights of a {wanted}; merge the adapter into "
+            "its base with peft's `merge_and_unload` and name the result."
+        )
+    if not (folder / CONFIG).is_file():
+        raise PoseRftError(f"{source} holds no {wanted}, expected {CONFIG} and weights.")
+    config = read_config(folder / CONFIG)
+    check_sizes(config, str(source))
+    for path in sorted(folder.glob("*.safetensors")):
+        check_safetensors(path)
+    for path in sorted(folder.glob("*.bin")):
+        _refuse_pointer(path)
+    check_promise(config, folder)
+    return folder, config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A config.json.
+
+    Raises:
+        PoseRftError: damaged, or a git-LFS pointer.
+    """
+    _refuse_pointer(path)
+    return read_json(path, dict)
+
+
+def check_sizes(config: Any, source: str) -> None:
+    """
+    Raises:
+        PoseRftError: a number of layers, a width or the like that no model has.
+    """
+    for key, value in _numbers(config):
+        limit = next((limit for name, limit in LIMITS.items() if key == name or key.endswith(f"_{name}")), None)
+        if limit is not None and not 0 <= value <= limit:
+            raise PoseRftError(
+                f"The configuration of {source} has `{key}` {value:g}, expected at most {limit}: no model has such a "
+                "size; download it again."
+            )
+
+
+def check_promise(config: dict[str, Any], folder: Path) -> None:
+    """Compares a configuration with the weights beside it, where there are any: a model is built before it is filled.
+
+    Raises:
+        PoseRftError: far more weights are described than the files can hold.
+    """
+    held = sum(path.stat().st_size for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
+    least = _least_parameters(config)
+    if held and least > held:  # no format needs less than a byte for a parameter
+        raise PoseRftError(
+            f"{folder / CONFIG} describes a model of more than {least:.3g} parameters, but the weights beside it have "
+            f"{held} bytes; the two do not belong together."
+        )
+
+
+def _least_parameters(config: dict[str, Any]) -> float:
+    """A lower bound: one square matrix for each layer, and one row for each word."""
+    total = sum(_least_parameters(part) for part in config.values() if isinstance(part, dict))
+    width, layers, rows = (config.get(key) or 0 for key in ("hidden_size", "num_hidden_layers", "vocab_size"))
+    if all(isinstance(number, int) for number in (width, layers, rows)):
+        total += layers * width * width + rows * width
+    return total
+
+
+def check_safetensors(path: Path) -> None:
+    """Compares what the header of a file promises with the file's length.
+
+    Raises:
+        PoseRftError: a git-LFS pointer, cut, or no safetensors file.
+    """
+    _refuse_pointer(path)
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(length) if 0 < length <= min(size - 8, LONGEST_HEADER) else b""
+    try:
+        content = json.loads(header)
+        ends = [int(entry["data_offsets"][1]) for name, entry in content.items() if name != "__metadata__"]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise PoseRftError(f"{path} is no safetensors file, or its beginning is damaged; download it again.") from None
+    if size != 8 + length + max(ends, default=0):
+        raise PoseRftError(
+            f"{path} has {size} bytes, but its header promises {8 + length + max(ends, default=0)}: it is cut or "
+            "damaged; download it again."
+        )
+
+
+@contextmanager
+def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
+    """Turns what loaders raise about a folder into one sentence; a PoseRftError passes as it is."""
+    from safetensors import SafetensorError
+
+    foreign = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+    try:
+        yield
+    except (*foreign, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PoseRftError(
+            f"{source} holds a {wanted} that cannot be loaded ({reason}); it is damaged, or "
+            "of another form; download or make it again."
+        ) from error
+
+
+def _cached(source: str, wanted: str) -> Path:
+    from transformers.utils import cached_file
+
+    try:
+        cached_file(source, ADAPTER, _raise_exceptions_for_missing_entries=False)
+        return Path(str(cached_file(source, CONFIG))).parent
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PoseRftError(
+            f"{source} holds no {wanted}: it is no folder, and no model of the hub that can be read ({reason}); set "
+            "HF_HUB_OFFLINE=0 to download one."
+        ) from None
+
+
+def _refuse_pointer(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise PoseRftError(
+                f"{path} is a git-LFS pointer, not the file itself; run `git lfs pull` in its folder, or download it."
+            )
+
+
+def _numbers(content: Any, depth: int = 0) -> Iterator[tuple[str, float]]:
+    """Every number of a configuration with its key, those of lists under the list's key."""
+    if depth > 8 or not isinstance(content, dict):
+        return
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, depth + 1)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int | float) and not isinstance(one, bool):
+                yield str(key), one
