@@ -5,6 +5,7 @@ Works from the params file alone: nothing is downloaded, no weight is made. The 
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -80,9 +81,11 @@ def make_plan(path: Path, gpu: Gpu, mfu: float = MFU) -> Plan:
     rows = load("sample", SampleParams, path).vocabulary
     config = planned_config(base, encoder, policy, image.size, image.pose_size, rows)
     beside = "no pose encoder" if config.pose_encoder is None else (encoder.checkpoint or encoder.kind)
+    tuned = deepcopy(config)
+    tuned.adapters = None if sft.lora is None else [sft.lora.model_dump()]
     trainings = (
         _sft(PolicyCosts(config, sft.lora), sft, gpu, mfu),
-        _rft(PolicyCosts(config, rft.lora), rft, gpu, mfu),
+        _rft(PolicyCosts(tuned, rft.lora), rft, gpu, mfu),
     )
     return Plan(str(path), f"{base.source}, {beside}, fusion {policy.fusion}", gpu, mfu, trainings)
 
@@ -139,7 +142,7 @@ def _training(
         activations = costs.activations(
             rows, longest.prompt, group, longest.answers[0], engine.bf16, engine.checkpoint_activations
         )
-        for stage in (0, 1, 2, 3) if world > 1 else (engine.zero_stage,):
+        for stage in (0, 1, 2, 3) if world > 1 else (engine.stage,):
             states = costs.states(stage, world, engine.bf16)
             if name == "sft":
                 del states["reference"]

@@ -6,8 +6,8 @@ counts. As in PaLM's "model FLOPs utilization" (arXiv 2204.02311, appendix B) an
 counted without its causal half, and norms, softmax and activations are left out. Frozen weights have no gradient of
 their own, so a backward pass through them costs one forward pass, not two.
 
-Memory follows ZeRO's accounting (arXiv 1910.02054, section 3): bfloat16 weights and gradients of 2 bytes, and for each
-trained parameter 12 bytes of optimiser (float32 weight, two moments of AdamW).
+Memory follows ZeRO's accounting (arXiv 1910.02054, section 3): bfloat16 weights of 2 bytes, gradients added
+up in float32, and for each trained parameter 12 bytes of optimiser (float32 weight, two moments of AdamW).
 """
 
 from collections.abc import Iterable
@@ -225,7 +225,7 @@ class PolicyCosts:
         outside = sum(self.parameters[part].total for part in ("projectors", "pose head") if part in self.parameters)
         return {
             "weights": size * total / (world if stage >= 3 else 1),
-            "gradients": size * trained / (world if stage >= 2 else 1),
+            "gradients": 4 * trained / (world if stage >= 2 else 1),
             "optimiser": OPTIMISER_BYTES[bf16] * trained / (world if stage >= 1 else 1),
             "reference": float(size * (total if self.lora is None else outside)),
         }

@@ -147,7 +147,7 @@ class Engine:
             raise ValueError(f"step() is due after {self.accumulation} backward() calls")
         if not bool(torch.isfinite(loss.detach()).all()):
             raise PoseRftError(f"The loss is {float(loss.detach()):g} for samples {_shown(keys)}; {_REMEDY}")
-        if self.params.zero_stage:
+        if self.params.stage:
             # DeepSpeed does this in its forward; without it stage 3 keeps only the last micro-batch's gradient of a
             # caller that used `module` directly.
             self._engine.optimizer.clear_backward_seen_flag()
@@ -191,7 +191,7 @@ class Engine:
         Under ZeRO-3 each pass is collective, so a rank that is done goes on until the last one is; below, each rank
         is on its own. Every rank must call it equally often.
         """
-        if self.world_size == 1 or self.params.zero_stage < 3:
+        if self.world_size == 1 or self.params.stage < 3:
             return done
         waiting = torch.tensor(0 if done else 1, device=self.device)
         torch.distributed.all_reduce(waiting)
@@ -216,7 +216,7 @@ class Engine:
 
     def _plain_norm(self) -> float | None:
         """Norm of the gradient where DeepSpeed neither reports nor checks it (stage 0 in fp32), else None."""
-        if self.params.zero_stage != 0 or self.params.bf16:
+        if self.params.stage != 0:
             return None
         gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
@@ -288,7 +288,7 @@ class Engine:
     def finish(self) -> Any:
         """The trained module, whole on every rank and free of this engine, which can train no more."""
         module = self.module
-        if self.params.zero_stage < 3:
+        if self.params.stage < 3:
             return module
         import deepspeed
 

@@ -52,6 +52,12 @@ class EngineParams(Section):
     checkpoint_activations: bool = False
     offload: OffloadParams = OffloadParams()
 
+    @property
+    def stage(self) -> int:
+        """The ZeRO stage that runs. In bfloat16 at least 2, the lowest that adds up gradients in float32 and whose
+        checkpoints any number of processes can read."""
+        return max(2, self.zero_stage) if self.bf16 else self.zero_stage
+
     @model_validator(mode="after")
     def _offload_fits_the_stage(self) -> Self:
         needed = {"none": 0, "cpu": 1, "nvme": 3}[self.offload.optimizer]
@@ -88,12 +94,17 @@ def deepspeed_config(params: EngineParams) -> dict[str, Any]:
         "weight_decay": params.weight_decay,
         "torch_adam": True,
     }
-    return {
+    config = {
         "train_micro_batch_size_per_gpu": 1,  # only used for DeepSpeed's own throughput display, which is off
         "gradient_accumulation_steps": params.accumulation,
         "gradient_clipping": params.grad_clip,  # DeepSpeed clips at 1.0 when this is absent
-        "zero_optimization": {"stage": params.zero_stage} | params.offload.as_deepspeed(),
+        "zero_optimization": {"stage": params.stage} | params.offload.as_deepspeed(),
         "bf16": {"enabled": params.bf16},
         "optimizer": {"type": "AdamW", "params": optimizer},
         "steps_per_print": 10**9,
     }
+    if params.bf16:
+        # DeepSpeed's default is the weights' own precision: 8 bits, in which a sum of many micro-batches or ranks
+        # forgets all that is 256 times smaller than what it holds already.
+        config |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+    return config

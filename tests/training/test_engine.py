@@ -118,6 +118,29 @@ def test_bf16_lowers_the_loss_with_float32_master_weights() -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+class Linear(nn.Module):
+    """A loss whose gradient is its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 4))
+
+    def loss(self, slope: torch.Tensor) -> torch.Tensor:
+        return (self.weight.float() * slope).sum()
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_bf16_adds_up_micro_batches_in_float32(stage: int) -> None:
+    """bfloat16 would keep the first gradient alone: each of the others is below half of its last bit."""
+    parts = 33
+    params = EngineParams(lr=1e-3, bf16=True, zero_stage=stage, accumulation=parts, grad_clip=0.0)  # type: ignore[arg-type]
+    engine = Engine(Linear(), params, total_steps=1)
+    slopes = [torch.full((4, 4), 1.0 if part == 0 else 2.0**-9) for part in range(parts)]
+    for slope in slopes:
+        engine.backward(engine.forward(Linear.loss, slope))
+    assert engine.step(0) == pytest.approx(float((sum(slopes) / parts).norm()), rel=1e-3)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("stage", [0, 2])
 def test_a_loss_that_is_not_finite_names_its_samples(stage: int) -> None:
     engine = Engine(toy(), EngineParams(lr=1e-2, zero_stage=stage), total_steps=3)

@@ -1,0 +1,74 @@
+"""What reinforcement changed survives saving: bfloat16, the paper's rate, the project's engine and trainer."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rft_fakes import LORA, make_trainer, rft_params
+from torch import Tensor
+
+from pose_rft.policy.hub import load_policy, save_policy
+from pose_rft.policy.lora import without_adapters
+
+STEPS = 6
+
+
+def scores_of(model: Any, trainer: Any, prompts: Any, answers: Any) -> tuple[Tensor, Tensor]:
+    """Token log-probabilities and the poses' means, as the trainer sees them."""
+    with torch.no_grad():
+        scores = trainer.tools.score(model.eval(), prompts, answers)
+    return scores.token_log_prob.float(), scores.poses.mean.float()
+
+
+def changes(model: Any) -> dict[str, Tensor]:
+    """What the adapters add to each weight, float32."""
+    found = {}
+    for name, layer in model.named_modules():
+        if hasattr(layer, "lora_A"):
+            found[name] = sum(
+                layer.scaling[a] * layer.lora_B[a].weight.float() @ layer.lora_A[a].weight.float() for a in layer.lora_A
+            )
+    return found
+
+
+@pytest.mark.parametrize("lora", [LORA, None], ids=["lora", "full"])
+def test_a_policy_trained_in_bf16_is_the_same_after_saving(tmp_path: Path, lora: dict[str, Any] | None) -> None:
+    engine = {"lr": 1e-6, "bf16": True, "zero_stage": 2}
+    trainer, processor = make_trainer(tmp_path, rft_params(engine=engine, lora=lora, steps=STEPS))
+    for step in range(STEPS):
+        trainer.step(step)
+    batch = trainer.micro_batches(0)[0]
+    answers = trainer.roll_out(trainer.engine.module, batch)
+    live = trainer.engine.finish()
+    save_policy(tmp_path / "policy", live, processor)
+    loaded, _ = load_policy(tmp_path / "policy")
+    assert loaded.dtype == torch.bfloat16
+    expected = scores_of(live, trainer, batch.prompts, answers)
+    found = scores_of(loaded, trainer, batch.prompts, answers)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    if lora is None:
+        return
+    trained, kept = changes(live), changes(loaded)
+    assert trained and all(change.norm() > 0 for change in trained.values())
+    assert all(torch.equal(trained[name], kept[name]) for name in trained)  # all of the change is kept, not 99 %
+
+
+def test_folding_such_adapters_into_bf16_weights_would_lose_them(tmp_path: Path) -> None:
+    """Why adapters are saved beside the weights."""
+    engine = {"lr": 1e-6, "bf16": True, "zero_stage": 2}
+    trainer, _ = make_trainer(tmp_path, rft_params(engine=engine, lora=LORA, steps=STEPS))
+    for step in range(STEPS):
+        trainer.step(step)
+    live = trainer.engine.finish()
+    trained = changes(live)
+    with without_adapters(copy.deepcopy(live)) as plain:
+        weights = {name: plain.get_submodule(name).weight for name in trained}
+    along = whole = torch.zeros(())
+    for name, change in trained.items():
+        folded = weights[name] + change.to(weights[name].dtype)
+        along = along + ((folded.float() - weights[name].float()) * change).sum()
+        whole = whole + change.square().sum()
+    assert along / whole < 0.3
