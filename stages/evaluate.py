@@ -13,7 +13,6 @@ from stages.common import scratch_dir, stage_main
 from stages.shard_sets import SHARDS, of_this_run
 
 MODELS = Path("models")
-IMAGE_SETS = {"3dpw": "3dpw/test", "h36m_p2": "h36m/p2"}  # Table 1
 TEXT_SET, VQA_SET = "posescript/test", "llava_instruct/heldout"
 TRAIN = "train"
 
@@ -57,13 +56,22 @@ def main(arguments: list[str]) -> None:
 
     model, processor = hub.load_policy(MODELS / run)
     torch.nn.Module.to(model, device)
-    asked: dict[str, tuple[Task, int | None]] = dict.fromkeys(IMAGE_SETS.values(), ("image_pose", params.image_samples))
+    pictured = dict.fromkeys(params.image_sets.values())
+    asked: dict[str, tuple[Task, int | None]] = dict.fromkeys(pictured, ("image_pose", params.image_samples))
     asked |= {TEXT_SET: ("text_pose", params.text_samples), VQA_SET: ("vqa", params.vqa_samples)}
     asked = {name: asked[name] for name in of_this_run(asked, "evaluation", optional=True)}
-    image_sets = {label: name for label, name in IMAGE_SETS.items() if name in asked}
+    image_sets = {label: name for label, name in params.image_sets.items() if name in asked}
     sets = {name: samples(name) for name in asked}
     examples = {
-        name: heldout_examples(task, sets[name], processor, body, most, human_only=name == TEXT_SET)
+        name: heldout_examples(
+            task,
+            sets[name],
+            processor,
+            body,
+            most,
+            human_only=name == TEXT_SET,
+            measured=task == "image_pose" and protocols.is_measured(sets[name]),
+        )
         for name, (task, most) in asked.items()
     }
     cache = scratch_dir("features", {}, []) if params.cache_tokens else None
@@ -105,15 +113,16 @@ def main(arguments: list[str]) -> None:
         rows = [example.image.row for example in examples[name] if example.image is not None]
         truth = protocols.true_joints(sets[name], rows, body_of)
         table = protocols.image_pose_table(label, *found[name], truth, body, fallback, processor)
-        image_tables.append(table)
+        image_tables.append(protocols.with_units(table, protocols.units(sets[name])))
         pose_error[label] = protocols.pose_errors(table, truth, mean_joints, fallback, body)
     prediction, values = found[TEXT_SET]
     text_table = protocols.text_pose_table("posescript", prediction, values, fallback, processor)
-    tables = {"text_pose": text_table}
+    tables = {"text_pose": protocols.with_units(text_table, protocols.units(sets[TEXT_SET]))}
     if image_tables:
         tables["image_pose"] = pl.concat(image_tables)
     if VQA_SET in found:
-        tables["vqa"] = protocols.vqa_table("llava_instruct", *found[VQA_SET], processor)
+        vqa = protocols.vqa_table("llava_instruct", *found[VQA_SET], processor)
+        tables["vqa"] = protocols.with_units(vqa, protocols.units(sets[VQA_SET]))
     poses = {
         "policy": protocols.shown_poses(prediction, prediction.mean, fallback),
         "ground_truth": protocols.true_text_poses(prediction),
@@ -125,6 +134,7 @@ def main(arguments: list[str]) -> None:
     for name in ("image_pose", "text_pose", "vqa"):
         atomic.write_parquet(results / f"{name}.parquet", tables.get(name, nothing))
     metrics = {"pose_error": pose_error, "recall": recall, "heldout_reward": protocols.heldout_reward(tables)}
+    metrics["image_sets"] = image_sets
     metrics["samples"] = {name: len(table) for name, table in tables.items()}
     atomic.write_json(results / "metrics.json", metrics)
 

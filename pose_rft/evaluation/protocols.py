@@ -6,10 +6,11 @@ from, so refusing to answer never pays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import polars as pl
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pose_rft.body.frames import semantic_frame
@@ -24,6 +25,7 @@ from pose_rft.policy.processor import PoseProcessor
 from pose_rft.retrieval.model import TextPoseModel
 from pose_rft.training.samples import Samples
 
+SetLabel = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 RANDOM_POOLS = (32, 200)  # 32 as the paper states, 200 as its numbers fit
 POSES_AT_ONCE = 256
 
@@ -34,6 +36,7 @@ class EvaluateParams(Section):
     batch: Count  # prompts at once
     max_new_tokens: Count
     cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode as they are needed
+    image_sets: dict[SetLabel, str] = Field(min_length=1)  # label in tables and summary: data set/split
     image_samples: Count | None = None  # of each image test set, evenly spread
     text_samples: Count | None = None
     vqa_samples: Count | None = None
@@ -44,30 +47,53 @@ class EvaluateParams(Section):
 
 
 class JointTruth(NamedTuple):
-    """joints: (N, 14, 3) metres, pelvis-aligned, of each person's own shape and gender; rotations: (N, 24, 3, 3)."""
+    """joints: (N, 14, 3) metres, pelvis-aligned; rotations: (N, 24, 3, 3) of fits; fitted: (N,) bool, one is known."""
 
     joints: Tensor
     rotations: Tensor
+    fitted: Tensor
+
+
+def is_measured(samples: Samples) -> bool:
+    """Whether a test set is scored against joints that it measured itself, rather than against fits of a body."""
+    return bool(samples.measured.isfinite().any())
 
 
 @torch.no_grad()
 def true_joints(samples: Samples, rows: Sequence[int], body_of: Callable[[Gender], BodyModel]) -> JointTruth:
-    """Ground truth of Table 1: the release's SMPL fit on the body of the person's gender (3DPW's fits are gendered).
+    """Ground truth of Table 1, as SPIN's and HMR2.0's protocols have it.
+
+    Human3.6M, and whatever else has measured the 14 joints: those, from the data set's own pelvis; no fit is needed.
+    3DPW, whose truth is SMPL: the fit on the body of the person's gender, through the regressor.
 
     Args:
         body_of: gives the body model of a gender.
     """
+    chosen = list(rows)
+    rotations, fitted = samples.rotations[chosen], samples.labelled[chosen].any(1)
+    if is_measured(samples):
+        return JointTruth(samples.measured[chosen], rotations, fitted)
     genders: list[Gender] = []
     for row in rows:
         fit = samples.shards.record(row).smpl
         assert fit is not None  # every row of a pose task has one
         genders.append(fit.gender)
-    rotations, betas = samples.rotations[list(rows)], samples.betas[list(rows)]
     joints = torch.zeros(len(rows), 14, 3)
     for gender in sorted({*genders}):
         mine = torch.tensor([g == gender for g in genders])
-        joints[mine] = eval_joints(body_of(gender), rotations[mine], betas[mine])
-    return JointTruth(joints, rotations)
+        joints[mine] = eval_joints(body_of(gender), rotations[mine], samples.betas[chosen][mine])
+    return JointTruth(joints, rotations, fitted)
+
+
+def units(samples: Samples) -> dict[str, str]:
+    """{key: unit}: what samples share that may not count as independent, the coarser of a release's names.
+
+    That is the subject in Human3.6M, the sequence in 3DPW (two people of a sequence walk together), the recorded person
+    in PoseScript, the picture in dialogues. A name that all samples share parts nothing.
+    """
+    names = [names for names in (samples.subjects, samples.sequences) if len({*names}) > 1]
+    coarsest = min(names, key=lambda names: len({*names}), default=samples.keys)
+    return dict(zip(samples.keys, coarsest, strict=True))
 
 
 @torch.no_grad()
@@ -109,11 +135,16 @@ def image_pose_table(
     fallback: Tensor,
     processor: PoseProcessor,
 ) -> pl.DataFrame:
-    """One row per sample of an image test set; errors in mm, poses (72) in radians, root in the camera frame."""
+    """One row per sample of an image test set; errors in mm, poses (72) in radians, root in the camera frame.
+
+    The joint reward and the true pose are null where there is no fit.
+    """
     mean = shown_poses(prediction, prediction.mean, fallback)
     drawn = shown_poses(prediction, prediction.drawn, fallback)
     error, drawn_error = (joint_errors(eval_joints(body, poses), truth.joints) for poses in (mean, drawn))
-    return _common(name, prediction, rewards, mean, truth.rotations, processor).with_columns(
+    table = _common(name, prediction, rewards, mean, truth.rotations, processor)
+    return table.with_columns(
+        pl.when(pl.Series(truth.fitted.tolist())).then(pl.col("true_pose")),
         _column("mpjpe", error["mpjpe"]),
         _column("pa_mpjpe", error["pa_mpjpe"]),
         _column("mpjpe_sampled", drawn_error["mpjpe"]),
@@ -249,6 +280,13 @@ def _common(
     )
 
 
+def with_units(table: pl.DataFrame, of_key: Mapping[str, str]) -> pl.DataFrame:
+    """The table with `unit`, of which samples are not independent."""
+    return table.with_columns(pl.Series("unit", [of_key[key] for key in table["key"]]))
+
+
 def _column(name: str, values: Tensor) -> pl.Series:
-    kind = pl.List(pl.Float32) if values.ndim > 1 else pl.Float32
-    return pl.Series(name, values.tolist(), dtype=kind)
+    """Numbers of each sample; null where one does not apply (NaN)."""
+    if values.ndim > 1:
+        return pl.Series(name, values.tolist(), dtype=pl.List(pl.Float32))
+    return pl.Series(name, values.tolist(), dtype=pl.Float32).fill_nan(None)

@@ -90,14 +90,15 @@ def heldout_examples(
     body: BodyModel,
     most: int | None = None,
     human_only: bool = False,
+    measured: bool = False,
 ) -> list[Example]:
     """One example for each suitable sample, or `most` of them evenly spread; the same ones for every run and seed.
 
     Captions are human ones where a sample has any; `human_only` leaves the others out (PoseScript's test protocol).
-    None is mirrored.
+    None is mirrored. measured: those whose joints the data set measured, also without a fit.
     """
     params = ExampleParams(mixture={task: {samples.name: 1.0}}, flip=0.0, human_captions=1.0)
-    maker = ExampleMaker(samples, task, processor, body, params)
+    maker = ExampleMaker(samples, task, processor, body, params, measured)
     rows = maker.rows
     if human_only:
         rows = [row for row in rows if any(caption.kind == "human" for caption in samples.captions[row])]

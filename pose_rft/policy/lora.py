@@ -126,7 +126,7 @@ def load_adapters(model: "PoseLlava", folder: Path) -> None:
         raise PoseRftError(f"{path} does not exist, but the policy was trained with LoRA adapters; copy it there too.")
     check_safetensors(path)
     state = load_file(path)
-    add_frozen(model, model.config.adapters)
+    add_frozen(model, model.config.adapters or [])
     wanted = dict(_added(model))
     wrong = sorted(
         name

@@ -112,15 +112,27 @@ class Poses:
 class ExampleMaker:
     """Makes examples of one set and task from row numbers; `rows` lists those that have what the task needs."""
 
-    def __init__(self, samples: Samples, task: Task, templates: Any, body: BodyModel, params: ExampleParams) -> None:
-        """templates: `PoseProcessor` (its question lists and ANSWER)."""
+    def __init__(
+        self,
+        samples: Samples,
+        task: Task,
+        templates: Any,
+        body: BodyModel,
+        params: ExampleParams,
+        measured: bool = False,
+    ) -> None:
+        """
+        Args:
+            templates: `PoseProcessor` (its question lists and ANSWER).
+            measured: ask for poses whose joints were measured, whether or not a fit is known.
+        """
         self.samples, self.task, self.templates, self.params = samples, task, templates, params
         skipped = torch.tensor([bool({*flags} & {*params.skip_flags}) for flags in samples.flags], dtype=torch.bool)
         suitable = ~skipped
         if task in IMAGE_TASKS:
             suitable &= samples.has_image
         if task in POSE_TASKS:
-            suitable &= samples.labelled.any(1)
+            suitable &= samples.measured.isfinite().flatten(1).all(1) if measured else samples.labelled.any(1)
         if task in ("text_pose", "image_text_pose"):
             suitable &= torch.tensor([bool(captions) for captions in samples.captions])
         if task == "vqa":
@@ -147,6 +159,8 @@ class ExampleMaker:
         }[self.task]
         question = _pick(questions, rng)
         question = question.format(caption=caption) if caption is not None else question
+        if not self.poses.mask[flip][row].any():
+            return Example(key, self.task, question, templates.ANSWER, caption, image)
         target = (self.poses.sixd[flip][row], self.poses.mask[flip][row], self.poses.joints[flip][row])
         return Example(key, self.task, question, templates.ANSWER, caption, image, *target)
 

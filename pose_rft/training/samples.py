@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.body.frames import amass_to_camera, remove_heading, semantic_frame
+from pose_rft.body.joints import LSP14, joint_set
 from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.core.progress import track
 from pose_rft.core.record import Caption, Record, Turn
@@ -23,8 +24,9 @@ from pose_rft.io import atomic
 from pose_rft.shards.loader import ShardSet
 from pose_rft.training.made_once import made_once
 
-FORM = 1  # of the cached files; raise it when their content changes
+FORM = 2  # of the cached files; raise it when their content changes
 READERS = 4
+PELVIS = "pelvis"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,10 @@ class Samples:
         camera (ChatPose's convention).
     labelled: (N, 24) bool, joints whose rotation the source labels; all False where there is no SMPL fit.
     betas: (N, 10). box: (N, 3) centre and side in px, of the whole picture where the release gives no box.
-    has_image: (N,) bool. flags, captions, dialogue: per sample. shards: where the pixels are.
+    measured: (N, 14, 3) metres, the evaluation joints (`LSP14`) that the data set itself measured, from its own pelvis,
+        in the camera frame; NaN where it measured none (then a fit is all that is known).
+    has_image: (N,) bool. subjects, sequences: "" where the release names none. flags, captions, dialogue: per sample.
+    shards: where the pixels are.
     """
 
     name: str
@@ -46,7 +51,10 @@ class Samples:
     labelled: Tensor
     betas: Tensor
     box: Tensor
+    measured: Tensor
     has_image: Tensor
+    subjects: tuple[str, ...]
+    sequences: tuple[str, ...]
     flags: tuple[tuple[str, ...], ...]
     captions: tuple[tuple[Caption, ...], ...]
     dialogue: tuple[tuple[Turn, ...], ...]
@@ -81,6 +89,8 @@ def load_samples(name: str, shards: ShardSet, cache: Path) -> Samples:
         shards=shards,
         **arrays,
         keys=tuple(texts["keys"]),
+        subjects=tuple(texts["subjects"]),
+        sequences=tuple(texts["sequences"]),
         flags=tuple(tuple(row) for row in texts["flags"]),
         captions=tuple(tuple(Caption(*caption) for caption in row) for row in texts["captions"]),
         dialogue=tuple(tuple(Turn(*turn) for turn in row) for row in texts["dialogue"]),
@@ -95,8 +105,10 @@ def _records(shards: ShardSet) -> Iterator[Record]:
 def _write(folder: Path, records: Iterator[Record], n: int) -> None:
     pose, labelled = np.zeros((n, 24, 3), np.float32), np.zeros((n, 24), bool)
     betas, box = np.zeros((n, 10), np.float32), np.zeros((n, 3), np.float32)
+    measured = np.full((n, len(LSP14), 3), np.nan, np.float32)
     has_image, amass = np.zeros(n, bool), np.zeros(n, bool)
-    texts: dict[str, list[object]] = {"keys": [], "flags": [], "captions": [], "dialogue": []}
+    names = ("keys", "subjects", "sequences", "flags", "captions", "dialogue")
+    texts: dict[str, list[object]] = {name: [] for name in names}
     for i, record in enumerate(records):
         if record.smpl is not None:
             pose[i, 0], pose[i, 1:] = record.smpl.global_orient, record.smpl.body_pose
@@ -105,16 +117,35 @@ def _write(folder: Path, records: Iterator[Record], n: int) -> None:
         if record.image is not None:
             has_image[i] = True
             box[i] = record_box(record)
+        if (joints := measured_joints(record)) is not None:
+            measured[i] = joints
         texts["keys"].append(record.key)
+        texts["subjects"].append(record.subject or "")
+        texts["sequences"].append(record.sequence or "")
         texts["flags"].append(record.flags)
         texts["captions"].append([(caption.text, caption.kind) for caption in record.captions])
         texts["dialogue"].append([(turn.speaker, turn.text) for turn in record.dialogue])
     rotations = axis_angle_to_matrix(torch.from_numpy(pose))
     root = rotations[:, 0]
     rotations[:, 0] = torch.where(torch.from_numpy(amass)[:, None, None], amass_to_camera(remove_heading(root)), root)
-    arrays = {"rotations": rotations.numpy(), "labelled": labelled, "betas": betas, "box": box, "has_image": has_image}
+    arrays = {"rotations": rotations.numpy(), "labelled": labelled, "betas": betas, "box": box}
+    arrays |= {"measured": measured, "has_image": has_image}
     np.savez(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]
     (folder / "texts.json").write_text(atomic.canonical_json(texts))
+
+
+def measured_joints(record: Record) -> np.ndarray | None:
+    """The 14 evaluation joints of a record as its data set measured them, from its own pelvis: (14, 3) metres.
+
+    None where it has no such joints (SMPL's own have no top of the head), or not all of them are labelled.
+    """
+    if record.joints3d is None:
+        return None
+    names = joint_set(record.joints3d.joint_set)
+    if not all(joint in names for joint in (PELVIS, *LSP14.joints)):
+        return None
+    points = record.joints3d.points[names.indices([PELVIS, *LSP14.joints])]
+    return points[1:, :3] - points[:1, :3] if (points[:, 3] > 0).all() else None
 
 
 def record_box(record: Record) -> tuple[float, float, float]:
