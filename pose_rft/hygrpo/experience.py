@@ -162,7 +162,8 @@ def hybrid_loss(scores: Scores, experience: Experience, params: RFTParams, varia
     per_number = objective.pose_kl(kl / numbers.clamp(min=1)[:, None], e.valid)
     pose_kl = per_number if params.pose_kl == "mean" else objective.pose_kl(kl, e.valid)
 
-    gain = text.value + pose.value if variant == "hygrpo" else text.value
+    weight = params.pose_weight * objective.pose_balance(params.pose_ratio, numbers.clamp(min=1))
+    gain = text.value + weight * pose.value if variant == "hygrpo" else text.value
     total = (-gain + params.beta_text * text_kl + params.beta_pose * pose_kl).mean()
     metrics = {"kl": float(text_kl.detach().mean()), "pose/kl": float(per_number.detach().mean())}
     metrics |= objective.ratio_metrics(text, params.epsilon)

@@ -92,7 +92,7 @@ def pose_surrogate(
 
 
 def pose_ratio_scale(form: PoseRatio, numbers: Tensor) -> Tensor:
-    """What divides the pose's log-ratio, (B,), for `numbers` (B,) labelled numbers of the pose.
+    """What divides the pose's log-ratio, (B,), for `numbers` (B,) labelled numbers of the pose: where it clips.
 
     With d = 144 a shift of the mean by δσ in each number spreads log r by δ√d: 40 % of the ratios leave 1 ± 0.2 at
     δ = 0.02. `sum` is eq. 4 as written; `sqrt` makes that spread δ, whatever d is; `mean` makes it δ/√d, so that
@@ -104,6 +104,22 @@ def pose_ratio_scale(form: PoseRatio, numbers: Tensor) -> Tensor:
         "sqrt": numbers.sqrt(),
         "mean": numbers,
         "per_joint": torch.ones_like(numbers),
+    }[form]
+
+
+def pose_balance(form: PoseRatio, numbers: Tensor) -> Tensor:
+    """What multiplies the pose term, (B,), so that the form of its ratio decides about clipping alone.
+
+    Dividing a log-ratio divides its gradient too: at ratio 1 that of a pose is Δ̂·∇log N times 1, 1/√d, 1/d, and 1/24
+    for the mean of 24 joints. With this factor it is Δ̂·∇log N/√d for every form, as `sqrt` has it by itself: the norm
+    of ∇log N grows with √d, so samples with few labelled joints weigh as much as others.
+    """
+    numbers = numbers.float()
+    return {
+        "sum": numbers.rsqrt(),
+        "sqrt": torch.ones_like(numbers),
+        "mean": numbers.sqrt(),
+        "per_joint": numbers.sqrt() / 6,  # d/6 joints
     }[form]
 
 

@@ -87,7 +87,10 @@ class RFTParams(Section):
     # anchor nearly every ratio of 144 numbers leaves 1 ± ε after a small step, and the pose gradient dies.
     ratio_anchor: Literal["old", "ref"] = "old"
     ratio_level: RatioLevel = "token"  # eq. 6 writes one ratio per answer; R1: per token
-    pose_ratio: PoseRatio = "sqrt"  # `sum` is eq. 4 as written; see `objective.pose_ratio_scale`
+    pose_ratio: PoseRatio = "sqrt"  # where poses clip; `sum` is eq. 4 as written; see `objective.pose_ratio_scale`
+    # Of the pose term beside the answer's, whatever the ratio: at ratio 1 its gradient is pose_weight · Δ̂ · ∇log N / √d
+    # for d labelled numbers. Eq. 6 as written, whose gradient is not divided, has √d: 12 for a whole pose.
+    pose_weight: NonNegative = 1.0
     kl_estimator: KLEstimator = "k3+"  # R1: k3
     advantage_std_floor: NonNegative = 1e-4  # relative; R1 adds 1e-4 to the deviation instead
     rewards: RewardParams

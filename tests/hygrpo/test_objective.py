@@ -1,10 +1,12 @@
 import pytest
 import torch
 
+from pose_rft.hygrpo.experience import pose_log_prob
 from pose_rft.hygrpo.objective import (
     answer_kl,
     answer_surrogate,
     clipped,
+    pose_balance,
     pose_kl,
     pose_ratio_scale,
     pose_surrogate,
@@ -233,3 +235,36 @@ def test_clip_fractions_count_only_where_the_clip_takes_the_gradient():
     assert metrics["clip_ratio/low_mean"] == pytest.approx(0.25)
     assert metrics["clip_ratio/region_mean"] == pytest.approx(0.5)
     assert metrics["log_ratio_max"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("rank", [0, 3], ids=["diagonal", "low_rank"])
+@pytest.mark.parametrize("labelled", [24, 22, 7])
+def test_at_ratio_one_every_form_has_the_same_gradient(rank, labelled):
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    b, g, k = 2, 3, 4
+    start, log_std, factor = draw(b * g, 144), 0.1 * draw(b * g, 144) - 2, 0.1 * draw(b * g, 144, max(rank, 1))
+    drawn, advantages = start.view(b, g, 1, 144) + 0.1 * draw(b, g, k, 144), draw(b, g, k)
+    mask = torch.zeros(b, 24, dtype=torch.bool)
+    mask[:, :labelled] = True
+    valid = torch.tensor([[True, False, True], [True, True, True]])
+    numbers, found = 6 * mask.sum(-1), {}
+    for form in ("sum", "sqrt", "mean", *(() if rank else ("per_joint",))):
+        mean = start.clone().requires_grad_()
+        poses = PoseDistribution(mean, log_std, factor if rank else None)
+        per_joint = form == "per_joint"
+        log_prob = pose_log_prob(poses, drawn, mask, per_joint)
+        factors = mask if per_joint else mask.any(-1, keepdim=True)
+        scale = pose_ratio_scale(form, numbers)
+        term = pose_surrogate(log_prob, log_prob.detach(), valid, factors, scale, advantages, EPSILON)
+        found[form] = gradient(pose_balance(form, numbers) * term.value, mean)
+    whole = start.clone().requires_grad_()
+    log_prob = pose_log_prob(PoseDistribution(whole, log_std, factor if rank else None), drawn, mask, False)[..., 0]
+    weight = valid[..., None] / (k * valid.sum(1))[:, None, None]
+    expected = gradient((weight * advantages * log_prob).sum((1, 2)) / numbers.double().sqrt(), whole)
+    assert expected.abs().max() > 1e-3
+    for form, one in found.items():
+        torch.testing.assert_close(one.double(), expected, rtol=1e-5, atol=1e-7, msg=form)
