@@ -81,7 +81,7 @@ GROUPS: dict[str, list[Run]] = {
         Run("as many seconds as with two updates", SHORT | {"rft.steps": 580}),
         TWO_UPDATES,
     ],
-    # The forms at one weight of the pose term (`rft.pose_weight`): they differ in what is clipped, from the second update on.
+    # The forms at one weight of the pose term (`rft.pose_weight`): they differ in what the second update clips.
     "pose_ratio": [TWO_UPDATES, *each("pose ratio {}", "rft.pose_ratio", ("sum", "mean", "per_joint"), TWICE)],
     "anchor": [DEFAULT, *each("ratio to the {} policy", "rft.ratio_anchor", ("ref",))],
     "rewards": [

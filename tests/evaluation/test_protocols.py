@@ -1,17 +1,24 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 from rft_fakes import FakeRetrieval, make_trainer
-from training_fakes import image_record, samples
+from training_fakes import IMAGE, image_record, record, samples
 
+from pose_rft.body.joints import H36M32, LSP14
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
-from pose_rft.body.smpl import load_body_model
+from pose_rft.body.smpl import BodyModel, load_body_model
+from pose_rft.core.record import Keypoints, Record
 from pose_rft.evaluation import protocols
 from pose_rft.hygrpo.inference import Prediction, heldout_examples, heldout_rewards, predict
+from pose_rft.hygrpo.passes import Preparer
 from pose_rft.policy.rollout import Answers
 from pose_rft.training.examples import Example
+from pose_rft.training.feature_cache import EncodedTokens
+from pose_rft.training.samples import Samples
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +51,82 @@ def test_the_true_pose_has_no_error_and_the_gender_decides_the_truth(body, tiny_
     torch.testing.assert_close(truth.joints[0], body.eval_joints(read.rotations[2:3], read.betas[2:3])[0])
     errors = protocols.joint_errors(protocols.eval_joints(body, truth.rotations), truth.joints)
     assert errors["mpjpe"].max() < 1e-3 and errors["pa_mpjpe"].max() < 1e-2
+
+
+def mocap(body: BodyModel, i: int, shift: float = 0.0, **fields: object) -> Record:
+    """A Human3.6M sample whose own joints lie `shift` metres from those of its fit, each in a direction of its own."""
+    fitted = image_record(i, dataset="h36m", **fields)
+    read = record(i, "h36m").smpl
+    rotations = axis_angle_to_matrix(torch.from_numpy(np.concatenate([read.global_orient[None], read.body_pose]))[None])
+    rng = np.random.default_rng(100 + i)
+    away = rng.normal(size=(14, 3))
+    own = body.eval_joints(rotations)[0].numpy() + shift * away / np.linalg.norm(away, axis=1, keepdims=True)
+    points = np.zeros((len(H36M32), 4), np.float32)
+    pelvis = np.array([0.3, -0.2, 4.0])  # joints are absolute
+    points[H36M32.index("pelvis"), :3] = pelvis
+    points[H36M32.indices(LSP14.joints), :3] = pelvis + own
+    points[:, 3] = 1.0
+    return replace(fitted, joints3d=Keypoints(points, H36M32.name))
+
+
+def own_error(body: BodyModel, read: Samples) -> torch.Tensor:
+    """MPJPE of a prediction that is the fit itself."""
+    rows = list(range(len(read)))
+    truth = protocols.true_joints(read, rows, lambda gender: body)
+    return protocols.joint_errors(protocols.eval_joints(body, read.rotations), truth.joints)["mpjpe"]
+
+
+def test_human36m_is_scored_against_its_own_joints_and_3dpw_against_its_bodies(body, tmp_path):
+    read = samples("h36m/p2", [mocap(body, i, 0.025) for i in range(3)], tmp_path)
+    assert protocols.is_measured(read)
+    assert own_error(body, read).tolist() == pytest.approx([25.0] * 3, abs=1e-2), "a perfect fit has its residual"
+    truth = protocols.true_joints(read, [0, 1, 2], lambda gender: pytest.fail("no body is needed"))
+    assert protocols.joint_errors(read.measured, truth.joints)["mpjpe"].max() == 0, "perfect mocap joints have no error"
+    of_bodies = [replace(r, joints3d=Keypoints(np.ones((24, 4)), "smpl24")) for r in map(image_record, range(3))]
+    read = samples("3dpw/test", of_bodies, tmp_path)
+    assert not protocols.is_measured(read) and own_error(body, read).max() < 1e-3
+
+
+def test_no_frame_drops_out_for_lack_of_a_fit(body, tmp_path):
+    records = [mocap(body, 0), mocap(body, 1, smpl=None), mocap(body, 2)]
+    read = samples("h36m/p2", records, tmp_path / "read")
+    trainer, processor = make_trainer(tmp_path)
+    asked = heldout_examples("image_pose", read, processor, trainer.tools.rewards.body, measured=True)
+    assert [example.key for example in asked] == ["h36m_0", "h36m_1", "h36m_2"]
+    assert asked[1].pose6d is None and asked[1].joints is None and asked[0].pose6d is not None
+    assert len(heldout_examples("image_pose", read, processor, trainer.tools.rewards.body)) == 2
+    tokens = EncodedTokens(trainer.engine.module, IMAGE, {read.name: read})
+    settings = {"end_token_id": processor.eos_token_id, "max_new_tokens": 12, "batch": 2}
+    prepare = Preparer(processor, tokens, torch.device("cpu"))
+    found = predict(trainer.engine.module, prepare, asked, **settings, generator=torch.Generator())
+    rewards = heldout_rewards(found, trainer.tools.rewards)
+    truth = protocols.true_joints(read, [0, 1, 2], lambda gender: body)
+    fallback = matrix_to_sixd(turns(9, 1)).flatten()
+    table = protocols.image_pose_table("h36m_p2", found, rewards, truth, body, fallback, processor)
+    assert table["mpjpe"].is_not_null().all() and table["mpjpe"].is_finite().all()
+    assert table["joint_reward"].is_null().to_list() == [False, True, False]
+    assert table["true_pose"].is_null().to_list() == [False, True, False]
+    text = pl.DataFrame({"format_reward": [1.0], "semantic_reward": [0.5], "semantic_reward_sampled": [0.5]})
+    text = text.cast({"format_reward": pl.Float32})
+    means = protocols.heldout_reward({"image_pose": table, "text_pose": text})
+    assert means["joint"]["mean"] == pytest.approx(table["joint_reward"].drop_nulls().mean())
+
+
+@pytest.mark.parametrize(
+    ("subjects", "sequences", "expected"),
+    [
+        (["S9", "S9", "S11", "S11"], ["Walking", "Eating", "Walking", "Eating"], ["S9", "S9", "S11", "S11"]),
+        (["a-0", "a-1", "b-0", "c-0"], ["a", "a", "b", "c"], ["a", "a", "b", "c"]),
+        ([None] * 4, ["x.jpg", "x.jpg", "y.jpg", "z.jpg"], ["x.jpg", "x.jpg", "y.jpg", "z.jpg"]),
+        (["p", "q", "r", "r"], ["val"] * 4, ["p", "q", "r", "r"]),
+        ([None] * 4, [None] * 4, ["coco_0", "coco_1", "coco_2", "coco_3"]),
+    ],
+    ids=["h36m", "3dpw", "llava", "one sequence", "nothing"],
+)
+def test_units_are_the_coarser_of_a_releases_names(tmp_path, subjects, sequences, expected):
+    records = [image_record(i, subject=subjects[i], sequence=sequences[i]) for i in range(4)]
+    found = protocols.units(samples("x/test", records, tmp_path))
+    assert found == {f"coco_{i}": unit for i, unit in enumerate(expected)}
 
 
 def test_mean_training_joints_are_the_best_constant_in_squared_error(body, tmp_path):
@@ -86,7 +169,7 @@ def test_tables_hold_what_the_report_draws(body):
     shown = prediction(turns(0, 3), [True, True, False])
     rewards = {"format": torch.tensor([1.0, 0.0, 0.0]), "text": torch.full((3,), float("nan"))}
     rewards |= {name: torch.rand(3) for name in ("joint", "joint.sampled", "semantic", "semantic.sampled")}
-    truth = protocols.JointTruth(protocols.eval_joints(body, turns(0, 3)), turns(0, 3))
+    truth = protocols.JointTruth(protocols.eval_joints(body, turns(0, 3)), turns(0, 3), torch.ones(3, dtype=torch.bool))
     fallback = matrix_to_sixd(turns(9, 1)).flatten()
     image = protocols.image_pose_table("3dpw", shown, rewards, truth, body, fallback, PROCESSOR)
     text = protocols.text_pose_table("posescript", shown, rewards, fallback, PROCESSOR)
