@@ -9,8 +9,10 @@ import torch
 from rft_fakes import LORA, make_trainer, rft_params
 from torch import Tensor
 
+from pose_rft.hygrpo.inference import Prediction, predict
 from pose_rft.policy.hub import load_policy, save_policy
 from pose_rft.policy.lora import without_adapters
+from pose_rft.training.examples import Example
 
 STEPS = 6
 
@@ -20,6 +22,12 @@ def scores_of(model: Any, trainer: Any, prompts: Any, answers: Any) -> tuple[Ten
     with torch.no_grad():
         scores = trainer.tools.score(model.eval(), prompts, answers)
     return scores.token_log_prob.float(), scores.poses.mean.float()
+
+
+def evaluated(model: Any, trainer: Any, asked: list[Example]) -> Prediction:
+    """The answers that `evaluate` would judge."""
+    settings = {"end_token_id": 2, "max_new_tokens": 14, "batch": 4, "generator": torch.Generator().manual_seed(0)}
+    return predict(model, trainer.tools.prepare, asked, **settings)
 
 
 def changes(model: Any) -> dict[str, Tensor]:
@@ -49,6 +57,11 @@ def test_a_policy_trained_in_bf16_is_the_same_after_saving(tmp_path: Path, lora:
     found = scores_of(loaded, trainer, batch.prompts, answers)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    asked = [trainer.tools.draw(position) for position in range(6)]
+    answered = [evaluated(model, trainer, asked) for model in (live, loaded)]
+    assert answered[0].answers.ids.tolist() == answered[1].answers.ids.tolist()
+    torch.testing.assert_close(answered[1].mean, answered[0].mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(answered[1].drawn, answered[0].drawn, rtol=0, atol=1e-6)
     if lora is None:
         return
     trained, kept = changes(live), changes(loaded)
