@@ -26,6 +26,7 @@ from pose_rft.retrieval.model import TextPoseModel
 from pose_rft.training.samples import Samples
 
 SetLabel = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+SetName = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$")]
 RANDOM_POOLS = (32, 200)  # 32 as the paper states, 200 as its numbers fit
 POSES_AT_ONCE = 256
 
@@ -36,7 +37,7 @@ class EvaluateParams(Section):
     batch: Count  # prompts at once
     max_new_tokens: Count
     cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode as they are needed
-    image_sets: dict[SetLabel, str] = Field(min_length=1)  # label in tables and summary: data set/split
+    image_sets: dict[SetLabel, SetName] = Field(min_length=1)  # label in tables and summary: data set/split
     image_samples: Count | None = None  # of each image test set, evenly spread
     text_samples: Count | None = None
     vqa_samples: Count | None = None
@@ -237,9 +238,9 @@ def heldout_reward(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     if "vqa" in tables:
         found["text"] = {"mean": tables["vqa"]["text_reward"].mean()}
     for reward, name in (("joint", "image_pose"), ("semantic", "text_pose")):
-        if name not in tables:
+        table = tables.get(name)
+        if table is None or table[f"{reward}_reward"].is_null().all():  # no set, or no fits that could be compared with
             continue
-        table = tables[name]
         drawn = table[f"{reward}_reward_sampled"].mean()
         found[reward] = {"mean": table[f"{reward}_reward"].mean(), "sampled": {"mean": drawn}}
     return found

@@ -142,7 +142,8 @@ def _one_sentence(source: str) -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        look_at(source, "sentence encoder")
+        inside = Path(source) / "0_Transformer"  # where older sentence-transformers put the model
+        look_at(inside if inside.is_dir() else source, "sentence encoder")
         with one_sentence(source, "sentence encoder"):
             yield
     finally:

@@ -4,8 +4,10 @@ import json
 import re
 
 import pytest
+import torch
 from conftest import new_project
 from hub_checkpoints import save_bge_m3, save_llava, save_vitpose
+from safetensors.torch import load_file
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -54,6 +56,9 @@ def test_the_paper_preset_runs_on_releases_and_hub_checkpoints(finished, tmp_pat
     assert summary["pose_error"]["3dpw"]["rft_hygrpo"]["mpjpe"] > 0
     config = json.loads((project.root / "models/rft_hygrpo/config.json").read_text())
     assert config["model_type"] == "pose_llava" and config["pose_encoder"]["model_type"] == "vitpose"
-    assert not list((project.root / "models/rft_hygrpo").glob("adapter*")), "adapters must be merged"
+    models = project.root / "models"
+    sft, rft = (load_file(models / run / "adapters.safetensors") for run in ("sft_gaussian", "rft_hygrpo"))
+    assert all(torch.equal(rft[name], value) for name, value in sft.items() if "lora_" in name), "SFT's stay"
+    assert any(value.abs().max() > 0 for name, value in rft.items() if name not in sft and "lora_B" in name)
     log = [json.loads(line) for line in (project.root / "results/rft_hygrpo/log.jsonl").read_text().splitlines()]
     assert log[0]["kl"] == 0 and log[0]["pose/kl"] == 0
