@@ -5,7 +5,7 @@ import json
 import pytest
 from test_tables import write_results
 
-from pose_rft.evaluation.tables import EVAL_SETS, RUNS, summary, table1, table2, table3
+from pose_rft.evaluation.tables import PAPER_SETS, RUNS, summary, table1, table2, table3
 from pose_rft.report.build import rewards_table
 
 
@@ -29,7 +29,7 @@ def test_what_a_run_does_not_have_is_a_dash_and_all_else_stays(tmp_path, sets, r
     whole = summary(write_results(tmp_path))
     without(tmp_path, sets, rewards)
     content = summary(tmp_path)
-    assert set(content["pose_error"]) == set(EVAL_SETS) - set(sets)
+    assert set(content["pose_error"]) == set(PAPER_SETS) - set(sets)
     assert content["recall"] == whole["recall"] and table2(content) == table2(whole)
     for table in (table1, table3):
         full, partial = table(whole), table(content)
