@@ -1,7 +1,8 @@
 """Stage `base_model`: the untuned LLaVA in the hub's format, with a token for poses (models/base).
 
 `base_model.source: tiny` makes a small one over the sample's tokenizer, after training its CLIP tower on BEDLAM's
-image-caption pairs; a hub id or a folder is loaded, checked, and given a row for `<POSE>`.
+image-caption pairs (where BEDLAM is left out, the tower stays untrained, as with `contrastive.steps: 0`); a hub id or a
+folder is loaded, checked, and given a row for `<POSE>`.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from pose_rft.core.params import Seeds, load
 from pose_rft.io import atomic
 from stages.common import scratch_dir, stage_main, training_dir
+from stages.shard_sets import SHARDS, of_this_run
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from transformers import CLIPVisionModel
@@ -18,7 +20,7 @@ if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its envi
     from pose_rft.policy.processor import ImageParams
 
 TOKENIZER = Path("data/sample/tokenizer")
-TRAIN, HELDOUT = Path("data/shards/bedlam/train"), Path("data/shards/bedlam/val")
+TRAIN, HELDOUT = SHARDS / "bedlam/train", SHARDS / "bedlam/val"
 MODEL, RESULTS = Path("models/base"), Path("results/base_model")
 RECALL_K, RECALL_POOL = 10, 200
 
@@ -33,7 +35,8 @@ def main(arguments: list[str]) -> None:
     params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
     metrics: dict[str, float] = {}
     log = ""
-    if params.source == "tiny" and params.contrastive is not None and params.contrastive.steps:
+    contrastive = params.source == "tiny" and params.contrastive is not None and params.contrastive.steps > 0
+    if contrastive and of_this_run(["bedlam"], "the tiny base model's CLIP tower, which stays untrained"):
         vision, metrics, log = trained_tower(params, image, seed)
         base = create_base(params, image, TOKENIZER, seed, vision)
     else:

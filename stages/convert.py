@@ -1,7 +1,8 @@
 """Stage `convert@DATASET`: one release becomes shards, `data/shards/DATASET/SPLIT`.
 
 All splits are finished in scratch before the folder takes its place, because DVC removes `data/shards/DATASET` before
-it starts the stage: a killed conversion loses neither complete shards nor complete splits.
+it starts the stage: a killed conversion loses neither complete shards nor complete splits. A data set that `datasets`
+leaves out gets a folder that only says so (`stages/shard_sets.py`).
 """
 
 import argparse
@@ -12,35 +13,39 @@ from typing import Any
 
 from pose_rft.convert import convert
 from pose_rft.core import params
+from pose_rft.core.dataset_names import DATASETS
 from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params_file import params_path, read_yaml
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams, open_release
 from pose_rft.shards.plan import ShardParams
 from stages.common import scratch_dir, stage_main
+from stages.shard_sets import SHARDS, mark_left_out
 
 INVENTORY = Path("data/inventory")
-OUT = Path("data/shards")
 METRICS = Path("results/convert")
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.convert", description=__doc__)
-    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--dataset", choices=DATASETS, required=True)
     dataset = parser.parse_args(arguments).dataset
+    inventory = read_inventory(INVENTORY / f"{dataset}.json")
+    if inventory is None:
+        mark_left_out(dataset)
+        atomic.write_json(METRICS / f"{dataset}.json", {"data": {}})
+        return
+    digest, choices = inventory
     data = params.load("data", DataParams)
     shards = params.load("shards", ShardParams)
-    datasets = read_yaml(params_path()).get("datasets") or {}
-    release = open_release(dataset, data, datasets, shards.jpeg_quality)
-    inventory = INVENTORY / f"{dataset}.json"
+    release = open_release(dataset, data, {dataset: choices}, shards.jpeg_quality)
     # What may change without changing a byte of a shard (executor, workers, the allowed defects) is not in the key.
     identity = {
-        "reader": {name: value for name, value in (datasets[dataset] or {}).items() if name != "max_defect_rate"},
+        "reader": {name: value for name, value in choices.items() if name != "max_defect_rate"},
         "shards": shards.model_dump(include={"samples_per_shard", "jpeg_quality"}),
         "data": data.model_dump(mode="json"),
+        "inventory": digest,
     }
-    scratch = scratch_dir(f"convert/{dataset}", identity, [inventory])
-    digest = read_digest(inventory)
+    scratch = scratch_dir(f"convert/{dataset}", identity, [])
     finished = scratch / "finished"
     summaries = {
         split: convert(
@@ -49,19 +54,21 @@ def main(arguments: list[str]) -> None:
         for split in release.params.splits
     }
     atomic.write_json(METRICS / f"{dataset}.json", metrics(dataset, {s: m.metrics for s, m in summaries.items()}))
-    place(finished, OUT / dataset)
+    place(finished, SHARDS / dataset)
     shutil.rmtree(scratch.parent, ignore_errors=True)
 
 
-def read_digest(path: Path) -> str:
-    """
+def read_inventory(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """The digest of a release and what `datasets` says of it; None where it is left out.
+
     Raises:
         PoseRftError: not an inventory file.
     """
     try:
-        return str(json.loads(path.read_text())["digest"])
-    except (ValueError, KeyError, TypeError):
-        raise PoseRftError(f"{path} is not an inventory; run `dvc repro inventory`.") from None
+        content = json.loads(path.read_text())
+        return None if content.get("left_out") else (str(content["digest"]), dict(content["choices"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise PoseRftError(f"{path} is not an inventory; run `dvc repro stages/dvc.yaml:inventory`.") from None
 
 
 def metrics(dataset: str, splits: dict[str, dict[str, Any]]) -> dict[str, Any]:

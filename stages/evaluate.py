@@ -1,6 +1,7 @@
 """Stage `evaluate`: one run's answers on the test sets, per sample and summed up (results/evaluate_RUN).
 
-`--run` is a folder of models: sft_point, sft_gaussian, rft_grpo, rft_hygrpo.
+`--run` is a folder of models: sft_point, sft_gaussian, rft_grpo, rft_hygrpo. Test sets that the run does not have are
+missing in the tables; without PoseScript there is no recall, and nothing is evaluated.
 """
 
 import argparse
@@ -9,8 +10,9 @@ from pathlib import Path
 from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
 from stages.common import scratch_dir, stage_main
+from stages.shard_sets import SHARDS, of_this_run
 
-MODELS, SHARDS = Path("models"), Path("data/shards")
+MODELS = Path("models")
 IMAGE_SETS = {"3dpw": "3dpw/test", "h36m_p2": "h36m/p2"}  # Table 1
 TEXT_SET, VQA_SET = "posescript/test", "llava_instruct/heldout"
 TRAIN = "train"
@@ -27,6 +29,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from pose_rft.body.smpl import load_body_model
+    from pose_rft.core.errors import PoseRftError
     from pose_rft.core.progress import Progress
     from pose_rft.core.seeds import torch_generator
     from pose_rft.evaluation import protocols
@@ -56,6 +59,8 @@ def main(arguments: list[str]) -> None:
     torch.nn.Module.to(model, device)
     asked: dict[str, tuple[Task, int | None]] = dict.fromkeys(IMAGE_SETS.values(), ("image_pose", params.image_samples))
     asked |= {TEXT_SET: ("text_pose", params.text_samples), VQA_SET: ("vqa", params.vqa_samples)}
+    asked = {name: asked[name] for name in of_this_run(asked, "evaluation", optional=True)}
+    image_sets = {label: name for label, name in IMAGE_SETS.items() if name in asked}
     sets = {name: samples(name) for name in asked}
     examples = {
         name: heldout_examples(task, sets[name], processor, body, most, human_only=name == TEXT_SET)
@@ -89,11 +94,14 @@ def main(arguments: list[str]) -> None:
 
     fallback = model.pose_head.mean_pose.float().cpu()
     body.cpu()
+    mean_sets = of_this_run(params.mean_pose_sets, "`evaluate.mean_pose_sets`")
+    if not mean_sets:
+        raise PoseRftError("All of `evaluate.mean_pose_sets` are left out of `datasets`; name one in both.")
     mean_joints = protocols.mean_training_joints(
-        [samples(f"{name}/{TRAIN}") for name in params.mean_pose_sets], body, params.mean_pose_samples
+        [samples(f"{name}/{TRAIN}") for name in mean_sets], body, params.mean_pose_samples
     )
     pose_error, image_tables = {}, []
-    for label, name in IMAGE_SETS.items():
+    for label, name in image_sets.items():
         rows = [example.image.row for example in examples[name] if example.image is not None]
         truth = protocols.true_joints(sets[name], rows, body_of)
         table = protocols.image_pose_table(label, *found[name], truth, body, fallback, processor)
@@ -101,11 +109,11 @@ def main(arguments: list[str]) -> None:
         pose_error[label] = protocols.pose_errors(table, truth, mean_joints, fallback, body)
     prediction, values = found[TEXT_SET]
     text_table = protocols.text_pose_table("posescript", prediction, values, fallback, processor)
-    tables = {
-        "image_pose": pl.concat(image_tables),
-        "text_pose": text_table,
-        "vqa": protocols.vqa_table("llava_instruct", *found[VQA_SET], processor),
-    }
+    tables = {"text_pose": text_table}
+    if image_tables:
+        tables["image_pose"] = pl.concat(image_tables)
+    if VQA_SET in found:
+        tables["vqa"] = protocols.vqa_table("llava_instruct", *found[VQA_SET], processor)
     poses = {
         "policy": protocols.shown_poses(prediction, prediction.mean, fallback),
         "ground_truth": protocols.true_text_poses(prediction),

@@ -1,4 +1,5 @@
-"""Stage `inventory`: what lies in each release, as one small file that conversion depends on.
+"""Stage `inventory`: what lies in each release and what `datasets` says of it, as one small file per data set, on which
+its conversion depends. A data set that params.yaml leaves out has a file that says so.
 
 Runs at every `dvc repro`, so it only asks for names, sizes and modification times, never for content. The sample's
 files get new times whenever DVC checks them out; for them the stamp of the sample stage stands in for the times.
@@ -10,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pose_rft.core.dataset_names import DATASETS, RELEASES, chosen_datasets
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params_file import params_path, read_yaml
 from pose_rft.io import atomic
@@ -22,37 +24,47 @@ STAMP = Path("data/sample/stamp.json")
 
 def main(arguments: list[str]) -> None:
     content = read_yaml(params_path())
+    datasets = chosen_datasets(content)
     if not STAMP.is_file():
         raise PoseRftError(f"{STAMP} does not exist; run `dvc repro`, whose sample stage writes it.")
     data = content.get("data")
     ready = isinstance(data, dict) and data.get("source") == "sample" and {"root", "body_model"} <= data.keys()
-    inventories = of_sample(content) if ready else of_releases(content)
+    inventories = of_sample(content["data"], datasets) if ready else of_releases(datasets)
     for found in inventories:
-        atomic.write_json(OUT / f"{found.dataset}.json", asdict(found))
+        name = found.dataset
+        try:
+            atomic.write_json(OUT / f"{name}.json", asdict(found) | {"choices": datasets[name] or {}})
+        except (TypeError, ValueError) as error:  # YAML knows dates, and numbers that are none
+            raise PoseRftError(f"`datasets.{name}` holds a value that no reader takes ({error}).") from None
+    left_out = [name for name in DATASETS if name not in datasets]
+    for name in left_out:
+        atomic.write_json(OUT / f"{name}.json", {"dataset": name, "left_out": True})
+    if releases := [name for name in left_out if name in RELEASES]:
+        print(f"left out of `datasets`: {', '.join(releases)}")
 
 
-def of_releases(content: dict[str, Any]) -> Iterator[Inventory]:
+def of_releases(datasets: dict[str, Any]) -> Iterator[Inventory]:
     """The files that each release's reader will read."""
     from pose_rft.core.params import load
     from pose_rft.releases import DataParams, open_release
     from pose_rft.shards.plan import ShardParams
 
-    data, datasets = load("data", DataParams), content.get("datasets") or {}
+    data = load("data", DataParams)
     quality = load("shards", ShardParams).jpeg_quality  # none of the inventory's business, but readers take it
     for name in sorted(datasets):
         files = open_release(name, data, datasets, quality).inventory()
         yield take_inventory(name, data.root, [*files, *files_below(data.body_model)])
 
 
-def of_sample(content: dict[str, Any]) -> Iterator[Inventory]:
+def of_sample(data: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Inventory]:
     """All files of each miniature release, without its reader and unchecked: their imports would take longer.
 
     Raises:
         PoseRftError: a release's folder is not there.
     """
-    root, body_model = Path(content["data"]["root"]), Path(content["data"]["body_model"])
+    root, body_model = Path(data["root"]), Path(data["body_model"])
     state = hashlib.sha256(STAMP.read_bytes()).hexdigest()
-    for name, choices in sorted((content.get("datasets") or {}).items()):
+    for name, choices in sorted(datasets.items()):
         folder = root / str((choices or {}).get("root", name))
         if not folder.is_dir():
             raise PoseRftError(f"{name}: {folder} does not exist; run `dvc repro sample` and then again.")

@@ -2,21 +2,24 @@
 
 Of `blazepose` the lifter is trained, on what the network sees in the training crops; `conv_vit` is trained whole, on 2D
 keypoints; `vitpose` and `hmr2` stay as they come.
+
+It is trained on those of `TRAIN` and measured on those of `HELDOUT` that the run has.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Seeds, load
 from pose_rft.io import atomic
 from stages.common import scratch_dir, stage_main, training_dir
+from stages.shard_sets import SHARDS, of_this_run
 
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from pose_rft.policy.params import PoseEncoderParams
     from pose_rft.policy.pose_encoder import PoseEncoder
     from pose_rft.policy.processor import ImageParams
 
-SHARDS = Path("data/shards")
 TRAIN = ("h36m/train", "mpi_inf_3dhp/train", "coco/train", "mpii/train", "bedlam/train")
 HELDOUT = ("3dpw/test",)
 MODEL, RESULTS = Path("models/pose_encoder"), Path("results/pose_encoder")
@@ -46,12 +49,23 @@ def main(arguments: list[str]) -> None:
     atomic.write_json(RESULTS / "metrics.json", metrics | {"parameters": counted})
 
 
+def splits() -> tuple[list[str], list[str]]:
+    """The training and the held-out splits that the run has.
+
+    Raises:
+        PoseRftError: there is none to train on.
+    """
+    train, heldout = of_this_run(TRAIN, "the pose encoder"), of_this_run(HELDOUT, "the look at the pose encoder")
+    if not train:
+        raise PoseRftError(f"The pose encoder is trained on {', '.join(TRAIN)}, and `datasets` names none of them.")
+    return train, heldout
+
+
 def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tuple["PoseEncoder", dict[str, float], str]:
     """A blazepose with its lifter trained on the training sets, its held-out errors, and the text of its log."""
     import torch
 
     from pose_rft.body.smpl import load_body_model
-    from pose_rft.core.errors import PoseRftError
     from pose_rft.core.params import body_model_folder
     from pose_rft.core.seeds import derive
     from pose_rft.policy.blazepose import import_blazepose
@@ -62,27 +76,28 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
 
     if params.blazepose is None or params.lifter is None:
         raise PoseRftError("`pose_encoder.blazepose` (variant, sizes) and `pose_encoder.lifter` (training) are needed.")
+    train, heldout = splits()
     identity = {"pose_encoder": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
-    scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in TRAIN])
+    scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in train])
     torch.manual_seed(derive(seed, "pose_encoder"))
     encoder = import_blazepose(params.blazepose)
     if image.pose_size != encoder.image_size:
         raise PoseRftError(f"image.pose_size is {image.pose_size} px, but blazepose takes {encoder.image_size} px.")
     body = load_body_model(body_model_folder())
     samples = {
-        name: load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, [])) for name in (*TRAIN, *HELDOUT)
+        name: load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, [])) for name in (*train, *heldout)
     }
 
     def people(name: str, flip: bool) -> lifting.LiftingSet:
         seen = observed(encoder, samples[name], image, flip, scratch_dir("observed", {}, []))
         return lifting.lifting_set(samples[name], seen, body, flip)
 
-    sets = {f"{name}{' mirrored' if flip else ''}": people(name, flip) for name in TRAIN for flip in (False, True)}
-    lifting.set_mean_pose(encoder.lifter, mean_pose([samples[name] for name in TRAIN]))
+    sets = {f"{name}{' mirrored' if flip else ''}": people(name, flip) for name in train for flip in (False, True)}
+    lifting.set_mean_pose(encoder.lifter, mean_pose([samples[name] for name in train]))
     rows = lifting.train(encoder.lifter, sets, body, params.lifter, scratch, seed)
     metrics = {
         f"{error}/{name}": value
-        for name in HELDOUT
+        for name in heldout
         for error, value in lifting.joint_errors(encoder, people(name, False), body.cpu()).items()
     }
     metrics |= {"loss": float(rows["loss"].to_numpy()[-20:].mean())}
@@ -95,7 +110,6 @@ def trained(
     """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
     import torch
 
-    from pose_rft.core.errors import PoseRftError
     from pose_rft.core.seeds import derive
     from pose_rft.policy.pose_encoder import create_conv_vit
     from pose_rft.shards.loader import ShardSet
@@ -104,16 +118,17 @@ def trained(
 
     if params.training is None:
         raise PoseRftError("`pose_encoder.training` is missing, expected steps, batch and learning_rate of conv_vit.")
+    train, heldout = splits()
     identity = {"pose_encoder": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
-    scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in TRAIN])
+    scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in train])
     torch.manual_seed(derive(seed, "pose_encoder"))
     encoder = create_conv_vit(params, image.pose_size)
     sets = {}
-    for name in (*TRAIN, *HELDOUT):
+    for name in (*train, *heldout):
         samples = load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
         sets[name] = keypoints.load_keypoints(samples, image, scratch_dir("crops", {}, []))
-    rows = keypoints.train(encoder, {name: sets[name] for name in TRAIN}, params.training, scratch, seed)
-    metrics = {f"heldout_pixels/{name}": keypoints.pixel_error(encoder, *sets[name]) for name in HELDOUT}
+    rows = keypoints.train(encoder, {name: sets[name] for name in train}, params.training, scratch, seed)
+    metrics = {f"heldout_pixels/{name}": keypoints.pixel_error(encoder, *sets[name]) for name in heldout}
     metrics |= {"crop_pixels": image.pose_size, "loss": float(rows["loss"].to_numpy()[-20:].mean())}
     return encoder, metrics, (scratch / "log.jsonl").read_text()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pose_rft.body.smpl import load_body_model
+from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
 from pose_rft.retrieval.model import Kind, TextPoseModel
@@ -21,8 +22,9 @@ from pose_rft.retrieval.posescript import load_posescript
 from pose_rft.retrieval.train import ground_truth_recall, train
 from pose_rft.shards.loader import ShardSet
 from stages.common import stage_main, training_dir
+from stages.shard_sets import SHARDS, is_left_out
 
-SHARDS = Path("data/shards/posescript")
+DATASET = "posescript"
 
 
 def main(arguments: list[str]) -> None:
@@ -30,8 +32,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--model", choices=get_args(Kind), required=True)
     kind: Kind = parser.parse_args(arguments).model
     params, seeds = load("retrieval", RetrievalParams), load("seed", Seeds)
+    if is_left_out(DATASET):
+        raise PoseRftError(
+            "`datasets` leaves out posescript, which retrieval, the semantic reward and every recall come from; put it "
+            "back, or go only as far as `dvc repro validate sft@gaussian`."
+        )
     began = time.monotonic()
-    pairs = {split: read_pairs(ShardSet(SHARDS / split)) for split in ("train", "val", "test")}
+    pairs = {split: read_pairs(ShardSet(SHARDS / DATASET / split)) for split in ("train", "val", "test")}
     model, log, facts = _model(kind, params, pairs, seeds.train, body_model_folder())
     metrics = {
         **facts,
@@ -56,7 +63,7 @@ def _model(
         "retrieval": params.model_dump(mode="json", include={kind, "mirror", "validate_every", "save_every"}),
         "seed": seed,
     }
-    scratch = training_dir(f"retrieval_{kind}", own, [SHARDS / "train", SHARDS / "val", body_model])
+    scratch = training_dir(f"retrieval_{kind}", own, [SHARDS / DATASET / "train", SHARDS / DATASET / "val", body_model])
     trained = train(kind, params, pairs["train"], pairs["val"], rest_joints, scratch, seed)
     return trained.model, trained.log, {"trained": True, "best_step": trained.best_step}
 

@@ -12,8 +12,9 @@ from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
+from stages.shard_sets import SHARDS, training_of_this_run
 
-POLICY, RETRIEVAL, SHARDS = Path("models/sft_gaussian"), Path("models/retrieval_reward"), Path("data/shards")
+POLICY, RETRIEVAL = Path("models/sft_gaussian"), Path("models/retrieval_reward")
 TRAIN = "train"
 PROMPTS_AT_ONCE = 64
 
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
     from pose_rft.training.feature_cache import CachedTokens, image_token_source
     from pose_rft.training.samples import Samples, load_samples
 
-    params, image = load("rft", RFTParams), load("image", ImageParams)
+    params, image = training_of_this_run(load("rft", RFTParams), "rft"), load("image", ImageParams)
     seed = derive(load("seed", Seeds).train, "rft")  # both variants see the same prompts in the same order
     device = start_distributed()
 

@@ -6,6 +6,8 @@ The tokenizer learns the policy's templates here, since the sample layer lies be
 from pathlib import Path
 
 from pose_rft.core import params
+from pose_rft.core.dataset_names import chosen_datasets
+from pose_rft.core.params_file import params_path, read_yaml
 from pose_rft.io import atomic
 from pose_rft.releases import DataParams
 from stages.common import stage_main
@@ -14,6 +16,7 @@ OUT = Path("data/sample")
 
 
 def main(arguments: list[str]) -> None:
+    chosen_datasets(read_yaml(params_path()))  # the first stage of all: a name that is none is told before the work
     seed = params.load("seed", params.Seeds).data
     if params.load("data", DataParams).source != "sample":
         from pose_rft.sample.stamp import STAMP, stamp

@@ -11,8 +11,9 @@ from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
+from stages.shard_sets import SHARDS, training_of_this_run
 
-BASE, ENCODER, SHARDS = Path("models/base"), Path("models/pose_encoder"), Path("data/shards")
+BASE, ENCODER = Path("models/base"), Path("models/pose_encoder")
 TRAIN = "train"
 
 
@@ -42,7 +43,8 @@ def main(arguments: list[str]) -> None:
     from pose_rft.training.heldout import heldout_metrics
     from pose_rft.training.samples import Samples, load_samples, mean_pose
 
-    params, policy, image = load("sft", sft.SFTParams), load("policy", PolicyParams), load("image", ImageParams)
+    params = training_of_this_run(load("sft", sft.SFTParams), "sft")
+    policy, image = load("policy", PolicyParams), load("image", ImageParams)
     seed = derive(load("seed", Seeds).train, "sft")  # both variants see the same examples in the same order
     device = start_distributed()
 

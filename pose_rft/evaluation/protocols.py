@@ -199,11 +199,16 @@ def recall_table(
 
 
 def heldout_reward(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
-    """Means over the held-out tables `image_pose`, `text_pose`, `vqa`: joint and semantic reward of the mean pose, with
-    the drawn pose's beside it, format over all answers, text over VQA."""
+    """Means over the held-out tables `image_pose`, `text_pose`, `vqa`, any of which may be missing: joint and semantic
+    reward of the mean pose, with the drawn pose's beside it, format over all answers, text over VQA."""
     formats = pl.concat([table["format_reward"] for table in tables.values()])
-    found: dict[str, Any] = {"format": {"mean": formats.mean()}, "text": {"mean": tables["vqa"]["text_reward"].mean()}}
-    for reward, table in (("joint", tables["image_pose"]), ("semantic", tables["text_pose"])):
+    found: dict[str, Any] = {"format": {"mean": formats.mean()}}
+    if "vqa" in tables:
+        found["text"] = {"mean": tables["vqa"]["text_reward"].mean()}
+    for reward, name in (("joint", "image_pose"), ("semantic", "text_pose")):
+        if name not in tables:
+            continue
+        table = tables[name]
         drawn = table[f"{reward}_reward_sampled"].mean()
         found[reward] = {"mean": table[f"{reward}_reward"].mean(), "sampled": {"mean": drawn}}
     return found

@@ -69,7 +69,7 @@ def summary(results: Path) -> dict[str, Any]:
     runs = {run: _read_json(results / f"evaluate_{run}" / "metrics.json") for run in RUNS}
     bounds = runs[BASELINE]
     pose_error: dict[str, Any] = {}
-    for name in EVAL_SETS:
+    for name in bounds["pose_error"]:  # those test sets that the run has
         pose_error[name] = {"mean_pose": bounds["pose_error"][name]["mean_pose"]}
         pose_error[name] |= {run: runs[run]["pose_error"][name]["policy"] for run in RUNS}
     recall: dict[str, Any] = {}
@@ -81,6 +81,8 @@ def summary(results: Path) -> dict[str, Any]:
             recall[retriever][pool] |= {run: runs[run]["recall"][retriever][pool]["policy"] for run in RUNS}
     gain: dict[str, Any] = {run: {} for run in REWARDED_RUNS if run != BASELINE}
     for reward, (table, column) in GAINS.items():
+        if reward not in bounds["heldout_reward"]:
+            continue
         baseline = _read_parquet(results / f"evaluate_{BASELINE}" / f"{table}.parquet")
         for run, content in gain.items():
             content[reward] = paired_gain(
@@ -123,7 +125,7 @@ def table1(content: Mapping[str, Any]) -> Table:
     """Joint errors on both test sets, the paper's rows first."""
     rows = [Row(name, _numbers(values), "paper") for name, values in paper.TABLE_1.items()]
     for run in ("mean_pose", *RUNS):
-        values = [content["pose_error"][name][run][metric] for name in EVAL_SETS for metric in ("mpjpe", "pa_mpjpe")]
+        values = [error for name in EVAL_SETS for error in _errors(content, name, run)]
         rows.append(Row(LABELS[run], _numbers(values), "bound" if run == "mean_pose" else "ours"))
     columns = tuple(f"{label} {metric}" for label in EVAL_SETS.values() for metric in ("MPJPE", "PA-MPJPE"))
     return Table(
@@ -167,9 +169,8 @@ def table3(content: Mapping[str, Any]) -> Table:
     """What the distribution and what reinforcement bring: the four runs, with the paper's three."""
     rows = [Row(f"{LABELS[run]}, paper", (*_numbers(values), "", ""), "paper") for run, values in paper.TABLE_3.items()]
     for run in RUNS:
-        error = content["pose_error"]["3dpw"][run]
         recall = [mean_recall(content, retriever, run, d) for retriever in RETRIEVERS for d in DIRECTIONS]
-        rows.append(Row(LABELS[run], _numbers([error["mpjpe"], error["pa_mpjpe"], *recall]), "ours"))
+        rows.append(Row(LABELS[run], _numbers([*_errors(content, "3dpw", run), *recall]), "ours"))
     return Table(
         "Table 3: ablation",
         (
@@ -190,6 +191,12 @@ def mean_recall(content: Mapping[str, Any], retriever: str, run: str, direction:
     """mRecall of Table 3 from a summary, percent."""
     values = content["recall"][retriever]["full"][run][direction]
     return sum(values[str(k)] for k in TABLE_2_KS) / len(TABLE_2_KS)
+
+
+def _errors(content: Mapping[str, Any], name: str, run: str) -> tuple[float | None, float | None]:
+    """MPJPE and PA-MPJPE on a test set, None where the run does not have it."""
+    errors = content["pose_error"].get(name, {}).get(run, {})
+    return errors.get("mpjpe"), errors.get("pa_mpjpe")
 
 
 def _numbers(values: Sequence[float | None]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pose_rft.core.dataset_names import check_names
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Section, parse
 
@@ -46,10 +47,8 @@ def reader_class(name: str) -> Any:
     Raises:
         PoseRftError: an unknown data set.
     """
-    known = READERS | LABEL_READERS
-    if name not in known:
-        raise PoseRftError(f"`datasets` names {name!r}; known data sets are {', '.join(known)}.")
-    module, reader_name = known[name]
+    check_names([name], "`datasets`")
+    module, reader_name = (READERS | LABEL_READERS)[name]
     return getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
 
 

@@ -78,6 +78,7 @@ def build(
         photographs={
             label: photographs(results, shards / folder, name, painter, cases)
             for (name, label), folder in zip(EVAL_SETS.items(), ("3dpw/test", "h36m/p2"), strict=True)
+            if name in summary["pose_error"]
         },
         sentences=sentences(results, painter, cases),
         fixed=fixed_sentences(results / f"{AFTER}/fixed_sentences.json", painter),
@@ -91,7 +92,8 @@ def rewards_table(summary: Mapping[str, Any]) -> Table:
     """Held-out rewards of the mean pose, and what each tuned run gained over SFT with its 95 % interval."""
     rows = []
     for run, rewards in summary["heldout_reward"].items():
-        cells = [f"{rewards[name]['mean']:.3f}" for name in ("joint", "semantic", "format", "text")]
+        names = ("joint", "semantic", "format", "text")
+        cells = [f"{rewards[name]['mean']:.3f}" if name in rewards else "–" for name in names]
         for name in ("joint", "semantic"):
             gain = summary["heldout_gain"].get(run, {}).get(name)
             cells.append(

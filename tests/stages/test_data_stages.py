@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -12,11 +13,14 @@ import yaml
 
 from pose_rft.convert import convert_release
 from pose_rft.core import params
+from pose_rft.core.dataset_names import DATASETS
 from pose_rft.core.errors import PoseRftError
-from pose_rft.releases import DataParams
+from pose_rft.releases import LABEL_READERS, READERS, DataParams
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
-from stages import convert, inventory, validate
+from pose_rft.training.examples import ExampleParams
+from pose_rft.training.sft import SFTParams
+from stages import convert, inventory, sample, shard_sets, validate
 
 REAL = Path(__file__).parents[3] / "shared/real"
 
@@ -134,6 +138,7 @@ def test_finished_splits_and_shards_survive_a_failure_and_dvcs_clean_up(project)
     train = scratch / "finished/train/manifest.json"
     before = train.stat().st_mtime_ns
     set_params(max_defect_rate=0.5)
+    inventory.main([])
     shutil.rmtree("data/shards", ignore_errors=True)  # as DVC does
     convert.main(["--dataset", "coco"])
     assert Path("data/shards/coco/train/manifest.json").stat().st_mtime_ns == before
@@ -178,3 +183,66 @@ def test_the_real_coco_subset_converts_and_verifies(project):
     run()
     numbers = json.loads(Path("results/convert/coco.json").read_text())["data"]["coco"]
     assert numbers["samples"] >= 5 and numbers["defects"] == 0
+
+
+@pytest.mark.parametrize("source", ["releases", "sample"])
+def test_a_data_set_that_params_leave_out_gets_a_mark_in_place_of_shards(project, source):  # A13
+    set_params(source)
+    inventory.main([])
+    convert.main(["--dataset", "mpii"])
+    assert json.loads(Path("results/convert/mpii.json").read_text()) == {"data": {}}
+    assert shard_sets.is_left_out("mpii") and shard_sets.is_left_out("mpii/train")
+    convert.main(["--dataset", "coco"])
+    validate.main([])
+    assert not shard_sets.is_left_out("coco/train")
+    assert shard_sets.of_this_run(["coco/train", "mpii/train"], "a test") == ["coco/train"]
+    assert shard_sets.of_this_run(["coco/test"], "a test") == ["coco/test"]  # a split that is missing is a mistake,
+    assert shard_sets.of_this_run(["coco/test"], "a test", optional=True) == []  # unless it is one of several tests
+
+
+def test_mixtures_lose_what_is_left_out_and_refuse_what_is_unknown(project):  # A13
+    inventory.main([])
+    for name in ("mpii", "posescript", "3dpw"):
+        convert.main(["--dataset", name])
+    known = params.load("sft", SFTParams, Path(__file__).parents[2] / "presets/micro.yaml")
+
+    def sft(**mixture):
+        return known.model_copy(update={"examples": ExampleParams(mixture=mixture)})
+
+    run = shard_sets.training_of_this_run(sft(image_pose={"coco": 1, "mpii": 2}, text_pose={"posescript": 1}), "sft")
+    assert run.examples.datasets() == ["coco"] and run.heldout.text_pose == {}
+    assert run.heldout.image_pose == {"h36m": "p2"}  # never converted, which is no reason to drop it silently
+    with pytest.raises(PoseRftError, match=r"`datasets` leaves out all data sets of `sft.examples.mixture`"):
+        shard_sets.training_of_this_run(sft(image_pose={"mpii": 1}), "sft")
+    with pytest.raises(PoseRftError, match=r"`sft.examples.mixture` names 'cocoo'; known data sets are h36m"):
+        shard_sets.training_of_this_run(sft(image_pose={"cocoo": 1}), "sft")
+
+
+@pytest.mark.parametrize(
+    ("datasets", "words"),
+    [
+        ({"coco; touch x": {}}, "names 'coco; touch x'; known data sets are"),
+        ({"../../docs": {}}, "known data sets are"),
+        ({"coco": {}, 3: {}}, "names 3; known data sets are"),
+        (["coco"], "names no data set"),
+        (None, "names no data set"),
+        ({"coco": "train"}, r"`datasets.coco` is 'train'"),
+    ],
+)
+@pytest.mark.parametrize("source", ["releases", "sample"])
+def test_names_that_are_no_data_sets_are_refused_by_the_first_stages(project, source, datasets, words):  # S7, A13
+    set_params(source)
+    content = yaml.safe_load(Path("params.yaml").read_text()) | {"datasets": datasets}
+    Path("params.yaml").write_text(yaml.safe_dump(content))
+    for stage in (inventory, sample):
+        with pytest.raises(PoseRftError, match=words):
+            stage.main([])
+    assert not Path("data/inventory").exists()
+
+
+def test_dvc_lists_the_data_sets_that_have_a_reader_and_takes_no_name_from_params():  # S7
+    root = Path(__file__).parents[2]
+    graph = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    assert tuple(graph["convert"]["foreach"]) == DATASETS == (*READERS, *LABEL_READERS)
+    interpolated = set(re.findall(r"\$\{([^}]+)\}", (root / "dvc.yaml").read_text()))
+    assert interpolated == {"item", "data.body_model"}
