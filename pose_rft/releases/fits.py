@@ -68,7 +68,8 @@ class FitSource(Section):
     def _there(self, path: Path) -> Path:
         if not path.exists():
             raise PoseRftError(
-                f"SMPL fits {path} do not exist; get them from {WHERE[self.source]} or take them out of `fits`."
+                f"SMPL fits {path} do not exist; get them from {WHERE[self.source]} or take them out of `fits` "
+                "(on the command line: --no-fits)."
             )
         return path
 

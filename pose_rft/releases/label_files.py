@@ -8,29 +8,40 @@ are none; HumanData that has translations keeps them. Layouts: `label_rows.py`.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from pose_rft.body.joints import SPIN24
 from pose_rft.body.model_file import Gender
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
-from pose_rft.core.record import KEY, Box, Defect, Image, Keypoints, Record, Smpl
+from pose_rft.core.record import KEY, Box, Camera, Defect, Image, Keypoints, Record, Smpl
 from pose_rft.io.paths import inside
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.camera_rows import BODY_JOINTS
 from pose_rft.releases.crop_placement import in_crop_camera
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 from pose_rft.releases.still_fit import CROP_CAMERA_NOTE
 
-MAKERS = {"spin": "SPIN", "hmr2": "HMR2.0", "humandata": "HumanData"}
+MAKERS = {
+    "spin": "SPIN",
+    "hmr2": "HMR2.0",
+    "humandata": "HumanData",
+    "camera": "BEDLAM or CameraHMR",
+    "smplx": "SMPLer-X",
+}
 BOX_NOTES = {
     "spin": "scale of the label file, /200",
     "hmr2": "scale of the label file",
     "humandata": "bbox_xywh, longer side",
+    "camera": "scale of the label file, /200",
+    "smplx": "bbox_xywh, longer side",
 }
 
 
@@ -135,9 +146,16 @@ class LabelFiles(Reader):
                 box.center, side, pose, betas, joints2d, joints3d, self.body_model, rows.layout, gender, transl
             )
             smpl, joints3d, camera = placed.smpl, placed.joints3d, placed.camera
-            provenance.append(
-                ("camera", CROP_CAMERA_NOTE if camera is not None else "unknown; translation of the file")
-            )
+            if camera is not None:
+                note = CROP_CAMERA_NOTE
+            elif rows.K is not None and is_camera(rows.K[row]):
+                camera, note = Camera(rows.K[row]), "cam_int and translation of the file"
+            else:
+                note = "unknown; translation of the file"
+            provenance.append(("camera", note))
+        if smpl is not None and rows.is_smplx:
+            smpl = replace(smpl, valid=np.arange(24) < BODY_JOINTS, body_model="smplx")
+            provenance.append(("smpl", "body joints of SMPL-X; its hands and shape do not carry over, 0"))
         return Record(
             key=sample_key(split, unit.key, row),
             dataset=self.dataset,
@@ -152,6 +170,11 @@ class LabelFiles(Reader):
             camera=camera,
             provenance=tuple(provenance),
         )
+
+
+def is_camera(K: np.ndarray) -> bool:
+    """Whether numbers (3, 3) can be a camera's at all."""
+    return bool(plausible(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1)
 
 
 @lru_cache(maxsize=2)

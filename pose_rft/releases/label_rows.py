@@ -43,8 +43,10 @@ JOINT_FIELDS = {
 class LabelRows:
     """N people. What a file does not have is None.
 
-    layout: `spin`, `hmr2` or `humandata`; images: names as the file spells them; center (N, 2), side (N,) px.
+    layout: `spin`, `hmr2`, `humandata`, or `camera` and `smplx` of `camera_rows.py`; images: names as the file spells
+    them; center (N, 2), side (N,) px.
     pose (N, 24, 3) axis-angle, root in the camera frame; betas (N, 10); has_smpl (N,) bool; transl (N, 3) metres.
+    K (N, 3, 3) px: the camera in whose frame pose and transl are. is_smplx: hands and betas are not SMPL's.
     joints2d (N, 24, 3) px + confidence; joints3d (N, 24, 4) metres, relative to a root of the file's own + confidence.
     """
 
@@ -59,6 +61,8 @@ class LabelRows:
     joints2d: np.ndarray | None = None
     joints3d: np.ndarray | None = None
     genders: Sequence[str] | None = None
+    K: np.ndarray | None = None
+    is_smplx: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,7 +98,11 @@ def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
     Raises:
         PoseRftError: not an .npz, not one of the three layouts, or fields that do not belong together.
     """
+    from pose_rft.releases.camera_rows import read_camera_rows  # which gives rows as they are declared here
+
     names = names_in_npz(path)
+    if (rows := read_camera_rows(path, names)) is not None:
+        return rows
     if "image_path" in names:
         layout, fields, parse = "humandata", HUMAN_DATA_FIELDS, _human_data
     elif "imgname" in names and {"body_pose", "body_keypoints_2d", "extra_keypoints_2d"} & names:

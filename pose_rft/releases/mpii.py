@@ -7,6 +7,7 @@ fitted crop.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,8 @@ class MpiiParams(Section):
     """`datasets.mpii` in params.yaml.
 
     fits: files below the root, the first that has a person counts. labels: None for the release's own file, or that of
-    pose-hg-train (`annot/{split}.h5`) or HRNet and MMPose (`annot/{split}.json`); `{split}` is train or valid.
+    pose-hg-train (`annot/{split}.h5`), HRNet and MMPose (`annot/{split}.json`), or pytorch-pose
+    (`mpii_annotations.json`); `{split}` is train or valid.
     """
 
     root: str = "mpii"
@@ -111,7 +113,7 @@ class Mpii(Reader):
                 found[0] if found else require(self.root / ANNOTATIONS, self.dataset, self.where_to_get)
             )
         path = self.root / self._labels(split)
-        reader = {".h5": read_h5_labels, ".json": read_json_labels}.get(path.suffix)
+        reader = {".h5": read_h5_labels, ".json": partial(read_json_labels, split=split)}.get(path.suffix)
         if reader is None:
             raise PoseRftError(
                 f"`datasets.mpii.labels` is {self.params.labels!r}, expected a name ending in .h5 or .json."

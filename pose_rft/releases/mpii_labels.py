@@ -4,9 +4,12 @@
 - h5 of pose-hg-train (`train.h5`, `valid.h5`): coordinates cut to whole pixels, 0 or negative where there is none;
   `center` and `scale` are those of the crop already: 15 px per scale below the release's, 1.25 times its height.
 - JSON of HRNet and MMPose (`train.json`, `valid.json`, `trainval.json`): the MAT file's own numbers.
+- JSON of pytorch-pose (`mpii_annotations.json`), which convolutional pose machines had before: the same numbers, of
+  training and validation in one file, told apart by `isValidation`; a row is `joint_self`, others of the picture have
+  rows of their own.
 
-MATLAB counts pixels from 1, and so do all three: 1 is subtracted. Source: dataset notes section 4;
-princeton-vl/pose-hg-train src/misc/mpii.py, open-mmlab/mmpose tests/data/mpii.
+MATLAB counts pixels from 1, and so do all four: 1 is subtracted. Source: dataset notes section 4;
+princeton-vl/pose-hg-train src/misc/mpii.py, open-mmlab/mmpose tests/data/mpii, bearpaw/pytorch-pose.
 """
 
 from collections import defaultdict
@@ -30,6 +33,9 @@ PX_PER_SCALE = 200.0  # `scale` is the person's height over 200
 # pose-hg-train's square: 15 px per scale below `objpos`, 1.25 times the height (measured on its valid.h5).
 BELOW, MARGIN = 15.0, 1.25
 JOINTS_SCALE = 1.2
+# What the fields are called.
+HRNET = {"image": "image", "center": "center", "scale": "scale", "joints": "joints"}
+PYTORCH_POSE = {"image": "img_paths", "center": "objpos", "scale": "scale_provided", "joints": "joint_self"}
 H5_COLUMNS = ("imgname", "center", "scale", "part")
 
 
@@ -104,25 +110,31 @@ def read_h5_labels(path: Path) -> Pictures:
     return _by_picture(people())
 
 
-def read_json_labels(path: Path) -> Pictures:
-    """
+def read_json_labels(path: Path, split: str = "train") -> Pictures:
+    """The people of a file of HRNet's, which is of one split, or those of a `split` (train or val) of pytorch-pose's.
+
     Raises:
-        PoseRftError: no such file, not JSON, or a row is not as HRNet's.
+        PoseRftError: no such file, not JSON, or a row is not as HRNet's or pytorch-pose's.
     """
 
     def people() -> Iterator[tuple[str, np.ndarray, Box | None]]:
         for row, label in enumerate(read_json(path, list)):
             try:
-                name, scale = str(label["image"]), float(label["scale"])
-                x, y = (float(value) for value in label["center"])
-                joints = _with_labels(np.asarray(label["joints"], float).reshape(len(MPII16), 2))
+                of_pytorch_pose = "joint_self" in label
+                names = PYTORCH_POSE if of_pytorch_pose else HRNET
+                name, scale = str(label[names["image"]]), float(label[names["scale"]])
+                x, y = (float(value) for value in label[names["center"]])
+                points = np.asarray(label[names["joints"]], float).reshape(len(MPII16), 3 if of_pytorch_pose else 2)
+                if of_pytorch_pose and (float(label["isValidation"]) > 0) != (split == "val"):
+                    continue
             except (KeyError, TypeError, ValueError) as error:
                 raise PoseRftError(
-                    f"{path}, row {row}: expected image, center, scale and 16 joints as HRNet's MPII files have "
-                    f"({type(error).__name__}: {error}); `labels` of MPII takes its train.json and valid.json."
+                    f"{path}, row {row}: expected image, center, scale and 16 joints as HRNet's MPII files have, or "
+                    f"img_paths, objpos, scale_provided, joint_self and isValidation as pytorch-pose's "
+                    f"({type(error).__name__}: {error}); `labels` of MPII takes those."
                 ) from None
             told = scale > 0 and x > 0 and np.isfinite((x, y, scale)).all()
-            yield name, joints, _box(x, y, scale) if told else None
+            yield name, _with_labels(points[:, :2]), _box(x, y, scale) if told else None
 
     return _by_picture(people())
 

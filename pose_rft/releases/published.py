@@ -78,6 +78,18 @@ def _every(step: int) -> Callable[[Any], bool]:
     return lambda params: params.every == step
 
 
+def _all_subjects(params: Any) -> bool:
+    return params.subjects is None
+
+
+def _all_subjects_every(step: int) -> Callable[[Any], bool]:
+    return lambda params: _all_subjects(params) and params.every == step
+
+
+def _of_150k(params: Any) -> bool:
+    return len(params.splits) == 2 and params.file == "llava_instruct_150k.json"
+
+
 MISSING_VIDEO = "S11 Directions of camera 54138969 is not in the release"
 OWN_TENTH = Explanation(
     "which tenth is kept depends on where counting starts: SPIN's own second run gave 96,719", fewer=500, more=500
@@ -85,16 +97,16 @@ OWN_TENTH = Explanation(
 
 PUBLISHED: Mapping[str, tuple[Published, ...]] = {
     "h36m": (
-        Published("train", "samples", 1_559_752, when=_every(1)),
-        Published("train", "samples", 312_188, when=_every(5)),
-        Published("train", "videos", 600),
-        Published("p1", "samples", 548_819, when=_every(1)),
-        Published("p1", "samples", 109_867, when=_every(5)),
-        Published("p1", "samples", 8_724, (Explanation(MISSING_VIDEO, fewer=29),), _every(64)),
-        Published("p1", "videos", 239),
-        Published("p2", "samples", 27_558, when=_every(5)),
-        Published("p2", "samples", 2_181, when=_every(64)),
-        Published("p2", "videos", 60),
+        Published("train", "samples", 1_559_752, when=_all_subjects_every(1)),
+        Published("train", "samples", 312_188, when=_all_subjects_every(5)),
+        Published("train", "videos", 600, when=_all_subjects),
+        Published("p1", "samples", 548_819, when=_all_subjects_every(1)),
+        Published("p1", "samples", 109_867, when=_all_subjects_every(5)),
+        Published("p1", "samples", 8_724, (Explanation(MISSING_VIDEO, fewer=29),), _all_subjects_every(64)),
+        Published("p1", "videos", 239, when=_all_subjects),
+        Published("p2", "samples", 27_558, when=_all_subjects_every(5)),
+        Published("p2", "samples", 2_181, when=_all_subjects_every(64)),
+        Published("p2", "videos", 60, when=_all_subjects),
     ),
     "mpi_inf_3dhp": (
         Published(
@@ -165,8 +177,8 @@ PUBLISHED: Mapping[str, tuple[Published, ...]] = {
         ),
     ),
     "llava_instruct": (
-        Published(ALL, "samples", 157_712, when=lambda params: len(params.splits) == 2),
-        Published(ALL, "images", 81_479, when=lambda params: len(params.splits) == 2),
+        Published(ALL, "samples", 157_712, when=_of_150k),
+        Published(ALL, "images", 81_479, when=_of_150k),
     ),
     "label_files": (  # the evaluation files of HMR2.0, by the names that peers give them
         Published("h36m_val_p2", "samples", 27_558),

@@ -26,9 +26,11 @@ sys.path.append(str(Path(__file__).parents[1] / "releases"))
 
 from label_truth import (
     Truth,
+    camera_arrays,
     hmr2_arrays,
     human_data_arrays,
     picture_bytes,
+    smplx_arrays,
     spin_arrays,
     split44,
     truth,
@@ -54,6 +56,8 @@ def root(people: list[Truth], tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "spin.npz", **spin_arrays(people, NAMES))
     np.savez(folder / "hmr2.npz", **hmr2_arrays(people, NAMES))
     np.savez_compressed(folder / "humandata.npz", **human_data_arrays(people, NAMES, transl=False))
+    np.savez(folder / "camera.npz", **camera_arrays(people, NAMES))
+    np.savez_compressed(folder / "smplx.npz", **smplx_arrays(people, NAMES))
     write_pictures(root / "pictures", NAMES)
     pose, betas = np.stack([p.pose.ravel() for p in people]), np.stack([p.betas for p in people])
     np.savez(folder / "final.npz", pose=pose, betas=betas, valid_fit=np.ones(2))
@@ -91,6 +95,17 @@ def write_mpii(folder: Path, names: list[str]) -> None:
         for name, own in zip(names, points, strict=True)
     ]
     (folder / "mpii.json").write_text(json.dumps(rows))
+    others = [
+        {
+            "isValidation": 0.0,
+            "img_paths": row["image"],
+            "objpos": row["center"],
+            "scale_provided": row["scale"],
+            "joint_self": [[*point, 1.0] for point in row["joints"]],
+        }
+        for row in rows
+    ]
+    (folder / "pytorch_pose.json").write_text(json.dumps(others))
 
 
 def eft_row(person: Truth, image: str) -> dict[str, object]:
@@ -183,6 +198,8 @@ READ: dict[str, tuple[str, Read]] = {
     "SPIN npz": labels_of("spin.npz"),
     "HMR2.0 npz": labels_of("hmr2.npz"),
     "HumanData": labels_of("humandata.npz"),
+    "CameraHMR npz": labels_of("camera.npz"),
+    "SMPLer-X's HumanData": labels_of("smplx.npz"),
     "4D-Humans tar": ("hmr2_training_data/dataset_tars/a/000000.tar", read_tar),
     "EFT of photographs": still("eft", "eft.json"),
     "SPIN's final fits": still("spin", "final.npz", "spin.npz"),
@@ -199,6 +216,7 @@ READ: dict[str, tuple[str, Read]] = {
     "HMR2.0 npz as fits of videos": video("hmr2", "hmr2.npz"),
     "MPII h5": mpii("mpii.h5"),
     "MPII JSON": mpii("mpii.json"),
+    "pytorch-pose's MPII JSON": mpii("pytorch_pose.json"),
 }
 
 

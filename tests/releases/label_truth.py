@@ -141,3 +141,36 @@ def human_data_arrays(people: list[Truth], names: list[str], transl: bool) -> di
         "__keypoints_compressed__": np.array(True),
         "__key_strict__": np.array(True),
     }
+
+
+def camera_arrays(people: list[Truth], names: list[str], **changes: np.ndarray) -> dict[str, np.ndarray]:
+    """As CameraHMR's training files: a part of the translation is the camera's; keypoints are HMR2.0's 44."""
+    count = len(people)
+    extrinsic = np.tile(np.eye(4), (count, 1, 1))
+    extrinsic[:, :3, 3] = [0.1, -0.2, 0.3]
+    return {
+        "imgname": np.array(names),
+        "center": np.stack([p.center for p in people]),
+        "scale": np.full(count, SIDE / 200),
+        "pose_cam": np.stack([p.pose.ravel() for p in people]),
+        "shape": np.stack([p.betas for p in people]),
+        "trans_cam": np.stack([p.transl for p in people]) - [0.1, -0.2, 0.3],
+        "cam_int": np.stack([crop_camera(tuple(p.center), SIDE).K for p in people]),
+        "cam_ext": extrinsic,
+        "gtkps": np.stack([split44(p)[0] for p in people]),
+        **changes,
+    }
+
+
+def smplx_arrays(people: list[Truth], names: list[str], **changes: np.ndarray) -> dict[str, np.ndarray]:
+    """As SMPLer-X's HumanData: the body is a dictionary of SMPL-X's parameters."""
+    arrays = human_data_arrays(people, names, transl=False)
+    body = {
+        "global_orient": np.stack([p.pose[0] for p in people]),
+        "body_pose": np.stack([p.pose[1:22] for p in people]),
+        "betas": np.stack([p.betas for p in people]),
+        "transl": np.zeros((len(people), 3)),
+    }
+    kept = {name: arrays[name] for name in ("image_path", "bbox_xywh", "meta", "__keypoints_compressed__")}
+    kept |= {"keypoints2d_smplx": arrays["keypoints2d"], "keypoints2d_smplx_mask": arrays["keypoints2d_mask"]}
+    return kept | {"smplx": np.array(body, object), **changes}

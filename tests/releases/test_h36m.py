@@ -8,8 +8,10 @@ import pytest
 from flat_studio import FlatStudio, numbered, shown
 from release_truth import body_angle, joint_error, read_all, reprojection_error
 
+from pose_rft.body.joints import H36M17, H36M32
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io import video
+from pose_rft.io.cdf import read_variable
 from pose_rft.releases.cameras import project
 from pose_rft.releases.h36m import DRIFTED, H36m, H36mParams, planned_videos
 from pose_rft.releases.h36m_metadata import CAMERAS, read_metadata
@@ -315,15 +317,102 @@ def test_missing_fits_stop_training_but_not_the_test_set(own: H36m) -> None:
 def test_what_is_missing_is_named(own: H36m, body_models: Path) -> None:
     with pytest.raises(PoseRftError, match="no split 'val'"):
         own.units("val")
-    shutil.rmtree(own.root / "S5")
-    with pytest.raises(PoseRftError, match="S5 does not exist"):
-        own.units("train")
     (own.root / "metadata.xml").write_text("<a><mapping/></a>")
     with pytest.raises(PoseRftError, match=r"not Human3\.6M's metadata"):
         own.units("train")
     (own.root / "metadata.xml").write_text("<a>")
     with pytest.raises(PoseRftError, match="is not XML"):
         own.units("train")
+
+
+def test_subjects_that_are_not_there_are_defects_unless_others_are_named(own: H36m, body_models: Path) -> None:  # F
+    for subject in (5, 8):
+        shutil.rmtree(own.root / f"S{subject}")
+    records, defects = read_all(own, "train")
+    assert {record.subject for record in records} == {"S1", "S6", "S7"}
+    assert [(defect.row, defect.reason) for defect in defects] == [("S5", "missing subject"), ("S8", "missing subject")]
+    chosen = reader(own.data_root, body_models, subjects=(1, 7))
+    records, defects = read_all(chosen, "train")
+    assert not defects and {record.subject for record in records} == {"S1", "S7"}
+    assert not published("h36m", chosen.params)  # the published counts are those of all subjects
+    with pytest.raises(PoseRftError, match=r"S8 does not exist.*take it out of `datasets.h36m.subjects`"):
+        reader(own.data_root, body_models, subjects=(1, 8)).units("train")
+    for kept in (1, 6, 7):
+        shutil.rmtree(own.root / f"S{kept}")
+    with pytest.raises(PoseRftError, match="has none"):
+        own.units("train")
+
+
+MOVABLE = H36M32.indices(H36M17.joints)
+
+
+def as_mmpose_makes_it(root: Path, first: int = 1) -> None:
+    """Frames and arrays of every fifth frame in place of videos and CDF files, with preprocess_h36m.py's names."""
+    for split, subjects in (("train", (1, 5, 6, 7, 8)), ("test", (9, 11))):
+        rows: dict[str, list] = {"imgname": [], "center": [], "scale": [], "part": [], "S": []}
+        for subject in subjects:
+            for path in sorted((root / f"S{subject}/Videos").glob("*.mp4")):
+                stem = f"S{subject}_{path.stem.replace(' ', '_')}"
+                folder = root / "images" / f"S{subject}" / stem
+                folder.mkdir(parents=True)
+                two, three = (
+                    read_variable(root / f"S{subject}/MyPoseFeatures/{kind}/{path.stem}.cdf", "Pose")[0]
+                    for kind in ("D2_Positions", "D3_Positions_mono")
+                )
+                sampled = range(0, two.shape[0], 5)
+                for frame, picture in video.frames(path, sampled):
+                    name = f"{stem}_{frame + first:06d}.jpg"
+                    (folder / name).write_bytes(video.encode_jpeg(picture, 92))
+                    ones = np.ones((17, 1))
+                    rows["imgname"].append(f"S{subject}/{stem}/{name}")
+                    rows["part"].append(np.hstack([two[frame].reshape(32, 2)[MOVABLE], ones]))
+                    rows["S"].append(np.hstack([three[frame].reshape(32, 3)[MOVABLE] / 1000, ones]))
+                    rows["center"].append([0.0, 0.0])
+                    rows["scale"].append(1.0)
+            shutil.rmtree(root / f"S{subject}")
+        target = root / f"annotation_body3d/fps10/h36m_{split}.npz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(target, **{name: np.array(values) for name, values in rows.items()})
+
+
+@pytest.mark.parametrize("first", [1, 0])
+def test_frames_and_arrays_of_mmpose_give_the_same_samples(own: H36m, first: int) -> None:  # F
+    before = {r.key: r for split in ("train", "p2") for r in read_all(own, split)[0]}
+    as_mmpose_makes_it(own.root, first)
+    read = [read_all(own, split) for split in ("train", "p2")]
+    after = {record.key: record for records, _ in read for record in records}
+    assert not any(defects for _, defects in read) and set(after) == set(before)
+    for key, record in after.items():
+        assert record.joints3d.joint_set == record.joints2d.joint_set == "h36m17"
+        np.testing.assert_allclose(record.joints3d.points, before[key].joints3d.points[MOVABLE], atol=1e-5)
+        np.testing.assert_allclose(record.joints2d.points, before[key].joints2d.points[MOVABLE], atol=1e-4)
+        np.testing.assert_allclose(record.smpl.transl, before[key].smpl.transl, atol=1e-5)
+        assert shown(record) == shown(before[key]) and reprojection_error(record) < 0.01
+        assert record.box.convention == "joints2d x1.2"
+    names = {path.name for path in own.inventory()}
+    assert "h36m_train.npz" in names and f"S9_Greeting.60457274_{5 + first:06d}.jpg" in names
+
+
+def test_a_frame_that_was_not_extracted_is_one_defect(own: H36m) -> None:
+    as_mmpose_makes_it(own.root)
+    folder = own.root / "images/S9/S9_Greeting.60457274"
+    (folder / "S9_Greeting.60457274_000006.jpg").unlink()
+    records, defects = read_all(own, "p2")
+    assert len(records) == 11 and [(d.row, d.reason) for d in defects] == [("5", "missing image")]
+    path = own.root / "annotation_body3d/fps10/h36m_test.npz"
+    arrays = dict(np.load(path))
+    keep = np.array(["Greeting" not in name for name in arrays["imgname"]])
+    np.savez(path, **{name: values[keep] for name, values in arrays.items()})
+    assert {d.reason for d in read_all(own, "p2")[1]} == {"missing annotation"}
+    np.savez(path, imgname=arrays["imgname"], S=arrays["S"])
+    with pytest.raises(PoseRftError, match="is no h36m npz of MMPose"):
+        read_all(own, "p2")
+
+
+def test_arrays_of_every_fifth_frame_do_not_serve_every_second(own: H36m, body_models: Path) -> None:
+    as_mmpose_makes_it(own.root)
+    with pytest.raises(PoseRftError, match=r"every 5th frame; set `datasets.h36m.every` to a multiple"):
+        read_all(reader(own.data_root, body_models, every=2), "p2")
 
 
 def test_the_writer_gives_the_same_bytes_each_time(miniature, body_models: Path, tmp_path: Path, monkeypatch) -> None:

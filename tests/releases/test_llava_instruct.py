@@ -8,6 +8,7 @@ from release_truth import read_all
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.releases.llava_instruct import LlavaInstruct, LlavaInstructParams, coco_id, dialogue, is_heldout
+from pose_rft.releases.published import published
 
 IDS = [f"{i:012d}" for i in range(1, 41)]
 
@@ -140,6 +141,55 @@ def test_a_missing_picture_and_a_broken_dialogue_are_defects(root: Path) -> None
 def test_what_is_no_dialogue_is_refused(conversation) -> None:
     with pytest.raises((ValueError, KeyError)):
         dialogue(conversation)
+
+
+CASES = Path(__file__).parents[3] / "shared/cases/labels"
+MIXED = [  # true field names of llava_v1_5_mix665k.json
+    {"id": IDS[0], "image": f"coco/train2017/{IDS[0]}.jpg", "conversations": turns()},
+    {"id": "a1b2c3", "image": "gqa/images/2354786.jpg", "conversations": turns()},
+    {"id": "x", "image": "ocr_vqa/images/0001.jpg", "conversations": turns()},
+    {"id": "y", "image": "ocr_vqa/images/0002.jpg", "conversations": turns()},
+    {"id": "g7h8", "model": "", "conversations": turns("Name three colours.", "Red, green, blue.")},
+    {"id": "z", "image": 7, "conversations": turns()},
+    "no record",
+    {"id": IDS[0], "image": f"{IDS[0]}.jpg", "conversations": turns("Where is it?\n<image>", "There.")},
+]
+
+
+def test_records_about_other_pictures_or_none_are_counted_and_stop_nothing(root: Path) -> None:  # C3
+    path = root / "llava_instruct" / "llava_v1_5_mix665k.json"
+    path.write_text(json.dumps(MIXED))
+    params = LlavaInstructParams(file=path.name, heldout_percent=20)
+    release = LlavaInstruct(root, params, Path("unused"), 92)
+    read = {split: read_all(release, split) for split in ("train", "heldout")}
+    records = [record for split in read for record in read[split][0]]
+    assert [record.key for record in records] == [f"llava_{IDS[0]}_{n}" for n in range(2)]
+    assert not read["heldout"][1]
+    defects = {(defect.row, defect.reason): defect.detail for defect in read["train"][1]}
+    assert set(defects) == {
+        ("gqa", "picture of another source"),
+        ("ocr-vqa", "picture of another source"),
+        ("text only", "no picture"),
+        ("5", "malformed record"),
+        ("6", "malformed record"),
+    }
+    assert defects["ocr-vqa", "picture of another source"] == f"{path.name}: 2 records, the first is record 2"
+    assert sum(unit.expected for unit in release.units("train")) == 5 + len(read["train"][0])
+    assert [p.name for p in release.inventory() if p.suffix == ".json"] == [path.name]
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside the project")
+def test_the_case_of_a_mixed_file_gives_its_two_dialogues(root: Path) -> None:  # C3
+    case = CASES / "llava_v1_5_mix665k_like.json"
+    (root / "llava_instruct" / case.name).write_bytes(case.read_bytes())
+    release = LlavaInstruct(root, LlavaInstructParams(file=case.name), Path("unused"), 92)
+    units = [unit for split in ("train", "heldout") for unit in release.units(split)]
+    assert {unit.payload[0] for unit in units} == {"000000000790", "000000030752", None}
+
+
+def test_published_counts_are_those_of_the_150k_file() -> None:
+    assert published("llava_instruct", LlavaInstructParams())
+    assert not published("llava_instruct", LlavaInstructParams(file="llava_v1_5_mix665k.json"))
 
 
 def test_bad_files_are_one_sentence(root: Path) -> None:

@@ -229,6 +229,62 @@ def test_label_files_of_others_give_the_same_people_in_two_splits(own: Mpii, lab
     assert {path.suffix for path in release.inventory()} == {".jpg", Path(labels).suffix}
 
 
+def write_pytorch_pose(path: Path, split: str, people: list[tuple[str, Person]]) -> None:
+    """As pytorch-pose: the numbers of the MAT file as floats, training and validation in one file."""
+    rows = json.loads(path.read_text()) if path.exists() else []
+    for number, (image, person) in enumerate(people):
+        joints = np.where(person.joints[:, 2:] > 0, person.joints[:, :2] + 1, 0)
+        scale = person.box.side / 1.25 / 200
+        rows.append(
+            {
+                "dataset": "MPI",
+                "isValidation": float(split == "valid"),
+                "img_paths": image,
+                "img_width": 112.0,
+                "img_height": 112.0,
+                "objpos": [person.box.center[0] + 1, person.box.center[1] + 1 - 15 * scale],
+                "joint_self": np.hstack([joints, joints[:, :1] > 0]).tolist(),
+                "scale_provided": scale,
+                "joint_others": [[0.0, 0.0, 0.0]] * 16,
+                "annolist_index": 1.0,
+                "people_index": float(number + 1),
+                "numOtherPeople": 1.0,
+            }
+        )
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(rows))
+
+
+def test_one_file_of_pytorch_pose_gives_both_splits(own: Mpii) -> None:  # F
+    everybody = [(image, person) for image, people in own._people("train").items() for person in people]
+    half = len(everybody) // 2
+    path = own.root / "annot/mpii_annotations.json"
+    write_pytorch_pose(path, "train", everybody[:half])
+    write_pytorch_pose(path, "valid", everybody[half:])
+    release = Mpii(own.root.parent, MpiiParams(labels="annot/mpii_annotations.json"), Path("unused"), 92)
+    for split, people in (("train", everybody[:half]), ("val", everybody[half:])):
+        read = [(image, person) for image, found in release._people(split).items() for person in found]
+        assert len(read) == len(people)
+        for image, person in people:
+            boxes = [np.hypot(*np.subtract(p.box.center, person.box.center)) for name, p in read if name == image]
+            same = [p for name, p in read if name == image][int(np.argmin(boxes))]
+            np.testing.assert_allclose(same.joints, person.joints, atol=1e-3)
+            assert same.box.side == pytest.approx(person.box.side, abs=0.01)
+    assert path in release.inventory()
+
+
+CASE = Path(__file__).parents[3] / "shared/cases/labels/mpii_pytorch_pose_valid.json"
+
+
+@pytest.mark.skipif(not CASE.exists(), reason="the cases are not beside the project")
+def test_the_case_of_pytorch_pose_is_read() -> None:  # F
+    assert read_json_labels(CASE) == {}
+    ((name, (person,)),) = read_json_labels(CASE, "val").items()
+    assert name == "005808361.jpg" and person.joints[:, 2].all()
+    np.testing.assert_allclose(person.joints[0], [803, 710, 1])
+    assert person.box.side == pytest.approx(4.718 * 200 * 1.25)
+
+
 def test_names_as_rows_of_character_codes_are_read(own: Mpii, tmp_path: Path) -> None:
     people = people_of(own)
     write_h5(tmp_path / "text.h5", people)
