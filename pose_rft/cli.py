@@ -91,8 +91,11 @@ def plan(
 
 @app.command()
 def describe(
-    pose: Annotated[Path, typer.Argument(help="A pose: JSON of `predict`, or .npy/.npz with (72,), (24,3), (24,3,3).")],
-    frame: Annotated[str, typer.Option(help="Frame of the root: camera or amass.")] = "camera",
+    pose: Annotated[Path, typer.Argument(help="JSON of `predict`, .npy/.npz with (72,), (24,3), …, or AMASS's .npz.")],
+    number: Annotated[int, typer.Option(min=0, help="Which pose of a file with many, from 0.")] = 0,
+    frame: Annotated[
+        str | None, typer.Option(help="Frame of the root: camera or amass (default: amass for AMASS's files).")
+    ] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="How many captions.")] = 1,
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
     seed: Annotated[int, typer.Option(help="For wording and order.")] = 0,
@@ -104,11 +107,13 @@ def describe(
     from pose_rft.core.seeds import numpy_rng
     from pose_rft.pose_files import read_pose
 
-    if frame not in ("camera", "amass"):
+    if frame not in ("camera", "amass", None):
         raise PoseRftError(f"--frame {frame!r} is not known; choose camera or amass.")
-    rotations = read_pose(pose)
+    found = read_pose(pose, number)
+    if found.note:
+        print(f"note: {pose}: {found.note}", file=sys.stderr)
     body = load_body_model(body_model or _body_model())
-    upright = semantic_frame(rotations, "amass" if frame == "amass" else "camera")
+    upright = semantic_frame(found.rotations, "amass" if (frame or found.frame) == "amass" else "camera")
     for caption in describe_pose(upright, body.rest_joints()[0], numpy_rng(seed, "describe"), n):
         print(caption)
 
@@ -156,6 +161,7 @@ def doctor_data(
 ) -> None:
     """Checks a root of releases: what is there, what is missing, its licence, time and disk; status 1 if incomplete."""
     from pose_rft import doctor as library
+    from pose_rft.core.dataset_names import chosen_datasets
     from pose_rft.core.params import load
     from pose_rft.core.params_file import params_path, read_yaml
     from pose_rft.releases import DataParams
@@ -164,7 +170,7 @@ def doctor_data(
     data = load("data", DataParams)
     if root is not None:
         data = data.model_copy(update={"source": "releases", "root": root})
-    known = dict(read_yaml(params_path()).get("datasets") or {})
+    known = chosen_datasets(read_yaml(params_path()))
     wanted = {name: known.get(name) for name in datasets} if datasets else known
     examination = library.examine(data, wanted, load("shards", ShardParams), out)
     print(library.table(examination))
@@ -179,7 +185,7 @@ def _doctor() -> None:
 
 @shards.command("convert")
 def shards_convert(
-    dataset: Annotated[str, typer.Argument(help="h36m, mpi_inf_3dhp, coco, mpii, posescript, bedlam, 3dpw, …")],
+    dataset: Annotated[str, typer.Argument(help="h36m, coco, …, or label_files, hmr2_tars.")],
     root: Annotated[Path, typer.Option(help="The release's folder; what it needs of others lies beside it.")],
     split: Annotated[str, typer.Option(help="A split of the release, e.g. train.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -187,26 +193,32 @@ def shards_convert(
     executor: Annotated[str, typer.Option(help="serial, process or dask.")] = "process",
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
     cluster: Annotated[str | None, typer.Option(help="dask: address of a running scheduler.")] = None,
+    fits: Annotated[bool, typer.Option(help="Take the SMPL fits that params.yaml names for the data set.")] = True,
+    labels: Annotated[Path | None, typer.Option(help="label_files: the file (default: ROOT/SPLIT.npz).")] = None,
+    images: Annotated[Path | None, typer.Option(help="label_files: folder of its pictures (default: ROOT).")] = None,
 ) -> None:
     """Converts one split of a release outside the pipeline; resumes where it was stopped.
 
-    How to read the release and how to cut it into shards stands in params.yaml, where there is one.
+    How to read the release and how to cut it into shards stands in params.yaml, where there is one. COCO's splits may
+    be called train2017 or val2014; those of label_files and hmr2_tars have the names of their files and folders.
     """
     from pose_rft.convert import convert_release
+    from pose_rft.core.dataset_names import chosen_datasets
     from pose_rft.core.params import parse
     from pose_rft.core.params_file import params_path, read_yaml
     from pose_rft.releases import DataParams
+    from pose_rft.releases.by_hand import one_split
     from pose_rft.shards.plan import ShardParams
 
     choices = read_yaml(params_path()) if params_path().is_file() else {}
+    known = chosen_datasets(choices).get(dataset) or {} if choices else {}
     root = root.resolve()
+    split, own_choices = one_split(dataset, split, root, known, fits, labels, images)
     body = body_model or choices.get("data", {}).get("body_model") or root.parent / "body_models"
     data = DataParams(source="releases", root=root.parent, body_model=Path(body))
-    datasets = dict(choices.get("datasets") or {})
-    datasets[dataset] = {**(datasets.get(dataset) or {}), "root": root.name}
     own = {"executor": executor, "workers": workers, "cluster": cluster}
     plan = parse({**DEFAULT_SHARDS, **choices.get("shards", {}), **own}, ShardParams, "the options of this command")
-    summary = convert_release(dataset, split, out, data, datasets, plan)
+    summary = convert_release(dataset, split, out, data, {dataset: own_choices}, plan)
     print(f"{dataset} {split}: {summary.manifest.samples} samples in {len(summary.manifest.shards)} shards -> {out}")
 
 

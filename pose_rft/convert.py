@@ -24,7 +24,7 @@ from pose_rft.core.progress import Progress
 from pose_rft.core.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.io import atomic
 from pose_rft.io.lock import alone_in
-from pose_rft.releases import DataParams, open_release
+from pose_rft.releases import DataParams, open_release, reader_class
 from pose_rft.releases.base import Release, Unit
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.index import as_defects, as_index, write_defects, write_index
@@ -73,8 +73,10 @@ def convert_release(
     Raises:
         PoseRftError: as `open_release` and `convert`.
     """
-    choices = {**(datasets.get(name) or {}), "splits": [split]}
-    release = open_release(name, data, {**datasets, name: choices}, shards.jpeg_quality)
+    choices = dict(datasets.get(name) or {})
+    if "splits" in reader_class(name).Params.model_fields:  # label files and tars are their own splits
+        choices["splits"] = [split]
+    release = open_release(name, data, {name: choices}, shards.jpeg_quality)
     files: list[Path | str] = [*release.inventory(), *files_below(data.body_model)]
     inventory = take_inventory(name, data.root, files)
     scratch = out.with_name(f".{out.name}.scratch")

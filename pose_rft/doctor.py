@@ -21,17 +21,30 @@ from pose_rft.releases import DataParams, open_release, reader_class
 from pose_rft.shards.plan import ShardParams
 
 GIB = 1 << 30
+POSESCRIPT = ("", "posescript_release/")
+H36M_ARRAYS = ("annotation_body3d/fps*/h36m_*.npz",)  # each holds all videos of a split
+H36M_VIDEOS = 600  # which are at most so many
 PICTURES_LOOKED_AT = 200
+
+
+Patterns = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Need:
-    """Files below a data set's folder (or `other` folder of the root): at least `fewest` must match the pattern."""
+    """Files below a data set's folder (or `other` folder of the root): at least `fewest` must match the patterns.
 
-    pattern: str
+    Several patterns are layouts that the reader takes alike. None holds `**`, which passes by linked folders.
+    """
+
+    patterns: str | Patterns | Callable[[Any], Patterns]  # or by the reader's parameters
     what: str
-    fewest: int | Callable[[Any], int] = 1  # or by the reader's parameters
+    fewest: int | Callable[[Any], int] = 1
     other: str | None = None  # key of the data set's parameters that names another folder
+
+    def layouts(self, params: Any) -> Patterns:
+        patterns = self.patterns(params) if callable(self.patterns) else self.patterns
+        return (patterns,) if isinstance(patterns, str) else patterns
 
 
 @dataclass(frozen=True)
@@ -59,8 +72,21 @@ def _by_split(**counts: int) -> Callable[[Any], int]:
 
 
 def _h36m_videos(params: Any) -> int:
-    test = 239 if "p1" in params.splits else 60 if "p2" in params.splits else 0
-    return test + (600 if "train" in params.splits else 0)
+    known = {"train": (1, 5, 6, 7, 8), "p1": (9, 11), "p2": (9, 11)}
+    cameras = {split: 1 if split == "p2" and "p1" not in params.splits else 4 for split in params.splits}
+    subjects = {n: cameras[s] for s in params.splits for n in known[s] if n in (params.subjects or known[s])}
+    missing = 11 in subjects and subjects[11] == 4  # one video is not in the release
+    return sum(30 * count for count in subjects.values()) - missing
+
+
+def _h36m_poses(kind: str) -> Patterns:
+    folders = ("MyPoseFeatures/{}", "Poses_{}", "{}")
+    return tuple(f"[Ss][0-9]*/{folder.format(kind)}/*.cdf" for folder in folders)
+
+
+def _coco_folders(params: Any) -> Patterns:
+    folders = [f"{split}{params.year}" for split in params.splits]
+    return tuple(f"{folder}/{below}*.*" for folder in folders for below in ("", "*/"))
 
 
 def _coco_pictures(params: Any) -> int:
@@ -68,32 +94,71 @@ def _coco_pictures(params: Any) -> int:
     return sum(sizes[split, params.year] for split in params.splits)
 
 
+def _mpii_labels(params: Any) -> Patterns:
+    if params.labels is None:
+        return tuple(f"{below}mpii_human_pose_v1_u12_1.mat" for below in ("", "*/", "*/*/"))
+    names = {"train": "train", "val": "valid"}
+    return tuple(dict.fromkeys(params.labels.replace("{split}", names[split]) for split in params.splits))
+
+
+def _mpii_pictures(params: Any) -> int:
+    counts = {"train": 14_679, "val": 2_729}  # of the label files; the release has those of its test set too
+    return 24_000 if params.labels is None else sum(counts[split] for split in params.splits)
+
+
 NEEDS: Mapping[str, tuple[Need, ...]] = {
     "h36m": (
         Need("metadata.xml", "names, lengths and cameras (comes with anibali/h36m-fetch)"),
-        Need("[Ss][0-9]*/Videos/*.mp4", "videos (Videos_S#.tgz)", _h36m_videos),
-        Need("[Ss][0-9]*/**/*D3_Positions_mono/*.cdf", "3D poses (Poses_D3_Positions_mono_S#.tgz)", _h36m_videos),
-        Need("[Ss][0-9]*/**/*D2_Positions/*.cdf", "2D poses (Poses_D2_Positions_S#.tgz)", _h36m_videos),
+        Need(
+            ("[Ss][0-9]*/Videos/*.mp4", "images/S[0-9]*/S[0-9]*_*"),
+            "videos (Videos_S#.tgz), or folders of their frames as MMPose extracts them",
+            _h36m_videos,
+        ),
+        Need(
+            (*_h36m_poses("D3_Positions_mono"), *H36M_ARRAYS),
+            "3D poses (Poses_D3_Positions_mono_S#.tgz, or MMPose's annotation_body3d)",
+            _h36m_videos,
+        ),
+        Need(
+            (*_h36m_poses("D2_Positions"), *H36M_ARRAYS),
+            "2D poses (Poses_D2_Positions_S#.tgz, or MMPose's annotation_body3d)",
+            _h36m_videos,
+        ),
         Need("[Ss][0-9]*/MySegmentsMat/ground_truth_b?/*.mat", "person boxes (optional: else from 2D joints)", 0),
     ),
     "mpi_inf_3dhp": (
         Need("S[1-8]/Seq[12]/annot.mat", "poses of 8 subjects, 2 sequences each", _by_split(train=16)),
         Need("S[1-8]/Seq[12]/camera.calibration", "cameras", _by_split(train=16)),
-        Need("S[1-8]/Seq[12]/image*/**/*", "videos or frames of the 8 cameras at chest height", _by_split(train=128)),
+        Need(
+            (
+                *("S[1-8]/Seq[12]/imageSequence/video_*", "S[1-8]/Seq[12]/imageFrames/video_*"),
+                *("images/S[1-8]_Seq[12]_Cam*.jpg", "S[1-8]_Seq[12]_Cam*.jpg"),
+            ),
+            "videos or frames of the 8 cameras at chest height",
+            _by_split(train=128),
+        ),
         Need("mpi_inf_3dhp_test_set/TS[1-6]/annot_data.mat", "test set", _by_split(test=6)),
     ),
     "coco": (
         Need("annotations/person_keypoints_*.json", "keypoints (annotations_trainval20xx.zip)"),
-        Need("*20*/*.jpg", "photographs (train20xx.zip, val20xx.zip)", _coco_pictures),
+        Need(_coco_folders, "photographs (train20xx.zip, val20xx.zip)", _coco_pictures),
     ),
     "mpii": (
-        Need("**/mpii_human_pose_v1_u12_1.mat", "annotations (mpii_human_pose_v1_u12_2.zip)"),
-        Need("images/*.jpg", "photographs", 24_000),
+        Need(_mpii_labels, "annotations (mpii_human_pose_v1_u12_2.zip, or the files of `labels`)"),
+        Need(("images/*.*", "images/*/*.*"), "photographs", _mpii_pictures),
     ),
     "posescript": (
-        Need("**/ids_2_dataset_sequence_and_frame_index*.json", "where poses come from (posescript_release_v2.zip)"),
-        Need("**/*human*.json", "human captions"),
-        Need("*/*/*_poses.npz", "AMASS, SMPL+H G, 19 subsets", 10_000, other="amass"),
+        Need(
+            tuple(f"{below}ids_2_dataset_sequence_and_frame_index*.json" for below in POSESCRIPT),
+            "where poses come from (posescript_release_v2.zip)",
+        ),
+        Need(tuple(f"{below}*human*.json" for below in POSESCRIPT), "human captions"),
+        Need(
+            ("*/*/*_poses.npz", "*/*/*_stageii.npz"),
+            "AMASS, SMPL+H G or SMPL-X, 19 subsets",
+            10_000,
+            other="amass",
+        ),
     ),
     "bedlam": (
         Need("training_labels/all_npz_12_training/*.npz", "labels (all_npz_12_training.zip)", 26),
@@ -104,8 +169,13 @@ NEEDS: Mapping[str, tuple[Need, ...]] = {
         Need("imageFiles/*", "picture folders (imageFiles.zip)", _by_split(train=24, validation=12, test=24)),
     ),
     "llava_instruct": (
-        Need("llava_instruct_150k.json", "dialogues"),
-        Need("*20*/*.jpg", "COCO photographs (train2017, or train2014 and val2014)", 81_479, other="images"),
+        Need(lambda params: (params.file,), "dialogues"),
+        Need(
+            tuple(f"{year}/*.jpg" for year in ("train2017", "train2014", "val2014", "val2017")),
+            "COCO photographs (train2017, or train2014 and val2014)",
+            81_479,
+            other="images",
+        ),
     ),
 }
 RECORD_BYTES = 5_000  # labels and camera of a sample, and the headers of the tar
@@ -180,10 +250,11 @@ def _examine_set(
         return
     for need in NEEDS.get(name, ()):
         place = data.root / getattr(params, need.other) if need.other else folder
-        count = sum(1 for _ in place.glob(need.pattern)) if place.is_dir() else 0
+        count = _count(place, need.layouts(params))
         whole = need.fewest(params) if callable(need.fewest) else need.fewest
         fewest = whole if data.source == "releases" else min(whole, 1)
-        advice = "" if count >= fewest else f"expected {fewest} × {place / need.pattern}; {where}"
+        wanted = " or ".join(need.layouts(params))
+        advice = "" if count >= fewest else f"expected {fewest} × {wanted} in {place}; {where}"
         told = f"{count} of {fewest}" if count < fewest else f"{count}"
         yield Finding(name, need.what, told, count >= fewest, advice)
     try:
@@ -200,6 +271,13 @@ def _examine_set(
         cost = COSTS[name]
         size = cost.bytes_of_sample(data.root / getattr(params, cost.other) if cost.other else folder)
         costs[name] = (samples, samples / cost.rate / max(shards.workers, 1), samples * size)
+
+
+def _count(place: Path, patterns: Patterns) -> int:
+    """How many match any of the patterns; an array of a whole split counts as its videos."""
+    if not place.is_dir():
+        return 0
+    return sum(H36M_VIDEOS if pattern in H36M_ARRAYS else 1 for pattern in patterns for _ in place.glob(pattern))
 
 
 def _examine_body(folder: Path, gendered: bool) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from pose_rft import doctor
 from pose_rft.cli import app
 from pose_rft.core.errors import PoseRftError
-from pose_rft.releases import READERS, DataParams
+from pose_rft.releases import READERS, DataParams, reader_class
 from pose_rft.shards.plan import ShardParams
 
 SHARDS = ShardParams(samples_per_shard=512, executor="serial", workers=2, jpeg_quality=92)
@@ -62,6 +62,64 @@ def test_every_known_release_tells_its_licence_and_where_to_get_it_when_it_is_mi
         assert any(finding.what == "licence" and finding.found for finding in own)
         assert any("http" in finding.advice for finding in own if not finding.ok)
     assert set(doctor.NEEDS) == set(doctor.COSTS) == set(READERS)
+
+
+def found_by(root: Path, name: str, **choices) -> dict[str, doctor.Finding]:
+    examination = examine(root, **{name: choices})
+    return {finding.what: finding for finding in examination.findings if finding.dataset == name}
+
+
+LAYOUTS = [  # what docs/data.md accepts, and what the need is called
+    ("mpii", {"labels": "annot/{split}.h5"}, ["annot/train.h5"], "annotations"),
+    ("mpii", {"labels": "annot/{split}.json"}, ["annot/train.json"], "annotations"),
+    ("mpii", {}, ["mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat"], "annotations"),
+    ("mpi_inf_3dhp", {}, ["images/S1_Seq1_Cam0_000001.jpg"], "videos or frames"),
+    ("mpi_inf_3dhp", {}, ["S1_Seq1_Cam0_000001.jpg"], "videos or frames"),
+    ("mpi_inf_3dhp", {}, ["S1/Seq1/imageFrames/video_0/frame_000001.jpg"], "videos or frames"),
+    ("mpi_inf_3dhp", {}, ["S1/Seq1/imageSequence/video_0.avi"], "videos or frames"),
+    ("posescript", {"amass": "posescript/amass"}, ["amass/CMU/01/01_01_stageii.npz"], "AMASS"),
+    ("posescript", {"amass": "posescript/amass"}, ["amass/CMU/01/01_01_poses.npz"], "AMASS"),
+    ("posescript", {}, ["posescript_release/ids_2_dataset_sequence_and_frame_index_100k.json"], "where poses"),
+    ("h36m", {}, ["S1/Videos/Directions 1.54138969.mp4"], "videos"),
+    ("h36m", {}, ["images/S1/S1_Directions_1.54138969/S1_Directions_1.54138969_000001.jpg"], "videos"),
+    ("h36m", {}, ["annotation_body3d/fps10/h36m_train.npz"], "3D poses"),
+    ("h36m", {}, ["s1/Poses_D3_Positions_mono/Directions 1.54138969.cdf"], "3D poses"),
+    ("llava_instruct", {"file": "llava_v1_5_mix665k.json"}, ["llava_v1_5_mix665k.json"], "dialogues"),
+    ("llava_instruct", {}, ["llava_instruct_150k.json"], "dialogues"),
+    ("coco", {"year": 2014}, ["train2014/COCO_train2014_000000000009.jpg"], "photographs"),
+    ("coco", {}, ["train2017/000000000009.png"], "photographs"),
+    ("3dpw", {"splits": ["validation"]}, ["sequenceFiles/val/a_00.pkl"], "sequences"),
+]
+
+
+@pytest.mark.parametrize(("name", "choices", "files", "need"), LAYOUTS)
+@pytest.mark.parametrize("linked", [False, True])
+def test_every_layout_that_the_readers_accept_is_found_also_through_links(
+    tmp_path: Path, name: str, choices: dict, files: list[str], need: str, linked: bool
+) -> None:  # C14, C1
+    real = tmp_path / ("store" if linked else "") / name
+    for file in files:
+        (real / file).parent.mkdir(parents=True, exist_ok=True)
+        (real / file).touch()
+    if linked:  # the release's folder holds links to the folders of a store
+        (tmp_path / name).mkdir()
+        for top in real.iterdir():
+            (tmp_path / name / top.name).symlink_to(top)
+    finding = next(finding for what, finding in found_by(tmp_path, name, **choices).items() if need in what)
+    assert finding.ok and finding.found in ("1", str(doctor.H36M_VIDEOS)), finding
+
+
+def test_needs_hold_no_pattern_that_passes_by_links() -> None:  # C1
+    for name, needs in doctor.NEEDS.items():
+        params = reader_class(name).Params()
+        assert not any("**" in pattern for need in needs for pattern in need.layouts(params))
+
+
+def test_of_human36m_only_the_videos_of_the_wanted_subjects_are_asked_for() -> None:
+    params = reader_class("h36m").Params
+    count = doctor.NEEDS["h36m"][1].fewest
+    assert count(params(splits=("train", "p2"))) == 660 and count(params(splits=("train", "p1"))) == 839
+    assert count(params(splits=("p1", "p2"))) == 239 and count(params(splits=("train",), subjects=(1, 5))) == 240
 
 
 def test_what_the_reader_finds_wrong_is_told_before_conversion(root):
