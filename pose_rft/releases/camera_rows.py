@@ -30,8 +30,10 @@ from pose_rft.releases.label_rows import (
 )
 
 BODY_JOINTS = 22  # that SMPL and SMPL-X have in common
-CAMERA_FIELDS = ("imgname", "center", "scale", "pose_cam", "shape", "trans_cam", "cam_int", "cam_ext", "gtkps")
-SMPLX_FIELDS = ("image_path", "bbox_xywh", "smplx", "keypoints2d_smplx", "keypoints2d_smplx_mask")
+FIELDS = (
+    *("imgname", "center", "scale", "pose_cam", "shape", "trans_cam", "cam_int", "cam_ext", "gtkps"),
+    *("image_path", "bbox_xywh", "smplx", "keypoints2d_smplx", "keypoints2d_smplx_mask"),
+)
 SMPL_JOINTS, SMPLX_JOINTS = 45, (127, 144)  # of a body model with its extra points; SMPL's 24 or 22 come first
 SHARED = (*LIMB_JOINTS, "neck")  # the same spots in SMPL's and SPIN's sets
 
@@ -43,12 +45,12 @@ def read_camera_rows(path: Path, names: set[str]) -> LabelRows | None:
         PoseRftError: fields that do not belong together.
     """
     if {"imgname", "pose_cam"} <= names:
-        fields, parse, maker = CAMERA_FIELDS, _with_camera, "BEDLAM or CameraHMR"
+        parse, maker = _with_camera, "BEDLAM or CameraHMR"
     elif {"image_path", "smplx"} <= names and "smpl" not in names:
-        fields, parse, maker = SMPLX_FIELDS, _smplx_human_data, "SMPLer-X"
+        parse, maker = _smplx_human_data, "SMPLer-X"
     else:
         return None
-    content = read_npz(path, fields)
+    content = read_npz(path, FIELDS)
     try:
         return parse(content)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
@@ -113,8 +115,9 @@ def _body(pose: np.ndarray, betas: np.ndarray | None) -> dict[str, Any]:
     body = np.zeros((count, len(SMPL24), 3))
     body[:, :kept] = pose[:, :kept]
     shape = np.zeros((count, 10)) if betas is None else betas.reshape(count, -1)[:, :10].reshape(count, 10)
+    own = np.arange(len(SMPL24)) < BODY_JOINTS if betas is None else None
     sound = plausible(body).all(axis=(1, 2)) & plausible(shape).all(axis=1)
-    return {"pose": body, "betas": shape, "has_smpl": sound, "is_smplx": betas is None}
+    return {"pose": body, "betas": shape, "has_smpl": sound, "smplx_joints": own}
 
 
 def _before_camera(transl: np.ndarray) -> np.ndarray:

@@ -23,7 +23,6 @@ from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import KEY, Box, Camera, Defect, Image, Keypoints, Record, Smpl
 from pose_rft.io.paths import inside
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
-from pose_rft.releases.camera_rows import BODY_JOINTS
 from pose_rft.releases.crop_placement import in_crop_camera
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
@@ -153,8 +152,8 @@ class LabelFiles(Reader):
             else:
                 note = "unknown; translation of the file"
             provenance.append(("camera", note))
-        if smpl is not None and rows.is_smplx:
-            smpl = replace(smpl, valid=np.arange(24) < BODY_JOINTS, body_model="smplx")
+        if smpl is not None and rows.smplx_joints is not None:
+            smpl = replace(smpl, valid=rows.smplx_joints, body_model="smplx")
             provenance.append(("smpl", "body joints of SMPL-X; its hands and shape do not carry over, 0"))
         return Record(
             key=sample_key(split, unit.key, row),

@@ -46,7 +46,8 @@ class LabelRows:
     layout: `spin`, `hmr2`, `humandata`, or `camera` and `smplx` of `camera_rows.py`; images: names as the file spells
     them; center (N, 2), side (N,) px.
     pose (N, 24, 3) axis-angle, root in the camera frame; betas (N, 10); has_smpl (N,) bool; transl (N, 3) metres.
-    K (N, 3, 3) px: the camera in whose frame pose and transl are. is_smplx: hands and betas are not SMPL's.
+    K (N, 3, 3) px: the camera in whose frame pose and transl are. smplx_joints (24,) bool: of
+    bodies that are SMPL-X's, the joints that SMPL has too (betas are 0 then).
     joints2d (N, 24, 3) px + confidence; joints3d (N, 24, 4) metres, relative to a root of the file's own + confidence.
     """
 
@@ -62,7 +63,7 @@ class LabelRows:
     joints3d: np.ndarray | None = None
     genders: Sequence[str] | None = None
     K: np.ndarray | None = None
-    is_smplx: bool = False
+    smplx_joints: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
