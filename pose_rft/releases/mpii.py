@@ -6,7 +6,7 @@ no number of the person: a fit belongs to the person of that picture whose centr
 fitted crop.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -113,9 +113,12 @@ class Mpii(Reader):
                 found[0] if found else require(self.root / ANNOTATIONS, self.dataset, self.where_to_get)
             )
         path = self.root / self._labels(split)
-        reader = {".h5": read_h5_labels, ".json": partial(read_json_labels, split=split)}.get(path.suffix)
-        if reader is None:
+        readers: dict[str, Callable[[Path], Pictures]] = {
+            ".h5": read_h5_labels,
+            ".json": partial(read_json_labels, split=split),
+        }
+        if path.suffix not in readers:
             raise PoseRftError(
                 f"`datasets.mpii.labels` is {self.params.labels!r}, expected a name ending in .h5 or .json."
             )
-        return reader(path)
+        return readers[path.suffix](path)
