@@ -35,8 +35,8 @@ SAVE_EVERY = 500
 CHUNK = 1024
 FLIP = list(SMPL24.flip)
 LEAN, ROLLED = 0.35, 0.15  # deviation of the turn of most people, radians; share that is turned by any angle
-JITTER = 0.02  # deviation of a landmark's place, in the person's spread; of its metres in metres
-CUT = 0.15  # share of people whom an edge cuts off
+JITTER = 0.01  # deviation of a landmark's place, in the person's spread; of its metres in metres
+CUT = 0.12  # share of people whom an edge cuts off
 GUESS = 0.25  # deviation of a place that was cut off, in half crop sides; of its metres in metres
 
 
