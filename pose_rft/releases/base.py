@@ -15,6 +15,7 @@ import numpy as np
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import KEY, Box, Defect, Record
+from pose_rft.io.find import find
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,13 @@ class Reader:
         self.jpeg_quality = jpeg_quality
 
 
+def rows_of(release: Release, unit: Unit, split: str) -> Iterator[Record | Defect]:
+    """What `release.read` gives; records that cannot be samples (`Record.problem`) are defects, whoever read them."""
+    for row in release.read(unit, split):
+        problem = row.problem if isinstance(row, Record) else None
+        yield row if problem is None else Defect(unit.key, row.key, *problem)  # type: ignore[union-attr]
+
+
 def sample_key(*parts: str | int) -> str:
     """Parts joined by `_`, integers zero-filled to six digits, everything outside `[A-Za-z0-9-]` made `-`.
 
@@ -118,8 +126,8 @@ def square_box(x0: float, y0: float, x1: float, y1: float, scale: float, convent
 
 
 def existing_files(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """The files under `root` that match any of the glob patterns, sorted, each once."""
-    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    """The files under `root` that match any of the glob patterns (see `io.find`), sorted, each once."""
+    found = {path for pattern in patterns for path in find(root, pattern) if path.is_file()}
     return sorted(found, key=lambda path: path.parts)  # the order of paths, without comparing path with path
 
 

@@ -27,6 +27,7 @@ from pose_rft.releases.label_rows import (
     LabelRows,
     hmr2_joints,
     plausible,
+    texts,
 )
 
 BODY_JOINTS = 22  # that SMPL and SMPL-X have in common
@@ -61,7 +62,7 @@ def read_camera_rows(path: Path, names: set[str]) -> LabelRows | None:
 
 
 def _with_camera(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["imgname"])
+    images = texts(content["imgname"])
     count = len(images)
     pose = np.asarray(content["pose_cam"], np.float64).reshape(count, -1)
     is_smplx = pose.shape[1] > 3 * len(SMPL24)
@@ -86,7 +87,7 @@ def _with_camera(content: Mapping[str, Any]) -> LabelRows:
 
 
 def _smplx_human_data(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["image_path"])
+    images = texts(content["image_path"])
     count = len(images)
     boxes = np.asarray(content["bbox_xywh"], np.float64).reshape(count, -1)[:, :4]
     body = dict(np.asarray(content["smplx"], object).item())
@@ -117,7 +118,7 @@ def _body(pose: np.ndarray, betas: np.ndarray | None) -> dict[str, Any]:
     shape = np.zeros((count, 10)) if betas is None else betas.reshape(count, -1)[:, :10].reshape(count, 10)
     own = np.arange(len(SMPL24)) < BODY_JOINTS if betas is None else None
     sound = plausible(body).all(axis=(1, 2)) & plausible(shape).all(axis=1)
-    return {"pose": body, "betas": shape, "has_smpl": sound, "smplx_joints": own}
+    return {"pose": body, "betas": shape, "has_smpl": sound, "broken": ~sound, "smplx_joints": own}
 
 
 def _before_camera(transl: np.ndarray) -> np.ndarray:
@@ -156,7 +157,3 @@ def _human_data_keypoints(points: Any, mask: Any) -> np.ndarray:
     else:
         full[:, kept] = points
     return full[:, list(FROM_HUMAN_DATA)]
-
-
-def _texts(values: Any) -> list[str]:
-    return [v.decode("latin1") if isinstance(v, bytes) else str(v) for v in np.asarray(values).ravel().tolist()]

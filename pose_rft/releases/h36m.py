@@ -34,7 +34,7 @@ from pose_rft.releases.base import (
     square_box,
     with_confidence,
 )
-from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.fits import BrokenFit, FitSource, fit_files
 from pose_rft.releases.h36m_metadata import CAMERAS, MM, Metadata, Sequence, read_metadata
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 from pose_rft.releases.video_fits import NOTES, VideoName, fits_of_video
@@ -230,9 +230,13 @@ class H36m(Reader):
             if isinstance(picture, Defect):
                 yield picture
                 continue
+            fit = fits.get(frame)
+            if isinstance(fit, BrokenFit):
+                yield fit.defect(unit.key, str(frame))
+                continue
             provenance = [*poses.origin, ("camera", "metadata.xml w0")]
-            if frame in fits:
-                provenance.append(("smpl", NOTES[fits[frame].source]))
+            if fit is not None:
+                provenance.append(("smpl", NOTES[fit.source]))
             yield Record(
                 key=f"{unit.key}_{frame:06d}",
                 dataset=self.dataset,
@@ -243,7 +247,7 @@ class H36m(Reader):
                 camera_id=CAMERAS[unit.camera],
                 frame=frame,
                 box=boxes[frame],
-                smpl=fits.get(frame),
+                smpl=fit,
                 joints3d=Keypoints(with_confidence(poses.joints3d[frame]), poses.joint_set),
                 joints2d=Keypoints(with_confidence(poses.joints2d[frame]), poses.joint_set),
                 camera=camera,

@@ -8,6 +8,7 @@ are none; HumanData that has translations keeps them. Layouts: `label_rows.py`.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +22,11 @@ from pose_rft.body.model_file import Gender
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import KEY, Box, Camera, Defect, Image, Keypoints, Record, Smpl
-from pose_rft.io.paths import inside
-from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
+from pose_rft.releases.fits import NOT_FINITE
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
-from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path
 from pose_rft.releases.still_fit import CROP_CAMERA_NOTE
 
 MAKERS = {
@@ -94,7 +95,7 @@ class LabelFiles(Reader):
         rows, file = self._rows(split), self.params.files[split]
         folder = require(self.data_root / file.images, f"{self.dataset} (pictures)", "the data set that they are of")
         try:
-            picture = load_picture(inside(folder, image))
+            picture = load_picture(picture_path(folder, image))
         except UnreadablePicture as problem:
             yield from (problem.defect(unit.key, str(row)) for row in of_image)
             return
@@ -102,11 +103,14 @@ class LabelFiles(Reader):
             yield self._row(unit, split, rows, row, picture, file)
 
     def inventory(self) -> list[Path]:
-        names = [file.path for file in self.params.files.values()]
-        files = set(existing_files(self.root, names))
+        files = set()
         for split, file in self.params.files.items():
+            files.add(self.root / file.path)
             folder = self.data_root / file.images
-            files |= {path for image in set(self._rows(split).images) if (path := inside(folder, image)).is_file()}
+            for image in set(self._rows(split).images):
+                with suppress(UnreadablePicture):  # a name that leads elsewhere: a defect, when it is read
+                    if (path := picture_path(folder, image)).is_file():
+                        files.add(path)
         return sorted(files)
 
     def _rows(self, split: str) -> LabelRows:
@@ -129,6 +133,8 @@ class LabelFiles(Reader):
             round(side, 3),
             BOX_NOTES[rows.layout],
         )
+        if rows.broken is not None and rows.broken[row]:
+            return Defect(unit.key, str(row), "broken fit", f"{file.path}, row {row}: {NOT_FINITE}")
         gender: Gender = file.gender if rows.genders is None else rows.genders[row]  # type: ignore[assignment]
         joints2d = None if rows.joints2d is None else labelled(rows.joints2d[row])
         joints3d = None if rows.joints3d is None else labelled(rows.joints3d[row])

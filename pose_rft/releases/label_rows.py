@@ -25,6 +25,7 @@ HMR2_JOINTS = 44  # 25 of OpenPose, then the first 19 of SPIN's 24
 # OpenPose-25's place of each of SPIN's 24, -1 where it has none: nose, eyes and ears exist only there.
 FROM_OPENPOSE = (11, 10, 9, 12, 13, 14, 4, 3, 2, 5, 6, 7, *[-1] * 7, 0, 16, 15, 18, 17)
 HUMAN_DATA_JOINTS = 190
+OLD_HUMAN_DATA_JOINTS = 144
 # HumanData's place of each of SPIN's 24 (hips, neck, head and spine are its `_extra` joints).
 FROM_HUMAN_DATA = (
     *(8, 5, 144, 145, 4, 7, 21, 19, 17, 16, 18, 20),
@@ -46,6 +47,7 @@ class LabelRows:
     layout: `spin`, `hmr2`, `humandata`, or `camera` and `smplx` of `camera_rows.py`; images: names as the file spells
     them; center (N, 2), side (N,) px.
     pose (N, 24, 3) axis-angle, root in the camera frame; betas (N, 10); has_smpl (N,) bool; transl (N, 3) metres.
+    broken (N,) bool: rows whose body, which the file says is there, has numbers that are not finite.
     K (N, 3, 3) px: the camera in whose frame pose and transl are. smplx_joints (24,) bool: of
     bodies that are SMPL-X's, the joints that SMPL has too (betas are 0 then).
     joints2d (N, 24, 3) px + confidence; joints3d (N, 24, 4) metres, relative to a root of the file's own + confidence.
@@ -58,6 +60,7 @@ class LabelRows:
     pose: np.ndarray | None = None
     betas: np.ndarray | None = None
     has_smpl: np.ndarray | None = None
+    broken: np.ndarray | None = None
     transl: np.ndarray | None = None
     joints2d: np.ndarray | None = None
     joints3d: np.ndarray | None = None
@@ -115,8 +118,11 @@ def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
             f"{path} has neither `imgname` (SPIN, HMR2.0) nor `image_path` (HumanData) but "
             f"{', '.join(sorted(names)[:8])}; is it a label file?"
         )
+    content = read_npz(path, [name for name in fields if joints or name not in JOINT_FIELDS])
+    if kind := _unsupported(content):
+        raise PoseRftError(f"{path} is {kind}, a format that no reader takes; docs/data.md lists those that are read.")
     try:
-        return parse(read_npz(path, [name for name in fields if joints or name not in JOINT_FIELDS]))
+        return parse(content)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise PoseRftError(
             f"{path} is no {layout} label file ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
@@ -124,15 +130,27 @@ def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
         ) from None
 
 
+def _unsupported(content: Mapping[str, np.ndarray]) -> str | None:
+    """What a sound file of a kind that is not read is called."""
+    joints = {name: content[name].shape[1] for name in JOINT_FIELDS & content.keys() if content[name].ndim == 3}
+    masks = {content[f"{name}_mask"].size for name in JOINT_FIELDS if f"{name}_mask" in content}
+    if 17 in (joints.get("part"), joints.get("S")):
+        return "MMPose's npz of Human3.6M or MPI-INF-3DHP with 17 joints"
+    if OLD_HUMAN_DATA_JOINTS in masks or (not masks and joints.get("keypoints2d") == OLD_HUMAN_DATA_JOINTS):
+        return "HumanData of the older convention with 144 joints"
+    return None
+
+
 def _spin(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["imgname"])
+    images = texts(content["imgname"])
     count = len(images)
     pose = _maybe(content, "pose", count, 24, 3)
+    fitted = flags(content.get("has_smpl"), count) & flags(content.get("valid_fit"), count)
     return LabelRows(
         layout="spin",
         images=images,
         **_boxes(content, count),
-        **_smpl(pose, _maybe(content, "shape", count, -1), content.get("has_smpl"), count),
+        **_smpl(pose, _maybe(content, "shape", count, -1), fitted, count),
         joints2d=_maybe(content, "part", count, 24, 3),
         joints3d=_maybe(content, "S", count, 24, 4),
         genders=_genders(content, count),
@@ -140,7 +158,7 @@ def _spin(content: Mapping[str, Any]) -> LabelRows:
 
 
 def _hmr2(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["imgname"])
+    images = texts(content["imgname"])
     count = len(images)
     pose = _maybe(content, "body_pose" if "body_pose" in content else "pose", count, 24, 3)
     betas = _maybe(content, "betas" if "betas" in content else "shape", count, -1)
@@ -156,7 +174,7 @@ def _hmr2(content: Mapping[str, Any]) -> LabelRows:
 
 
 def _human_data(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["image_path"])
+    images = texts(content["image_path"])
     count = len(images)
     boxes = np.asarray(content["bbox_xywh"], np.float64)[:, :4].reshape(count, 4)
     smpl = _dictionary(content.get("smpl"))
@@ -239,7 +257,8 @@ def _smpl(pose: np.ndarray | None, betas: np.ndarray | None, has: Any, count: in
         return {}
     shape = np.zeros((count, 10)) if betas is None else betas[:, :10].reshape(count, 10)
     sound = plausible(pose).all(axis=(1, 2)) & plausible(shape).all(axis=1)
-    return {"pose": pose, "betas": shape, "has_smpl": flags(has, count) & sound}
+    there = flags(has, count)
+    return {"pose": pose, "betas": shape, "has_smpl": there & sound, "broken": there & ~sound}
 
 
 def plausible(numbers: np.ndarray) -> np.ndarray:
@@ -266,7 +285,7 @@ def _maybe(content: Mapping[str, Any], name: str, count: int, *shape: int) -> np
 def _genders(content: Mapping[str, Any], count: int) -> list[str] | None:
     if "gender" not in content:
         return None
-    values = _texts(content["gender"])
+    values = texts(content["gender"])
     return [NAMES.get(value.lower(), "neutral") for value in values] if len(values) == count else None
 
 
@@ -275,5 +294,6 @@ def _dictionary(value: Any) -> dict[str, Any]:
     return {} if value is None else dict(np.asarray(value, object).item())
 
 
-def _texts(values: Any) -> list[str]:
+def texts(values: Any) -> list[str]:
+    """A column of names, which may be bytes."""
     return [v.decode("latin1") if isinstance(v, bytes) else str(v) for v in np.asarray(values).ravel().tolist()]

@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 from fake_release import FakeRelease, fake_record
 
-from pose_rft import convert as convert_module
 from pose_rft.convert import convert
 from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Box, Caption
 from pose_rft.shards import executors
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
@@ -67,13 +68,6 @@ def test_a_second_call_does_nothing_and_another_plan_starts_anew(tmp_path):
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     assert run(tmp_path, shards=SERIAL.model_copy(update={"samples_per_shard": 30})).reused == 0
     assert len(ShardSet(tmp_path / "out").manifest.shards) == 2
-
-
-def test_changed_code_does_not_reuse_shards_of_the_old_code(tmp_path, monkeypatch):
-    with pytest.raises(PoseRftError):
-        run(tmp_path, FakeRelease(bad={"u05": "error"}))
-    monkeypatch.setattr(convert_module, "CONVERTER_CODE", ("record.py",))
-    assert run(tmp_path).reused == 0
 
 
 def test_a_failed_conversion_keeps_its_complete_shards_and_continues(tmp_path):
@@ -215,3 +209,68 @@ def test_manifest_says_where_the_shards_come_from(tmp_path):
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["inventory"] == "digest" and manifest["licence"] == "none"
     assert sum(shard["count"] for shard in manifest["shards"]) == manifest["samples"] == manifest["expected"] == 60
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "link", "shards of others", "a manifest of others"])
+def test_only_a_conversion_is_replaced_and_nothing_else_is_lost(tmp_path, what):  # S9
+    out = tmp_path / "out"
+    if what == "file":
+        out.write_text("mine")
+    elif what == "link":
+        (tmp_path / "elsewhere").mkdir()
+        out.symlink_to("elsewhere")
+    else:
+        out.mkdir()
+        name = {"folder": "thesis.tex", "shards of others": "00000.tar"}.get(what, "manifest.json")
+        (out / name).write_text("{}")
+        (out / "notes").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(PoseRftError, match=r"out (is a link|is a file|holds something else).*shards will not replace"):
+        run(tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert out.is_symlink() == (what == "link")
+
+
+def test_an_empty_folder_and_an_older_conversion_are_replaced(tmp_path):  # S9
+    (tmp_path / "out").mkdir()
+    run(tmp_path)
+    assert run(tmp_path, FakeRelease(units_of=2)).manifest.samples == 20
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "no shard", "no index", "manifest"])
+def test_a_finished_split_that_was_damaged_is_not_taken_for_whole(tmp_path, damage):  # S10
+    run(tmp_path)
+    whole = content(tmp_path / "out")
+    shard, manifest = tmp_path / "out/00001.tar", tmp_path / "out/manifest.json"
+    if damage == "cut":
+        os.truncate(shard, shard.stat().st_size // 2)
+    elif damage == "flip":
+        shard.write_bytes(shard.read_bytes()[:700] + b"x" + shard.read_bytes()[701:])
+    elif damage == "no shard":
+        shard.unlink()
+    elif damage == "no index":
+        (tmp_path / "out/index.parquet").unlink()
+    else:
+        manifest.write_text(manifest.read_text()[:100])
+    assert run(tmp_path).reused == 0
+    assert content(tmp_path / "out") == whole
+
+
+class Odd(FakeRelease):
+    """Whose unit `u01` has a caption, and `u02` a box, that no sample can have."""
+
+    def read(self, unit, split):
+        for row in super().read(unit, split):
+            if unit.key == "u01" and row.frame == 3:
+                row = replace(row, captions=(Caption("\ud83d", "human"),))
+            if unit.key == "u02" and row.frame == 4:
+                row = replace(row, box=Box((900.0, 3.0), 5.0, "test"))
+            yield row
+
+
+def test_a_record_that_cannot_be_a_sample_is_a_defect_and_the_conversion_goes_on(tmp_path):  # A7, B3
+    summary = run(tmp_path, Odd(), rate=0.1)
+    assert summary.manifest.samples == 58
+    defects = pl.read_parquet(tmp_path / "out/defects.parquet").select("unit", "row", "reason").rows()
+    assert defects == [("u01", "u01_000003", "broken text"), ("u02", "u02_000004", "box outside the picture")]
+    assert verify(tmp_path / "out").ok
