@@ -5,10 +5,8 @@ Everything is built in a scratch folder. A conversion that is killed continues f
 one would have written. The finished folder takes its place by one rename.
 """
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,25 +16,27 @@ from typing import Any
 
 import polars as pl
 
-import pose_rft
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.progress import Progress
 from pose_rft.core.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.io import atomic
+from pose_rft.io.find import files_below
 from pose_rft.io.lock import alone_in
 from pose_rft.releases import DataParams, open_release
 from pose_rft.releases.base import Release, Unit
+from pose_rft.shards.code import code_digest
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.index import as_defects, as_index, write_defects, write_index
-from pose_rft.shards.inventory import Watch, files_below, take_inventory
-from pose_rft.shards.manifest import CONVERTER_VERSION, DEFECTS, INDEX, MANIFEST, Manifest, Marker, marker_name
+from pose_rft.shards.inventory import Watch, take_inventory
+from pose_rft.shards.manifest import CONVERTER_VERSION, DEFECTS, INDEX, Manifest, Marker, marker_name
+from pose_rft.shards.place import check_replaceable, move, sweep
 from pose_rft.shards.plan import PlannedShard, ShardParams, plan_digest, plan_shards
 from pose_rft.shards.stats import statistics
+from pose_rft.shards.verify import verify
 from pose_rft.shards.writer import complete, read_rows, write_shard
 
 PLAN = "plan.json"  # in scratch: whose shards lie there
 WITHOUT_EFFECT = ("max_defect_rate", "splits")  # params of readers that change no byte of a split's shards
-CONVERTER_CODE = ("record.py", "convert.py", "io", "body", "captions", "releases", "shards")
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def convert(
         scratch: folder for unfinished work; a later call with the same arguments continues there.
     Raises:
         PoseRftError: too many defects, no sample, a key twice, an unreadable or changing release, a full disk, a dead
-            worker, or another conversion in the same scratch.
+            worker, another conversion in the same scratch, or an `out` that holds something else.
     """
     watch = Watch(release.dataset, release.inventory)
     plan = plan_shards(release.units(split), shards.samples_per_shard)
@@ -139,10 +139,11 @@ def convert(
     conversion = _Conversion(release, split, plan, digest, inventory_digest, max_defect_rate)
     identity = _identity(conversion, watch.state)
     try:
+        check_replaceable(out)
         scratch.mkdir(parents=True, exist_ok=True)
         with alone_in(scratch):
             if _already_there(out, scratch, identity, digest):
-                _sweep(out)
+                sweep(out)
                 return ConversionSummary(out, Manifest.read(out), len(plan))
             folder, work = _prepare(scratch, identity)
             try:
@@ -152,13 +153,13 @@ def convert(
                 raise
             _check_unchanged(watch, scratch)
             manifest = _finish(conversion, folder, work)
-            _move(folder, out)
+            move(folder, out)
             shutil.rmtree(work, ignore_errors=True)
             return ConversionSummary(out, manifest, reused)
     except OSError as error:
         raise PoseRftError(
             f"{conversion.name}: shards cannot be written ({error.filename or scratch}: {error.strerror or error}); "
-            "mend that and run again, which continues where it stopped."
+            "fix that and run again, which continues where it stopped."
         ) from None
 
 
@@ -195,7 +196,7 @@ def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | De
         yield from release.read(unit, split)
     except OSError as error:
         raise PoseRftError(
-            f"{release.dataset}: {error.filename or unit.key} cannot be read ({error.strerror or error}); mend the "
+            f"{release.dataset}: {error.filename or unit.key} cannot be read ({error.strerror or error}); fix the "
             "file or its permission and run again, which continues after the shards that are complete."
         ) from None
 
@@ -210,8 +211,10 @@ def _check_unchanged(watch: Watch, scratch: Path) -> None:
 
 
 def _already_there(out: Path, scratch: Path, identity: str, plan: str) -> bool:
-    """Whether an earlier call with this identity has finished `out`."""
-    return _stored_identity(scratch) == identity and (out / MANIFEST).is_file() and Manifest.read(out).plan == plan
+    """Whether an earlier call with this identity has finished `out`, and all of it is still there."""
+    if _stored_identity(scratch) != identity or not verify(out, schema=False).ok:
+        return False
+    return Manifest.read(out).plan == plan
 
 
 def _prepare(scratch: Path, identity: str) -> tuple[Path, Path]:
@@ -237,14 +240,9 @@ def _stored_identity(scratch: Path) -> str | None:
 
 def _identity(conversion: _Conversion, state: str) -> str:
     """Plan, reader's params, state of the release, and the code: shards of another are never mixed into a folder."""
-    package = Path(pose_rft.__file__).parent
     params = {k: v for k, v in vars(conversion.release.params).items() if k not in WITHOUT_EFFECT}
-    digest = hashlib.sha256(f"{conversion.digest} {state} {sorted(params.items())}".encode())
-    for name in CONVERTER_CODE:
-        path = package / name
-        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+    code = code_digest((__name__, type(conversion.release).__module__))
+    return hashlib.sha256(f"{conversion.digest} {state} {sorted(params.items())} {code}".encode()).hexdigest()
 
 
 def _finish(job: _Conversion, folder: Path, work: Path) -> Manifest:
@@ -311,34 +309,3 @@ def _marker(folder: Path, index: int) -> Marker:
     if marker is None:
         raise PoseRftError(f"{folder / marker_name(index)} has gone while the conversion ran; run it again.")
     return marker
-
-
-def _move(folder: Path, out: Path) -> None:
-    """`folder` takes the place of `out` by a rename; across file systems through a copy beside `out`.
-
-    At no moment would a kill lose the complete shards: they stay in scratch until they are in their place.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    old, beside = _sweep(out)
-    if out.exists():
-        os.replace(out, old)
-    try:
-        os.replace(folder, out)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        shutil.copytree(folder, beside)
-        os.replace(beside, out)
-    finally:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
-    _sweep(out)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sweep(out: Path) -> tuple[Path, Path]:
-    """Removes what a killed move left beside `out`; its names for the old folder and for a copy under way."""
-    old, beside = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "new"))
-    for left in (old, beside):
-        shutil.rmtree(left, ignore_errors=True)
-    return old, beside

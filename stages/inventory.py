@@ -13,7 +13,8 @@ from typing import Any
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params_file import params_path, read_yaml
 from pose_rft.io import atomic
-from pose_rft.shards.inventory import Inventory, files_below, take_inventory
+from pose_rft.io.find import files_below
+from pose_rft.shards.inventory import Inventory, take_inventory
 from stages.common import stage_main
 
 OUT = Path("data/inventory")

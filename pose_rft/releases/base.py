@@ -15,6 +15,7 @@ import numpy as np
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import KEY, Box, Defect, Record
+from pose_rft.io.find import find
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def square_box(x0: float, y0: float, x1: float, y1: float, scale: float, convent
 
 
 def existing_files(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """The files under `root` that match any of the glob patterns, sorted, each once."""
-    found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    """The files under `root` that match any of the glob patterns (see `io.find`), sorted, each once."""
+    found = {path for pattern in patterns for path in find(root, pattern) if path.is_file()}
     return sorted(found, key=lambda path: path.parts)  # the order of paths, without comparing path with path
 
 

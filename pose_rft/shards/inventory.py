@@ -45,12 +45,6 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path | str], state:
     return Inventory(dataset, digest.hexdigest(), count, total)
 
 
-def files_below(folder: Path) -> Iterable[str]:
-    """Every file below `folder`, in no order; nothing where there is no folder."""
-    for parent, _, names in os.walk(folder):
-        yield from (f"{parent}{os.sep}{name}" for name in names)
-
-
 class Watch:
     """Notices that a release changes while it is read: shards made before and after would not fit together.
 

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from fake_release import FakeRelease, fake_record
 
-from pose_rft import convert as convert_module
 from pose_rft.convert import convert
 from pose_rft.core.errors import PoseRftError
 from pose_rft.shards import executors
@@ -67,13 +66,6 @@ def test_a_second_call_does_nothing_and_another_plan_starts_anew(tmp_path):
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     assert run(tmp_path, shards=SERIAL.model_copy(update={"samples_per_shard": 30})).reused == 0
     assert len(ShardSet(tmp_path / "out").manifest.shards) == 2
-
-
-def test_changed_code_does_not_reuse_shards_of_the_old_code(tmp_path, monkeypatch):
-    with pytest.raises(PoseRftError):
-        run(tmp_path, FakeRelease(bad={"u05": "error"}))
-    monkeypatch.setattr(convert_module, "CONVERTER_CODE", ("record.py",))
-    assert run(tmp_path).reused == 0
 
 
 def test_a_failed_conversion_keeps_its_complete_shards_and_continues(tmp_path):
@@ -215,3 +207,48 @@ def test_manifest_says_where_the_shards_come_from(tmp_path):
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["inventory"] == "digest" and manifest["licence"] == "none"
     assert sum(shard["count"] for shard in manifest["shards"]) == manifest["samples"] == manifest["expected"] == 60
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "link", "shards of others", "a manifest of others"])
+def test_only_a_conversion_is_replaced_and_nothing_else_is_lost(tmp_path, what):  # S9
+    out = tmp_path / "out"
+    if what == "file":
+        out.write_text("mine")
+    elif what == "link":
+        (tmp_path / "elsewhere").mkdir()
+        out.symlink_to("elsewhere")
+    else:
+        out.mkdir()
+        name = {"folder": "thesis.tex", "shards of others": "00000.tar"}.get(what, "manifest.json")
+        (out / name).write_text("{}")
+        (out / "notes").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(PoseRftError, match=r"out (is a link|is a file|holds something else).*shards will not replace"):
+        run(tmp_path)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert out.is_symlink() == (what == "link")
+
+
+def test_an_empty_folder_and_an_older_conversion_are_replaced(tmp_path):  # S9
+    (tmp_path / "out").mkdir()
+    run(tmp_path)
+    assert run(tmp_path, FakeRelease(units_of=2)).manifest.samples == 20
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "no shard", "no index", "manifest"])
+def test_a_finished_split_that_was_damaged_is_not_taken_for_whole(tmp_path, damage):  # S10
+    run(tmp_path)
+    whole = content(tmp_path / "out")
+    shard, manifest = tmp_path / "out/00001.tar", tmp_path / "out/manifest.json"
+    if damage == "cut":
+        os.truncate(shard, shard.stat().st_size // 2)
+    elif damage == "flip":
+        shard.write_bytes(shard.read_bytes()[:700] + b"x" + shard.read_bytes()[701:])
+    elif damage == "no shard":
+        shard.unlink()
+    elif damage == "no index":
+        (tmp_path / "out/index.parquet").unlink()
+    else:
+        manifest.write_text(manifest.read_text()[:100])
+    assert run(tmp_path).reused == 0
+    assert content(tmp_path / "out") == whole

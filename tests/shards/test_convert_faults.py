@@ -138,7 +138,8 @@ os.replace = replace
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_between_the_last_steps_loses_no_complete_shard(tmp_path: Path, step: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/of an older run").write_text("")
+    convert(FakeRelease(units_of=1), "train", tmp_path / "out", SERIAL, 0.0, "d", tmp_path / "older.scratch")
+    shutil.rmtree(tmp_path / "older.scratch")
     code, _, _ = Child(tmp_path, 6, before=KILL_AT.format(step=step)).run()
     assert code == -signal.SIGKILL
     before = (tmp_path / "journal").read_text().split()

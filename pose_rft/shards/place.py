@@ -1,0 +1,67 @@
+"""Where a finished conversion goes: into the place of an older one by a rename, and never over anything else."""
+
+import errno
+import os
+import re
+import shutil
+from pathlib import Path
+
+from pose_rft.core.errors import PoseRftError
+from pose_rft.shards.manifest import MANIFEST, Manifest
+
+OWN_NAME = re.compile(r"\d{5,}\.(tar|json)|index\.parquet|defects\.parquet|manifest\.json")
+
+
+def check_replaceable(out: Path) -> None:
+    """
+    Raises:
+        PoseRftError: `out` is there and no conversion's: what others keep in it must not be lost.
+    """
+    if not out.exists() and not out.is_symlink():
+        return
+    what = "is a link" if out.is_symlink() else "is a file" if not out.is_dir() else None
+    if what is None and any(out.iterdir()) and not _is_conversion(out):
+        what = "holds something else than a conversion"
+    if what is not None:
+        raise PoseRftError(f"{out} {what}, so shards will not replace it; name a new folder, or move it away.")
+
+
+def _is_conversion(folder: Path) -> bool:
+    """Whether a folder carries a conversion's manifest, or a damaged one beside nothing but a conversion's files."""
+    try:
+        Manifest.read(folder)
+        return True
+    except PoseRftError:
+        ours = all(OWN_NAME.fullmatch(path.name) for path in folder.iterdir())
+        return ours and (folder / MANIFEST).is_file()
+
+
+def move(folder: Path, out: Path) -> None:
+    """`folder` takes the place of `out` by a rename; across file systems through a copy beside `out`.
+
+    At no moment would a kill lose the complete shards: they stay in scratch until they are in their place.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    old, beside = sweep(out)
+    if out.exists():
+        os.replace(out, old)
+    try:
+        os.replace(folder, out)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.copytree(folder, beside)
+        os.replace(beside, out)
+    finally:
+        if old.exists() and not out.exists():
+            os.replace(old, out)
+    sweep(out)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(out: Path) -> tuple[Path, Path]:
+    """Removes what a killed move left beside `out`; its names for the old folder and for a copy under way."""
+    old, beside = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "new"))
+    for left in (old, beside):
+        shutil.rmtree(left, ignore_errors=True)
+    return old, beside

@@ -1,0 +1,97 @@
+"""A12: which code decides the bytes of a shard is found from the imports, not listed by hand."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pose_rft.core.errors import PoseRftError
+from pose_rft.releases import LABEL_READERS, READERS, reader_class
+from pose_rft.shards.code import FOLDER, code_digest, sources
+
+LOADED = """
+import sys
+from pose_rft.convert import convert
+from pose_rft.releases import reader_class
+reader_class({name!r})
+print(*(name for name in sys.modules if name.split(".")[0] == "pose_rft"))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package, to be edited."""
+    return Path(shutil.copytree(FOLDER, tmp_path / "pose_rft", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.mark.parametrize("name", [*READERS, *LABEL_READERS])
+def test_no_module_that_a_conversion_loads_is_left_out(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED.format(name=name)], capture_output=True, text=True, check=True)
+    found = sources(("pose_rft.convert", reader_class(name).__module__))
+    assert set(done.stdout.split()) <= set(found)
+    assert not any(name.startswith(("pose_rft.training", "pose_rft.policy", "pose_rft.sample")) for name in found)
+
+
+EDITS = {
+    "core/record.py": True,
+    "io/packed_arrays.py": True,
+    "io/atomic.py": True,
+    "convert.py": True,
+    "shards/index.py": True,
+    "releases/h36m.py": True,  # loaded by name
+    "releases/named_fits.py": True,
+    "body/__init__.py": True,
+    "releases/coco.py": False,
+    "training/loop.py": False,
+}
+
+
+@pytest.mark.parametrize(("file", "counts"), EDITS.items())
+def test_an_edit_changes_the_digest_if_the_conversion_runs_the_file(copy: Path, file: str, counts: bool) -> None:
+    modules = ("pose_rft.convert", "pose_rft.releases.h36m")
+    before = code_digest(modules, copy)
+    with (copy / file).open("a") as source:
+        source.write("\n# edited\n")
+    code_digest.cache_clear()
+    assert (code_digest(modules, copy) != before) == counts
+
+
+def test_a_module_that_has_gone_is_an_error_and_no_empty_digest(copy: Path) -> None:
+    (copy / "core/record.py").unlink()
+    with pytest.raises(PoseRftError, match=r"pose_rft\.core\.record, .* has no source"):
+        sources(("pose_rft.convert",), copy)
+
+
+RESUME = """
+from pathlib import Path
+from fake_release import FakeRelease
+from pose_rft.convert import convert
+from pose_rft.core.errors import PoseRftError
+from pose_rft.shards.plan import ShardParams
+shards = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
+try:
+    summary = convert(FakeRelease(bad={bad!r}), "train", Path("out"), shards, 0.0, "digest", Path("scratch"))
+    print(summary.reused)
+except PoseRftError:
+    print("stopped")
+"""
+
+
+def test_an_edit_of_the_shard_format_between_kill_and_resume_mixes_no_shards(copy: Path, tmp_path: Path) -> None:
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parent)])
+
+    def run(bad: dict[str, str]) -> str:
+        command = [sys.executable, "-c", RESUME.format(bad=bad)]
+        environment = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert run({"u05": "error"}) == "stopped"
+    assert len(list((tmp_path / "scratch/shards").glob("*.tar"))) == 2
+    record = copy / "core/record.py"
+    record.write_text(record.read_text().replace("SCHEMA_VERSION = 1", "SCHEMA_VERSION = int('1')"))
+    assert run({}) == "0"
