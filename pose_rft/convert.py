@@ -23,7 +23,7 @@ from pose_rft.io import atomic
 from pose_rft.io.find import files_below
 from pose_rft.io.lock import alone_in
 from pose_rft.releases import DataParams, open_release
-from pose_rft.releases.base import Release, Unit
+from pose_rft.releases.base import Release, Unit, rows_of
 from pose_rft.shards.code import code_digest
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.index import as_defects, as_index, write_defects, write_index
@@ -193,7 +193,7 @@ def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | De
         PoseRftError: an operating-system error while reading, which would else look like one of writing.
     """
     try:
-        yield from release.read(unit, split)
+        yield from rows_of(release, unit, split)
     except OSError as error:
         raise PoseRftError(
             f"{release.dataset}: {error.filename or unit.key} cannot be read ({error.strerror or error}); fix the "

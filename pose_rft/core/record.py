@@ -43,6 +43,14 @@ def _is_finite(values: np.ndarray) -> bool:
     return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _of_type(holder: object, name: str, kind: np.dtype) -> np.ndarray:
     """The array `name` of a frozen holder, which from now on is of this type."""
     value = getattr(holder, name)
@@ -192,8 +200,32 @@ class Record:
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def problem(self) -> tuple[str, str] | None:
+        """Why this cannot be a sample, as reason and detail of a `Defect`; None for a sound record.
+
+        What no reader can see while it reads a file: text that cannot be stored, a box that shows nobody.
+        """
+        texts = (self.subject, self.sequence, self.camera_id, *(text for pair in self.provenance for text in pair))
+        told = (*(caption.text for caption in self.captions), *(turn.text for turn in self.dialogue))
+        for text in (*filter(None, texts), *told):
+            if not text.isascii() and not _is_unicode(text):
+                return "broken text", f"a lone surrogate in {text[:80]!r}"
+        if self.box is not None and self.image is not None:
+            half, edges = self.box.side / 2, (self.image.width, self.image.height)
+            # Written so that NaN is outside, too.
+            if not all(-half < at < edge + half for at, edge in zip(self.box.center, edges, strict=True)):
+                x, y = self.box.center
+                where = f"centre ({x:g}, {y:g}), side {self.box.side:g}, picture {edges[0]}x{edges[1]}"
+                return "box outside the picture", f"{self.box.convention}: {where}"
+        return None
+
     def to_members(self) -> dict[str, bytes]:
-        """{extension: content} in a fixed order and with fixed bytes: image, json, npz."""
+        """{extension: content} in a fixed order and with fixed bytes: image, json, npz.
+
+        Raises:
+            PoseRftError: a text cannot be stored (see `problem`).
+        """
         members: dict[str, bytes] = {}
         meta: dict[str, Any] = {"schema": SCHEMA_VERSION, "valid": {}}
         for name in (*PLAIN, "flags", "provenance"):
@@ -213,7 +245,12 @@ class Record:
             present = {name: getattr(value, name) for name in names if getattr(value, name) is not None}
             arrays |= {f"{group}.{name}": array for name, array in present.items()}
             meta[group] = {key: item for key, item in vars(value).items() if key not in names}
-        members["json"] = canonical_json(meta).encode()
+        try:
+            members["json"] = canonical_json(meta).encode()
+        except UnicodeEncodeError as error:
+            raise PoseRftError(
+                f"Sample {self.key} of {self.dataset} holds text that is not Unicode ({error})."
+            ) from None
         if arrays:
             members["npz"] = pack(arrays)
         return members
@@ -265,9 +302,19 @@ class Record:
 
 @dataclass(frozen=True)
 class Defect:
-    """A sample that could not be made: where it should have come from and why, as a row of defects.parquet."""
+    """A sample that could not be made: where it should have come from and why, as a row of defects.parquet.
+
+    Texts may quote a release; what would break a line, a terminal or UTF-8 in them is escaped.
+    """
 
     unit: str
     row: str
     reason: str
     detail: str
+
+    def __post_init__(self) -> None:
+        for name in ("unit", "row", "reason", "detail"):
+            text = getattr(self, name)
+            if not text.isprintable():
+                safe = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+                object.__setattr__(self, name, safe)

@@ -84,6 +84,13 @@ class Reader:
         self.jpeg_quality = jpeg_quality
 
 
+def rows_of(release: Release, unit: Unit, split: str) -> Iterator[Record | Defect]:
+    """What `release.read` gives; records that cannot be samples (`Record.problem`) are defects, whoever read them."""
+    for row in release.read(unit, split):
+        problem = row.problem if isinstance(row, Record) else None
+        yield row if problem is None else Defect(unit.key, row.key, *problem)  # type: ignore[union-attr]
+
+
 def sample_key(*parts: str | int) -> str:
     """Parts joined by `_`, integers zero-filled to six digits, everything outside `[A-Za-z0-9-]` made `-`.
 

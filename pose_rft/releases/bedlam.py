@@ -24,6 +24,7 @@ from pydantic import Field
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Count, Fraction, NonNegative, Section
 from pose_rft.core.record import Box, Camera, Caption, Defect, Record
+from pose_rft.io.find import find
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.bedlam_labels import IMAGE_NAME, LabelFile, body_pose, frame_of, keypoints_of, read_rows, smpl_of
 from pose_rft.releases.bedlam_script import BODY_JOINTS, captions_of, distinct_poses, well_seen
@@ -165,9 +166,7 @@ class Bedlam(Reader):
 
     def _label_files(self, split: str) -> list[Path]:
         labels = require(self.root / self.params.labels, self.dataset, self.where_to_get)
-        files = [
-            path for path in sorted(labels.glob("*.npz")) if (path.stem in self.params.val_folders) == (split == "val")
-        ]
+        files = [path for path in find(labels, "*.npz") if (path.stem in self.params.val_folders) == (split == "val")]
         if not files:
             raise PoseRftError(
                 f"bedlam: {labels} has no label file of the split {split}; see `val_folders` in params.yaml."

@@ -15,6 +15,7 @@ number of a row. Video sets take theirs from `video_fits`, photographs from `sti
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -29,9 +30,12 @@ from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.model_file import Gender, ModelArrays, find_model_file, read_model_file
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Section
-from pose_rft.core.record import Smpl
+from pose_rft.core.record import Defect, Smpl
+from pose_rft.io.find import find
+from pose_rft.releases.label_rows import plausible
 
 MODELS_AT_ONCE = 3  # genders
+NOT_FINITE = "a number that is not finite"
 LARGEST_ENTRY = 1.1  # of a rotation matrix: 1, and what a release rounded
 FitKind = Literal["neuralannot", "eft", "mosh", "spin", "hmr2"]
 WHERE = {
@@ -73,12 +77,25 @@ class FitSource(Section):
         return path
 
 
+@dataclass(frozen=True)
+class BrokenFit:
+    """A fit that is in the file and no body: its sample is a defect, never one that quietly has no fit.
+
+    problem: file, person or frame, and what is wrong, for the defect's detail.
+    """
+
+    problem: str
+
+    def defect(self, unit: str, row: str) -> Defect:
+        return Defect(unit, row, "broken fit", self.problem)
+
+
 def fit_files(sources: Sequence[FitSource], root: Path, subjects: Sequence[int] = (0,)) -> list[Path]:
     """The files (absolute, sorted) that are there, those of MoSh's folder too."""
     found: set[Path] = set()
     for source in sources:
         for place in (source.place(root, subject) for subject in subjects):
-            found |= set(place.rglob("*.pkl")) if place.is_dir() else {place}
+            found |= set(find(place, "**/*.pkl")) if place.is_dir() else {place}
         if source.index is not None:
             found.add(root / source.index)
     return sorted(path for path in found if path.is_file())
@@ -107,26 +124,35 @@ def smpl_in_camera(
     body_model: Path,
     source: str,
     gender: Gender = "neutral",
-) -> list[Smpl]:
-    """World-frame fits as camera-frame `Smpl`s.
+) -> list[Smpl | BrokenFit]:
+    """World-frame fits as camera-frame `Smpl`s; where a number is not finite or R no rotation, what is wrong.
 
     Args:
         pose: (N, 24, 3) axis-angle, root in the world frame; betas: (N, 10); transl: (N, 3) metres;
         R: (3, 3) or (N, 3, 3) and t: (3,) or (N, 3) metres, world → camera.
     Raises:
-        PoseRftError: the body model is missing, or a number is not finite.
+        PoseRftError: the body model is missing.
     """
-    pose, transl = np.asarray(pose, np.float64), np.asarray(transl, np.float64)
-    if not np.isfinite(pose).all():
-        raise PoseRftError(f"An SMPL pose from {source} holds a number that is not finite.")
+    count = len(pose)
+    pose, betas, transl = (np.array(numbers, np.float64) for numbers in (pose, betas, transl))
+    R, t = np.broadcast_to(R, (count, 3, 3)).astype(np.float64), np.broadcast_to(t, (count, 3)).astype(np.float64)
+    fits = np.logical_and.reduce([plausible(n.reshape(count, -1)).all(axis=1) for n in (pose, betas, transl)])
+    # NaN, and numbers that no decomposition survives.
+    cameras = (np.abs(R) <= LARGEST_ENTRY).all(axis=(1, 2)) & plausible(t).all(axis=1)
+    cameras[cameras] &= np.linalg.det(R[cameras]) > 0
+    sound = fits & cameras
+    pose[~sound], betas[~sound], transl[~sound], R[~sound], t[~sound] = 0, 0, 0, np.eye(3), 0
     root, moved = world_to_camera_smpl(
         Rotation.from_rotvec(pose[:, 0]).as_matrix(), transl, R, t, rest_pelvis(body_model, betas, gender)
     )
-    if not (np.abs(root) <= LARGEST_ENTRY).all():  # NaN, and numbers that no decomposition survives
-        raise PoseRftError(f"The camera that turns the SMPL root of {source} is no rotation; get the file again.")
-    vectors = Rotation.from_matrix(root).as_rotvec()
-    turned = np.concatenate([vectors[:, None], pose[:, 1:]], axis=1)
-    return [camera_smpl(turned[i], betas[i], moved[i], source, gender) for i in range(len(pose))]
+    pose[:, 0] = Rotation.from_matrix(root).as_rotvec()
+    found: list[Smpl | BrokenFit] = []
+    for i in range(count):
+        if sound[i]:
+            found.append(camera_smpl(pose[i], betas[i], moved[i], source, gender))
+        else:
+            found.append(BrokenFit("the camera is no rotation" if fits[i] else NOT_FINITE))
+    return found
 
 
 def camera_smpl(

@@ -32,7 +32,7 @@ from pose_rft.releases.base import (
     square_box,
     with_confidence,
 )
-from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.fits import BrokenFit, FitSource, fit_files
 from pose_rft.releases.h36m_metadata import CAMERAS, MM, Metadata, Sequence, read_metadata
 from pose_rft.releases.video_fits import NOTES, VideoName, fits_of_video
 
@@ -186,13 +186,17 @@ class H36m(Reader):
             height, width = picture.shape[:2]
             if (width, height) != size:
                 raise Incomplete("image size", f"the video is {width}x{height}, metadata.xml says {size[0]}x{size[1]}")
+            fit = fits.get(frame)
+            if isinstance(fit, BrokenFit):
+                yield fit.defect(unit.key, str(frame))
+                continue
             provenance = [
                 ("joints3d", "D3_Positions_mono, mm to m"),
                 ("joints2d", "D2_Positions, with lens distortion"),
                 ("camera", "metadata.xml w0"),
             ]
-            if frame in fits:
-                provenance.append(("smpl", NOTES[fits[frame].source]))
+            if fit is not None:
+                provenance.append(("smpl", NOTES[fit.source]))
             yield Record(
                 key=f"{unit.key}_{frame:06d}",
                 dataset=self.dataset,
@@ -203,7 +207,7 @@ class H36m(Reader):
                 camera_id=CAMERAS[unit.camera],
                 frame=frame,
                 box=boxes[frame],
-                smpl=fits.get(frame),
+                smpl=fit,
                 joints3d=Keypoints(with_confidence(joints3d[frame]), H36M32.name),
                 joints2d=Keypoints(with_confidence(joints2d[frame]), H36M32.name),
                 camera=camera,

@@ -22,6 +22,7 @@ from pose_rft.core.record import KEY, Box, Defect, Image, Keypoints, Record, Smp
 from pose_rft.io.paths import inside
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
+from pose_rft.releases.fits import NOT_FINITE
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 from pose_rft.releases.still_fit import CROP_CAMERA_NOTE
@@ -119,6 +120,8 @@ class LabelFiles(Reader):
             round(side, 3),
             BOX_NOTES[rows.layout],
         )
+        if rows.broken is not None and rows.broken[row]:
+            return Defect(unit.key, str(row), "broken fit", f"{file.path}, row {row}: {NOT_FINITE}")
         gender: Gender = file.gender if rows.genders is None else rows.genders[row]  # type: ignore[assignment]
         joints2d = None if rows.joints2d is None else labelled(rows.joints2d[row])
         joints3d = None if rows.joints3d is None else labelled(rows.joints3d[row])

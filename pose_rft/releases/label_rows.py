@@ -45,6 +45,7 @@ class LabelRows:
 
     layout: `spin`, `hmr2` or `humandata`; images: names as the file spells them; center (N, 2), side (N,) px.
     pose (N, 24, 3) axis-angle, root in the camera frame; betas (N, 10); has_smpl (N,) bool; transl (N, 3) metres.
+    broken (N,) bool: rows whose body, which the file says is there, has numbers that are not finite.
     joints2d (N, 24, 3) px + confidence; joints3d (N, 24, 4) metres, relative to a root of the file's own + confidence.
     """
 
@@ -55,6 +56,7 @@ class LabelRows:
     pose: np.ndarray | None = None
     betas: np.ndarray | None = None
     has_smpl: np.ndarray | None = None
+    broken: np.ndarray | None = None
     transl: np.ndarray | None = None
     joints2d: np.ndarray | None = None
     joints3d: np.ndarray | None = None
@@ -116,14 +118,15 @@ def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
 
 
 def _spin(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["imgname"])
+    images = texts(content["imgname"])
     count = len(images)
     pose = _maybe(content, "pose", count, 24, 3)
+    fitted = flags(content.get("has_smpl"), count) & flags(content.get("valid_fit"), count)
     return LabelRows(
         layout="spin",
         images=images,
         **_boxes(content, count),
-        **_smpl(pose, _maybe(content, "shape", count, -1), content.get("has_smpl"), count),
+        **_smpl(pose, _maybe(content, "shape", count, -1), fitted, count),
         joints2d=_maybe(content, "part", count, 24, 3),
         joints3d=_maybe(content, "S", count, 24, 4),
         genders=_genders(content, count),
@@ -131,7 +134,7 @@ def _spin(content: Mapping[str, Any]) -> LabelRows:
 
 
 def _hmr2(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["imgname"])
+    images = texts(content["imgname"])
     count = len(images)
     pose = _maybe(content, "body_pose" if "body_pose" in content else "pose", count, 24, 3)
     betas = _maybe(content, "betas" if "betas" in content else "shape", count, -1)
@@ -147,7 +150,7 @@ def _hmr2(content: Mapping[str, Any]) -> LabelRows:
 
 
 def _human_data(content: Mapping[str, Any]) -> LabelRows:
-    images = _texts(content["image_path"])
+    images = texts(content["image_path"])
     count = len(images)
     boxes = np.asarray(content["bbox_xywh"], np.float64)[:, :4].reshape(count, 4)
     smpl = _dictionary(content.get("smpl"))
@@ -230,7 +233,8 @@ def _smpl(pose: np.ndarray | None, betas: np.ndarray | None, has: Any, count: in
         return {}
     shape = np.zeros((count, 10)) if betas is None else betas[:, :10].reshape(count, 10)
     sound = plausible(pose).all(axis=(1, 2)) & plausible(shape).all(axis=1)
-    return {"pose": pose, "betas": shape, "has_smpl": flags(has, count) & sound}
+    there = flags(has, count)
+    return {"pose": pose, "betas": shape, "has_smpl": there & sound, "broken": there & ~sound}
 
 
 def plausible(numbers: np.ndarray) -> np.ndarray:
@@ -257,7 +261,7 @@ def _maybe(content: Mapping[str, Any], name: str, count: int, *shape: int) -> np
 def _genders(content: Mapping[str, Any], count: int) -> list[str] | None:
     if "gender" not in content:
         return None
-    values = _texts(content["gender"])
+    values = texts(content["gender"])
     return [NAMES.get(value.lower(), "neutral") for value in values] if len(values) == count else None
 
 
@@ -266,5 +270,6 @@ def _dictionary(value: Any) -> dict[str, Any]:
     return {} if value is None else dict(np.asarray(value, object).item())
 
 
-def _texts(values: Any) -> list[str]:
+def texts(values: Any) -> list[str]:
+    """A column of names, which may be bytes."""
     return [v.decode("latin1") if isinstance(v, bytes) else str(v) for v in np.asarray(values).ravel().tolist()]

@@ -31,7 +31,8 @@ from pose_rft.releases.base import (
     sampled_pictures,
     with_confidence,
 )
-from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.fits import NOT_FINITE, BrokenFit, FitSource, fit_files
+from pose_rft.releases.label_rows import plausible
 from pose_rft.releases.mpi_inf_3dhp_files import (
     CHEST_CAMERAS,
     FRAME_PATTERNS,
@@ -185,9 +186,16 @@ class MpiInf3dhp(Reader):
             if isinstance(picture, UnreadablePicture):
                 yield picture.defect(unit.key, str(frame))
                 continue
+            fit = fits.get(frame)
+            if isinstance(fit, BrokenFit):
+                yield fit.defect(unit.key, str(frame))
+                continue
+            if not (plausible(points2d[frame]).all() and plausible(points3d[frame]).all()):
+                yield Defect(unit.key, str(frame), "damaged annotation", f"annot.mat, frame {frame}: {NOT_FINITE}")
+                continue
             provenance = [("joints3d", "annot3, mm to m"), ("joints2d", "annot2"), ("camera", "camera.calibration")]
-            if frame in fits:
-                provenance.append(("smpl", NOTES[fits[frame].source]))
+            if fit is not None:
+                provenance.append(("smpl", NOTES[fit.source]))
             yield Record(
                 key=f"{unit.key}_{frame:06d}",
                 dataset=self.dataset,
@@ -198,7 +206,7 @@ class MpiInf3dhp(Reader):
                 camera_id=str(wanted.camera),
                 frame=frame,
                 box=box_around(points2d[frame, BODY], BOX_SCALE, f"joints2d x{BOX_SCALE}"),
-                smpl=fits.get(frame),
+                smpl=fit,
                 joints3d=Keypoints(with_confidence(points3d[frame]), MPI28.name),
                 joints2d=Keypoints(with_confidence(points2d[frame]), MPI28.name),
                 camera=camera,
@@ -231,6 +239,9 @@ class MpiInf3dhp(Reader):
         chosen = self.params.test_joints3d
         points2d, points3d, camera = read_test_annotations(folder / "annot_data.mat", wanted.frames, chosen)
         for frame in wanted.frames:
+            if not (plausible(points2d[frame]).all() and plausible(points3d[frame]).all()):
+                yield Defect(unit.key, str(frame), "damaged annotation", f"annot_data.mat, frame {frame}: {NOT_FINITE}")
+                continue
             try:
                 picture = load_picture(folder / "imageSequence" / f"img_{frame + 1:06d}.jpg", TEST_SIZES[wanted.name])
             except UnreadablePicture as problem:

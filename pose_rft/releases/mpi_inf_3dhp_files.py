@@ -18,6 +18,7 @@ from pose_rft.core.record import Camera
 from pose_rft.io.matlab import cells, read_mat
 from pose_rft.io.parsing import parsing
 from pose_rft.releases.cameras import intrinsics
+from pose_rft.releases.label_rows import plausible
 
 CAMERAS = 14
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
@@ -25,7 +26,8 @@ MM = 1000.0
 TEST_FOLDER = "mpi_inf_3dhp_test_set"
 # (width, height) px; peers test the bounds of all of them with 2048.
 TEST_SIZES = {f"TS{i}": (2048, 2048) if i < 5 else (1920, 1080) for i in range(1, 7)}
-# Where peers put the frames of a video, counted from 1: SPIN, MMHuman3D, MMPose (whose folder is a matter of taste).
+# Where peers put the frames of a video: SPIN, MMHuman3D, MMPose (whose folder is a matter of taste). All count from 1;
+# whoever extracts them with another tool may count from 0.
 FRAME_NAMES = (
     "S{s}/Seq{q}/imageFrames/video_{c}/frame_{n}.jpg",
     "S{s}/Seq{q}/imageFrames/video_{c}/{n}.jpg",
@@ -111,7 +113,8 @@ def extracted_frames(root: Path, subject: int, sequence: int, camera: int) -> Ca
         name = partial(layout.format, s=subject, q=sequence, c=camera)
         # Some copies hold only the frames that somebody sampled, so any frame will do as a sign of the layout.
         if next(root.glob(name(n=SIX_DIGITS)), None) is not None:
-            return lambda frame, name=name: root / name(n=f"{frame + 1:06d}")  # type: ignore[misc]
+            first = 0 if (root / name(n="000000")).exists() else 1
+            return lambda frame, name=name, first=first: root / name(n=f"{frame + first:06d}")  # type: ignore[misc]
     return None
 
 
@@ -138,13 +141,16 @@ def read_test_annotations(path: Path, frames: Sequence[int], joints3d: str) -> t
         frames: those that are wanted; the camera is the least-squares one of `annot2` on `annot3` there.
         joints3d: the variable that holds the 3D joints, `annot3` or `univ_annot3`.
     Raises:
-        PoseRftError: no such file, damaged, or a wanted frame has a number that is not finite.
+        PoseRftError: no such file, damaged, or too short for the frames. Numbers that are not finite stay as they are.
     """
     with parsing(path, "an annotation of MPI-INF-3DHP's test set"):
         content, wanted = read_mat(path), list(frames)
         points2d = _test_points(_variable(content, "annot2", path), 2, wanted)
         points3d = _test_points(_variable(content, "annot3", path), 3, wanted) / MM
-        camera = Camera(estimate_intrinsics(points3d[wanted], points2d[wanted]))
+        sound = [frame for frame in wanted if plausible(points2d[frame]).all() and plausible(points3d[frame]).all()]
+        if not sound:
+            raise ValueError("no valid frame has numbers that are finite")
+        camera = Camera(estimate_intrinsics(points3d[sound], points2d[sound]))
         if joints3d != "annot3":
             points3d = _test_points(_variable(content, joints3d, path), 3, wanted) / MM
     return points2d, points3d, camera
@@ -165,11 +171,11 @@ def _test_points(value: np.ndarray, axes: int, frames: Sequence[int]) -> np.ndar
     """(N, 17, axes) of a variable in MATLAB's shape (axes, 17, 1, N).
 
     Raises:
-        ValueError: another shape, too short for the frames, or a number among them that is not finite.
+        ValueError: another shape, or too short for the frames.
     """
     points = np.moveaxis(np.asarray(value, np.float64).reshape(axes, len(MPI17), -1), -1, 0).swapaxes(1, 2)
-    if frames and (max(frames) >= len(points) or not np.isfinite(points[frames]).all()):
-        raise ValueError(f"{len(points)} frames for frame {max(frames)}, or a number that is not finite")
+    if frames and max(frames) >= len(points):
+        raise ValueError(f"{len(points)} frames for frame {max(frames)}")
     return points
 
 

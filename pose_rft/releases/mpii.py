@@ -14,6 +14,7 @@ from pose_rft.body.joints import MPII16
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import Defect, Keypoints, Record
+from pose_rft.io.find import files_below, find
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.mpii_labels import Pictures, read_h5_labels, read_json_labels, read_mat_labels
@@ -50,7 +51,7 @@ class Mpii(Reader):
     def units(self, split: str) -> list[Unit]:
         check_split(split, NAMES if self.params.labels else ("train",), self.dataset)
         require(self.root, self.dataset, self.where_to_get)
-        fits = StillFits(self.params.fits, self.root)
+        fits = StillFits(self.params.fits, self.root, self.body_model)
         units = []
         for image, people in self._people(split).items():
             joined = fits.of_picture(image, [Anchor(None, person.box.center) for person in people])
@@ -66,6 +67,9 @@ class Mpii(Reader):
             yield from (problem.defect(unit.key, str(person.index)) for person, _ in people)
             return
         for person, fit in people:
+            if fit is not None and fit.problem is not None:
+                yield Defect(unit.key, str(person.index), "broken fit", fit.problem)
+                continue
             provenance = [("joints2d", f"{self._form}, minus 1 px; confidence 1 = labelled, visible or not")]
             smpl = camera = None
             if fit is not None:
@@ -88,8 +92,8 @@ class Mpii(Reader):
 
     def inventory(self) -> list[Path]:
         labels = [self._labels(split) for split in self.params.splits] if self.params.labels else [f"**/{ANNOTATIONS}"]
-        files = existing_files(self.root, [*labels, "images/*.jpg"])
-        return sorted({*files, *fit_files(self.params.fits, self.root)})
+        pictures = map(Path, files_below(self.root / "images"))  # whatever they are called
+        return sorted({*existing_files(self.root, labels), *pictures, *fit_files(self.params.fits, self.root)})
 
     @property
     def _form(self) -> str:
@@ -106,7 +110,7 @@ class Mpii(Reader):
             PoseRftError: the labels are missing, damaged or of another kind.
         """
         if self.params.labels is None:  # in whatever folder the archive was unpacked to
-            found = sorted(self.root.glob(f"**/{ANNOTATIONS}"))
+            found = find(self.root, f"**/{ANNOTATIONS}")
             return read_mat_labels(
                 found[0] if found else require(self.root / ANNOTATIONS, self.dataset, self.where_to_get)
             )

@@ -51,7 +51,7 @@ def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadablePicture("missing image", f"{path.name}: {error.strerror}") from None
+        raise UnreadablePicture("missing image", f"{path}: {error.strerror}") from None
     return parse_picture(data, path.name, size)
 
 

@@ -25,6 +25,7 @@ from pose_rft.body.frames import remove_heading
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import Caption, CaptionKind, Defect, Record, Smpl
+from pose_rft.io.find import find
 from pose_rft.io.json_files import read_json
 from pose_rft.io.npz import read_npz
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
@@ -157,11 +158,11 @@ class PoseScript(Reader):
     @property
     def _version(self) -> int:
         """2 if the list of places has a count in its name, as v2's have."""
-        return 2 if any(self.root.glob(f"{PLACES}_*.json")) else 1
+        return 2 if find(self.root, f"{PLACES}_*.json") else 1
 
     def _file(self, stem: str) -> Path:
         pattern = f"{stem}_*.json" if self._version == 2 else f"{stem}.json"
-        found = sorted(self.root.glob(pattern))
+        found = find(self.root, pattern)
         if not found:
             raise PoseRftError(
                 f"posescript: {self.root} has no {pattern}; unpack posescript_release_v2.zip there, "
@@ -184,7 +185,7 @@ class PoseScript(Reader):
             if kind not in self.params.kinds:
                 continue
             pattern = patterns[self._version]
-            files = sorted(self.root.glob(pattern))
+            files = find(self.root, pattern)
             if not files:
                 raise PoseRftError(
                     f"posescript: {self.root} has no {pattern} for the {kind} captions; unpack the release again."

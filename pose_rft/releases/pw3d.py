@@ -18,10 +18,12 @@ from pose_rft.body.model_file import Gender
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import Camera, Defect, Keypoints, Record, Smpl
+from pose_rft.io.find import find
 from pose_rft.io.paths import inside
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.releases.base import Reader, Unit, box_around, check_split, existing_files, require, sample_key
-from pose_rft.releases.fits import smpl_in_camera
+from pose_rft.releases.fits import NOT_FINITE, BrokenFit, smpl_in_camera
+from pose_rft.releases.label_rows import plausible
 from pose_rft.releases.pictures import UnreadablePicture, load_picture
 
 # Split → folder names: the official one first, then the one that others' copies use.
@@ -81,7 +83,7 @@ class Pw3d(Reader):
 
     def units(self, split: str) -> list[Unit]:
         folder = self._folder(split)
-        paths = sorted(folder.glob("*.pkl"))
+        paths = find(folder, "*.pkl")
         if not paths:
             raise PoseRftError(f"{folder} holds no .pkl sequences; get 3DPW from {self.where_to_get}.")
         units = []
@@ -105,8 +107,14 @@ class Pw3d(Reader):
                 continue
             camera = Camera(sequence.K, R[frame], t[frame])
             for person in present:
-                track = sequence.tracks[person]
-                joints2d = track.joints2d[frame]
+                track, smpl = sequence.tracks[person], smpls[person][frame]
+                joints2d, joints3d = track.joints2d[frame], _in_camera(track.joints3d[frame], camera)
+                if isinstance(smpl, Smpl) and not (plausible(joints2d).all() and plausible(joints3d).all()):
+                    smpl = BrokenFit(f"joints: {NOT_FINITE}")
+                if isinstance(smpl, BrokenFit):
+                    where = f"{name}, person {person}, frame {frame}"
+                    yield Defect(unit.key, f"{frame} person {person}", "broken fit", f"{where}: {smpl.problem}")
+                    continue
                 yield Record(
                     key=f"{unit.key}_{person}_{frame:06d}",
                     dataset=self.dataset,
@@ -116,8 +124,8 @@ class Pw3d(Reader):
                     sequence=sequence.name,
                     frame=frame,
                     box=box_around(joints2d[joints2d[:, 2] > 0, :2], BOX_SCALE, f"poses2d x{BOX_SCALE}"),
-                    smpl=smpls[person][frame],
-                    joints3d=Keypoints(_in_camera(track.joints3d[frame], camera), SMPL24.name),
+                    smpl=smpl,
+                    joints3d=Keypoints(joints3d, SMPL24.name),
                     joints2d=Keypoints(joints2d, OPENPOSE18.name),
                     camera=camera,
                     provenance=(
@@ -130,8 +138,8 @@ class Pw3d(Reader):
 
     def inventory(self) -> list[Path]:
         patterns = [f"sequenceFiles/{folder}/*.pkl" for split in self.params.splits for folder in FOLDERS[split]]
-        files = existing_files(self.root, patterns)
-        return sorted({*files, *existing_files(self.root, [f"imageFiles/{path.stem}/*.jpg" for path in files])})
+        # A sequence's own name, not its file's, says which folder of pictures is its: all are watched.
+        return existing_files(self.root, [*patterns, "imageFiles/*/*.jpg"])
 
     def _folder(self, split: str) -> Path:
         check_split(split, FOLDERS, self.dataset)
@@ -139,7 +147,7 @@ class Pw3d(Reader):
         found = next((folder for folder in folders if folder.is_dir()), folders[0])
         return require(found, self.dataset, self.where_to_get)
 
-    def _smpls(self, track: Track, R: np.ndarray, t: np.ndarray) -> dict[int, Smpl]:
+    def _smpls(self, track: Track, R: np.ndarray, t: np.ndarray) -> dict[int, Smpl | BrokenFit]:
         rows = track.frames
         betas = np.broadcast_to(track.betas, (len(rows), 10))
         smpls = smpl_in_camera(

@@ -28,6 +28,7 @@ class StillFit:
     image: `picture_id` of the picture, or None where `annotation` (COCO's id) says it all; center and side (px): the
     crop that was fitted; pose (24, 3) axis-angle, root in the camera frame; betas (10,); transl (3,) metres and camera
     (K only) project the body into the original picture, or both are None; note, camera_note: for the provenance.
+    problem: None, or why this is no body (file, person, what is wrong): who it belongs to becomes a defect.
     """
 
     image: str | None
@@ -41,6 +42,7 @@ class StillFit:
     source: str
     note: str
     camera_note: str = CROP_CAMERA_NOTE
+    problem: str | None = None
 
     def placed(
         self, points: np.ndarray, joint_set: str, center: tuple[float, float], side: float, body_model: Path

@@ -6,8 +6,8 @@ centre is nearest to the centre of the fitted crop. NeuralAnnot's MPII file coun
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ import numpy as np
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Camera
 from pose_rft.io.json_files import read_json
+from pose_rft.io.parsing import DAMAGE
 from pose_rft.releases.cameras import intrinsics
 from pose_rft.releases.eft import read_eft
-from pose_rft.releases.fits import FitSource
+from pose_rft.releases.fits import NOT_FINITE, FitSource
+from pose_rft.releases.label_rows import plausible
 from pose_rft.releases.named_fits import read_named_fits
 from pose_rft.releases.still_fit import StillFit, picture_id
 
@@ -42,15 +44,17 @@ class _File:
 class StillFits:
     """The fits of all files of `fits`.
 
+    Args:
+        root: the data set's folder, in which the files lie; body_model: `data.body_model`.
     Raises:
         PoseRftError: a file is missing, damaged or of another kind.
     """
 
-    def __init__(self, sources: Sequence[FitSource], root: Path) -> None:
+    def __init__(self, sources: Sequence[FitSource], root: Path, body_model: Path) -> None:
         self._files = []
         for source in sources:
             file = _File()
-            for fit in _read(source, root):
+            for fit in _read(source, root, body_model):
                 if fit.annotation is not None:
                     file.by_annotation.setdefault(fit.annotation, fit)
                 if fit.image is not None:
@@ -66,11 +70,15 @@ class StillFits:
                 # A fit that names an annotation belongs to no other, however near.
                 fits = [fit for fit in fits if fit.annotation is None]
             nearest = nearest_pairs([person.center for person in people], fits)
+            # A broken one that does not even say where could be anybody's here.
+            anybodys = next((fit for fit in fits if fit.problem is not None and fit.center is None), None)
             for i, person in enumerate(people):
                 if found[i] is None and person.annotation is not None:
                     found[i] = file.by_annotation.get(person.annotation)
                 if found[i] is None and i in nearest:
                     found[i] = fits[nearest[i]]
+                if found[i] is None:
+                    found[i] = anybodys
         return tuple(found)
 
 
@@ -92,7 +100,7 @@ def nearest_pairs(centers: Sequence[tuple[float, float]], fits: Sequence[StillFi
     return chosen
 
 
-def _read(source: FitSource, root: Path) -> list[StillFit]:
+def _read(source: FitSource, root: Path, body_model: Path) -> list[StillFit]:
     path, index = source.file(root), source.index_file(root)
     if source.source == "eft":
         return read_eft(path)
@@ -100,7 +108,7 @@ def _read(source: FitSource, root: Path) -> list[StillFit]:
         return read_neuralannot_pictures(path, index)
     if source.source == "mosh":
         raise PoseRftError("`fits`: MoSh has no fits of photographs; use eft, neuralannot, spin or hmr2.")
-    rows = read_named_fits(path, index)
+    rows = read_named_fits(path, body_model, index)
     name = {"spin": "SPIN", "hmr2": "HMR2.0 labels"}[source.source]
     return [
         StillFit(
@@ -114,8 +122,9 @@ def _read(source: FitSource, root: Path) -> list[StillFit]:
             camera=None,
             source=source.source,
             note=f"{name}, joined by picture and nearest centre",
+            problem=f"{path.name}, row {i}: {NOT_FINITE}" if rows.broken[i] else None,
         )
-        for i in np.flatnonzero(rows.valid).tolist()
+        for i in np.flatnonzero(rows.valid | rows.broken).tolist()
     ]
 
 
@@ -130,49 +139,57 @@ def read_neuralannot_pictures(path: Path, index: Path | None = None) -> list[Sti
     content = read_json(path, dict)
     boxes = _boxes(index) if index is not None else None
     fits = []
-    try:
-        for key, entry in content.items():
-            number = int(key)
-            if boxes is not None and number not in boxes:
-                continue
-            image, center, side = (None, None, None) if boxes is None else boxes[number]
-            fits.append(_neuralannot(entry, number if boxes is None else None, image, center, side))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise PoseRftError(
-            f"{path} is not a NeuralAnnot SMPL file of pictures ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:120]}); download it again."
-        ) from None
+    for key, entry in content.items():
+        if not (key.isascii() and key.isdecimal()):
+            raise PoseRftError(
+                f"{path} is not a NeuralAnnot SMPL file of pictures (it has {key!r:.40}, no annotation id)."
+            )
+        number = int(key)
+        if boxes is not None and number not in boxes:
+            continue
+        image, center, side = (None, None, None) if boxes is None else boxes[number]
+        fit = _neuralannot(entry, number if boxes is None else None, image, center, side)
+        problem = f"{path.name}, annotation {number}: {fit.problem}" if fit.problem is not None else None
+        fits.append(replace(fit, problem=problem))
+    if fits and all(fit.problem is not None for fit in fits):
+        raise PoseRftError(f"{path} is not a NeuralAnnot SMPL file of pictures ({fits[0].problem}).")
     return fits
 
 
 def _neuralannot(
-    entry: Mapping[str, Any],
+    entry: Any,
     annotation: int | None,
     image: str | None,
     center: tuple[float, float] | None,
     side: float | None,
 ) -> StillFit:
-    smpl, camera = entry["smpl_param"], entry["cam_param"]
-    numbers = {
-        name: np.asarray(smpl[name], np.float64).ravel()[:size].reshape(size)
-        for name, size in (("pose", 72), ("shape", 10), ("trans", 3))
-    }
-    if not all(np.isfinite(value).all() for value in numbers.values()):
-        raise ValueError("a number that is not finite")
-    (fx, fy), (cx, cy) = (np.asarray(camera[name], np.float64).ravel() for name in ("focal", "princpt"))
+    """The fit of an entry; one that is malformed or not finite says so in `problem`."""
     joined = f"of annotation {annotation}" if annotation is not None else "joined by picture and nearest centre"
+    pose, betas, transl, camera, problem = np.zeros((24, 3)), np.zeros(10), None, None, None
+    try:
+        smpl, virtual = entry["smpl_param"], entry["cam_param"]
+        pose = np.asarray(smpl["pose"], np.float64).reshape(24, 3)
+        betas = np.asarray(smpl["shape"], np.float64).ravel()[:10].reshape(10)
+        transl = np.asarray(smpl["trans"], np.float64).reshape(3)
+        (fx, fy), (cx, cy) = (np.asarray(virtual[name], np.float64).ravel() for name in ("focal", "princpt"))
+        camera = Camera(intrinsics(fx, fy, cx, cy))
+        if not all(plausible(numbers).all() for numbers in (pose, betas, transl, camera.K)):
+            problem = NOT_FINITE
+    except DAMAGE as error:
+        problem = f"{type(error).__name__}, {' '.join(str(error).split())[:120]}"
     return StillFit(
         image=image,
         annotation=annotation,
         center=center,
         side=side,
-        pose=numbers["pose"].reshape(24, 3),
-        betas=numbers["shape"],
-        transl=numbers["trans"],
-        camera=Camera(intrinsics(fx, fy, cx, cy)),
+        pose=pose,
+        betas=betas,
+        transl=transl,
+        camera=camera,
         source="neuralannot",
         note=f"NeuralAnnot, {joined}",
         camera_note="NeuralAnnot's virtual camera of the person",
+        problem=problem,
     )
 
 
