@@ -22,7 +22,7 @@ from pose_rft.core.record import Defect, Keypoints, Record
 from pose_rft.io.find import files_below
 from pose_rft.io.json_files import read_json
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key, square_box
-from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.fits import NOT_FINITE, FitSource, fit_files
 from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path
 from pose_rft.releases.still_fits import Anchor, StillFits
 
@@ -70,7 +70,9 @@ class Coco(Reader):
         fits = StillFits(self.params.fits, self.root, self.body_model)
         persons: dict[int, list[Annotation]] = defaultdict(list)
         for row in annotations:
-            if not row.is_crowd and int((row.points[BODY, 2] > 0).sum()) >= max(self.params.body_joints, 1):
+            labelled = int((row.points[BODY, 2] > 0).sum())
+            # A person with a number that is not finite stays: a defect, when it is read.
+            if not row.is_crowd and (labelled >= max(self.params.body_joints, 1) or not row.is_finite):
                 persons[row.image].append(row)
         units = []
         for image_id, rows in persons.items():
@@ -92,7 +94,10 @@ class Coco(Reader):
             return
         for row, fit in rows:
             x, y, w, h = row.bbox
-            if w <= 1 or h <= 1:
+            if not row.is_finite:
+                yield Defect(unit.key, str(row.id), "broken keypoints", f"{name}: {NOT_FINITE}")
+                continue
+            if not (w > 1 and h > 1):  # NaN, too
                 yield Defect(unit.key, str(row.id), "empty box", f"{name}: bbox {list(row.bbox)}")
                 continue
             if not (x < size[0] and y < size[1] and x + w > 0 and y + h > 0):
@@ -142,6 +147,10 @@ class Annotation:
     is_crowd: bool
     bbox: tuple[float, float, float, float]
     points: np.ndarray
+
+    @property
+    def is_finite(self) -> bool:
+        return bool(np.isfinite(self.points).all())
 
     @property
     def center(self) -> tuple[float, float]:
@@ -209,8 +218,7 @@ def _annotation(row: Mapping[str, Any], orders: Mapping[int, list[int]], path: P
     if orders:
         order = orders[int(row.get("category_id", next(iter(orders))))]
         points = np.where(np.array(order)[:, None] >= 0, points[order], 0)
-    if not np.isfinite((x, y, w, h)).all() or not np.isfinite(points).all():
-        raise ValueError("a number that is not finite")
-    points[:, 2] = points[:, 2] > 0
-    points[points[:, 2] == 0] = 0
+    if np.isfinite(points).all():
+        points[:, 2] = points[:, 2] > 0
+        points[points[:, 2] == 0] = 0
     return Annotation(int(row["id"]), int(row["image_id"]), bool(row.get("iscrowd")), (x, y, w, h), points)

@@ -25,6 +25,7 @@ HMR2_JOINTS = 44  # 25 of OpenPose, then the first 19 of SPIN's 24
 # OpenPose-25's place of each of SPIN's 24, -1 where it has none: nose, eyes and ears exist only there.
 FROM_OPENPOSE = (11, 10, 9, 12, 13, 14, 4, 3, 2, 5, 6, 7, *[-1] * 7, 0, 16, 15, 18, 17)
 HUMAN_DATA_JOINTS = 190
+OLD_HUMAN_DATA_JOINTS = 144
 # HumanData's place of each of SPIN's 24 (hips, neck, head and spine are its `_extra` joints).
 FROM_HUMAN_DATA = (
     *(8, 5, 144, 145, 4, 7, 21, 19, 17, 16, 18, 20),
@@ -108,13 +109,27 @@ def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
             f"{path} has neither `imgname` (SPIN, HMR2.0) nor `image_path` (HumanData) but "
             f"{', '.join(sorted(names)[:8])}; is it a label file?"
         )
+    content = read_npz(path, [name for name in fields if joints or name not in JOINT_FIELDS])
+    if kind := _unsupported(content):
+        raise PoseRftError(f"{path} is {kind}, a format that no reader takes; docs/data.md lists those that are read.")
     try:
-        return parse(read_npz(path, [name for name in fields if joints or name not in JOINT_FIELDS]))
+        return parse(content)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise PoseRftError(
             f"{path} is no {layout} label file ({type(error).__name__}: {' '.join(str(error).split())[:120]}); "
             "download it again."
         ) from None
+
+
+def _unsupported(content: Mapping[str, np.ndarray]) -> str | None:
+    """What a sound file of a kind that is not read is called."""
+    joints = {name: content[name].shape[1] for name in JOINT_FIELDS & content.keys() if content[name].ndim == 3}
+    masks = {content[f"{name}_mask"].size for name in JOINT_FIELDS if f"{name}_mask" in content}
+    if 17 in (joints.get("part"), joints.get("S")):
+        return "MMPose's npz of Human3.6M or MPI-INF-3DHP with 17 joints"
+    if OLD_HUMAN_DATA_JOINTS in masks or (not masks and joints.get("keypoints2d") == OLD_HUMAN_DATA_JOINTS):
+        return "HumanData of the older convention with 144 joints"
+    return None
 
 
 def _spin(content: Mapping[str, Any]) -> LabelRows:

@@ -141,7 +141,7 @@ def _rows(release: LabelFiles | Hmr2Tars, split: str) -> int:
 
 
 def read_still(root: Path, bodies: Path, kind: str, path: str, index: str | None = None) -> int:
-    fits = StillFits([FitSource(source=kind, path=path, index=index)], root / "label_files")  # type: ignore[arg-type]
+    fits = StillFits([FitSource(source=kind, path=path, index=index)], root / "label_files", bodies)  # type: ignore[arg-type]
     found = fits.of_picture(NAMES[0], [Anchor(1 if index is None and kind == "neuralannot" else None, (80.0, 70.0))])
     placed = [fit.placed(np.zeros((17, 3)), "coco17", (80.0, 70.0), 120.0, bodies) for fit in found if fit]
     return len(placed)

@@ -53,15 +53,15 @@ def _spin_joint(body, vertices: np.ndarray, joints: np.ndarray, name: str) -> np
     return body.keypoints(vertices, joints, "h36m17")[8]
 
 
-def write_pictures(folder: Path, names: list[str], first: int = 0) -> None:
+def write_pictures(folder: Path, names: list[str], first: int = 0, size: tuple[int, int] = (140, 160)) -> None:
     for i, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture_bytes(first + i))
+        path.write_bytes(picture_bytes(first + i, size))
 
 
-def picture_bytes(number: int) -> bytes:
-    return cv2.imencode(".jpg", numbered(number, (140, 160)))[1].tobytes()
+def picture_bytes(number: int, size: tuple[int, int] = (140, 160)) -> bytes:
+    return cv2.imencode(".jpg", numbered(number, size))[1].tobytes()
 
 
 def spin_arrays(people: list[Truth], names: list[str], **changes: np.ndarray) -> dict[str, np.ndarray]:

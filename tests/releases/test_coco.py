@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from pose_rft.core.record import Record
 from pose_rft.policy.crops import Square, crop
 from pose_rft.releases import DataParams
 from pose_rft.releases.cameras import project
-from pose_rft.releases.coco import Coco, CocoParams
+from pose_rft.releases.coco import POSETRACK18, Coco, CocoParams, read_persons
 from pose_rft.releases.eft import orthonormal, read_eft
 from pose_rft.sample import write_coco
 from pose_rft.sample.people import Studio
@@ -27,6 +28,8 @@ from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.show import LEFT, MIDDLE, RIGHT, draw
 from pose_rft.shards.verify import verify
+
+CASES = Path(__file__).parents[3] / "shared/cases/labels"
 
 PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5)
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "coco"
@@ -180,8 +183,9 @@ def test_an_eft_row_without_a_rotation_is_named(own: Coco) -> None:
     content = json.loads(path.read_text())
     content["data"][2]["parm_pose"] = np.ones((24, 3, 3)).tolist()
     path.write_text(json.dumps(content))
-    with pytest.raises(PoseRftError, match="row 2"):
-        read_eft(path)
+    fits = read_eft(path)
+    assert [fit.problem is None for fit in fits].count(False) == 1
+    assert re.search(r"row 2: ValueError, a pose matrix is not a rotation", fits[2].problem)
 
 
 def test_a_crowd_is_left_out_even_if_it_has_keypoints(own: Coco) -> None:
@@ -253,7 +257,6 @@ def test_a_name_that_leads_elsewhere_is_a_defect(own: Coco, name: str) -> None:
         {"keypoints": None},
         {"keypoints": [1.0] * 50},
         {"keypoints": ["a"] * 51},
-        {"keypoints": [float("nan")] * 51},
         {"bbox": [1, 2, 3]},
         {"bbox": None},
         {"id": "x"},
@@ -309,3 +312,110 @@ def test_real_photographs_give_their_people() -> None:
     for record in records:
         assert record.smpl is None and record.joints2d.points[:, 2].sum() > 0
         assert 0 <= record.box.center[0] <= record.image.width
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"bbox": [-90.0, 2.0, 20.0, 20.0]}, "box outside the picture"),  # A7
+        ({"bbox": [2.0, 900.0, 20.0, 20.0]}, "box outside the picture"),
+        ({"bbox": [float("nan"), 2.0, 20.0, 20.0]}, "box outside the picture"),
+        ({"bbox": [2.0, 2.0, float("nan"), 20.0]}, "empty box"),
+        ({"keypoints": [float("nan")] * 51}, "broken keypoints"),
+    ],
+)
+def test_a_person_whose_numbers_cannot_be_is_a_defect(own: Coco, wrong: dict, reason: str) -> None:
+    content = annotations(own.root.parent)
+    before, _ = read_all(own, "train")
+    row = next(row for row in content["annotations"] if str(row["id"]) == before[0].subject)
+    row |= wrong
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    records, (defect,) = read_all(own, "train")
+    assert len(records) == len(before) - 1
+    assert (defect.row, defect.reason) == (before[0].subject, reason)
+
+
+def test_the_pictures_that_are_read_are_watched_whatever_they_are_called(own: Coco) -> None:  # A5
+    content = annotations(own.root.parent)
+    folder = own.root / "train2017"
+    for picture, new in zip(content["images"], ("deep/er/a.JPG", "b.jpeg", "c.JPG"), strict=False):
+        (folder / new).parent.mkdir(parents=True, exist_ok=True)
+        (folder / picture["file_name"]).rename(folder / new)
+        picture["file_name"] = new
+    (folder / "._b.jpeg").write_bytes(b"macOS")  # C8
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    assert read_all(own, "train")[0] and not read_all(own, "train")[1]
+    watched = {str(path.relative_to(folder)) for path in own.inventory() if folder in path.parents}
+    assert {"deep/er/a.JPG", "b.jpeg", "c.JPG"} <= watched and "._b.jpeg" not in watched
+
+
+def test_a_missing_picture_is_told_with_its_folder(own: Coco) -> None:  # C11
+    next((own.root / "train2017").glob("*.jpg")).unlink()
+    _, defects = read_all(own, "train")
+    assert defects and all(f"{own.root}/train2017/" in defect.detail for defect in defects)
+
+
+H36M_NAMES = [
+    "root (pelvis)",
+    "left_hip",
+    "left_knee",
+    "left_foot",
+    "right_hip",
+    "right_knee",
+    "right_foot",
+    "spine",
+    "thorax",
+    "neck_base",
+    "head",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+]
+
+
+def test_joints_of_another_set_are_told_apart_by_their_names(own: Coco) -> None:  # A10
+    path = own.root / "annotations" / "person_keypoints_train2017.json"
+    content = annotations(own.root.parent)
+    before = {row.id: row.points for row in read_persons(path)[1]}
+    theirs = POSETRACK18.split()
+    for row in content["annotations"]:
+        points = dict(zip(COCO17.joints, np.reshape(row["keypoints"], (17, 3)).tolist(), strict=True))
+        row["keypoints"] = [number for joint in theirs for number in points.get(joint, [7.0, 7.0, 2.0])]
+    path.write_text(json.dumps(content | {"categories": [{"id": 1, "name": "person", "keypoints": theirs}]}))
+    eyes = COCO17.indices(["left_eye", "right_eye"])
+    for row in read_persons(path)[1]:
+        assert (row.points[eyes] == 0).all()
+        others = np.delete(np.arange(17), eyes)
+        np.testing.assert_array_equal(row.points[others], before[row.id][others])
+    path.write_text(json.dumps(content | {"categories": [{"id": 1, "name": "person", "keypoints": H36M_NAMES}]}))
+    with pytest.raises(PoseRftError, match=r"train2017\.json has people of 17 joints \(root .*those of Human3\.6M"):
+        own.units("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"), [("h36m_coco.json", "those of Human3.6M"), ("test_posetrack18_val.json", None)]
+)
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside the project")
+def test_published_files_of_other_sets_are_refused_or_read(name: str, sentence: str | None) -> None:  # A10
+    if sentence is None:
+        assert len(read_persons(CASES / name)[1]) > 0
+        return
+    with pytest.raises(PoseRftError, match=sentence):
+        read_persons(CASES / name)
+
+
+@pytest.mark.parametrize(  # C15
+    ("joints", "kind"), [(14, "CrowdPose or AI Challenger"), (26, "Halpe"), (136, "Halpe"), (133, "COCO-WholeBody")]
+)
+def test_files_with_another_number_of_joints_are_refused_by_their_name(own: Coco, joints: int, kind: str) -> None:
+    content = annotations(own.root.parent)
+    for row in content["annotations"]:
+        row["keypoints"] = [1.0] * (3 * joints)
+    path = own.root / "annotations" / "person_keypoints_train2017.json"
+    for categories in ([], [{"id": 1, "keypoints": [f"joint{i}" for i in range(joints)]}]):
+        path.write_text(json.dumps(content | {"categories": categories}))
+        with pytest.raises(PoseRftError, match=f"people of {joints} joints.*, those of {kind}"):
+            own.units("train")

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.model_file import find_model_file, read_model_file
 from pose_rft.core.errors import PoseRftError
-from pose_rft.releases.fits import posed_joints, rest_pelvis, smpl_in_camera
+from pose_rft.core.record import Smpl
+from pose_rft.releases.fits import BrokenFit, posed_joints, rest_pelvis, smpl_in_camera
 
 
 @pytest.mark.parametrize("gender", ["neutral", "female"])
@@ -28,11 +29,13 @@ def test_a_body_keeps_its_place_when_the_frame_changes(body_models: Path, gender
     np.testing.assert_allclose(rest_pelvis(body_models, betas, gender)[2], body.rest_joints(betas[2])[0], atol=1e-6)
 
 
-def test_numbers_that_are_not_finite_are_refused(body_models: Path) -> None:
-    pose = np.zeros((1, 24, 3))
-    pose[0, 3, 1] = np.nan
-    with pytest.raises(PoseRftError, match="not finite"):
-        smpl_in_camera(pose, np.zeros((1, 10)), np.zeros((1, 3)), np.eye(3), np.zeros(3), body_models, "test")
+@pytest.mark.parametrize("what", ["pose", "betas", "transl"])
+def test_numbers_that_are_not_finite_cost_their_own_fit_only(body_models: Path, what: str) -> None:  # C2
+    numbers = {"pose": np.zeros((3, 24, 3)), "betas": np.zeros((3, 10)), "transl": np.zeros((3, 3))}
+    numbers[what][1].flat[0] = np.nan
+    found = smpl_in_camera(**numbers, R=np.eye(3), t=np.zeros(3), body_model=body_models, source="test")
+    assert isinstance(found[0], Smpl) and isinstance(found[2], Smpl)
+    assert found[1] == BrokenFit("a number that is not finite")
 
 
 def test_rest_joints_are_those_of_the_torch_body_to_the_last_bit(body_models: Path) -> None:
@@ -62,9 +65,11 @@ def test_fits_need_no_regressor_of_the_evaluation(body_models: Path, tmp_path: P
         NumpyBody(tmp_path).h36m_joints(np.zeros((6800, 3)))
 
 
-@pytest.mark.parametrize("entry", [np.nan, 1e300])
-def test_a_camera_that_is_no_rotation_is_refused(body_models, entry):
+@pytest.mark.parametrize("entry", [np.nan, 1e300, -1.0, 0.0])
+def test_a_camera_that_is_no_rotation_gives_no_body(body_models, entry):
     R = np.eye(3)
     R[0, 0] = entry
-    with pytest.raises(PoseRftError, match="no rotation"):
-        smpl_in_camera(np.zeros((1, 24, 3)), np.zeros((1, 10)), np.zeros((1, 3)), R, np.zeros(3), body_models, "test")
+    (found,) = smpl_in_camera(
+        np.zeros((1, 24, 3)), np.zeros((1, 10)), np.zeros((1, 3)), R, np.zeros(3), body_models, "test"
+    )
+    assert found == BrokenFit("the camera is no rotation")

@@ -110,7 +110,10 @@ def test_damaged_numbers_cost_a_label_not_the_conversion(tmp_path: Path, body_mo
     arrays["part"][2, 3, 0], arrays["S"][2, 4, 1] = np.inf, -1e300
     records, defects = read_all(reader(tmp_path, body_models, arrays), "some_test")
     by_row = {int(record.key[-6:]): record for record in records}
-    assert not defects and by_row[0].smpl is None and by_row[1].smpl is None and by_row[2].smpl is not None
+    assert sorted(by_row) == [2] and by_row[2].smpl is not None
+    assert sorted((d.row, d.reason, d.detail) for d in defects) == [
+        (str(row), "broken fit", f"rows.npz, row {row}: a number that is not finite") for row in (0, 1)
+    ]  # C2
     assert (by_row[2].joints2d.points[:, 2] == 0).nonzero()[0].tolist() == [3]
     assert (by_row[2].joints3d.points[:, 3] == 0).nonzero()[0].tolist() == [4]
 
@@ -171,3 +174,25 @@ def test_spins_joints_have_the_published_order() -> None:
     )
     # SPIN constants.py: flip permutation of the 24.
     assert SPIN24.flip == (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, *range(12, 20), 21, 20, 23, 22)
+
+
+def test_a_file_whose_rows_spin_did_not_fit_gives_joints_without_bodies(
+    tmp_path: Path, body_models: Path, people
+):  # A9
+    arrays = spin_arrays(people, NAMES, valid_fit=np.array([1, 0, 1]))
+    del arrays["has_smpl"]
+    records, defects = read_all(reader(tmp_path, body_models, arrays), "some_test")
+    assert not defects
+    assert {int(record.key[-6:]): record.smpl is not None for record in records} == {0: True, 1: False, 2: True}
+    assert all(record.joints2d is not None for record in records)
+
+
+def test_formats_that_no_reader_takes_are_called_by_their_name(tmp_path: Path, people) -> None:  # C15
+    spin = spin_arrays(people, NAMES)
+    short = spin | {"part": spin["part"][:, :17], "S": spin["S"][:, :17]}
+    data = human_data_arrays(people, NAMES, transl=True)
+    old = data | {"keypoints2d": np.zeros((3, 144, 3)), "keypoints2d_mask": np.ones(144)}
+    for arrays, kind in ((short, "MMPose's npz .* with 17 joints"), (old, "HumanData .* with 144 joints")):
+        np.savez(tmp_path / "rows.npz", **arrays)
+        with pytest.raises(PoseRftError, match=rf"rows\.npz is {kind}, a format that no reader takes"):
+            read_label_rows(tmp_path / "rows.npz")

@@ -1,19 +1,26 @@
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from label_truth import SIDE, Truth, hmr2_arrays, spin_arrays, truth, write_pictures
 from release_truth import read_all
+from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import COCO17, SPIN24
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import parse
 from pose_rft.releases.coco import Coco, CocoParams
 from pose_rft.releases.fits import FitSource, fit_files
+from pose_rft.releases.label_rows import read_label_rows
+from pose_rft.releases.named_fits import read_named_fits
 from pose_rft.releases.still_fit import StillFit, picture_id
 from pose_rft.releases.still_fits import Anchor, StillFits
 
+CASES = Path(__file__).parents[3] / "shared/cases/labels"
+BODIES = Path()  # the session's body models
 CENTERS = [(80.0, 70.0), (300.0, 90.0), (500.0, 200.0)]
 IMAGES = ["train2014/COCO_train2014_000000000009.jpg"] * 2 + ["train2014/COCO_train2014_000000000025.jpg"]
 
@@ -27,10 +34,15 @@ def source(kind: str, path: str, index: str | None = None) -> FitSource:
     return FitSource(source=kind, path=path, index=index)
 
 
+@pytest.fixture(autouse=True)
+def bodies(body_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "BODIES", body_models)
+
+
 def fits_of_first_picture(root: Path, *sources: FitSource, ids=(11, 12)) -> tuple[StillFit | None, ...]:
     """The two people of the first picture, asked for in the other order and under 2017's name."""
     anchors = [Anchor(ids[1], CENTERS[1]), Anchor(ids[0], CENTERS[0])]
-    second, first = StillFits(sources, root).of_picture("000000000009.jpg", anchors)
+    second, first = StillFits(sources, root, BODIES).of_picture("000000000009.jpg", anchors)
     return first, second
 
 
@@ -118,10 +130,12 @@ def test_neuralannots_mpii_ids_are_those_of_hand4wholes_file(tmp_path: Path, peo
     index = {"images": [{"id": 7, "file_name": "000000009.jpg"}], "annotations": rows}
     (tmp_path / "train.json").write_text(json.dumps(index))
     anchors = [Anchor(None, CENTERS[1]), Anchor(None, CENTERS[0])]
-    fits = StillFits([source("neuralannot", "na.json", "train.json")], tmp_path).of_picture("000000009.jpg", anchors)
+    fits = StillFits([source("neuralannot", "na.json", "train.json")], tmp_path, BODIES).of_picture(
+        "000000009.jpg", anchors
+    )
     for fit, person in zip(fits, (people[1], people[0]), strict=True):
         np.testing.assert_allclose(fit.pose, person.pose)
-    other = StillFits([source("neuralannot", "na.json", "train.json")], tmp_path).of_picture("1.jpg", anchors)
+    other = StillFits([source("neuralannot", "na.json", "train.json")], tmp_path, BODIES).of_picture("1.jpg", anchors)
     assert other == (None, None)
 
 
@@ -158,7 +172,7 @@ def test_files_of_another_kind_are_named(tmp_path: Path, people, entry: FitSourc
     (tmp_path / "other.json").write_text('{"7": {"pose": []}}')
     (tmp_path / "na.json").write_text(neuralannot(people[:1], [11]))
     with pytest.raises(PoseRftError, match=sentence):
-        StillFits([entry], tmp_path)
+        StillFits([entry], tmp_path, BODIES)
 
 
 def test_pictures_have_one_name_in_all_copies() -> None:
@@ -179,7 +193,7 @@ def test_an_unknown_source_is_refused() -> None:
 
 def test_coco_takes_each_person_from_the_first_file_that_has_them(tmp_path: Path, people, body_models: Path) -> None:
     root = tmp_path / "coco"
-    write_pictures(root / "train2017", ["000000000009.jpg"])
+    write_pictures(root / "train2017", ["000000000009.jpg"], size=(140, 400))
     rows = [
         {
             "id": 11 + i,
@@ -190,7 +204,7 @@ def test_coco_takes_each_person_from_the_first_file_that_has_them(tmp_path: Path
         }
         for i, (x, y) in enumerate(CENTERS[:2])
     ]
-    picture = {"id": 9, "file_name": "000000000009.jpg", "width": 160, "height": 140}
+    picture = {"id": 9, "file_name": "000000000009.jpg", "width": 400, "height": 140}
     (root / "annotations").mkdir()
     path = root / "annotations/person_keypoints_train2017.json"
     path.write_text(json.dumps({"images": [picture], "annotations": rows}))
@@ -204,3 +218,96 @@ def test_coco_takes_each_person_from_the_first_file_that_has_them(tmp_path: Path
         np.testing.assert_allclose(record.smpl.body_pose, person.pose[1:], atol=1e-6)
         assert record.camera is not None and {"smpl", "camera"} < set(dict(record.provenance))
     assert {"na.json", "final.npz", "coco_2014_train.npz"} < {path.name for path in release.inventory()}
+
+
+def test_fits_and_an_index_of_one_length_but_other_people_are_refused(tmp_path: Path, body_models: Path) -> None:  # A11
+    crowd = [truth(body_models, seed) for seed in range(12)]
+    names = [f"train2014/COCO_train2014_{i:012d}.jpg" for i in range(12)]
+    pose, betas = np.stack([p.pose.ravel() for p in crowd]), np.stack([p.betas for p in crowd])
+    index = spin_arrays(crowd, names, has_smpl=np.zeros(12))
+    np.savez(tmp_path / "index.npz", **index)
+    np.savez(tmp_path / "final.npz", pose=pose, betas=betas, valid_fit=np.ones(12))
+    np.savez(tmp_path / "other.npz", pose=np.roll(pose, 5, axis=0), betas=betas, valid_fit=np.ones(12))
+    np.savez(tmp_path / "blind.npz", **{name: value for name, value in index.items() if name != "part"})
+    np.savez(tmp_path / "named.npz", imgname=np.array(names[::-1]), pose=pose[::-1], betas=betas[::-1])
+    assert len(read_named_fits(tmp_path / "final.npz", body_models, tmp_path / "index.npz").images) == 12
+    with pytest.raises(
+        PoseRftError, match=r"other\.npz and .*index\.npz have one length but are not of the same people"
+    ):
+        read_named_fits(tmp_path / "other.npz", body_models, tmp_path / "index.npz")
+    with pytest.raises(PoseRftError, match=r"Nothing in .*blind\.npz tells whether it names the people of"):
+        read_named_fits(tmp_path / "final.npz", body_models, tmp_path / "blind.npz")
+    joined = read_named_fits(tmp_path / "named.npz", body_models, tmp_path / "index.npz")  # names join, in any order
+    assert list(joined.images) == names[::-1]
+    np.testing.assert_array_equal(joined.center, index["center"][::-1])
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside the project")
+def test_rows_that_spin_marked_as_no_fit_are_no_bodies(body_models: Path) -> None:  # A9
+    path = CASES / "spin_lsp_train_40_rows.npz"
+    assert read_label_rows(path).has_smpl.sum() == 32
+    assert read_named_fits(path, body_models).valid.sum() == 32
+
+
+@pytest.mark.parametrize("kind", ["neuralannot", "spin", "hmr2", "eft"])
+def test_one_fit_that_is_not_finite_is_a_defect_of_its_person(
+    tmp_path: Path, people, body_models: Path, kind
+) -> None:  # C2
+    root = tmp_path / "coco"
+    write_pictures(root / "train2017", ["000000000009.jpg"])
+    rows = [
+        {"id": 11 + i, "image_id": 9, "keypoints": [50.0, 60.0, 2] * 17, "bbox": [x - 60, y - 60, 120, 120]}
+        for i, (x, y) in enumerate(CENTERS[:2])
+    ]
+    picture = {"id": 9, "file_name": "000000000009.jpg", "width": 160, "height": 140}
+    rows[1]["bbox"] = [60, 40, 100, 100]
+    (root / "annotations").mkdir()
+    content = {"images": [picture], "annotations": rows}
+    (root / "annotations/person_keypoints_train2017.json").write_text(json.dumps(content))
+    bad = replace(people[1], pose=np.full((24, 3), np.nan), center=np.array([110.0, 90.0]))
+    both = [people[0], bad]
+    if kind == "neuralannot":
+        (root / "fits.json").write_text(neuralannot(both, [11, 12]))
+    elif kind == "eft":
+        (root / "fits.json").write_text(json.dumps({"data": [eft(p, 11 + i) for i, p in enumerate(both)]}))
+    else:
+        arrays = (spin_arrays if kind == "spin" else hmr2_arrays)(both, IMAGES[:2])
+        np.savez(root / "fits.npz", **arrays)
+    path = "fits.npz" if kind in ("spin", "hmr2") else "fits.json"
+    release = Coco(tmp_path, CocoParams(fits=(source(kind, path),)), body_models, 92)
+    records, (defect,) = read_all(release, "train")
+    assert [record.subject for record in records] == ["11"] and records[0].smpl is not None
+    assert (defect.row, defect.reason) == ("12", "broken fit")
+    assert path in defect.detail and ("12" in defect.detail or "row 1" in defect.detail)
+
+
+def eft(person: Truth, number: int) -> dict:
+    matrices = np.full((24, 3, 3), np.nan)
+    if np.isfinite(person.pose).all():
+        matrices = Rotation.from_rotvec(person.pose).as_matrix()
+    return {
+        "parm_pose": matrices.tolist(),
+        "parm_shape": person.betas.tolist(),
+        "parm_cam": [0.9, 0.0, 0.0],
+        "bbox_scale": SIDE / 200,
+        "bbox_center": person.center.tolist(),
+        "imageName": "COCO_train2014_000000000009.jpg",
+        "annotId": number,
+    }
+
+
+def test_a_broken_fit_without_a_place_costs_everybody_of_its_picture_who_has_no_other(tmp_path: Path, people) -> None:
+    rows = [eft(people[0], 0), eft(people[1], 0)]
+    rows[1]["bbox_center"] = [np.nan, 3.0]
+    for row in rows:
+        del row["annotId"]
+    (tmp_path / "eft.json").write_text(json.dumps({"data": rows}))
+    fits = StillFits([source("eft", "eft.json")], tmp_path, BODIES)
+    first, second = fits.of_picture("000000000009.jpg", [Anchor(None, CENTERS[0]), Anchor(None, CENTERS[1])])
+    assert first.problem is None and "eft.json, row 1" in second.problem
+
+
+def test_a_file_none_of_whose_fits_is_one_is_of_another_kind(tmp_path: Path, people) -> None:
+    (tmp_path / "eft.json").write_text(json.dumps({"data": [eft(people[0], 1) | {"smpltype": "smplx"}]}))
+    with pytest.raises(PoseRftError, match=r"eft\.json, row 0: ValueError, smpltype 'smplx'"):
+        StillFits([source("eft", "eft.json")], tmp_path, BODIES)

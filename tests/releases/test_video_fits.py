@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Camera
-from pose_rft.releases.fits import FitSource, posed_joints
+from pose_rft.releases.fits import BrokenFit, FitSource, posed_joints
 from pose_rft.releases.video_fits import VideoName, fits_of_video, frame_name, read_neuralannot
 from pose_rft.sample import python2_pickle
 
@@ -47,20 +48,20 @@ def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
 
 
 SPELLINGS = [
-    ("images/S9_Directions_1.60457274_000006.jpg", ("S9", "Directions_1", "60457274", 5)),
-    ("S1/S1_WalkingDog.54138969/S1_WalkingDog.54138969_000001.jpg", ("S1", "WalkingDog", "54138969", 0)),
-    ("S1/images/S1_Directions_1.54138969/S1_Directions_1.54138969_00011.jpg", ("S1", "Directions_1", "54138969", 10)),
-    ("S11_Greeting_2.58860488_001000.jpg", ("S11", "Greeting_2", "58860488", 999)),
-    ("S1/Seq2/imageFrames/video_4/frame_000011.jpg", ("S1", "Seq2", "4", 10)),
-    ("S8/Seq1/imageFrames/video_0/000001.jpg", ("S8", "Seq1", "0", 0)),
-    ("S4_Seq2_Cam0_001033.jpg", ("S4", "Seq2", "0", 1032)),
+    ("images/S9_Directions_1.60457274_000006.jpg", ("S9", "Directions_1", "60457274", 6)),
+    ("S1/S1_WalkingDog.54138969/S1_WalkingDog.54138969_000001.jpg", ("S1", "WalkingDog", "54138969", 1)),
+    ("S1/images/S1_Directions_1.54138969/S1_Directions_1.54138969_00011.jpg", ("S1", "Directions_1", "54138969", 11)),
+    ("S11_Greeting_2.58860488_001000.jpg", ("S11", "Greeting_2", "58860488", 1000)),
+    ("S1/Seq2/imageFrames/video_4/frame_000011.jpg", ("S1", "Seq2", "4", 11)),
+    ("S8/Seq1/imageFrames/video_0/000001.jpg", ("S8", "Seq1", "0", 1)),
+    ("S4_Seq2_Cam0_001033.jpg", ("S4", "Seq2", "0", 1033)),
     ("COCO_train2014_000000000009.jpg", None),
     ("mpi_inf_3dhp_test_set/TS1/imageSequence/img_000001.jpg", None),
 ]
 
 
 @pytest.mark.parametrize(("name", "frame"), SPELLINGS)
-def test_a_frame_is_known_by_every_spelling_and_counted_from_0(name: str, frame) -> None:
+def test_a_frame_is_known_by_every_spelling(name: str, frame) -> None:
     assert frame_name(name) == frame
 
 
@@ -161,3 +162,44 @@ def test_other_mosh_files_are_refused(tmp_path: Path, people, body_models: Path)
     path.write_bytes(b"cposix\nsystem\n(S'true'\ntR.")
     with pytest.raises(PoseRftError, match=r"posix\.system"):
         fits(tmp_path, people, body_models, entry)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_frames_of_a_label_file_are_counted_from_the_first_number_that_is_there(
+    tmp_path: Path, people, body_models: Path, first: int
+) -> None:  # A3
+    listed = [f"S9_Directions_1.60457274_{5 * i + first:06d}.jpg" for i in range(len(people))]
+    np.savez(tmp_path / "rows.npz", **spin_arrays(people, listed))
+    found = fits(tmp_path, people, body_models, FitSource(source="spin", path="rows.npz"))
+    assert sorted(found) == [0, 5, 10, 15]
+    for frame, smpl in found.items():
+        np.testing.assert_allclose(smpl.body_pose, people[frame // 5].pose[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["neuralannot", "mosh", "spin", "hmr2"])
+def test_one_fit_that_is_not_finite_is_broken_and_the_others_stand(
+    tmp_path: Path, people, body_models: Path, kind: str
+) -> None:  # C2
+    pose = people[2].pose.copy()
+    pose[5] = np.nan
+    bad = [*people[:2], replace(people[2], pose=pose), people[3]]
+    path = "rows.npz"
+    if kind == "neuralannot":
+        path = "S9.json"
+        content = {str(5 * i): fit(0.1 if i != 2 else np.nan) for i in range(4)}
+        (tmp_path / path).write_text(json.dumps({"2": {"1": content}}))
+    elif kind == "mosh":
+        path = write_mosh(tmp_path, bad).path
+    else:
+        np.savez(tmp_path / path, **(spin_arrays if kind == "spin" else hmr2_arrays)(bad, names(bad)))
+    entry = FitSource(source=kind, path=path)  # type: ignore[arg-type]
+    found = fits(tmp_path, people, body_models, entry)
+    assert sorted(found) == [0, 5, 10, 15]
+    assert [frame for frame, smpl in found.items() if isinstance(smpl, BrokenFit)] == [10]
+    problem = found[10].problem
+    assert (
+        "not finite" in problem
+        and {"neuralannot": "S9.json, 2/1, frame 10", "mosh": "pose 2"}.get(kind, "row 2") in problem
+    )
+    # Frames that are scored by the release's joints lose nothing but the fit.
+    assert sorted(fits(tmp_path, people, body_models, entry, optional=True)) == [0, 5, 15]
