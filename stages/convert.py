@@ -61,7 +61,7 @@ def read_digest(path: Path) -> str:
     try:
         return str(json.loads(path.read_text())["digest"])
     except (ValueError, KeyError, TypeError):
-        raise PoseRftError(f"{path} is not an inventory; run `dvc repro inventory`.") from None
+        raise PoseRftError(f"{path} is not an inventory; run `dvc repro stages/dvc.yaml:inventory`.") from None
 
 
 def metrics(dataset: str, splits: dict[str, dict[str, Any]]) -> dict[str, Any]:

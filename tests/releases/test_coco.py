@@ -356,22 +356,8 @@ def test_a_missing_picture_is_told_with_its_folder(own: Coco) -> None:  # C11
 
 
 H36M_NAMES = [
-    "root (pelvis)",
-    "left_hip",
-    "left_knee",
-    "left_foot",
-    "right_hip",
-    "right_knee",
-    "right_foot",
-    "spine",
-    "thorax",
-    "neck_base",
-    "head",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "right_shoulder",
-    "right_elbow",
+    *("root (pelvis)", "left_hip", "left_knee", "left_foot", "right_hip", "right_knee", "right_foot", "spine"),
+    *("thorax", "neck_base", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow"),
     "right_wrist",
 ]
 
