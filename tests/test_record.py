@@ -1,6 +1,7 @@
 import io
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box, Camera, Caption, Image, Keypoints, Record, Smpl, Turn
+from pose_rft.core.record import Box, Camera, Caption, Defect, Image, Keypoints, Record, Smpl, Turn
 
 
 def full(seed: int = 0) -> Record:
@@ -90,3 +91,43 @@ def test_arrays_of_objects_are_refused():
 def test_keys_that_webdataset_would_cut_are_refused(key):
     with pytest.raises(PoseRftError, match="may hold only letters"):
         Record(key, "d", "s")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"captions": (Caption("a \ud83d b", "human"),)},
+        {"dialogue": (Turn("human", "\ud83d"), Turn("assistant", "b"))},
+        {"sequence": "\ud83d"},
+        {"provenance": (("labels", "file \ud83d"),)},
+    ],
+)
+def test_text_that_cannot_be_stored_is_a_problem_and_no_foreign_error(change):  # B3
+    record = replace(full(), **change)
+    assert full().problem is None
+    assert record.problem[0] == "broken text" and record.problem[1].isascii()
+    with pytest.raises(PoseRftError, match="not Unicode"):
+        record.to_members()
+
+
+@pytest.mark.parametrize(
+    ("center", "side", "meets"),
+    [
+        ((4.0, 3.0), 2.0, True),
+        ((-0.9, 3.0), 2.0, True),
+        ((-1.1, 3.0), 2.0, False),
+        ((4.0, 7.1), 2.0, False),
+        ((9.5, -0.5), 2.0, False),
+        ((float("nan"), 3.0), 2.0, False),
+        ((4.0, 3.0), float("nan"), False),
+    ],
+)
+def test_a_box_that_shows_nothing_of_the_picture_is_a_problem(center, side, meets):  # A7; the picture is 8 x 6
+    problem = replace(full(), box=Box(center, side, "test")).problem
+    assert (problem is None) == meets and (meets or problem[0] == "box outside the picture")
+
+
+def test_what_a_defect_quotes_breaks_no_line_no_terminal_and_no_file():  # B3, S11
+    defect = Defect("unit", "row", "reason", "caf\u00e9 \ud83d\nerror: busy\x1b[2J")
+    assert defect.detail == "caf\u00e9 \\ud83d\\nerror: busy\\x1b[2J"
+    defect.detail.encode()

@@ -137,6 +137,42 @@ def test_extracted_frames_stand_in_for_the_video_with_their_own_bytes(own: MpiIn
     assert first.reason == "missing image" and second == records[1]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_frames_that_were_counted_from_0_belong_to_the_same_labels(own: MpiInf3dhp, layout: str) -> None:  # A3
+    before = {record.key: shown(record) for record in read_all(own, "train")[0]}
+    for path in list(own.root.glob("S*/Seq*/imageSequence/*.avi")):
+        subject, sequence, camera = path.parents[2].name, path.parents[1].name, path.stem.removeprefix("video_")
+        for frame, picture in video.frames(path, range(20)):
+            name = layout.format(s=subject[1:], q=sequence[3:], c=camera, n=f"{frame:06d}")
+            (own.root / name).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(own.root / name), picture)
+        path.unlink()
+    records, defects = read_all(own, "train")
+    assert not defects and {record.key: shown(record) for record in records} == before
+
+
+def test_one_label_that_is_not_finite_is_a_defect_of_its_frame(own: MpiInf3dhp, test_set, body_models: Path) -> None:
+    path = own.root / write_3dhp.FITS  # C2
+    content = json.loads(path.read_text())
+    content["1"]["1"]["10"]["trans"][1] = float("nan")
+    path.write_text(json.dumps(content))
+    records, defects = read_all(own, "train")
+    assert len(defects) == len(CHEST_CAMERAS) and len(records) == 3 * len(CHEST_CAMERAS)
+    for defect in defects:
+        assert (defect.row, defect.reason) == ("10", "broken fit")
+        assert f"{write_3dhp.FITS}, 1/1, frame 10: a number that is not finite" in defect.detail
+    file = test_set[0] / "mpi_inf_3dhp/mpi_inf_3dhp_test_set/TS5/annot_data.mat"
+    points3d = test_set[2].copy()
+    points3d[2, 3, 1] = np.nan
+    points2d = points3d[..., :2] / points3d[..., 2:] * 1683.0
+    arrays = {"annot2": points2d, "annot3": points3d, "univ_annot3": points3d}
+    matlab = {name: array.transpose(2, 1, 0)[:, :, None] for name, array in arrays.items()}
+    write_v73(file, matlab | {"valid_frame": np.array([[0, 1, 1, 0, 0, 1]], np.float64)})
+    records, (defect,) = read_all(reader(test_set[0], body_models, splits=("test",), fits=()), "test")
+    assert [record.frame for record in records] == [1, 5]
+    assert (defect.row, defect.reason) == ("2", "damaged annotation") and "frame 2" in defect.detail
+
+
 def test_a_video_longer_than_its_annotations_loses_nothing(own: MpiInf3dhp) -> None:
     path = own.root / "S1/Seq1/imageSequence/video_4.avi"
     video.encode(path, [numbered(i, (64, 64)) for i in range(35)], 25, "xvid")

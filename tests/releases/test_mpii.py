@@ -332,3 +332,38 @@ def test_an_h5_with_text_for_numbers_is_one_sentence(tmp_path: Path) -> None:
         file["scale"], file["part"] = np.array([b"tall"]), np.ones((1, 16, 2))
     with pytest.raises(PoseRftError, match=r"expected numbers of \(1, 16, 2\)"):
         read_h5_labels(tmp_path / "train.h5")
+
+
+def test_pictures_of_any_ending_and_folder_are_watched(own: Mpii) -> None:  # A5
+    people = people_of(own)
+    folder = own.root / "images"
+    first, second = sorted({name for name, _ in people})[:2]
+    names = {first: "a/deep.JPG", second: "b.png"}
+    (folder / "a").mkdir()
+    for old, new in names.items():
+        (folder / old).rename(folder / new)
+    write_json(own.root / "train.json", [(names.get(name, name), person) for name, person in people])
+    release = reader(own.root.parent, own.body_model, labels="{split}.json", fits=())
+    assert not [defect for defect in read_all(release, "train")[1] if defect.reason == "missing image"]
+    assert {folder / name for name in names.values()} <= set(release.inventory())
+
+
+def test_the_annotation_file_is_found_through_links_and_watched(own: Mpii, tmp_path: Path) -> None:  # C1
+    (file,) = own.root.rglob("*.mat")
+    kept = tmp_path / "elsewhere"
+    kept.mkdir()
+    before = len(read_all(own, "train")[0])
+    file.rename(kept / file.name)
+    (own.root / "linked").symlink_to(kept)
+    assert len(read_all(own, "train")[0]) == before
+    assert own.root / "linked" / file.name in own.inventory()
+
+
+def test_a_fit_that_is_not_finite_is_a_defect_of_its_person(own: Mpii) -> None:  # C2
+    before, _ = read_all(own, "train")
+    content = json.loads((own.root / write_mpii.FITS).read_text())
+    content["data"][0]["parm_shape"][0] = float("nan")
+    (own.root / write_mpii.FITS).write_text(json.dumps(content))
+    records, (defect,) = read_all(own, "train")
+    assert len(records) == len(before) - 1
+    assert defect.reason == "broken fit" and f"{write_mpii.FITS}, row 0: " in defect.detail

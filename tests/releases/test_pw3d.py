@@ -166,3 +166,24 @@ def test_what_is_wrong_is_named(own: Pw3d, body_models: Path, tmp_path: Path) ->
 def test_the_gendered_models_are_needed(miniature, tiny_folder: Path) -> None:
     with pytest.raises(PoseRftError, match="no male SMPL model"):
         read_all(reader(miniature[0], tiny_folder), "test")
+
+
+@pytest.mark.parametrize("field", ["poses", "trans", "jointPositions", "cam_poses"])
+def test_one_number_that_is_not_finite_is_a_defect_of_its_person_and_frame(own: Pw3d, field: str) -> None:  # C2
+    content = read_pickle(own.root / f"sequenceFiles/test/{FIRST}.pkl")
+    before, _ = read_all(own, "test")
+    values = [np.array(v, float) for v in content[field]] if field != "cam_poses" else np.array(content[field], float)
+    people = [0] if field != "cam_poses" else range(len(content["poses"]))
+    (values[0][1] if field != "cam_poses" else values[1]).flat[0] = np.nan
+    edit(own, **{field: values})
+    records, defects = read_all(own, "test")
+    assert len(records) == len(before) - len(defects)
+    assert sorted(defect.row for defect in defects) == [f"1 person {person}" for person in people]
+    for defect, person in zip(sorted(defects, key=lambda d: d.row), people, strict=True):
+        assert defect.reason == "broken fit" and f"{FIRST}.pkl, person {person}, frame 1: " in defect.detail
+
+
+def test_what_macos_leaves_beside_a_sequence_is_no_sequence(own: Pw3d) -> None:  # C8
+    before, _ = read_all(own, "test")
+    (own.root / f"sequenceFiles/test/._{FIRST}.pkl").write_bytes(b"\0\5\26\7macOS")
+    assert [record.key for record in read_all(own, "test")[0]] == [record.key for record in before]

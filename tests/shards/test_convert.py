@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +14,7 @@ from fake_release import FakeRelease, fake_record
 
 from pose_rft.convert import convert
 from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Box, Caption
 from pose_rft.shards import executors
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
@@ -252,3 +254,23 @@ def test_a_finished_split_that_was_damaged_is_not_taken_for_whole(tmp_path, dama
         manifest.write_text(manifest.read_text()[:100])
     assert run(tmp_path).reused == 0
     assert content(tmp_path / "out") == whole
+
+
+class Odd(FakeRelease):
+    """Whose unit `u01` has a caption, and `u02` a box, that no sample can have."""
+
+    def read(self, unit, split):
+        for row in super().read(unit, split):
+            if unit.key == "u01" and row.frame == 3:
+                row = replace(row, captions=(Caption("\ud83d", "human"),))
+            if unit.key == "u02" and row.frame == 4:
+                row = replace(row, box=Box((900.0, 3.0), 5.0, "test"))
+            yield row
+
+
+def test_a_record_that_cannot_be_a_sample_is_a_defect_and_the_conversion_goes_on(tmp_path):  # A7, B3
+    summary = run(tmp_path, Odd(), rate=0.1)
+    assert summary.manifest.samples == 58
+    defects = pl.read_parquet(tmp_path / "out/defects.parquet").select("unit", "row", "reason").rows()
+    assert defects == [("u01", "u01_000003", "broken text"), ("u02", "u02_000004", "box outside the picture")]
+    assert verify(tmp_path / "out").ok

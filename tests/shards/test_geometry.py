@@ -173,7 +173,12 @@ def test_what_a_record_lacks_is_not_measured():
     bare = replace(person(), smpl=None, joints3d=None, camera=None)
     assert {name for name, value in row(bare).items() if value is not None} == {"key", "video", "finite"}
     text = replace(person(), camera=None, joints2d=None, joints3d=None, smpl=replace(person().smpl, frame="amass"))
-    assert {name for name, value in row(text).items() if value is not None} == {"key", "video", "finite", "largest_beta"}
+    assert {name for name, value in row(text).items() if value is not None} == {
+        "key",
+        "video",
+        "finite",
+        "largest_beta",
+    }
 
 
 MOVED = {"h36m": (H36M32, K, LENS, H36M_MODEL), "mpi_inf_3dhp": (MPI28, K3DHP, None, None)}
