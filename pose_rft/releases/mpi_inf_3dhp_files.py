@@ -113,9 +113,15 @@ def extracted_frames(root: Path, subject: int, sequence: int, camera: int) -> Ca
         name = partial(layout.format, s=subject, q=sequence, c=camera)
         # Some copies hold only the frames that somebody sampled, so any frame will do as a sign of the layout.
         if next(root.glob(name(n=SIX_DIGITS)), None) is not None:
-            first = 0 if (root / name(n="000000")).exists() else 1
+            first = 0 if _counts_from_0(root, layout) else 1
             return lambda frame, name=name, first=first: root / name(n=f"{frame + first:06d}")  # type: ignore[misc]
     return None
+
+
+def _counts_from_0(root: Path, layout: str) -> bool:
+    """Whether any video has a frame 0: one tool extracted them all, and one video may have lost its first frame."""
+    videos = ((s, q, c) for s in range(1, 9) for q in (1, 2) for c in range(CAMERAS))
+    return any((root / layout.format(s=s, q=q, c=c, n="000000")).exists() for s, q, c in videos)
 
 
 def of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:
