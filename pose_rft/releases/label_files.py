@@ -8,6 +8,7 @@ are none; HumanData that has translations keeps them. Layouts: `label_rows.py`.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -19,12 +20,11 @@ from pose_rft.body.model_file import Gender
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import KEY, Box, Defect, Image, Keypoints, Record, Smpl
-from pose_rft.io.paths import inside
 from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
 from pose_rft.releases.fits import NOT_FINITE
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
-from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path
 from pose_rft.releases.still_fit import CROP_CAMERA_NOTE
 
 MAKERS = {"spin": "SPIN", "hmr2": "HMR2.0", "humandata": "HumanData"}
@@ -85,7 +85,7 @@ class LabelFiles(Reader):
         rows, file = self._rows(split), self.params.files[split]
         folder = require(self.data_root / file.images, f"{self.dataset} (pictures)", "the data set that they are of")
         try:
-            picture = load_picture(inside(folder, image))
+            picture = load_picture(picture_path(folder, image))
         except UnreadablePicture as problem:
             yield from (problem.defect(unit.key, str(row)) for row in of_image)
             return
@@ -97,7 +97,10 @@ class LabelFiles(Reader):
         files = set(existing_files(self.root, names))
         for split, file in self.params.files.items():
             folder = self.data_root / file.images
-            files |= {path for image in set(self._rows(split).images) if (path := inside(folder, image)).is_file()}
+            for image in set(self._rows(split).images):
+                with suppress(UnreadablePicture):  # a name that leads elsewhere: a defect, when it is read
+                    if (path := picture_path(folder, image)).is_file():
+                        files.add(path)
         return sorted(files)
 
     def _rows(self, split: str) -> LabelRows:

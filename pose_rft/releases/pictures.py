@@ -5,6 +5,7 @@ annotations refer (an EXIF orientation is not applied, here nor when the picture
 """
 
 import io
+import os
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -32,8 +33,12 @@ def picture_path(folder: Path, name: str) -> Path:
     """Where a picture lies that an annotation names.
 
     Raises:
-        UnreadablePicture: the name would lead out of the folder.
+        UnreadablePicture: the name would lead out of the folder, or is none that a file can have.
     """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half of a UTF-16 pair, as broken JSON has
+        raise UnreadablePicture("unsafe name", f"{name!r:.80} is no name that a file can have") from None
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
         raise UnreadablePicture("unsafe name", f"{name!r:.80} is no picture below {folder.name}")

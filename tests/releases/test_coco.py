@@ -405,3 +405,14 @@ def test_files_with_another_number_of_joints_are_refused_by_their_name(own: Coco
         path.write_text(json.dumps(content | {"categories": categories}))
         with pytest.raises(PoseRftError, match=f"people of {joints} joints.*, those of {kind}"):
             own.units("train")
+
+
+def test_a_file_name_that_is_no_unicode_is_a_defect_and_the_conversion_goes_on(own: Coco) -> None:  # B3
+    content = annotations(own.root.parent)
+    before, _ = read_all(own, "train")
+    content["images"][0]["file_name"] = "\ud83d.jpg"
+    (own.root / "annotations" / "person_keypoints_train2017.json").write_text(json.dumps(content))
+    records, defects = read_all(own, "train")
+    assert defects and len(records) + len(defects) == len(before)
+    assert {defect.reason for defect in defects} == {"unsafe name"} and all(d.detail.isascii() for d in defects)
+    own.inventory()

@@ -13,7 +13,7 @@ from pose_rft.releases.posescript import find_amass
 from pose_rft.sample.h36m_files import write_metadata
 
 
-@pytest.mark.parametrize("name", ["../x.jpg", "/etc/passwd", "a/../../x.jpg", "a\0.jpg", ""])
+@pytest.mark.parametrize("name", ["../x.jpg", "/etc/passwd", "a/../../x.jpg", "a\0.jpg", "", "\ud83d.jpg"])  # B3
 def test_a_picture_outside_its_folder_is_a_defect(tmp_path: Path, name: str) -> None:
     with pytest.raises(UnreadablePicture, match="unsafe name"):
         picture_path(tmp_path, name)

@@ -147,7 +147,6 @@ class Payload:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"imgname": np.array(["../../etc/passwd"] * 3)}, "outside its folder"),
         ({"pose": np.zeros((2, 72))}, "no spin label file"),
         ({"imgname": np.array([Payload()] * 3, object)}, "system"),
     ],
@@ -196,3 +195,11 @@ def test_formats_that_no_reader_takes_are_called_by_their_name(tmp_path: Path, p
         np.savez(tmp_path / "rows.npz", **arrays)
         with pytest.raises(PoseRftError, match=rf"rows\.npz is {kind}, a format that no reader takes"):
             read_label_rows(tmp_path / "rows.npz")
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "\ud83d.jpg", "/etc/passwd"])
+def test_a_name_that_leads_elsewhere_is_a_defect_of_its_rows(tmp_path: Path, body_models: Path, people, name) -> None:
+    release = reader(tmp_path, body_models, spin_arrays(people, [name, *NAMES[1:]]))  # B3
+    records, (defect,) = read_all(release, "some_test")
+    assert len(records) == 2 and (defect.row, defect.reason) == ("0", "unsafe name")
+    assert all(path.name != "secret.jpg" for path in release.inventory())
