@@ -123,9 +123,11 @@ def test_links_and_what_macos_leaves_change_nothing_of_what_is_read(
 
 @pytest.mark.parametrize("dataset", SETTINGS)
 def test_a_file_behind_links_is_watched_like_any_other(plain: Path, linked: Path, bodies: Path, dataset: str) -> None:
-    names = sorted(path.name for path in real(opened(plain, bodies, dataset).inventory()))
+    names = {path.name for path in real(opened(plain, bodies, dataset).inventory())}
     found = opened(linked, bodies, dataset).inventory()
-    assert sorted(path.name for path in real(found)) == names
+    # The links in a circle lead from a folder of pictures to other files, too.
+    assert names <= {path.name for path in real(found)}
+    assert len(real(found)) == len({str(path) for path in found})
     before = take_inventory(dataset, linked, found).digest
     target = min(path for path in real(found) if path.stat().st_size > 0)
     kept = target.stat()
