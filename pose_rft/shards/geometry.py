@@ -102,8 +102,9 @@ def reprojection(record: Record) -> tuple[float | None, float | None]:
     if (joints3d.points[known, 2] <= 0).any():
         return BEHIND_CAMERA, BEHIND_CAMERA
     points, names = joints3d.points[known, :3], np.array(joint_set(joints3d.joint_set).joints)[known]
-    pixels = np.linalg.norm(project(points, camera) - joints2d.points[known, :2], axis=1)
-    millimetres = pixels * points[:, 2] / np.sqrt(camera.K[0, 0] * camera.K[1, 1]) * 1000
+    with np.errstate(invalid="ignore"):  # a camera that is not finite gives NaN, which fails
+        pixels = np.linalg.norm(project(points, camera) - joints2d.points[known, :2], axis=1)
+        millimetres = pixels * points[:, 2] / np.sqrt(np.abs(camera.K[0, 0] * camera.K[1, 1])) * 1000
     limb = np.isin(names, MEASURED)
     return tuple(float(v.max()) if len(v) else None for v in (pixels[limb], millimetres[~limb]))  # type: ignore[return-value]
 
