@@ -5,6 +5,7 @@ centre is nearest to the centre of the fitted crop. NeuralAnnot's MPII file coun
 `train.json`, so that file says picture and box. Source: dataset notes sections 3 and 4.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -140,7 +141,7 @@ def read_neuralannot_pictures(path: Path, index: Path | None = None) -> list[Sti
     boxes = _boxes(index) if index is not None else None
     fits = []
     for key, entry in content.items():
-        if not (key.isascii() and key.isdecimal()):
+        if not re.fullmatch(r"[0-9]{1,18}", key):
             raise PoseRftError(
                 f"{path} is not a NeuralAnnot SMPL file of pictures (it has {key!r:.40}, no annotation id)."
             )
