@@ -20,7 +20,7 @@ from pose_rft.body.model_file import Gender
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import KEY, Box, Defect, Image, Keypoints, Record, Smpl
-from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, require, sample_key
 from pose_rft.releases.crop_placement import in_crop_camera
 from pose_rft.releases.fits import NOT_FINITE
 from pose_rft.releases.label_rows import LabelRows, labelled, plausible, read_label_rows
@@ -93,9 +93,9 @@ class LabelFiles(Reader):
             yield self._row(unit, split, rows, row, picture, file)
 
     def inventory(self) -> list[Path]:
-        names = [file.path for file in self.params.files.values()]
-        files = set(existing_files(self.root, names))
+        files = set()
         for split, file in self.params.files.items():
+            files.add(self.root / file.path)
             folder = self.data_root / file.images
             for image in set(self._rows(split).images):
                 with suppress(UnreadablePicture):  # a name that leads elsewhere: a defect, when it is read

@@ -15,7 +15,7 @@ from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Fraction, Section
 from pose_rft.core.record import Defect, Keypoints, Record
 from pose_rft.io.find import files_below, find
-from pose_rft.releases.base import Reader, Unit, check_split, existing_files, require, sample_key
+from pose_rft.releases.base import Reader, Unit, check_split, require, sample_key
 from pose_rft.releases.fits import FitSource, fit_files
 from pose_rft.releases.mpii_labels import Pictures, read_h5_labels, read_json_labels, read_mat_labels
 from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path
@@ -91,9 +91,10 @@ class Mpii(Reader):
             )
 
     def inventory(self) -> list[Path]:
-        labels = [self._labels(split) for split in self.params.splits] if self.params.labels else [f"**/{ANNOTATIONS}"]
+        named = [self.root / self._labels(split) for split in self.params.splits] if self.params.labels else []
+        labels = [path for path in named or find(self.root, f"**/{ANNOTATIONS}") if path.is_file()]
         pictures = map(Path, files_below(self.root / "images"))  # whatever they are called
-        return sorted({*existing_files(self.root, labels), *pictures, *fit_files(self.params.fits, self.root)})
+        return sorted({*labels, *pictures, *fit_files(self.params.fits, self.root)})
 
     @property
     def _form(self) -> str:
