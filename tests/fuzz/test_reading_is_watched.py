@@ -127,7 +127,6 @@ def test_a_file_behind_links_is_watched_like_any_other(plain: Path, linked: Path
     found = opened(linked, bodies, dataset).inventory()
     # The links in a circle lead from a folder of pictures to other files, too.
     assert names <= {path.name for path in real(found)}
-    assert len(real(found)) == len({str(path) for path in found})
     before = take_inventory(dataset, linked, found).digest
     target = min(path for path in real(found) if path.stat().st_size > 0)
     kept = target.stat()
