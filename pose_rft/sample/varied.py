@@ -15,7 +15,19 @@ from pose_rft.body.model_file import Gender
 from pose_rft.sample.clothes import dressed
 from pose_rft.sample.hard_poses import SAMPLERS, tumbled
 from pose_rft.sample.key_poses import PoseSampler
-from pose_rft.sample.people import BETA_SD, Identity, Person, Seen, Shot, Size, Studio, View, aimed_view, orbit
+from pose_rft.sample.people import (
+    Identity,
+    Person,
+    Seen,
+    Shot,
+    Size,
+    Studio,
+    View,
+    aimed_view,
+    betas_of,
+    exact_view,
+    orbit,
+)
 from pose_rft.sample.props import in_front
 from pose_rft.sample.renderer import Light
 from pose_rft.sample.surroundings import surroundings
@@ -71,8 +83,7 @@ def varied_pose(rng: np.random.Generator, poses: Mapping[str, float]) -> np.ndar
 
 
 def varied_identity(rng: np.random.Generator, studio: Studio, gender: Gender = "neutral") -> Identity:
-    betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
-    return Identity(betas, gender, dressed(rng, studio.wardrobe(gender), studio.body(gender)))
+    return Identity(betas_of(rng), gender, dressed(rng, studio.wardrobe(gender), studio.body(gender)))
 
 
 def varied_shot(
@@ -130,7 +141,7 @@ def stepped_back(view: View, main: Person, focal: float) -> View:
     depth = float(view.to_camera(main.joints)[:, 2].mean())
     step = max(depth * (focal / view.K[0, 0] - 1), NEAREST - float(view.to_camera(main.joints)[:, 2].min()))
     K = np.array([[focal, 0, view.width / 2], [0, focal, view.height / 2], [0, 0, 1.0]])
-    return replace(view, K=K, t=view.t + np.array([0, 0, step]))
+    return exact_view(K, view.R, view.t + np.array([0, 0, step]), view.size)
 
 
 def _others(
