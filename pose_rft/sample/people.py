@@ -199,6 +199,7 @@ def aimed_view(
     return exact_view(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, size)
 
 
+Dress = Callable[[np.random.Generator, Wardrobe, NumpyBody], Outfit]
 # Paints into a picture (H, W, 3) float32 before the people in it; returns what it covers, (H, W) bool.
 Props = Callable[[np.random.Generator, np.ndarray, Sequence[Seen]], np.ndarray]
 
@@ -228,8 +229,12 @@ class Studio:
         """(V,) the joint that each vertex moves with most."""
         return self.body(gender).weights.argmax(1)
 
-    def identity(self, rng: np.random.Generator, gender: Gender = "neutral") -> Identity:
-        return Identity(betas_of(rng), gender, outfit(rng, self.wardrobe(gender)))
+    def identity(self, rng: np.random.Generator, gender: Gender = "neutral", dress: Dress | None = None) -> Identity:
+        """Somebody new, in a plain outfit unless `dress` chooses another."""
+        betas = betas_of(rng)
+        if dress is not None:
+            return Identity(betas, gender, dress(rng, self.wardrobe(gender), self.body(gender)))
+        return Identity(betas, gender, outfit(rng, self.wardrobe(gender)))
 
     def place(self, identity: Identity, rotations: np.ndarray, at: tuple[float, float] = (0.0, 0.0)) -> Person:
         """Puts a pose, rotations (24, 3, 3) in the body frame, on the floor with the pelvis over (x, z)."""

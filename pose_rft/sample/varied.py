@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from pose_rft.body.joints import SMPL24
-from pose_rft.body.model_file import Gender
 from pose_rft.sample.clothes import dressed
 from pose_rft.sample.hard_poses import SAMPLERS, tumbled
 from pose_rft.sample.key_poses import PoseSampler
@@ -24,7 +23,6 @@ from pose_rft.sample.people import (
     Studio,
     View,
     aimed_view,
-    betas_of,
     exact_view,
     orbit,
 )
@@ -82,10 +80,6 @@ def varied_pose(rng: np.random.Generator, poses: Mapping[str, float]) -> np.ndar
     return SAMPLERS[kind].sample(rng)
 
 
-def varied_identity(rng: np.random.Generator, studio: Studio, gender: Gender = "neutral") -> Identity:
-    return Identity(betas_of(rng), gender, dressed(rng, studio.wardrobe(gender), studio.body(gender)))
-
-
 def varied_shot(
     rng: np.random.Generator,
     studio: Studio,
@@ -99,7 +93,7 @@ def varied_shot(
     focal: px, of a camera that steps back instead of zooming. `Shot.seen` has the main person first and may have people
     of whom hardly anything is seen: see `is_labelled`.
     """
-    main = studio.place(who or varied_identity(rng, studio), varied_pose(rng, difficulty.poses))
+    main = studio.place(who or studio.identity(rng, dress=dressed), varied_pose(rng, difficulty.poses))
     view = varied_view(rng, studio, main, size, difficulty)
     if focal is not None:
         view = stepped_back(view, main, focal)
@@ -154,7 +148,7 @@ def _others(
         right, forward = view.R[0, [0, 2]], view.R[2, [0, 2]]
         at = sideways * right - nearer * forward
         other = studio.place(
-            varied_identity(rng, studio), varied_pose(rng, difficulty.poses), (float(at[0]), float(at[1]))
+            studio.identity(rng, dress=dressed), varied_pose(rng, difficulty.poses), (float(at[0]), float(at[1]))
         )
         if view.to_camera(other.vertices[::10])[:, 2].min() > NEAREST:
             found.append(other)

@@ -17,13 +17,14 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import SMPLX127
 from pose_rft.core.seeds import numpy_rng
 from pose_rft.io.atomic import write_bytes
+from pose_rft.sample.clothes import dressed
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Seen, Studio, View, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
 from pose_rft.sample.steps import rounded
 from pose_rft.sample.stored import npz
-from pose_rft.sample.varied import is_labelled, varied_identity, varied_shot
+from pose_rft.sample.varied import is_labelled, varied_shot
 
 RELEASE = "bedlam"
 FRAMES = 10  # pictures of one sequence
@@ -78,7 +79,7 @@ def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Pa
     width, height = (short, long) if piece.closeup else (long, short)
     cast = [studio.identity(rng) for _ in range(1 + (piece.two and rng.uniform() < params.two_people))]
     if varied:
-        cast = [varied_identity(rng, studio)]
+        cast = [studio.identity(rng, dress=dressed)]
     backdrop = background(rng, (height, width))
     folder = root / RELEASE / "training_images" / piece.folder / "png" / f"seq_{piece.number:06d}"
     folder.mkdir(parents=True, exist_ok=True)

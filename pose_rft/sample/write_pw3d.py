@@ -17,12 +17,13 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import OPENPOSE18
 from pose_rft.core.seeds import numpy_rng
 from pose_rft.sample import python2_pickle
+from pose_rft.sample.clothes import dressed
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Gender, Person, Seen, Shot, Size, Studio, View, encode, exact_view, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
 from pose_rft.sample.steps import rounded
-from pose_rft.sample.varied import Difficulty, is_labelled, varied_identity, varied_shot
+from pose_rft.sample.varied import Difficulty, is_labelled, varied_shot
 
 RELEASE = "3dpw"
 TWO_PEOPLE_EVERY = 3  # of the sequences one in three has two people
@@ -100,7 +101,7 @@ def _hard_shots(
     """One person in frames of one kind of difficulty; others in the picture are not tracked."""
     difficulty = list(HARD.values())[index % len(HARD)]
     size = picture_size(short, landscape=index // len(HARD) % 2 == 1)
-    who = varied_identity(rng, studio, gender)
+    who = studio.identity(rng, gender, dressed)
     shots: list[Shot] = []
     while len(shots) < frames:
         shot = varied_shot(rng, studio, size, difficulty, who, focal=FOCAL * short)

@@ -28,7 +28,7 @@ from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.show import LEFT, MIDDLE, RIGHT, draw
 from pose_rft.shards.verify import verify
 
-PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5)
+PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5, varied=0.0)
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "coco"
 
 
