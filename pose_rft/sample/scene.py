@@ -218,7 +218,7 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
     rows = np.linspace(0, 1, height)[:, None, None]
     columns = np.linspace(-1, 1, width)[None, :, None]
     lamp = rng.uniform(-1, 1)
-    image = vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
+    image: np.ndarray = vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
     image = np.ascontiguousarray(image)
     for _ in range(rng.integers(0, 4)):
         _on_the_wall(rng, image, horizon)
