@@ -233,8 +233,8 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
         _on_the_floor(rng, image, horizon)
     grain = rng.normal(0, rng.uniform(0.004, 0.02), (height // 4 + 1, width // 4 + 1))
     image += cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.004, 0.012) * height)
-    return Background(in_steps(np.clip(image, 0, 1)), BackgroundDescription(floor, wall))
+    blurred: np.ndarray = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.004, 0.012) * height)
+    return Background(in_steps(np.clip(blurred, 0, 1)), BackgroundDescription(floor, wall))
 
 
 def _boards(rng: np.random.Generator, ground: np.ndarray, near: np.ndarray, columns: np.ndarray) -> np.ndarray:

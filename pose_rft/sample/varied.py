@@ -126,7 +126,10 @@ def varied_view(rng: np.random.Generator, studio: Studio, main: Person, size: Si
         elevation,
         1.7 * 4.0 ** rng.uniform(),
     )
-    share = rng.uniform(1.0, 1.4) if frame == "whole" and rng.uniform() < difficulty.cut else rng.uniform(0.55, 0.95)
+    if frame != "whole":
+        share = rng.uniform(0.85, 1.15)  # little room around it, or the rest would be seen after all
+    else:
+        share = rng.uniform(1.0, 1.4) if rng.uniform() < difficulty.cut else rng.uniform(0.55, 0.95)
     return aimed_view(points, eye, size, share, rng.uniform(-0.5, 0.5, 2), roll)
 
 
