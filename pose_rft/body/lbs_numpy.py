@@ -1,6 +1,8 @@
-"""The body in numpy: what converters, checks, rendering and the writers of the sample need, at 0.5 ms a surface.
+"""The body in numpy: what converters, checks, rendering and the writers of the sample need, at 1 ms a surface.
 
-Same arithmetic as `pose_rft.body.smpl` (a test holds them together); works for SMPL and for the stand-in.
+Sums are written out instead of left to a matrix product, whose order of additions depends on the CPU: the sample is the
+same on every machine. Same arithmetic as `pose_rft.body.smpl` (a test holds them together); works for SMPL and for the
+stand-in.
 """
 
 from pathlib import Path
@@ -10,7 +12,6 @@ import scipy.sparse
 
 from pose_rft.body.joints import H36M17, SMPL24, JointSet, joint_set
 from pose_rft.body.model_file import (
-    BETAS,
     REGRESSOR,
     Gender,
     find_model_file,
@@ -30,6 +31,16 @@ SURFACE_VERTICES = {
 }  # fmt: skip
 
 
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`a @ b` of small matrices (..., n, k) and (..., k, m)."""
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
+def turned(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Each point (..., 3) by its matrix (..., 3, 3)."""
+    return (matrices * points[..., None, :]).sum(-1)
+
+
 class NumpyBody:
     """A body model of one gender. Rotations are local, joint 0 = root in any frame; the output is in it."""
 
@@ -45,7 +56,7 @@ class NumpyBody:
         self.folder, self.gender, self.is_standin = folder, gender, is_standin(folder)
         self.faces = arrays.faces.astype(np.int32)
         self.v_template, self.weights = arrays.v_template, arrays.weights
-        self._shapedirs = arrays.shapedirs.reshape(-1, BETAS)
+        self._shapedirs = np.ascontiguousarray(arrays.shapedirs.transpose(2, 0, 1))
         self._posedirs = arrays.posedirs.reshape(-1, arrays.posedirs.shape[-1]) if arrays.posedirs.any() else None
         self._skin = scipy.sparse.csr_matrix(arrays.weights)
         self._h36m = None if regressor is None else scipy.sparse.csr_matrix(regressor)
@@ -53,7 +64,7 @@ class NumpyBody:
 
     def rest_joints(self, betas: np.ndarray | None = None) -> np.ndarray:
         """(..., 24, 3) metres for betas (..., 10); (24, 3) of the mean shape without."""
-        return self._rest if betas is None else self._rest + (self._rest_per_beta @ betas[..., None, :, None])[..., 0]
+        return self._rest if betas is None else self._rest + (self._rest_per_beta * betas[..., None, None, :]).sum(-1)
 
     def joints(
         self, rotations: np.ndarray, betas: np.ndarray | None = None, transl: np.ndarray | None = None
@@ -69,14 +80,17 @@ class NumpyBody:
         joints, turns = self._chain(rotations, rest, transl)
         points = self.v_template
         if betas is not None:
-            points = points + (self._shapedirs @ np.asarray(betas, np.float32)).reshape(-1, 3)
+            for beta, direction in zip(np.asarray(betas, np.float32), self._shapedirs, strict=True):
+                points = points + beta * direction
         if self._posedirs is not None:
             features = (rotations[1:] - np.eye(3)).reshape(-1).astype(np.float32)
             points = points + (self._posedirs @ features).reshape(-1, 3)
-        shift = joints - np.einsum("jab,jb->ja", turns, rest)
+        shift = joints - turned(turns, rest)
         transforms = np.concatenate([turns, shift[:, :, None]], axis=2).reshape(-1, 12).astype(np.float32)
         per_vertex = (self._skin @ transforms).reshape(-1, 3, 4)
-        return (per_vertex[:, :, :3] @ points[:, :, None])[:, :, 0] + per_vertex[:, :, 3], joints
+        x, y, z = points[:, 0, None], points[:, 1, None], points[:, 2, None]
+        moved = per_vertex[:, :, 0] * x + per_vertex[:, :, 1] * y + per_vertex[:, :, 2] * z
+        return moved + per_vertex[:, :, 3], joints
 
     def _chain(
         self, rotations: np.ndarray, rest: np.ndarray, transl: np.ndarray | None
@@ -87,8 +101,8 @@ class NumpyBody:
         joints[..., 0, :] = rest[..., 0, :] if transl is None else rest[..., 0, :] + transl
         for joint, parent in enumerate(SMPL24.parents[1:], 1):
             above, bone = turns[..., parent, :, :], rest[..., joint, :] - rest[..., parent, :]
-            turns[..., joint, :, :] = above @ rotations[..., joint, :, :]
-            joints[..., joint, :] = joints[..., parent, :] + (above @ bone[..., None])[..., 0]
+            turns[..., joint, :, :] = product(above, rotations[..., joint, :, :])
+            joints[..., joint, :] = joints[..., parent, :] + turned(above, bone)
         return joints, turns
 
     def h36m_joints(self, vertices: np.ndarray) -> np.ndarray:

@@ -77,13 +77,18 @@ class ModelArrays:
     @cached_property
     def rest(self) -> np.ndarray:
         """(24, 3) joints of the mean shape at rest."""
-        joints: np.ndarray = self.J_regressor @ self.v_template
-        return joints
+        return self._regressed(self.v_template)
 
     @cached_property
     def rest_per_beta(self) -> np.ndarray:
         """(24, 3, 10): what one unit of each beta adds to `rest`."""
-        return np.einsum("jv,vck->jck", self.J_regressor, self.shapedirs, optimize=True)
+        return self._regressed(self.shapedirs.reshape(len(self.shapedirs), -1)).reshape(-1, 3, self.shapedirs.shape[2])
+
+    def _regressed(self, values: np.ndarray) -> np.ndarray:
+        """(V, N) → (24, N): in double precision, vertex by vertex, so that no CPU adds in an order of its own."""
+        regressor = scipy.sparse.csr_matrix(self.J_regressor.astype(np.float64))
+        joints: np.ndarray = regressor @ values.astype(np.float64)
+        return joints.astype(np.float32)
 
     def rest_joints(self, betas: np.ndarray) -> np.ndarray:
         """(..., 24, 3) float32 joints at rest for betas (..., 10)."""

@@ -4,7 +4,6 @@ The miniature keeps the irregular spelling of the real sequence names (a reader 
 them up fails on it), but declares its own lengths, image sizes and cameras.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from cdflib import cdfwrite
 from scipy.spatial.transform import Rotation
 
 from pose_rft.core.record import Camera
-from pose_rft.io.atomic import write_bytes, write_text
+from pose_rft.io.atomic import write_text
 from pose_rft.releases.h36m_metadata import ACTIONS, CAMERAS, EXTRINSICS, INTRINSICS, MM, POSES_PER_MOCAP, SUBJECTS
 from pose_rft.sample.matlab_files import write_v73
+from pose_rft.sample.steps import rounded
 
 ACTION_NAMES = (
     *("Miscellaneous", "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases"),
@@ -35,8 +35,6 @@ SUFFIX = {
     **{(11, 6, 1): " 3", (11, 6, 2): " 2", (11, 10, 1): "", (11, 10, 2): " 1", (11, 11, 1): " 2"},
 }
 ACTORS = [f"Actor{subject}" for subject in SUBJECTS]
-
-GZIP_TIME = re.compile(rb"(\x1f\x8b\x08\x00).{4}", re.DOTALL)
 
 # (action, subaction) → (poses, frames of each camera)
 Lengths = Mapping[tuple[int, int, int], tuple[int, tuple[int, int, int, int]]]
@@ -96,7 +94,7 @@ def camera_numbers(cameras: Mapping[tuple[int, int], Camera]) -> np.ndarray:
         assert lens.distortion is not None
         intrinsics.append([lens.K[0, 0], lens.K[1, 1], lens.K[0, 2], lens.K[1, 2], *lens.distortion])
     assert np.shape(extrinsics)[1] == EXTRINSICS and np.shape(intrinsics)[1] == INTRINSICS
-    return np.concatenate([np.ravel(extrinsics), np.ravel(intrinsics)])
+    return rounded(np.concatenate([np.ravel(extrinsics), np.ravel(intrinsics)]), 9)
 
 
 def write_poses(path: Path, poses: np.ndarray) -> None:
@@ -106,13 +104,11 @@ def write_poses(path: Path, poses: np.ndarray) -> None:
     specification = {"Majority": "row_major", "Encoding": 6, "Checksum": False, "rDim_sizes": [], "Compressed": 0}
     variable = {
         **{"Variable": "Pose", "Data_Type": 44, "Num_Elements": 1, "Rec_Vary": True, "Var_Type": "zVariable"},
-        **{"Dim_Sizes": list(rows.shape[1:]), "Compress": 6},
+        **{"Dim_Sizes": list(rows.shape[1:]), "Compress": 0},  # packed bytes would depend on the build of zlib
     }
     file = cdfwrite.CDF(str(path), cdf_spec=specification, delete=True)
     file.write_var(variable, var_data=rows)
     file.close()
-    # The compressed variable is a gzip stream that holds the time: without it the same poses give the same bytes.
-    write_bytes(path, GZIP_TIME.sub(rb"\1" + bytes(4), path.read_bytes(), count=1))
 
 
 def write_mask_boxes(path: Path, boxes: Sequence[tuple[int, int, int, int]], size: tuple[int, int]) -> None:

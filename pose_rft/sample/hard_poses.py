@@ -108,7 +108,6 @@ ON_THE_GROUND: Mapping[str, KeyPose] = {
     "cobra": key_pose(arms=((0.25, -0.55, 0.9), (0.1, -0.6, 0.9)), spine=(-65, 0, 0), root=(84, 0), head=(-25, 0)),
     "plank": key_pose(arms=((0.2, -0.05, 1), (0.05, 0.9, 0.35)), root=(82, 0), head=(-15, 0)),
     "push-up, low": key_pose(arms=((0.65, -0.75, -0.1), (0.1, -0.1, 1)), root=(84, 0), head=(-20, 0)),
-    "push-up, high": key_pose(arms=((0.25, -0.2, 1), (0.1, -0.15, 1)), root=(68, 0), head=(-20, 0)),
     "mountain climber": key_pose(arms=AHEAD, left_leg=TUCKED, root=(74, 0), head=(-20, 0)),
     "crawl": key_pose(
         left_arm=((0.15, 0.5, 1), (0.1, 0.3, 1)),

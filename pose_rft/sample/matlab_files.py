@@ -44,7 +44,8 @@ def cell_column(items: Sequence[Any]) -> np.ndarray:
 
 
 def write_v5(path: Path, variables: Mapping[str, Any], compress: bool = False) -> None:
-    """A v5 file; scipy stamps the time into the header, which is replaced by a fixed one."""
+    """A v5 file. scipy stamps the time into the header, which is replaced by a fixed one; packed (`compress`), the
+    bytes depend on the build of zlib."""
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, dict(variables), do_compression=compress, oned_as="row")
     content = bytearray(buffer.getvalue())
@@ -71,9 +72,8 @@ def write_v73(path: Path, variables: Mapping[str, np.ndarray | Sequence[np.ndarr
 
 
 def _numeric(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset:
-    # Compressed, as MATLAB does; shuffle off so that the bytes do not depend on the build of HDF5.
-    chunks = {"compression": "gzip", "compression_opts": 3} if array.size > 1024 else {}
-    stored = group.create_dataset(name, data=np.ascontiguousarray(array.T), **chunks)
+    # MATLAB packs large arrays; the packed bytes would depend on the build of zlib.
+    stored = group.create_dataset(name, data=np.ascontiguousarray(array.T))
     stored.attrs["MATLAB_class"] = np.bytes_(CLASSES[array.dtype.name])
     return stored
 

@@ -16,11 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pose_rft.body.lbs_numpy import NumpyBody
+from pose_rft.body.lbs_numpy import NumpyBody, product
 from pose_rft.body.model_file import Gender
+from pose_rft.sample import stored
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.renderer import Light, Mesh, Renderer
 from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit
+from pose_rft.sample.steps import rounded
 
 BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
 Size = tuple[int, int]  # (width, height) px
@@ -45,7 +47,7 @@ class View:
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
         """World points (..., 3) in the camera frame, metres."""
-        return (points @ self.R.T + self.t).astype(points.dtype)
+        return (seen_along(points, self.R) + self.t).astype(points.dtype)
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Camera-frame points (..., 3), metres, in px (..., 2)."""
@@ -108,6 +110,18 @@ def project(points: np.ndarray, K: np.ndarray) -> np.ndarray:
     return (points[..., :2] / points[..., 2:]) * np.array([K[0, 0], K[1, 1]]) + K[:2, 2]
 
 
+def seen_along(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """`points @ axes.T` for points (..., 3) and axes (3, 3), with additions in one order on every machine."""
+    x, y, z = points[..., :1], points[..., 1:2], points[..., 2:]
+    seen: np.ndarray = x * axes[:, 0] + y * axes[:, 1] + z * axes[:, 2]
+    return seen
+
+
+def exact_view(K: np.ndarray, R: np.ndarray, t: np.ndarray, size: Size) -> View:
+    """A view whose numbers end where no machine's rounding reaches: R to 1e-6, t to a micrometre, K to 1e-4 px."""
+    return View(rounded(K, 4), rounded(R, 6), rounded(t, 6), *size)
+
+
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """World-to-camera (R, t) of an OpenCV camera at `eye` (3,) that looks at `target` (3,).
 
@@ -136,7 +150,7 @@ def fixed_view(size: Size, azimuth: float, elevation: float, distance: float, ta
     target = np.array([0.0, 0.42 * tall, 0.0])
     R, t = look_at(orbit(target, azimuth, elevation, distance), target)
     focal = height * distance / tall
-    return View(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, width, height)
+    return exact_view(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, size)
 
 
 def framed_view(
@@ -182,11 +196,17 @@ def aimed_view(
     margin = (np.array([width, height]) - focal * (high - low)) / focal * jitter * 0.6
     target = target + R.T @ np.array([*margin, 0.0]) * np.linalg.norm(target - eye)
     R, t = look_at(eye, target, roll)
-    return View(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, width, height)
+    return exact_view(np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]]), R, t, size)
 
 
+Dress = Callable[[np.random.Generator, Wardrobe, NumpyBody], Outfit]
 # Paints into a picture (H, W, 3) float32 before the people in it; returns what it covers, (H, W) bool.
 Props = Callable[[np.random.Generator, np.ndarray, Sequence[Seen]], np.ndarray]
+
+
+def betas_of(rng: np.random.Generator) -> np.ndarray:
+    """(10,) a modest shape."""
+    return rounded(np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0), 6)
 
 
 class Studio:
@@ -209,14 +229,18 @@ class Studio:
         """(V,) the joint that each vertex moves with most."""
         return self.body(gender).weights.argmax(1)
 
-    def identity(self, rng: np.random.Generator, gender: Gender = "neutral") -> Identity:
-        betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
+    def identity(self, rng: np.random.Generator, gender: Gender = "neutral", dress: Dress | None = None) -> Identity:
+        """Somebody new, in a plain outfit unless `dress` chooses another."""
+        betas = betas_of(rng)
+        if dress is not None:
+            return Identity(betas, gender, dress(rng, self.wardrobe(gender), self.body(gender)))
         return Identity(betas, gender, outfit(rng, self.wardrobe(gender)))
 
     def place(self, identity: Identity, rotations: np.ndarray, at: tuple[float, float] = (0.0, 0.0)) -> Person:
         """Puts a pose, rotations (24, 3, 3) in the body frame, on the floor with the pelvis over (x, z)."""
+        rotations = rounded(rotations, 6)  # beyond the last bits, in which machines differ
         vertices, joints = self.body(identity.gender).vertices(rotations, identity.betas, np.zeros(3))
-        transl = np.array([at[0] - joints[0, 0], -float(vertices[:, 1].min()), at[1] - joints[0, 2]])
+        transl = rounded([at[0] - joints[0, 0], -float(vertices[:, 1].min()), at[1] - joints[0, 2]], 6)
         return Person(identity, rotations, transl, vertices + transl.astype(np.float32), joints + transl)
 
     def somebody(
@@ -261,9 +285,9 @@ class Studio:
 
     def _see(self, person: Person, view: View) -> Seen:
         rotations = person.rotations.copy()
-        rotations[0] = view.R @ rotations[0]
+        rotations[0] = product(view.R, rotations[0])
         pelvis = person.joints[0] - person.transl  # SMPL turns about the rest pelvis, not about the origin
-        transl = view.R @ person.joints[0] + view.t - pelvis
+        transl = seen_along(person.joints[0], view.R) + view.t - pelvis
         vertices = view.to_camera(person.vertices)
         joints = view.to_camera(person.joints)
         nothing = np.zeros((0, 0), bool)
@@ -292,7 +316,8 @@ def box_of(mask_or_points: np.ndarray, size: Size) -> tuple[float, float, float,
 
 def encode(image: np.ndarray, extension: str = "jpg", quality: int = 92) -> bytes:
     """RGB (H, W, 3) uint8 as the bytes of a .jpg or .png."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    done, data = cv2.imencode(f".{extension}", image[..., ::-1], options)
+    if extension == "png":
+        return stored.png(image)
+    done, data = cv2.imencode(f".{extension}", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return data.tobytes()

@@ -1,7 +1,8 @@
 """Pictures of posed bodies: a z-buffer on the CPU, 2x supersampled, with smooth normals, a lamp and its shadow.
 
 Takes any mesh (SMPL, the stand-in) by its faces, needs no display and no GPU, and costs a few milliseconds a picture.
-Used by the miniature releases and for the pictures of predictions.
+Used by the miniature releases and for the pictures of predictions. The same pixels on every machine: no operation is
+left to a library that chooses its instructions by the CPU.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from pose_rft.sample.steps import in_steps, rounded
 
 SUPERSAMPLING = 2
 SHADOW_PIXELS = 192
@@ -87,7 +90,8 @@ class Renderer:
         weights = np.zeros((*shape, 2), np.float32)
         image = np.zeros((*shape, 3), np.float32)
         buffers = [self._share(depth, float), self._share(face_of, int), self._share(weights, wp.vec2)]
-        toward = np.array(light.direction, np.float32) / np.linalg.norm(light.direction)
+        toward = np.array(light.direction, np.float64)
+        toward = rounded(toward / np.sqrt((toward * toward).sum()), 6)
 
         def draw(screen: np.ndarray, first: int, rows: int, columns: int, targets: list[object]) -> None:
             points = self._share(screen, wp.vec3)
@@ -108,7 +112,7 @@ class Renderer:
         unused = np.zeros((*shadow.shape, 2), np.float32)
         targets = [self._share(shadow, float), self._share(nobody, int), self._share(unused, wp.vec2)]
         for vertices in shapes:
-            seen_by_lamp = vertices @ to_shadow[:3, :3].T + to_shadow[:3, 3]
+            seen_by_lamp = (vertices[:, None, :] * to_shadow[:3, :3]).sum(-1) + to_shadow[:3, 3]
             draw(np.ascontiguousarray(seen_by_lamp, np.float32), 0, SHADOW_PIXELS, SHADOW_PIXELS, targets)
         for i, (person, vertices) in enumerate(zip(people, shapes, strict=True)):
             covered = np.flatnonzero(owner == i).astype(np.int32)
@@ -132,7 +136,7 @@ class Renderer:
 
         masks = np.stack([shrink((owner == i).astype(np.float32)) for i in range(len(people))])
         behind = 1 - shrink((owner >= 0).astype(np.float32))[..., None]
-        mixed = np.clip(shrink(image) + behind * np.asarray(background, np.float32), 0, 1)
+        mixed = np.clip(shrink(in_steps(image)) + behind * np.asarray(background, np.float32), 0, 1)
         return (mixed * 255 + 0.5).astype(np.uint8), masks
 
     def _normals(self, vertices: np.ndarray) -> np.ndarray:
@@ -172,9 +176,9 @@ def _shadow_camera(shapes: Sequence[np.ndarray], toward: np.ndarray) -> np.ndarr
     """(4, 4): camera frame → px of the shadow map and distance along the light, just wide enough for all people."""
     forward = -toward
     right = np.cross(forward, [0.0, 0.0, 1.0] if abs(forward[2]) < 0.9 else [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
+    right = rounded(right / np.sqrt((right * right).sum()), 6)
     axes = np.stack([right, np.cross(forward, right), forward])
-    seen = np.concatenate([vertices[::8] for vertices in shapes]) @ axes.T
+    seen = (np.concatenate([vertices[::8] for vertices in shapes])[:, None, :] * axes).sum(-1)
     low, high = seen.min(0) - 0.05, seen.max(0) + 0.05
     scale = np.array([SHADOW_PIXELS / max(high[0] - low[0], high[1] - low[1])] * 2 + [1.0])
     camera = np.eye(4)

@@ -14,6 +14,7 @@ import numpy as np
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.lbs_numpy import SURFACE_VERTICES, NumpyBody
 from pose_rft.sample.renderer import Light
+from pose_rft.sample.steps import in_steps
 
 Color = np.ndarray  # (3,) RGB in [0, 1]
 
@@ -130,7 +131,7 @@ class Wardrobe:
                 first, second, third = (rest[SMPL24.index(f"{name}_{part}")] for part in parts)
                 for start, end, offset in ((first, second, 0.0), (second, third, 1.0)):
                     bone = end - start
-                    share = (self.center - start) @ bone / (bone @ bone)
+                    share = ((self.center - start) * bone).sum(1) / (bone * bone).sum()
                     use = (side == name) & ((share > 0) | (offset == 0))
                     place[use] = offset + (share[use] if offset else np.minimum(share[use], 1.0))
             return place
@@ -214,11 +215,11 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
     wall = pick(rng, WALLS)
     floor = pick(rng, FLOORS, but=(wall,))
     horizon = int(height * rng.uniform(0.55, 0.8))
-    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+    rows = np.linspace(0, 1, height)[:, None, None]
+    columns = np.linspace(-1, 1, width)[None, :, None]
     lamp = rng.uniform(-1, 1)
-    image = vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
-    image = np.ascontiguousarray(image, dtype=np.float32)
+    image: np.ndarray = vary(rng, WALLS[wall], 0.1) * (1.04 - 0.1 * rows - 0.1 * (columns - lamp) ** 2)
+    image = np.ascontiguousarray(image)
     for _ in range(rng.integers(0, 4)):
         _on_the_wall(rng, image, horizon)
     near = np.clip((rows[horizon:] - horizon / height) / (1 - horizon / height), 0, 1)
@@ -230,10 +231,10 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
     image[max(0, horizon - skirting) : horizon] *= rng.uniform(0.75, 0.95)
     for _ in range(rng.integers(0, 3)):
         _on_the_floor(rng, image, horizon)
-    grain = rng.normal(0, rng.uniform(0.004, 0.02), (height // 4 + 1, width // 4 + 1)).astype(np.float32)
+    grain = rng.normal(0, rng.uniform(0.004, 0.02), (height // 4 + 1, width // 4 + 1))
     image += cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
-    image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.004, 0.012) * height)
-    return Background(np.clip(image, 0, 1), BackgroundDescription(floor, wall))
+    blurred: np.ndarray = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.004, 0.012) * height)
+    return Background(in_steps(np.clip(blurred, 0, 1)), BackgroundDescription(floor, wall))
 
 
 def _boards(rng: np.random.Generator, ground: np.ndarray, near: np.ndarray, columns: np.ndarray) -> np.ndarray:

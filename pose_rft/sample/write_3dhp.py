@@ -23,6 +23,7 @@ from pose_rft.sample.matlab_files import cell_column, write_v5
 from pose_rft.sample.people import Person, Studio, View, fixed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
+from pose_rft.sample.steps import rounded
 
 RELEASE = "mpi_inf_3dhp"
 FITS = "MPI-INF-3DHP_SMPL_NeuralAnnot.json"
@@ -107,11 +108,13 @@ def write_annotations(path: Path, world: np.ndarray, views: Sequence[View]) -> N
     write_v5(
         path,
         {
-            **{name: cell_column([points.reshape(len(points), -1) for points in cell]) for name, cell in cells.items()},
+            **{
+                name: cell_column([rounded(points.reshape(len(points), -1), 5) for points in cell])
+                for name, cell in cells.items()
+            },
             "cameras": np.arange(len(views), dtype=np.float64)[None],
             "frames": np.arange(len(world), dtype=np.float64)[:, None],
         },
-        compress=True,
     )
 
 
@@ -144,4 +147,4 @@ def _fit(person: Person) -> dict[str, list[float]]:
     """NeuralAnnot's entry: SMPL in the world of the calibration, which is the sample's own; metres."""
     vectors = Rotation.from_matrix(person.rotations).as_rotvec()
     numbers = {"pose": vectors.ravel(), "shape": person.identity.betas, "trans": person.transl}
-    return {name: np.round(value, 6).tolist() for name, value in numbers.items()}
+    return {name: rounded(value, 6).tolist() for name, value in numbers.items()}

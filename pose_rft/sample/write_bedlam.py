@@ -16,11 +16,15 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import SMPLX127
 from pose_rft.core.seeds import numpy_rng
+from pose_rft.io.atomic import write_bytes
+from pose_rft.sample.clothes import dressed
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Seen, Studio, View, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
-from pose_rft.sample.varied import is_labelled, varied_identity, varied_shot
+from pose_rft.sample.steps import rounded
+from pose_rft.sample.stored import npz
+from pose_rft.sample.varied import is_labelled, varied_shot
 
 RELEASE = "bedlam"
 FRAMES = 10  # pictures of one sequence
@@ -75,7 +79,7 @@ def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Pa
     width, height = (short, long) if piece.closeup else (long, short)
     cast = [studio.identity(rng) for _ in range(1 + (piece.two and rng.uniform() < params.two_people))]
     if varied:
-        cast = [varied_identity(rng, studio)]
+        cast = [studio.identity(rng, dress=dressed)]
     backdrop = background(rng, (height, width))
     folder = root / RELEASE / "training_images" / piece.folder / "png" / f"seq_{piece.number:06d}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,12 +107,11 @@ def finish(params: SampleParams, seed: int, results: Sequence[tuple[str, list[di
     for folder, rows in results:
         by_folder.setdefault(folder, []).extend(rows)
     labels = root / RELEASE / "training_labels" / "all_npz_12_training"
-    labels.mkdir(parents=True, exist_ok=True)
     for folder, rows in by_folder.items():
         columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in PLAIN_COLUMNS}
         motion = np.empty(len(rows), object)  # the one column of the real files that needs pickle
         motion[:] = [row["motion_info"] for row in rows]
-        np.savez(labels / f"{folder}.npz", **columns, motion_info=motion)
+        write_bytes(labels / f"{folder}.npz", npz({**columns, "motion_info": motion}))
 
 
 def _row(name: str, subject: str, seen: Seen, view: View, studio: Studio) -> dict[str, Any]:
@@ -145,5 +148,5 @@ def _row(name: str, subject: str, seen: Seen, view: View, studio: Studio) -> dic
 def smplx_pose(rotations: np.ndarray) -> np.ndarray:
     """SMPL rotations (24, 3, 3) as SMPL-X's 165 axis-angle numbers: 22 body joints, then face and fingers at rest."""
     pose = np.zeros(165)
-    pose[:66] = Rotation.from_matrix(rotations[:22]).as_rotvec().reshape(-1)
+    pose[:66] = rounded(Rotation.from_matrix(rotations[:22]).as_rotvec().reshape(-1), 8)
     return pose

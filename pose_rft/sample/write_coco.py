@@ -19,6 +19,7 @@ from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.sample.people import Seen, Shot, Size, Studio, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.questions import Facts, facts_of
+from pose_rft.sample.steps import rounded
 from pose_rft.sample.varied import is_labelled, varied_shot
 
 RELEASE = "coco"
@@ -231,9 +232,9 @@ def eft_row(
     left = np.concatenate([np.stack([local[:, 0], ones, zeros], 1), np.stack([local[:, 1], zeros, ones], 1)])
     cam = np.linalg.lstsq(left, np.concatenate([target[:, 0], target[:, 1]]), rcond=None)[0]
     row = {
-        "parm_pose": np.round(seen.rotations, 6).tolist(),
-        "parm_shape": np.round(seen.person.identity.betas, 6).tolist(),
-        "parm_cam": np.round(cam, 6).tolist(),
+        "parm_pose": rounded(seen.rotations, 6).tolist(),
+        "parm_shape": rounded(seen.person.identity.betas, 6).tolist(),
+        "parm_cam": rounded(cam, 6).tolist(),
         "bbox_scale": side / 200,
         "bbox_center": center.tolist(),
         "joint_validity_openpose18": [True] * len(OPENPOSE18),

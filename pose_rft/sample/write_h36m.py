@@ -38,6 +38,7 @@ from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Shot, Size, Studio, View, fixed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
+from pose_rft.sample.steps import rounded
 
 RELEASE = "h36m"
 FITS = "Human36M_subject{}_SMPL_NeuralAnnot.json"
@@ -205,4 +206,4 @@ def _entry(fit: Fit) -> dict[str, list[float]]:
     root, transl = world_to_camera_smpl(fit.rotations[0], fit.transl, TO_RELEASE, np.zeros(3), fit.pelvis)
     vectors = Rotation.from_matrix(np.concatenate([root[None], fit.rotations[1:]])).as_rotvec()
     numbers = {"pose": vectors.ravel(), "shape": fit.betas, "trans": transl}
-    return {name: np.round(value, 6).tolist() for name, value in numbers.items()}
+    return {name: rounded(value, 6).tolist() for name, value in numbers.items()}

@@ -19,6 +19,7 @@ from pose_rft.releases.mpii_labels import BELOW, PX_PER_SCALE
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5
 from pose_rft.sample.people import Seen, Shot, Studio, box_of, encode
 from pose_rft.sample.plan import SampleParams, Task
+from pose_rft.sample.steps import rounded
 from pose_rft.sample.varied import is_labelled
 from pose_rft.sample.write_coco import eft_row, take_picture
 
@@ -88,7 +89,7 @@ def write_annotations(path: Path, pictures: Sequence[Picture]) -> None:
         "act": struct_array([activity] * len(pictures)).T,
         "video_list": cell_column(["miniature"]).T,
     }
-    write_v5(path, {"RELEASE": struct_array([release])}, compress=True)
+    write_v5(path, {"RELEASE": struct_array([release])})
 
 
 def picture_name(index: int) -> str:
@@ -113,7 +114,7 @@ def _annotate(seen: Seen, shot: Shot, name: str, rng: np.random.Generator, studi
         return None
     view = shot.view
     points = view.project(studio.body(seen.person.identity.gender).keypoints(seen.vertices, seen.joints, MPII16))
-    joints = np.concatenate([points, np.full((len(points), 1), -1.0)], axis=1)
+    joints = np.concatenate([rounded(points, 4), np.full((len(points), 1), -1.0)], axis=1)
     inside = ((points >= 0) & (points < np.array(view.size))).all(axis=1)
     for i in np.flatnonzero(inside):
         joints[i, 2] = seen.mask[int(points[i, 1]), int(points[i, 0])]

@@ -17,11 +17,13 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.frames import remove_heading
 from pose_rft.captions import describe_poses
 from pose_rft.core.seeds import numpy_rng
-from pose_rft.io.atomic import canonical_json, write_text
+from pose_rft.io.atomic import canonical_json, write_bytes, write_text
 from pose_rft.sample.human_captions import human_captions
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import SampleParams, Task
+from pose_rft.sample.steps import rounded
+from pose_rft.sample.stored import npz
 
 RELEASE = "posescript"
 AMASS = "amass"
@@ -133,20 +135,19 @@ def _file(file: int, params: SampleParams, seed: int, studio: Studio, amass: Pat
     ]
     poses[:, 0] = [_turned(root, own) for root, own in zip(raw, rngs, strict=True)]
     path = amass / folder / subject / sequence
-    path.parent.mkdir(parents=True, exist_ok=True)
     betas = np.zeros(16)
-    betas[:10] = numpy_rng(seed, "sample", RELEASE, "subject", subject).normal(0, 0.5, 10)
+    betas[:10] = rounded(numpy_rng(seed, "sample", RELEASE, "subject", subject).normal(0, 0.5, 10), 8)
     motion = _motion(poses, rng)
-    np.savez(
-        path,
-        poses=motion,
-        trans=np.array([0, 0, 0.95]) + np.cumsum(rng.normal(0, 0.01, (len(motion), 3)), 0),
-        betas=betas,
-        gender=np.array(("male", "female")[file % 2]),
-        mocap_framerate=np.array(rate),
-        dmpls=rng.normal(0, 0.1, (len(motion), 8)),
-    )
-    np.savez(path.parent / "shape.npz", betas=betas)
+    content = {
+        "poses": rounded(motion, 8),
+        "trans": rounded(np.array([0, 0, 0.95]) + np.cumsum(rng.normal(0, 0.01, (len(motion), 3)), 0), 8),
+        "betas": betas,
+        "gender": np.array(("male", "female")[file % 2]),
+        "mocap_framerate": np.array(rate),
+        "dmpls": rounded(rng.normal(0, 0.1, (len(motion), 8)), 8),
+    }
+    write_bytes(path, npz(content))
+    write_bytes(path.parent / "shape.npz", npz({"betas": betas}))
     return described
 
 

@@ -17,11 +17,13 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import OPENPOSE18
 from pose_rft.core.seeds import numpy_rng
 from pose_rft.sample import python2_pickle
+from pose_rft.sample.clothes import dressed
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.people import Gender, Person, Seen, Shot, Size, Studio, View, encode, framed_view
+from pose_rft.sample.people import Gender, Person, Seen, Shot, Size, Studio, View, encode, exact_view, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
-from pose_rft.sample.varied import Difficulty, is_labelled, varied_identity, varied_shot
+from pose_rft.sample.steps import rounded
+from pose_rft.sample.varied import Difficulty, is_labelled, varied_shot
 
 RELEASE = "3dpw"
 TWO_PEOPLE_EVERY = 3  # of the sequences one in three has two people
@@ -99,7 +101,7 @@ def _hard_shots(
     """One person in frames of one kind of difficulty; others in the picture are not tracked."""
     difficulty = list(HARD.values())[index % len(HARD)]
     size = picture_size(short, landscape=index // len(HARD) % 2 == 1)
-    who = varied_identity(rng, studio, gender)
+    who = studio.identity(rng, gender, dressed)
     shots: list[Shot] = []
     while len(shots) < frames:
         shot = varied_shot(rng, studio, size, difficulty, who, focal=FOCAL * short)
@@ -115,7 +117,7 @@ def handheld_view(rng: np.random.Generator, people: Sequence[Person], size: Size
     focal = FOCAL * min(size)
     step = depth * (focal / zoomed.K[0, 0] - 1)
     K = np.array([[focal, 0, size[0] / 2], [0, focal, size[1] / 2], [0, 0, 1.0]])
-    return View(K, zoomed.R, zoomed.t + np.array([0, 0, step]), *size)
+    return exact_view(K, zoomed.R, zoomed.t + np.array([0, 0, step]), size)
 
 
 def sequence_content(name: str, shots: Sequence[Shot], rng: np.random.Generator, studio: Studio) -> dict[str, Any]:
@@ -138,9 +140,10 @@ def _track(person: int, shots: Sequence[Shot], rng: np.random.Generator, studio:
     """The fields that the pickle has once per person."""
     people = [shot.seen[person].person for shot in shots]
     who = people[0].identity
-    poses = np.stack([Rotation.from_matrix(p.rotations).as_rotvec().ravel() for p in people])
+    poses = rounded([Rotation.from_matrix(p.rotations).as_rotvec().ravel() for p in people], 8)
     trans = np.stack([p.transl for p in people])
     poses2d = np.stack([_detections(shot, shot.seen[person], rng, studio).T for shot in shots])
+    poses2d = rounded(poses2d, 4)
     poses2d[-1] = 0
     campose_valid = np.ones(len(shots), np.int64)
     campose_valid[-2] = 0
@@ -155,7 +158,7 @@ def _track(person: int, shots: Sequence[Shot], rng: np.random.Generator, studio:
         "v_template_clothed": at_rest.astype(np.float64),
         "genders": who.gender[0],
         "poses2d": poses2d,
-        "jointPositions": np.stack([p.joints.ravel() for p in people]),
+        "jointPositions": rounded([p.joints.ravel() for p in people], 8),
         "campose_valid": campose_valid,
     }
 

@@ -24,7 +24,7 @@ class FlatStudio(Studio):
         self._bodies = {}
         self.people: list[Person] = []
 
-    def identity(self, rng: np.random.Generator, gender: Any = "neutral") -> Identity:
+    def identity(self, rng: np.random.Generator, gender: Any = "neutral", dress: Any = None) -> Identity:
         return Identity(np.clip(rng.normal(0, 0.5, 10), -2, 2), gender, None)
 
     def place(self, identity: Identity, rotations: np.ndarray, at: tuple[float, float] = (0.0, 0.0)) -> Person:

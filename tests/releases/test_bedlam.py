@@ -18,7 +18,7 @@ from pose_rft.sample import write_bedlam
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import PictureSample, SampleParams
 
-PARAMS = SampleParams.model_construct(bedlam=PictureSample(size=64, train=40, val=12), two_people=0.5)
+PARAMS = SampleParams.model_construct(bedlam=PictureSample(size=64, train=40, val=12), two_people=0.5, varied=0.0)
 CLOSEUP = write_bedlam.TRAIN[1][0]
 
 

@@ -31,7 +31,7 @@ from pose_rft.shards.verify import verify
 
 CASES = Path(__file__).parents[3] / "shared/cases/labels"
 
-PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5)
+PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5, varied=0.0)
 REAL = Path(__file__).parents[2].parent / "shared" / "real" / "coco"
 
 

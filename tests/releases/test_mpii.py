@@ -17,7 +17,7 @@ from pose_rft.sample import write_mpii
 from pose_rft.sample.matlab_files import struct_array, write_v5
 from pose_rft.sample.plan import PictureSample, SampleParams
 
-PARAMS = SampleParams.model_construct(mpii=PictureSample(size=64, train=12, val=0), two_people=0.5)
+PARAMS = SampleParams.model_construct(mpii=PictureSample(size=64, train=12, val=0), two_people=0.5, varied=0.0)
 
 
 def reader(root: Path, body_models: Path, **params) -> Mpii:

@@ -14,7 +14,7 @@ from pose_rft.releases.pw3d import Pw3d, Pw3dParams
 from pose_rft.sample import python2_pickle, write_pw3d
 from pose_rft.sample.plan import Pw3dSample, SampleParams
 
-PARAMS = SampleParams.model_construct(pw3d=Pw3dSample(size=64, sequences=3, frames=3))
+PARAMS = SampleParams.model_construct(pw3d=Pw3dSample(size=64, sequences=3, frames=3, hard_frames=3))
 FIRST = "downtown_walking_00"
 
 
