@@ -26,7 +26,8 @@ SAME_LANDMARKS = 0.2
 """Median distance of landmarks over the smaller body's size, below which two are one person."""
 SAME_EXTENT = 0.6  # IoU
 INSIDE = 0.8
-"""Share of a body's extent within a larger one from which it is a part of that one, unless it is as sure."""
+PART_SURENESS = 2.0
+"""A finding of which this share lies within a larger one is a part of that one, unless it is so many times as sure."""
 HEAD = 0.55  # from the ears on to the top of the head, over shoulders to ears
 MARGIN = 0.03  # flesh around the outer landmarks, over the longer side
 
@@ -98,11 +99,16 @@ def around(person: Person) -> list[Region]:
     """The upright square around a body, and the one turned as its torso is."""
     low, high = whole(person.landmarks)
     upright = Region(tuple((low + high) / 2), BOX_SCALE * float((high - low).max()))
-    up = person.landmarks[_SHOULDERS].mean(0) - person.landmarks[_HIPS].mean(0)
-    turned = Region(upright.center, upright.side, float(np.arctan2(up[0], -up[1])))
+    turned = Region(upright.center, upright.side, torso_angle(person.landmarks))
     low, high = whole((person.landmarks - turned.center) @ turned.axes())
     center = np.asarray(turned.center) + turned.axes() @ ((low + high) / 2)
     return [upright, Region(tuple(center), BOX_SCALE * float((high - low).max()), turned.angle)]
+
+
+def torso_angle(landmarks: NDArray[np.floating]) -> float:
+    """How far the way from hips to shoulders is turned clockwise from the picture's upward direction, radians."""
+    up = landmarks[_SHOULDERS].mean(0) - landmarks[_HIPS].mean(0)
+    return float(np.arctan2(up[0], -up[1]))
 
 
 def whole(landmarks: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -125,13 +131,23 @@ def distinct(found: Sequence[tuple[Person, float]]) -> list[Person]:
     for person, sure in sorted(found, key=lambda pair: -pair[1]):
         if not any(same(person, other) for other, _ in kept):
             kept.append((person, sure))
-    return [person for person, _ in kept]
+    return [
+        person
+        for person, sure in kept
+        if not any(is_part(person, other) and sure < PART_SURENESS * other_sure for other, other_sure in kept)
+    ]
 
 
 def same(person: Person, other: Person) -> bool:
-    """Are these one person, or the first a part of the second?"""
+    """Do two findings show one person?"""
     smaller = min(person.size, other.size)
     apart = float(np.median(np.linalg.norm(person.landmarks - other.landmarks, axis=1)))
+    return apart < SAME_LANDMARKS * smaller or overlap(person.extent, other.extent) > SAME_EXTENT
+
+
+def is_part(person: Person, other: Person) -> bool:
+    """Does the first lie within the second, as a glove taken for a person does?"""
     low, high = np.maximum(person.extent[:2], other.extent[:2]), np.minimum(person.extent[2:], other.extent[2:])
-    shared = float(np.prod((high - low).clip(0))) / max(float(np.prod(person.extent[2:] - person.extent[:2])), 1e-9)
-    return apart < SAME_LANDMARKS * smaller or overlap(person.extent, other.extent) > SAME_EXTENT or shared > INSIDE
+    shared = float(np.prod((high - low).clip(0)))
+    own, others = (float(np.prod(one.extent[2:] - one.extent[:2])) for one in (person, other))
+    return own < others and shared > INSIDE * own

@@ -49,7 +49,9 @@ class PersonDetector:
 
     def __call__(self, pixels: NDArray[np.uint8], threshold: float = LEAST_SCORE) -> list[Candidate]:
         """Candidates in a picture (H, W, 3) RGB, the surest first; one person may have several."""
-        found = [one for square in tiles(pixels.shape[1], pixels.shape[0]) for one in self._in(pixels, square, threshold)]
+        found = [
+            one for square in tiles(pixels.shape[1], pixels.shape[0]) for one in self._in(pixels, square, threshold)
+        ]
         return distinct(found)
 
     def _in(self, pixels: NDArray[np.uint8], square: Region, threshold: float) -> list[Candidate]:
