@@ -15,8 +15,8 @@ from pose_rft.predict.place import Place, Points
 
 SAMPLE_NOTICE = (
     "This is the sample model: a tiny policy with a stand-in body, trained for minutes on rendered people around a "
-    "pose network that knows photographs. It follows people who are seen whole and upright, and fails where they lie, hang "
-    "head down, or are hidden by others; its numbers cannot stand beside published results."
+    "pose network that knows photographs. It follows people who are seen whole and upright, and fails where they lie, "
+    "hang head down, or are hidden by others; its numbers cannot stand beside published results."
 )
 
 
