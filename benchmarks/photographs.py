@@ -49,7 +49,7 @@ NEAR = 0.1  # of the box side
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """box: x0, y0, x1, y1 px; keypoints {name: (x, y)} of those that are labelled; counts: not a crowd, has keypoints."""
+    """box: x0, y0, x1, y1 px; keypoints {name: (x, y)} of the labelled ones; counts: not a crowd, has keypoints."""
 
     box: NDArray[np.float64]
     keypoints: dict[str, NDArray[np.float64]]
