@@ -5,6 +5,7 @@ boxes and results count the upright pixels.
 """
 
 import io
+import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image as PilImage
 
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.parsing import DAMAGE
 from pose_rft.policy import crops
 
-FORMATS = ("JPEG", "MPO", "PNG")
+FORMATS = ("JPEG", "PNG")
 ORIENTATION, EXIF_IFD, FOCAL_35MM = 0x0112, 0x8769, 0xA405
 FILM_DIAGONAL = 43.27  # mm, of 36 x 24
 TURNS: dict[int, tuple[int, bool]] = {
@@ -75,10 +77,10 @@ def read_photograph(path: Path) -> Photograph:
 def exif(data: bytes) -> dict[int, Any]:
     """EXIF tags, those of the camera's own directory among them; none where there are none or they are damaged."""
     try:
-        with PilImage.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with warnings.catch_warnings(action="ignore"), PilImage.open(io.BytesIO(data), formats=FORMATS) as picture:
             tags = picture.getexif()
             return {**tags, **tags.get_ifd(EXIF_IFD)}
-    except Exception:  # the pixels are fine, and what a parser of stray metadata may raise is nobody's fault
+    except (*DAMAGE, OSError, SyntaxError, PilImage.DecompressionBombError):  # the pixels are fine all the same
         return {}
 
 
