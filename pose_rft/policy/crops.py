@@ -85,7 +85,7 @@ def crop(picture: Picture, square: Square, size: int, flip: bool = False) -> NDA
     shrink = max(1, int(square.side / size))
     if isinstance(picture, bytes):
         shrink = next(n for n in (8, 4, 2, 1) if n <= shrink)
-        pixels = _decode(picture, shrink)
+        pixels = decode(picture, shrink)
     else:
         pixels = np.asarray(picture.convert("RGB")) if isinstance(picture, PilImage.Image) else picture
         if shrink > 1:  # average, so that the bilinear step below skips no pixel
@@ -108,8 +108,12 @@ REDUCED = {
 }
 
 
-def _decode(data: bytes, shrink: int) -> NDArray[np.uint8]:
-    """RGB at 1/shrink of the size; annotations count stored pixels, so EXIF orientation is not applied."""
+def decode(data: bytes, shrink: int = 1) -> NDArray[np.uint8]:
+    """RGB at 1/shrink of the size; annotations count stored pixels, so EXIF orientation is not applied.
+
+    Raises:
+        PoseRftError: the bytes are empty, truncated, or no picture.
+    """
     jpeg = data[:2] == b"\xff\xd8"
     # OpenCV fills a truncated JPEG with grey and says nothing: its end marker has to be there.
     whole = len(data) > 0 and (not jpeg or b"\xff\xd9" in data[-1024:])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +35,7 @@ class GraphNet(nn.Module):
         if unknown:
             raise PoseRftError(f"The graph has steps {sorted(unknown)}, expected {', '.join(OPERATIONS)} or conv.")
         self.convs = nn.ModuleDict(
-            {
-                str(step["output"]): nn.Conv2d(*step["channels"], step["kernel"], step["stride"], groups=step["groups"])
-                for step in graph["steps"]
-                if step["op"] == "conv"
-            }
+            {str(step["output"]): _conv(step) for step in graph["steps"] if step["op"] == "conv"}
         )
         self.last_use = {source: index for index, step in enumerate(graph["steps"]) for source in step["inputs"]}
         if weights is not None:
@@ -59,13 +56,18 @@ class GraphNet(nn.Module):
     def _run(self, step: Step, inputs: list[Tensor]) -> Tensor:
         if step["op"] != "conv":
             return OPERATIONS[step["op"]](step, inputs)
-        conv = self.convs[str(step["output"])]
+        conv = cast(nn.Conv2d, self.convs[str(step["output"])])
         left, right, top, bottom = step["pad"]
         picture = inputs[0]
         if (left, top) != (right, bottom):
             picture = F.pad(picture, (0, right - left, 0, bottom - top))
-        found = F.conv2d(picture, conv.weight, conv.bias, conv.stride, (top, left), groups=conv.groups)
+        found = F.conv2d(picture, conv.weight, conv.bias, step["stride"], (top, left), groups=conv.groups)
         return IN_PLACE[step["act"]](found)
+
+
+def _conv(step: Step) -> nn.Conv2d:
+    channels_in, channels_out = step["channels"]
+    return nn.Conv2d(channels_in, channels_out, step["kernel"], step["stride"], groups=step["groups"])
 
 
 def _max_pool(step: Step, inputs: list[Tensor]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Photographs and sentences to poses: what `pose-rft predict` does, a module for each step."""

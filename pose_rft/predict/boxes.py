@@ -1,0 +1,73 @@
+"""Boxes that a user gives: `--box`, or a COCO annotation file."""
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+
+from pose_rft.core.errors import PoseRftError
+from pose_rft.core.record import Box
+from pose_rft.io.json_files import read_json
+
+
+def parse_box(text: str) -> Box:
+    """`X,Y,W,H` in px as a square box around that rectangle.
+
+    Raises:
+        PoseRftError: not four finite numbers, or no area.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+        if len(values) != 4 or not all(map(isfinite, values)):
+            raise ValueError
+    except ValueError:
+        raise PoseRftError(
+            f"--box {text!r:.80} is not X,Y,W,H: the left, top, width and height of the person, px."
+        ) from None
+    return square(values, f"--box {text}", "given")
+
+
+def boxes_from_coco(path: Path) -> dict[str, list[Box]]:
+    """{file name: boxes of its persons} from a COCO annotation file; crowds and boxes without area are left out.
+
+    Raises:
+        PoseRftError: no such file, or not in COCO's format, or a box is no four finite numbers.
+    """
+    content = read_json(path, dict)
+    try:
+        names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        rows = [(row.get("id"), names[row["image_id"]], row) for row in content["annotations"]]
+        wanted = [(key, name, [float(v) for v in row["bbox"]]) for key, name, row in rows if not row.get("iscrowd")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PoseRftError(
+            f"{path} is not a COCO annotation file ({error!r:.120}); expected `images` and `annotations`."
+        ) from None
+    found: dict[str, list[Box]] = {name: [] for name in names.values()}
+    for key, name, values in wanted:
+        where = f"the box of annotation {key} in {path}"
+        if len(values) != 4 or not all(map(isfinite, values)):
+            raise PoseRftError(f"{where} is {values}, expected four finite numbers: left, top, width, height.")
+        if values[2] > 0 and values[3] > 0:
+            found[name].append(square(values, where, "annotation"))
+    return found
+
+
+def square(values: Sequence[float], where: str, convention: str) -> Box:
+    """Raises:
+    PoseRftError: no area.
+    """
+    x, y, width, height = values
+    if width <= 0 or height <= 0:
+        raise PoseRftError(f"{where} has no area; width and height must be positive.")
+    return Box((x + width / 2, y + height / 2), max(width, height), convention)
+
+
+def check_inside(box: Box, size: tuple[int, int], where: str) -> None:
+    """Raises:
+    PoseRftError: the box and a picture of `size` (width, height) px share nothing.
+    """
+    for center, length in zip(box.center, size, strict=True):
+        if not (center + box.side / 2 > 0 and center - box.side / 2 < length):
+            raise PoseRftError(
+                f"The box around ({box.center[0]:g}, {box.center[1]:g}) px of side {box.side:g} lies outside {where}, "
+                f"which is {size[0]} x {size[1]} px; correct the box."
+            )

@@ -1,0 +1,107 @@
+"""A user's photograph: upright pixels, and what its camera says about its focal length.
+
+Unlike a release's pictures, whose annotations count stored pixels, a photograph is turned as its EXIF orientation says;
+boxes and results count the upright pixels.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PilImage
+
+from pose_rft.core.errors import PoseRftError
+from pose_rft.io.parsing import DAMAGE
+from pose_rft.policy import crops
+
+FORMATS = ("JPEG", "PNG")
+ORIENTATION, EXIF_IFD, FOCAL_35MM = 0x0112, 0x8769, 0xA405
+FILM_DIAGONAL = 43.27  # mm, of 36 x 24
+TURNS: dict[int, tuple[int, bool]] = {
+    2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False),
+}  # fmt: skip
+"""EXIF orientation: quarter turns counter-clockwise, then mirrored left to right."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """pixels (H, W, 3) uint8 RGB, upright. focal: px; `focal_source` says where it comes from."""
+
+    path: Path
+    pixels: NDArray[np.uint8]
+    focal: float
+    focal_source: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) px."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    @property
+    def K(self) -> NDArray[np.float64]:
+        """(3, 3) px, the principal point in the middle."""
+        width, height = self.size
+        return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1.0]])
+
+
+def read_photograph(path: Path) -> Photograph:
+    """A picture file, turned upright.
+
+    Raises:
+        PoseRftError: there is no such file, or it is no whole JPEG or PNG; the sentence names it.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PoseRftError(f"{path} cannot be read ({error.strerror}); give a JPEG or PNG.") from None
+    if not data:
+        raise PoseRftError(f"{path} is empty, expected a JPEG or PNG.")
+    try:
+        pixels = crops.decode(data)
+    except PoseRftError as error:
+        raise PoseRftError(f"{path}: {error}") from None
+    tags = exif(data)
+    turns, mirrored = TURNS.get(tags.get(ORIENTATION, 1), (0, False))
+    pixels = np.rot90(pixels, turns)
+    pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
+    focal, source = focal_length(tags, pixels.shape[1], pixels.shape[0])
+    return Photograph(path, pixels, focal, source)
+
+
+def exif(data: bytes) -> dict[int, Any]:
+    """EXIF tags, those of the camera's own directory among them; none where there are none or they are damaged."""
+    try:
+        with warnings.catch_warnings(action="ignore"), PilImage.open(io.BytesIO(data), formats=FORMATS) as picture:
+            tags = picture.getexif()
+            return {**tags, **tags.get_ifd(EXIF_IFD)}
+    except (*DAMAGE, OSError, SyntaxError, PilImage.DecompressionBombError):  # the pixels are fine all the same
+        return {}
+
+
+def focal_length(tags: dict[int, Any], width: int, height: int) -> tuple[float, str]:
+    """(focal length px, where it comes from): EXIF's equivalent for 35 mm film, or a guess.
+
+    The real focal length in mm says nothing without the sensor's size, which EXIF does not hold.
+    Source: EXIF 2.32, tag FocalLengthIn35mmFilm; the diagonals of film and picture correspond.
+    """
+    diagonal = float(np.hypot(width, height))
+    try:
+        millimetres = float(Fraction(str(tags.get(FOCAL_35MM, 0))))
+    except (ValueError, ZeroDivisionError):
+        millimetres = 0.0
+    if 8 <= millimetres <= 2000:
+        return diagonal * millimetres / FILM_DIAGONAL, f"EXIF: {millimetres:g} mm on 35 mm film"
+    return diagonal, "a guess: one picture diagonal (53 degrees of view)"
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) RGB as a PNG."""
+    ok, encoded = cv2.imencode(".png", pixels[..., ::-1])
+    assert ok
+    return encoded.tobytes()
