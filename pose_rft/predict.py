@@ -4,7 +4,6 @@ The answer is decoded greedily and the pose is the mean of the policy's Gaussian
 predicted: betas are 0. For a photograph the body is placed by the pose encoder's 2D keypoints (`body/camera_fit.py`).
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,8 @@ from pose_rft.body.smpl import BodyModel, load_body_model
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Box
 from pose_rft.core.seeds import torch_generator
-from pose_rft.io import atomic
+from pose_rft.io import atomic, door, pictures
+from pose_rft.io.json_files import read_json
 from pose_rft.policy.crops import IMAGENET_NORM, crop, normalise, size_of
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.packing import pack, score
@@ -239,24 +239,21 @@ def read_picture(path: Path) -> bytes:
         PoseRftError: there is no such file, or it is empty.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PoseRftError(f"{path} cannot be read ({error.strerror}); give a JPEG or PNG.") from None
+        data = door.read_file(path)
+    except door.Unreadable as error:
+        raise PoseRftError(f"{path} {error.reason}; give a JPEG or PNG.") from None
     if not data:
         raise PoseRftError(f"{path} is empty, expected a JPEG or PNG.")
     try:
-        size_of(data)
-    except PoseRftError as error:
+        pictures.check(data)
+    except pictures.BadPicture as error:
         raise PoseRftError(f"{path}: {error}") from None
     return data
 
 
 def decode(data: bytes) -> np.ndarray:
     """(H, W, 3) uint8 RGB; rotation by EXIF is not applied, as boxes and annotations refer to the stored pixels."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    assert image is not None  # `read_picture` has looked
-    return np.ascontiguousarray(image[..., ::-1])
+    return pictures.decode(data)
 
 
 def draw_box(image: np.ndarray, box: Box) -> None:
@@ -289,7 +286,7 @@ def boxes_from_coco(path: Path) -> dict[str, list[Box]]:
         PoseRftError: no such file, or not in COCO's format.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, dict)
         names = {image["id"]: image["file_name"] for image in content["images"]}
         found: dict[str, list[Box]] = {name: [] for name in names.values()}
         for row in content["annotations"]:
@@ -297,9 +294,7 @@ def boxes_from_coco(path: Path) -> dict[str, list[Box]]:
             if not row.get("iscrowd") and w > 0 and h > 0:
                 found[names[row["image_id"]]].append(Box((x + w / 2, y + h / 2), max(w, h), "annotation"))
         return found
-    except OSError as error:
-        raise PoseRftError(f"{path} cannot be read ({error.strerror}); --boxes takes a COCO annotation file.") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PoseRftError(
             f"{path} is not a COCO annotation file ({error!r}); expected `images` and `annotations`."
         ) from None

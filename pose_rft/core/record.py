@@ -22,6 +22,7 @@ from pose_rft.core.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.packed_arrays import pack, unpack
 from pose_rft.io.parsing import DAMAGE
+from pose_rft.io.text import InvalidText, printable
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
@@ -193,7 +194,11 @@ class Record:
     __hash__ = None  # type: ignore[assignment]
 
     def to_members(self) -> dict[str, bytes]:
-        """{extension: content} in a fixed order and with fixed bytes: image, json, npz."""
+        """{extension: content} in a fixed order and with fixed bytes: image, json, npz.
+
+        Raises:
+            InvalidText: a name, caption or turn that UTF-8 cannot hold.
+        """
         members: dict[str, bytes] = {}
         meta: dict[str, Any] = {"schema": SCHEMA_VERSION, "valid": {}}
         for name in (*PLAIN, "flags", "provenance"):
@@ -213,7 +218,12 @@ class Record:
             present = {name: getattr(value, name) for name in names if getattr(value, name) is not None}
             arrays |= {f"{group}.{name}": array for name, array in present.items()}
             meta[group] = {key: item for key, item in vars(value).items() if key not in names}
-        members["json"] = canonical_json(meta).encode()
+        try:
+            members["json"] = canonical_json(meta).encode()
+        except UnicodeEncodeError as error:
+            raise InvalidText(
+                f"Sample {self.key} of {self.dataset} holds text that is not Unicode ({error.object[error.start]!r})."
+            ) from None
         if arrays:
             members["npz"] = pack(arrays)
         return members
@@ -271,3 +281,7 @@ class Defect:
     row: str
     reason: str
     detail: str
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # a table of defects is UTF-8, whatever the release's names are
+            object.__setattr__(self, name, printable(value))
