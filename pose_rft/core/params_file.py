@@ -7,6 +7,7 @@ from typing import Any
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io import door, yaml_files
 
+
 def params_path() -> Path:
     """params.yaml of the working folder, or the file that `POSE_RFT_PARAMS` names (tests, `pose-rft plan`)."""
     return Path(os.environ.get("POSE_RFT_PARAMS", "params.yaml"))

@@ -44,7 +44,7 @@ def open_file(path: Path) -> BinaryIO:
         Missing: there is none. Unreadable: it is no regular file (a link to one is fine), or may not be read.
     """
     try:
-        _check_regular(path, os.stat(path).st_mode)  # opening a device may do something already
+        _check_regular(path, Path(path).stat().st_mode)  # opening a device may do something already
         # What lies there may have changed since: without O_NONBLOCK a pipe would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):

@@ -3,8 +3,8 @@
 Formats declare the shape of their arrays before the numbers come, and compressed ones inflate a thousandfold; parsers
 believe both. Inside `bounded` the process may take a fixed amount plus a multiple of the file's size, and what asks
 for more gets a MemoryError at once, before a page is touched. The limit is the kernel's (RLIMIT_DATA), so it holds in
-every C library as well; systems without it rely on the parsers' own checks. Time is the processor's, not the clock's: a slow
-disk may take as long as it likes. It is watched in the main thread, where readers run; what a C library does within
+every C library as well; systems without it rely on the parsers' own checks. Time is the processor's, not the clock's: a
+slow disk may take as long as it likes. It is watched in the main thread, where readers run; what a C library does in
 one call ends before the watch strikes, so such calls are bounded by what they are given.
 """
 

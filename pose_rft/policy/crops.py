@@ -78,7 +78,9 @@ def crop(picture: Picture, square: Square, size: int, flip: bool = False) -> NDA
     if not SMALLEST < square.side < FARTHEST:
         raise PoseRftError(f"A person's box has side {square.side} px, expected more than 0; correct the box.")
     if not max(abs(square.left), abs(square.top)) < FARTHEST:
-        raise PoseRftError(f"A person's box lies at ({square.left}, {square.top}) px, far from any picture; correct it.")
+        raise PoseRftError(
+            f"A person's box lies at ({square.left}, {square.top}) px, far from any picture; correct it."
+        )
     shrink = max(1, int(square.side / size))
     if isinstance(picture, bytes):
         shrink = next(n for n in SHRINKS if n <= shrink)

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import limits
-from pose_rft.io.npz import names_in_npz, read_npz
+from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.releases.label_rows import LabelRows, flags, plausible, read_label_rows
 
 SHAPE = 10
@@ -64,7 +63,7 @@ def _rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """pose (N, 24, 3), betas (N, 10) and valid (N,) of a file of fits without names."""
     try:
         if path.suffix == ".npy":
-            both = np.asarray(_read_npy(path), np.float64).reshape(-1, POSE + SHAPE)
+            both = np.asarray(read_npy(path), np.float64).reshape(-1, POSE + SHAPE)
             return both[:, :POSE].reshape(-1, 24, 3), both[:, POSE:], np.ones(len(both), bool)
         content = read_npz(path, ("pose", "betas", "shape", "valid_fit", "has_smpl"))
         pose = np.asarray(content["pose"], np.float64).reshape(-1, 24, 3)
@@ -74,15 +73,3 @@ def _rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except (KeyError, ValueError, TypeError, IndexError, EOFError, OSError) as error:
         kept = f"; it has {', '.join(sorted(names_in_npz(path)))}" if path.suffix == ".npz" else ""
         raise PoseRftError(f"{path} is no file of SPIN's fits ({error!r}{kept}); download it again.") from None
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        with limits.bounded(path):
-            array: np.ndarray = np.load(path, allow_pickle=False)
-            return array
-    except PoseRftError:
-        raise
-    except Exception as error:  # numpy's header parser lets errors of Python's own tokenizer through
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise PoseRftError(f"{path} is not a readable .npy ({cause}); download it again.") from None

@@ -1,4 +1,4 @@
-"""What is no regular file never keeps a reader waiting, and what is no text never ends a run (S18, B3, B9, S13, S17)."""
+"""What is no regular file never keeps a reader waiting, and odd text never ends a run (S18, B3, B9, S13, S17)."""
 
 import json
 import os

@@ -100,8 +100,10 @@ def scans(count: int) -> bytes:
 
 
 def declares(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(
-        b"IDAT", zlib.compress(b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b""))
     )
 
 
@@ -144,7 +146,9 @@ def test_what_conversion_refuses_training_and_predict_refuse_with_the_same_words
         with pytest.raises(pictures.BadPicture) as error:
             read(BAD[name])
         assert error.value.reason == at_conversion.value.reason
-        assert at_conversion.value.detail == f"a.jpg {error.value.what}" and str(error.value).endswith("replace the file.")
+        assert at_conversion.value.detail == f"a.jpg {error.value.what}" and str(error.value).endswith(
+            "replace the file."
+        )
 
 
 def test_every_cut_and_every_changed_byte_of_a_png_is_noticed() -> None:
