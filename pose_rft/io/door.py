@@ -26,7 +26,7 @@ class Unreadable(PoseRftError):
     """A file that cannot be opened or read; `reason` says why in a few words, without its name."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{printable(str(path))} {reason}.")
+        super().__init__(f"{printable(str(path)):.1000} {reason}.")
         self.reason = reason
 
 

@@ -35,7 +35,7 @@ class Hdf5:
         Raises:
             PoseRftError: it lies elsewhere, or declares more than the file can hold. KeyError: there is none.
         """
-        if isinstance(key, str) and (key not in self._file or not self._is_own(key)):
+        if isinstance(key, str) and not self._is_own(key):  # `in` would follow a link
             raise KeyError(f"no dataset {key!r} in the file itself")
         found = self._file[key]
         if not isinstance(found, h5py.Dataset):

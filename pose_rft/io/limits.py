@@ -31,7 +31,10 @@ def bounded(where: Path | str, size: int | None = None) -> Iterator[None]:
         PoseRftError: it asked for more, or nested deeper than Python can follow.
     """
     if size is None:
-        size = Path(where).stat().st_size if Path(where).is_file() else 0
+        try:
+            size = Path(where).stat().st_size
+        except (OSError, ValueError):  # whoever opens it says so
+            size = 0
     try:
         with _data_limit(FIXED + PER_BYTE * size), _time_limit(where, SECONDS + SECONDS_PER_BYTE * size):
             yield

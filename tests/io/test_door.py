@@ -20,7 +20,7 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.matlab import mat_version, open_hdf5, read_mat
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.io.parquet import read_parquet
-from pose_rft.io.text import InvalidText, is_text
+from pose_rft.io.text import InvalidText, is_text, printable
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.io.video import frames
 from pose_rft.io.xml_files import read_xml
@@ -38,7 +38,7 @@ def picture(path: Path) -> None:
     try:
         load_picture(path)
     except UnreadablePicture as error:
-        raise PoseRftError(f"{path.name}: {error}") from None
+        raise PoseRftError(f"{printable(path.name)}: {error.reason}") from None
 
 
 READERS = {
