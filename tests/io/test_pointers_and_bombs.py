@@ -249,15 +249,15 @@ def test_xml_with_entities_or_absurd_counts_is_refused(tmp_path: Path) -> None: 
     path.write_text(f"<?xml version='1.0'?><!DOCTYPE x [{laughs}]><x>&a9;</x>")
     with pytest.raises(PoseRftError, match="declares a document type"):
         read_xml(path)
-    for text in ("<a>" * 100_000, "<a", "", "<a>\0</a>"):
+    for text in ("<a>" * 10_000, "<a", "", "<a>\0</a>"):
         path.write_text(text)
         with pytest.raises(PoseRftError, match="is not XML"):
             read_xml(path)
     write_metadata(path, {}, {subject: [(1000, 1002)] * 4 for subject in range(1, 12)}, np.zeros(300))
     text = path.read_text()
-    number = text[text.index("<frames>") :].split("<cell>")[2].split("<")[0].split()[0].strip("[];,")
+    assert "[0 0 0 0 0]" in text
     for absurd in ("1000000000000000", "1e999", "-5", "nan"):
-        path.write_text(text.replace("<frames>", "\1").replace(number, absurd).replace("\1", "<frames>"))
+        path.write_text(text.replace("[0 0 0 0 0]", f"[{' '.join([absurd] * 5)}]"))
         with pytest.raises(PoseRftError, match=r"is not Human3\.6M's metadata"):
             read_metadata(path)
 
