@@ -120,7 +120,7 @@ def _array(file: IO[bytes], size: int, where: str) -> np.ndarray:
     if not all(n >= 0 for n in shape) or count * dtype.itemsize > size:
         raise PoseRftError(f"{where} declares {shape} numbers in {size} bytes; download it again.")
     content = np.empty(count * dtype.itemsize, np.uint8)
-    view, done = memoryview(content), 0
+    view, done = memoryview(content), 0  # type: ignore[arg-type]
     while done < len(view):
         if not (read := file.readinto(view[done:])):  # type: ignore[attr-defined]
             raise PoseRftError(f"{where} is cut; download it again.")

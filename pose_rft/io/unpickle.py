@@ -358,7 +358,7 @@ class _Finish:
             parts = [self._finished(item, depth) for item in value]
             return tuple(item for item, _ in parts), 8 + sum(size for _, size in parts)
         size = 8
-        content = value.state if isinstance(value, (ChumpyArray, SparseMatrix)) else value
+        content: Any = value.state if isinstance(value, (ChumpyArray, SparseMatrix)) else value
         for place in list(content) if isinstance(content, dict) else range(len(content)):
             item = content[place]
             if type(item) in (int, float):  # by far the most
