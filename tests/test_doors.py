@@ -36,7 +36,6 @@ OWN = {
     "sample/matlab_files.py": "a file that it writes",
     "sample/raster.py": "/dev/null",
     "sample/stamp.py": "the project's own code",
-    "shards/inventory.py": "names and sizes of files, not their content",
     "shards/loader.py": "shards by the offsets of their index, each sample against its checksums",
     "shards/manifest.py": "manifests, whose every field is checked",
     "shards/verify.py": "shards against the checksums of their manifest",
