@@ -23,6 +23,7 @@ OWN = {
     "policy/architectures.py": "config.json of a model folder, checked there",
     "policy/hardware.py": "/proc/self/status",
     "policy/hub.py": "weights of a model folder, checked there (weights_only)",
+    "policy/pretrained.py": "a network of an installed package, checked there",
     "policy/processor.py": "the processor's own configuration in a model folder",
     "report/build.py": "results of the stages",
     "report/curves.py": "logs of the stages",
