@@ -20,7 +20,6 @@ OWN = {
     "convert.py": "the plan that an earlier call left in scratch; bytes of the project's own code",
     "evaluation/tables.py": "results of the evaluation stages",
     "hygrpo/records.py": "pages of the run's own candidates",
-    "policy/architectures.py": "config.json of a model folder, checked there",
     "policy/hardware.py": "/proc/self/status",
     "policy/hub.py": "weights of a model folder, checked there (weights_only)",
     "policy/pretrained.py": "a network of an installed package, checked there",
