@@ -29,7 +29,7 @@ from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Box
 from pose_rft.evaluation.protocols import eval_joints, joint_errors, true_joints
 from pose_rft.io.json_files import read_json
-from pose_rft.policy.crops import decode
+from pose_rft.io.pictures import decode
 from pose_rft.policy.people import extent
 from pose_rft.policy.person_detector import overlap
 from pose_rft.predict.photographs import Photograph, focal_length, read_photograph

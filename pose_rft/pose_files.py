@@ -4,7 +4,6 @@ Files of SMPL+H and SMPL-X bodies have the 22 body joints of SMPL and fingers of
 do not have, are left as they rest.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +14,11 @@ from torch import Tensor
 
 from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io.npz import names_in_npz, read_npz
+from pose_rft.io import door
+from pose_rft.io.json_files import read_json
+from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 
+LARGEST = 1 << 28  # bytes; the longest sequence of AMASS has a tenth
 JOINTS, BODY_JOINTS = 24, 22
 AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # numbers of a frame's `poses`
 ONE_POSE = {(j * 3,) for j in (JOINTS, BODY_JOINTS)} | {
@@ -63,17 +65,18 @@ def _values(path: Path) -> np.ndarray:
     """The numbers of a file as they are."""
     try:
         if path.suffix == ".json":
-            values: Any = json.loads(path.read_text())["rotation_matrices"]
+            values: Any = read_json(path, dict)["rotation_matrices"]
         elif path.suffix == ".npz":
             names = sorted(names_in_npz(path))
-            values = read_npz(path)[next((name for name in ("pose", "poses") if name in names), names[0])]
+            name = next((name for name in ("pose", "poses") if name in names), names[0])
+            values = read_npz(path, [name], LARGEST)[name]
         else:
-            values = np.load(path, allow_pickle=False)
+            values = read_npy(path, LARGEST)
         values = np.asarray(values)
         if values.dtype.kind not in "fiu":
             raise TypeError(f"its values are {values.dtype}")
-    except OSError as error:
-        raise PoseRftError(f"{path} cannot be read ({error.strerror or error}); {EXPECTED}.") from None
+    except door.Unreadable as error:
+        raise PoseRftError(f"{str(error).rstrip('.')}; {EXPECTED}.") from None
     except (ValueError, KeyError, IndexError, TypeError, EOFError, RecursionError, OverflowError) as error:
         raise PoseRftError(f"{path} holds no pose ({error!s:.200}); {EXPECTED}.") from None
     return values.astype(np.float64)

@@ -9,16 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
 
 from pose_rft.body.joints import H36M17, SMPL24
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io.unpickle import plain, read_pickle
+from pose_rft.io import door
+from pose_rft.io.npz import read_npy
+from pose_rft.io.unpickle import SparseMatrix, parse_pickle, plain
 
 Gender = Literal["neutral", "male", "female"]
+LARGEST_FILE = 1 << 30  # bytes; SMPL's own have 40 to 250 MB
 BETAS = 10
 POSE_BASIS = 207  # 23 joints × 9
 # smplx picks nose, toes, heels and finger tips by vertex number, up to 6787 (smplx/vertex_ids.py).
@@ -106,9 +109,10 @@ def read_model_file(path: Path) -> ModelArrays:
     Raises:
         PoseRftError: not a pickle of plain data, a key missing, a wrong shape, or not SMPL's 24-joint tree.
     """
-    if path.is_file() and path.read_bytes()[:2] == b"PK":
+    data = door.read_file(path, LARGEST_FILE)
+    if data.startswith(b"PK"):
         raise PoseRftError(f"{path} is an npz container, expected a pickle as SMPL is released; {WHERE_TO_GET}.")
-    content = read_pickle(path)
+    content = parse_pickle(data, path)
     if not isinstance(content, dict):
         raise PoseRftError(f"{path} holds {type(content).__name__}, expected the dictionary of an SMPL model file.")
     keys = ("v_template", "shapedirs", "posedirs", "J_regressor", "kintree_table", "weights", "f")
@@ -148,9 +152,8 @@ def read_model_file(path: Path) -> ModelArrays:
     )
 
 
-def _dense(value: object, path: Path, key: str) -> np.ndarray:
-    value = value.toarray() if scipy.sparse.issparse(value) else plain(value)  # type: ignore[attr-defined]
-    array = np.asarray(value)
+def _dense(value: Any, path: Path, key: str) -> np.ndarray:
+    array = np.asarray(value.toarray() if isinstance(value, SparseMatrix) else plain(value))
     if array.dtype.kind not in "fiu":
         raise PoseRftError(f"{path}: {key} holds {array.dtype} values, expected numbers.")
     return array
@@ -167,16 +170,14 @@ def read_regressor(folder: Path, v_template: np.ndarray) -> np.ndarray | None:
     path = folder / REGRESSOR
     if not path.is_file():
         return None
-    try:
-        regressor = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise PoseRftError(f"{path} is not a readable array ({error}); get it again.") from None
+    regressor = read_npy(path)
     expected = (len(H36M17), len(v_template))
-    if not isinstance(regressor, np.ndarray) or regressor.shape != expected:
-        shape = getattr(regressor, "shape", "several arrays")
+    if regressor.dtype.kind not in "fiu":
+        raise PoseRftError(f"{path} holds {regressor.dtype} values, expected numbers; get it again.")
+    if regressor.shape != expected:
         raise PoseRftError(
-            f"{path} has shape {shape}, expected {expected} for this body model of {len(v_template)} vertices; "
-            "take the regressor that belongs to the model file."
+            f"{path} has shape {regressor.shape}, expected {expected} for this body model of {len(v_template)} "
+            "vertices; take the regressor that belongs to the model file."
         )
     regressor = regressor.astype(np.float32)
     rest = regressor @ v_template

@@ -4,12 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pose_rft.core.errors import PoseRftError
-
-# Ten times as fast where PyYAML was built with libyaml.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from pose_rft.io import door, yaml_files
 
 
 def params_path() -> Path:
@@ -21,14 +17,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The whole file as a mapping.
 
     Raises:
-        PoseRftError: no such file, not YAML, or not a mapping.
+        PoseRftError: no such file, not YAML in UTF-8, or not a mapping.
     """
     try:
-        content = yaml.load(path.read_text(), LOADER)
-    except FileNotFoundError:
+        content = yaml_files.read_yaml(path)
+    except door.Missing:
         raise PoseRftError(f"{path} does not exist; copy one of presets/*.yaml to params.yaml.") from None
-    except yaml.YAMLError as error:
-        raise PoseRftError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from None
     if not isinstance(content, dict):
         raise PoseRftError(f"{path} holds {type(content).__name__}, expected sections such as `data:` and `sft:`.")
     return content

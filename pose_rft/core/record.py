@@ -22,6 +22,7 @@ from pose_rft.core.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.packed_arrays import pack, unpack
 from pose_rft.io.parsing import DAMAGE
+from pose_rft.io.text import InvalidText, printable
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
@@ -224,7 +225,7 @@ class Record:
         """{extension: content} in a fixed order and with fixed bytes: image, json, npz.
 
         Raises:
-            PoseRftError: a text cannot be stored (see `problem`).
+            InvalidText: a name, caption or turn that UTF-8 cannot hold (see `problem`).
         """
         members: dict[str, bytes] = {}
         meta: dict[str, Any] = {"schema": SCHEMA_VERSION, "valid": {}}
@@ -248,8 +249,8 @@ class Record:
         try:
             members["json"] = canonical_json(meta).encode()
         except UnicodeEncodeError as error:
-            raise PoseRftError(
-                f"Sample {self.key} of {self.dataset} holds text that is not Unicode ({error})."
+            raise InvalidText(
+                f"Sample {self.key} of {self.dataset} holds text that is not Unicode ({error.object[error.start]!r})."
             ) from None
         if arrays:
             members["npz"] = pack(arrays)
@@ -313,8 +314,5 @@ class Defect:
     detail: str
 
     def __post_init__(self) -> None:
-        for name in ("unit", "row", "reason", "detail"):
-            text = getattr(self, name)
-            if not text.isprintable():
-                safe = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-                object.__setattr__(self, name, safe)
+        for name, value in vars(self).items():  # a table of defects is UTF-8, whatever the release's names are
+            object.__setattr__(self, name, printable(value))

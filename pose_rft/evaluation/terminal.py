@@ -1,6 +1,5 @@
 """The tables on a terminal, from metrics/summary.json."""
 
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +7,8 @@ from rich.table import Table as RichTable
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.evaluation.tables import Table, table1, table2, table3
+from pose_rft.io import door
+from pose_rft.io.json_files import read_json
 
 STYLES = {"paper": "dim", "bound": "", "ours": "bold"}
 
@@ -19,11 +20,11 @@ def print_tables(summary: Path) -> None:
         PoseRftError: there is no summary, or it is not one.
     """
     try:
-        content = json.loads(summary.read_text())
+        content = read_json(summary, dict)
         tables = [table1(content), table2(content), table2(content, "judge"), table3(content)]
-    except OSError:
+    except door.Missing:
         raise PoseRftError(f"{summary} does not exist; run `make run` (or `dvc repro`).") from None
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PoseRftError(f"{summary} is not a summary of a run ({error!r}); run `dvc repro report`.") from None
     console = Console()
     if not console.is_terminal:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import limits
+from pose_rft.io import door, limits
 from pose_rft.io.paths import inside
 
 LARGEST_MEMBER = 1 << 28  # bytes; a picture or a list of people is far below
@@ -23,12 +23,10 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             that is absurdly large.
     """
     try:
-        with tarfile.open(path) as tar:
+        with door.open_file(path) as file, tarfile.open(fileobj=file) as tar:
             while (member := _next(tar, path)) is not None:
                 if not member.isdir():
                     yield member.name, _content(tar, member, path)
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist.") from None
     except PoseRftError:
         raise
     except Exception as error:  # tarfile lets errors of zlib, lzma and of its own header parser through

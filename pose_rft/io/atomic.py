@@ -1,4 +1,8 @@
-"""Files and folders appear whole or not at all: written beside, synced, renamed."""
+"""Files and folders appear whole or not at all: written beside, synced, renamed.
+
+What is unfinished lies under a name that nobody can foresee and that must not exist yet, so a link that another account
+planted in a shared folder is never followed. The mode is that of any new file (umask, the folder's default ACL).
+"""
 
 import io
 import json
@@ -7,17 +11,32 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     import polars as pl
 
 
+def unfinished(path: Path) -> Path:
+    """A name beside `path` for what is to become it, `.NAME.tmp-` and 64 random bits."""
+    return path.with_name(f".{path.name}.tmp-{os.urandom(8).hex()}")
+
+
+def create(path: Path) -> BinaryIO:
+    """A new file, open for writing.
+
+    Raises:
+        FileExistsError: something, also a dangling link, has this name.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o666), "wb")
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = unfinished(path)
     try:
-        with open(temporary, "wb") as file:
+        with create(temporary) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -47,16 +66,20 @@ def canonical_json(content: Any, indent: int | None = None) -> str:
     )
 
 
+def json_bytes(content: Any, indent: int | None = None) -> bytes:
+    """`canonical_json` as UTF-8. What UTF-8 cannot hold (half of a UTF-16 pair) stands as JSON's own escape."""
+    return canonical_json(content, indent).encode("utf-8", "backslashreplace")
+
+
 def write_json(path: Path, content: Any) -> None:
-    write_text(path, canonical_json(content, indent=2) + "\n")
+    write_bytes(path, json_bytes(content, indent=2) + b"\n")
 
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
     """A fresh folder to fill; it takes the place of `path` only when the block ends without an exception."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = unfinished(path)
     temporary.mkdir()
     try:
         yield temporary

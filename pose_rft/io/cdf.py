@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import limits
+from pose_rft.io import door, limits
 
 FIXED_READS, BYTES_PER_READ = 10_000, 8  # the smallest record that a link can point to is larger
 
@@ -51,8 +51,9 @@ def read_variable(path: Path, name: str) -> NDArray[np.float64]:
     Raises:
         PoseRftError: not a CDF file, damaged, or without this variable.
     """
+    size = door.check_file(path)
     try:
-        with limits.bounded(path):
+        with limits.bounded(path, size):
             return np.asarray(_CDF(str(path)).varget(name), np.float64)
     except PoseRftError:
         raise

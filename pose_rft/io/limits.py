@@ -1,13 +1,17 @@
-"""How much memory a file of a release may ask for: a 100-byte file that declares terabytes is refused, not obeyed.
+"""How much memory and time a file may ask for: a 100-byte file that declares terabytes is refused, not obeyed.
 
 Formats declare the shape of their arrays before the numbers come, and compressed ones inflate a thousandfold; parsers
 believe both. Inside `bounded` the process may take a fixed amount plus a multiple of the file's size, and what asks
 for more gets a MemoryError at once, before a page is touched. The limit is the kernel's (RLIMIT_DATA), so it holds in
-every C library as well; systems without it rely on the parsers' own checks.
+every C library as well; systems without it rely on the parsers' own checks. Time is the processor's, not the clock's: a
+slow disk may take as long as it likes. It is watched in the main thread, where readers run; what a C library does in
+one call ends before the watch strikes, so such calls are bounded by what they are given.
 """
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,19 +20,23 @@ from pose_rft.core.errors import PoseRftError
 
 FIXED = 1 << 28  # bytes, whatever the file's size
 PER_BYTE = 40  # JSON of empty dicts, the widest of honest contents, takes 24 bytes for each of its own
+SECONDS, SECONDS_PER_BYTE = 15.0, 4e-6  # the densest of honest files (MPII's MATLAB structs) takes a quarter of that
 
 
 @contextmanager
 def bounded(where: Path | str, size: int | None = None) -> Iterator[None]:
-    """Bounds what the block may allocate, which parses the file `where` (or `size` bytes that came from there).
+    """Bounds what the block may allocate and compute, which parses the file `where` (or `size` bytes from there).
 
     Raises:
         PoseRftError: it asked for more, or nested deeper than Python can follow.
     """
     if size is None:
-        size = Path(where).stat().st_size if Path(where).is_file() else 0
+        try:
+            size = Path(where).stat().st_size
+        except (OSError, ValueError):  # whoever opens it says so
+            size = 0
     try:
-        with _data_limit(FIXED + PER_BYTE * size):
+        with _data_limit(FIXED + PER_BYTE * size), _time_limit(where, SECONDS + SECONDS_PER_BYTE * size):
             yield
     except MemoryError:
         raise PoseRftError(
@@ -58,3 +66,22 @@ def _data_limit(extra: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@contextmanager
+def _time_limit(where: Path | str, seconds: float) -> Iterator[None]:
+    """Ends the block once this process has computed for so long."""
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
+        yield  # that of an outer block is in force
+        return
+
+    def stop(*_: object) -> None:
+        raise PoseRftError(f"{where} takes more than {seconds:.0f} s to read, so it is damaged or hostile.")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1.0)  # again, should a library have swallowed the error
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

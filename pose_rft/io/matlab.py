@@ -4,6 +4,7 @@ The 128-byte header says which (MAT-File Format, MathWorks); scipy reads only th
 Arrays keep MATLAB's own shape: HDF5 stores them transposed, so what h5py calls (N, 1, 17, 2) is (2, 17, 1, N) here.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,9 @@ import numpy as np
 import scipy.io
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import limits
-
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+from pose_rft.io import door, limits
+from pose_rft.io.hdf5 import SIGNATURE, Hdf5, open_hdf5_file
+from pose_rft.io.matlab_depth import check_depth
 
 
 def mat_version(path: Path) -> str:
@@ -25,14 +26,9 @@ def mat_version(path: Path) -> str:
     Raises:
         PoseRftError: no such file, or not a MATLAB file of either kind.
     """
-    try:
-        with open(path, "rb") as file:
-            header = file.read(128)
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist.") from None
-    except OSError as error:
-        raise PoseRftError(f"{path} cannot be read ({error.strerror}).") from None
-    if header.startswith(HDF5_SIGNATURE) or header.startswith(b"MATLAB 7.3"):
+    with door.open_file(path) as file:
+        header = file.read(128)
+    if header.startswith(SIGNATURE) or header.startswith(b"MATLAB 7.3"):
         return "7.3"
     if len(header) == 128 and header[124:128] in (b"\x00\x01IM", b"\x01\x00MI"):
         return "5"
@@ -49,13 +45,15 @@ def read_mat(path: Path) -> dict[str, Any]:
     """
     if mat_version(path) == "7.3":
         with open_hdf5(path) as file:
-            found = {name: item[()].T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+            found = {name: file[name][()].T for name in file.names()}
             for value in found.values():
                 _check_real(value)
             return found
+    data = door.read_file(path)
     try:
-        with limits.bounded(path):
-            content = scipy.io.loadmat(path)
+        with limits.bounded(path, len(data)):
+            check_depth(data)
+            content = scipy.io.loadmat(io.BytesIO(data))
     except PoseRftError:
         raise
     except Exception as error:  # scipy's MatReadError and what its C reader raises on garbage share no base class
@@ -64,32 +62,33 @@ def read_mat(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """A v7.3 file as h5py sees it (axes reversed). What goes wrong inside the block while reading is reported too.
+def open_hdf5(path: Path) -> Iterator[Hdf5]:
+    """A v7.3 file as HDF5 has it (axes reversed). What goes wrong inside the block while reading is reported too.
 
     Raises:
         PoseRftError: no such file, not v7.3, damaged, or a variable that the block asks for is missing.
     """
     if mat_version(path) != "7.3":
         raise PoseRftError(f"{path} is a MATLAB v5 file, expected v7.3.")
-    try:
-        with limits.bounded(path), h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise PoseRftError(f"{path} is damaged or lacks a variable ({_short(error)}); download it again.") from None
+    with open_hdf5_file(path) as file:
+        yield file
 
 
 class Cells:
     """A (N, 1) or (1, N) cell array of a v7.3 file; an element is read when it is asked for, in MATLAB's shape."""
 
-    def __init__(self, file: h5py.File, name: str) -> None:
+    def __init__(self, file: Hdf5, name: str) -> None:
         self._file, self._references = file, file[name][()].ravel()
 
     def __len__(self) -> int:
         return len(self._references)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return self._file[self._references[row]][()].T
+        reference = self._references[row]
+        if not isinstance(reference, h5py.Reference):
+            raise TypeError("a cell array without references")
+        element: np.ndarray = self._file[reference][()].T
+        return element
 
 
 def cells(value: Any) -> list[Any]:

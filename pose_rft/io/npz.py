@@ -1,22 +1,27 @@
-""".npz files of releases: what they declare is checked before it is read, and numpy itself never unpickles.
+""".npy and .npz files that others made: what they declare is checked before it is read, and numpy never unpickles.
 
 Arrays of numbers and text are numpy's business; arrays of Python objects (HumanData's `smpl`, HMR2.0's `extra_info`)
 are pickles inside the archive and go through `pose_rft.io.unpickle`, which lets only data through.
 """
 
+import io
+import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import limits
-from pose_rft.io.unpickle import read_pickle_stream
+from pose_rft.io import door, limits
+from pose_rft.io.unpickle import parse_pickle
 
 MOST_INFLATION = 300  # deflate reaches 1,030 on zeros; arrays of labels stay below 50
 FREE = 1 << 26  # bytes that anything may inflate to
+MOST_MEMBERS = 10_000
+MOST = 1 << 33  # bytes of all arrays that are asked for
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -30,50 +35,94 @@ def names_in_npz(path: Path) -> set[str]:
         return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
-def read_npz(path: Path, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays called `names` that are there (all of them without `names`).
+def read_npz(path: Path, names: Iterable[str] | None = None, most: int = MOST) -> dict[str, np.ndarray]:
+    """The arrays called `names` that are there (all of them without `names`), of at most `most` bytes together.
 
     Raises:
         PoseRftError: no such file, not an .npz, damaged, sizes that cannot be true, or an object array that names code.
     """
     wanted = None if names is None else set(names)
     with _opened(path) as archive:
-        return {
-            name: _read_member(archive, member, path)
+        members = {
+            name: member
             for member in archive.infolist()
             if (name := member.filename.removesuffix(".npy")) and (wanted is None or name in wanted)
         }
+        _check_sizes(list(members.values()), path, most)
+        return {name: _read_member(archive, member, path) for name, member in members.items()}
+
+
+def read_npy(path: Path, most: int = MOST) -> np.ndarray:
+    """The array of numbers or text in a file of at most `most` bytes.
+
+    Raises:
+        PoseRftError: no such file, not an .npy, damaged, or an array of Python objects or complex numbers.
+    """
+    content = door.read_file(path, most)
+    with limits.bounded(path, len(content)), _as_sentence(path, ".npy"):
+        return _array(io.BytesIO(content), len(content), str(path))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     """The archive; what goes wrong in the block becomes one sentence."""
+    with (
+        door.open_file(path) as file,
+        limits.bounded(path),
+        _as_sentence(path, ".npz"),
+        zipfile.ZipFile(file) as archive,
+    ):
+        if len(archive.filelist) > MOST_MEMBERS:
+            raise PoseRftError(f"{path} holds {len(archive.filelist)} arrays, so it is no data; download it again.")
+        yield archive
+
+
+@contextmanager
+def _as_sentence(path: Path, kind: str) -> Iterator[None]:
     try:
-        with limits.bounded(path), zipfile.ZipFile(path) as archive:
-            yield archive
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist.") from None
-    except PoseRftError:
+        yield
+    except (PoseRftError, MemoryError, RecursionError):
         raise
     except OSError as error:
         raise PoseRftError(f"{path} cannot be read ({error.strerror or error}); download it again.") from None
     except Exception as error:  # zipfile, zlib and numpy's header parser share no base class
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise PoseRftError(f"{path} is not a readable .npz ({cause}); download it again.") from None
+        raise PoseRftError(f"{path} is not a readable {kind} ({cause}); download it again.") from None
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], path: Path, most: int) -> None:
+    for member in members:
+        if member.file_size > FREE + MOST_INFLATION * member.compress_size:
+            raise PoseRftError(
+                f"{path}: {member.filename!r:.80} declares {member.file_size} bytes in {member.compress_size} stored "
+                "ones, so it is no data; download it again."
+            )
+    if (total := sum(member.file_size for member in members)) > most:
+        raise PoseRftError(f"{path} declares arrays of {total} bytes, expected at most {most}; is it the right file?")
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> np.ndarray:
-    if member.file_size > FREE + MOST_INFLATION * member.compress_size:
-        raise PoseRftError(
-            f"{path}: {member.filename!r:.80} declares {member.file_size} bytes in {member.compress_size} stored ones, "
-            "so it is no data; download it again."
-        )
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        _, _, dtype = HEADERS[version](file)
-        if dtype.kind == "c":  # numpy would drop half of each number where it is asked for floats
-            raise PoseRftError(f"{path}: {member.filename!r:.80} is complex, expected real numbers; download it again.")
-        if dtype.hasobject:
-            return np.asarray(read_pickle_stream(file, f"{path}, {member.filename}"), object)
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return _array(file, member.file_size, f"{path}, {member.filename:.80}")
+
+
+def _array(file: IO[bytes], size: int, where: str) -> np.ndarray:
+    """The array in the `size` bytes of an open .npy; its numbers are read after its header has been believed."""
+    version = np.lib.format.read_magic(file)
+    shape, fortran, dtype = HEADERS[version](file)
+    if dtype.kind == "c":  # numpy would drop half of each number where it is asked for floats
+        raise PoseRftError(f"{where} is complex, expected real numbers; download it again.")
+    if dtype.hasobject:
+        return np.asarray(parse_pickle(file.read(), where, objects=True), object)
+    if dtype.names is None and not dtype.itemsize:
+        raise PoseRftError(f"{where} holds text of no length; download it again.")
+    count = math.prod(shape)
+    if not all(n >= 0 for n in shape) or count * dtype.itemsize > size:
+        raise PoseRftError(f"{where} declares {shape} numbers in {size} bytes; download it again.")
+    content = np.empty(count * dtype.itemsize, np.uint8)
+    view, done = memoryview(content), 0  # type: ignore[arg-type]
+    while done < len(view):
+        if not (read := file.readinto(view[done:])):  # type: ignore[attr-defined]
+            raise PoseRftError(f"{where} is cut; download it again.")
+        done += read
+    return content.view(dtype).reshape(shape, order="F" if fortran else "C")

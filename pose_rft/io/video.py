@@ -7,7 +7,7 @@ with an error; the frames before it are good.
 
 import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -18,10 +18,14 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io import door, limits
 
 # Colours are converted to the bit alike on every CPU.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 Codec = Literal["h264", "xvid"]
+CODECS = ("h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mjpeg")
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+MOST_PIXELS = 50_000_000  # of a frame
 
 
 def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
@@ -34,9 +38,7 @@ def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterato
     Raises:
         PoseRftError: no such file, empty, not a video, or damaged; frames that were yielded before are good.
     """
-    if not path.is_file():
-        raise PoseRftError(f"{path} does not exist.")
-    if path.stat().st_size == 0:
+    if door.check_file(path) == 0:
         raise PoseRftError(f"{path} is empty; download it again.")
     chosen = None if wanted is None else frozenset(wanted)
     last = None if chosen is None else max(chosen, default=-1)
@@ -82,7 +84,8 @@ def _decoded(path: Path, chosen: frozenset[int] | None) -> Iterator[tuple[int, a
 
 def _numbers(path: Path) -> dict[int, int]:
     """Time stamp of each packet → number of its frame; empty where a packet is not one frame with its own stamp."""
-    stamps = []
+    stamps: list[int | None] = []
+    most = path.stat().st_size
     with _opened(path) as container:
         first = None
         for packet in container.demux(video=0):
@@ -91,6 +94,8 @@ def _numbers(path: Path) -> dict[int, int]:
                 return {}
             if packet.size and not packet.is_discard:
                 stamps.append(packet.pts)
+            if len(stamps) > most:
+                raise PoseRftError(f"{path} declares more frames than it has bytes; download it again.")
     own = {stamp for stamp in stamps if stamp is not None}
     return {stamp: number for number, stamp in enumerate(sorted(own))} if len(own) == len(stamps) else {}
 
@@ -99,17 +104,39 @@ def _numbers(path: Path) -> dict[int, int]:
 def _opened(path: Path) -> Iterator[av.container.InputContainer]:
     """A video whose decoder uses one thread: conversion runs one process per core, and threads would compete with them.
 
+    The container and the codec are those that releases use. FFmpeg would otherwise follow playlists to other files, and
+    decode any format of pictures that a container may hold.
+
     Raises:
-        PoseRftError: no video stream, or an unknown codec.
+        PoseRftError: no video stream, another container or codec than releases use, or frames of an absurd size.
     """
-    with av.open(str(path)) as container:
+    with ExitStack() as opened:
+        with limits.bounded(path):  # a container's tables are as long as it says
+            container = opened.enter_context(av.open(str(path), format=_container(path)))
         if not container.streams.video:
             raise PoseRftError(f"{path} holds no video stream; download it again.")
         context = container.streams.video[0].codec_context
-        if context is None:
-            raise PoseRftError(f"{path} is encoded in a way that FFmpeg does not know; download it again.")
+        if context is None or context.name not in CODECS:
+            raise PoseRftError(f"{path} is encoded in a way that no release uses; expected one of {', '.join(CODECS)}.")
+        if context.width * context.height > MOST_PIXELS:
+            raise PoseRftError(f"{path} declares frames of {context.width}x{context.height} px; download it again.")
         context.thread_count = 1
+        context.options = {"max_pixels": str(MOST_PIXELS)}  # what a frame says of itself
         yield container
+
+
+def _container(path: Path) -> str:
+    """
+    Raises:
+        PoseRftError: neither MP4 (or MOV) nor AVI.
+    """
+    with door.open_file(path) as file:
+        start = file.read(12)
+    if start[4:8] in MP4_BOXES:
+        return "mp4"
+    if start[:4] == b"RIFF" and start[8:] == b"AVI ":
+        return "avi"
+    raise PoseRftError(f"{path} is no MP4 and no AVI but starts with {start[:8]!r}; download it again.")
 
 
 def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, codec: Codec, quality: int = 3) -> int:
@@ -124,7 +151,7 @@ def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, codec: Codec, q
         ValueError: no picture, an odd size, or pictures of different sizes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.tmp-{os.urandom(8).hex()}{path.suffix}")
     count, size = 0, None
     try:
         with av.open(str(temporary), "w", options={"fflags": "+bitexact"}) as container:

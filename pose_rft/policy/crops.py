@@ -5,6 +5,7 @@ border). JPEG is decoded at the smallest of 1, 1/2, 1/4, 1/8 that still holds th
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Box
+from pose_rft.io import pictures
 
+SMALLEST, FARTHEST = 1e-3, 1e6  # px
+SHRINKS: tuple[Literal[8, 4, 2, 1], ...] = (8, 4, 2, 1)
 Picture = bytes | PilImage.Image | NDArray[np.uint8]
 """Encoded JPEG or PNG, a PIL image, or (H, W, 3) RGB."""
 
@@ -61,17 +65,8 @@ def size_of(picture: Picture) -> tuple[int, int]:
         return picture.shape[1], picture.shape[0]
     if isinstance(picture, PilImage.Image):
         return picture.size
-    import io
-
-    try:
-        with PilImage.open(io.BytesIO(picture)) as image:
-            return image.size
-    except OSError:
-        raise PoseRftError(unreadable(picture)) from None
-
-
-def unreadable(data: bytes) -> str:
-    return f"A picture of {len(data)} bytes cannot be decoded, expected a whole JPEG or PNG; replace the file."
+    found = pictures.header(picture)
+    return found.width, found.height
 
 
 def crop(picture: Picture, square: Square, size: int, flip: bool = False) -> NDArray[np.uint8]:
@@ -80,12 +75,16 @@ def crop(picture: Picture, square: Square, size: int, flip: bool = False) -> NDA
     Raises:
         PoseRftError: the bytes are empty, truncated, or no picture; or the square has no area.
     """
-    if not square.side > 0:
+    if not SMALLEST < square.side < FARTHEST:
         raise PoseRftError(f"A person's box has side {square.side} px, expected more than 0; correct the box.")
+    if not max(abs(square.left), abs(square.top)) < FARTHEST:
+        raise PoseRftError(
+            f"A person's box lies at ({square.left}, {square.top}) px, far from any picture; correct it."
+        )
     shrink = max(1, int(square.side / size))
     if isinstance(picture, bytes):
-        shrink = next(n for n in (8, 4, 2, 1) if n <= shrink)
-        pixels = decode(picture, shrink)
+        shrink = next(n for n in SHRINKS if n <= shrink)
+        pixels = pictures.decode(picture, shrink)
     else:
         pixels = np.asarray(picture.convert("RGB")) if isinstance(picture, PilImage.Image) else picture
         if shrink > 1:  # average, so that the bilinear step below skips no pixel
@@ -98,30 +97,6 @@ def crop(picture: Picture, square: Square, size: int, flip: bool = False) -> NDA
     if flip:
         turn[0] = -turn[0] + np.array([0, 0, size - 1])
     return cv2.warpAffine(pixels, turn, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[return-value]
-
-
-REDUCED = {
-    1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-
-
-def decode(data: bytes, shrink: int = 1) -> NDArray[np.uint8]:
-    """RGB at 1/shrink of the size; annotations count stored pixels, so EXIF orientation is not applied.
-
-    Raises:
-        PoseRftError: the bytes are empty, truncated, or no picture.
-    """
-    jpeg = data[:2] == b"\xff\xd8"
-    # OpenCV fills a truncated JPEG with grey and says nothing: its end marker has to be there.
-    whole = len(data) > 0 and (not jpeg or b"\xff\xd9" in data[-1024:])
-    flags = REDUCED[shrink] | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
-    if pixels is None:
-        raise PoseRftError(unreadable(data))
-    return pixels if shrink == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def normalise(crops: NDArray[np.uint8], norm: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:

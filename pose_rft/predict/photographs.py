@@ -4,8 +4,6 @@ Unlike a release's pictures, whose annotations count stored pixels, a photograph
 boxes and results count the upright pixels.
 """
 
-import io
-import warnings
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,14 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as PilImage
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io.parsing import DAMAGE
-from pose_rft.policy import crops
+from pose_rft.io import door, exif, pictures
 
-FORMATS = ("JPEG", "PNG")
-ORIENTATION, EXIF_IFD, FOCAL_35MM = 0x0112, 0x8769, 0xA405
+FOCAL_35MM = 0xA405
+LARGEST_FILE = 1 << 28  # bytes
 FILM_DIAGONAL = 43.27  # mm, of 36 x 24
 TURNS: dict[int, tuple[int, bool]] = {
     2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (3, False), 7: (1, True), 8: (1, False),
@@ -57,31 +53,20 @@ def read_photograph(path: Path) -> Photograph:
         PoseRftError: there is no such file, or it is no whole JPEG or PNG; the sentence names it.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PoseRftError(f"{path} cannot be read ({error.strerror}); give a JPEG or PNG.") from None
+        data = door.read_file(path, LARGEST_FILE)
+    except door.Unreadable as error:
+        raise PoseRftError(f"{path} cannot be read ({error.reason}); give a JPEG or PNG.") from None
     if not data:
         raise PoseRftError(f"{path} is empty, expected a JPEG or PNG.")
     try:
-        pixels = crops.decode(data)
+        pixels = pictures.decode(data)
     except PoseRftError as error:
         raise PoseRftError(f"{path}: {error}") from None
-    tags = exif(data)
-    turns, mirrored = TURNS.get(tags.get(ORIENTATION, 1), (0, False))
+    turns, mirrored = TURNS.get(exif.orientation(data), (0, False))
     pixels = np.rot90(pixels, turns)
     pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
-    focal, source = focal_length(tags, pixels.shape[1], pixels.shape[0])
+    focal, source = focal_length(exif.tags(data), pixels.shape[1], pixels.shape[0])
     return Photograph(path, pixels, focal, source)
-
-
-def exif(data: bytes) -> dict[int, Any]:
-    """EXIF tags, those of the camera's own directory among them; none where there are none or they are damaged."""
-    try:
-        with warnings.catch_warnings(action="ignore"), PilImage.open(io.BytesIO(data), formats=FORMATS) as picture:
-            tags = picture.getexif()
-            return {**tags, **tags.get_ifd(EXIF_IFD)}
-    except (*DAMAGE, OSError, SyntaxError, PilImage.DecompressionBombError):  # the pixels are fine all the same
-        return {}
 
 
 def focal_length(tags: dict[int, Any], width: int, height: int) -> tuple[float, str]:

@@ -17,6 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Camera
+from pose_rft.io.parsing import parsing
+from pose_rft.io.xml_files import read_xml
 from pose_rft.releases.cameras import H36M_MODEL, intrinsics
 
 SUBJECTS = tuple(range(1, 12))
@@ -25,6 +27,7 @@ ACTIONS = tuple(range(1, 17))
 CALIBRATION_ACTION = 1
 EXTRINSICS, INTRINSICS = 6, 9  # numbers per camera and subject, numbers per camera
 POSES_PER_MOCAP = 4  # poses come at 50 Hz, motion capture ran at 200 Hz
+LONGEST = 1_000_000  # frames of one sequence; the longest have 25,000 of motion capture
 MM = 1000.0
 
 
@@ -83,14 +86,8 @@ def read_metadata(path: Path) -> Metadata:
 
 @lru_cache(maxsize=2)  # parsing takes longer than all else that a short video needs
 def _metadata(path: Path, modified: int, size: int) -> Metadata:
-    try:
-        root = ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError as error:
-        raise PoseRftError(f"{path} is not XML ({error}); get Human3.6M's metadata.xml again.") from None
-    try:
-        return _parse(root)
-    except (ValueError, IndexError, AttributeError, KeyError) as error:
-        raise PoseRftError(f"{path} is not Human3.6M's metadata ({error}); get metadata.xml again.") from None
+    with parsing(path, "Human3.6M's metadata.xml"):
+        return _parse(read_xml(path))
 
 
 def _parse(root: ElementTree.Element) -> Metadata:
@@ -108,6 +105,8 @@ def _parse(root: ElementTree.Element) -> Metadata:
         for row, (action, subaction, *own) in enumerate(names):
             *frames, mocap = (int(value) for value in lengths[subject - 1][1 + row])
             a, b, c, d = frames
+            if not 0 <= max(*frames, mocap) <= LONGEST:
+                raise ValueError(f"a sequence of {max(*frames, mocap)} frames")
             poses = mocap // POSES_PER_MOCAP
             if "/" in own[subject - 1] or "\\" in own[subject - 1]:
                 raise ValueError(f"a sequence is called {own[subject - 1]!r:.60}")  # names become file names

@@ -15,11 +15,13 @@ import numpy as np
 from pose_rft.body.joints import MPI17
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Camera
+from pose_rft.io import door
 from pose_rft.io.matlab import cells, read_mat
 from pose_rft.io.parsing import parsing
 from pose_rft.releases.cameras import intrinsics
 from pose_rft.releases.label_rows import plausible
 
+LARGEST_CALIBRATION = 1 << 20  # bytes; the files have 7 kB
 CAMERAS = 14
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
 MM = 1000.0
@@ -56,8 +58,8 @@ def read_calibration(path: Path) -> dict[int, Calibration]:
         PoseRftError: no such file, or a camera without size, intrinsic or extrinsic numbers.
     """
     try:
-        lines = path.read_text(encoding="latin1").splitlines()
-    except FileNotFoundError:
+        lines = door.read_file(path, LARGEST_CALIBRATION).decode("latin1").splitlines()
+    except door.Missing:
         raise PoseRftError(f"{path} does not exist; it is part of every sequence of MPI-INF-3DHP.") from None
     found: dict[int, dict[str, list[float]]] = {}
     current: dict[str, list[float]] = {}

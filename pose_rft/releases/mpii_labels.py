@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pose_rft.body.joints import MPII16
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Box
-from pose_rft.io import limits
+from pose_rft.io.hdf5 import read_datasets
 from pose_rft.io.json_files import read_json
 from pose_rft.io.matlab import number, read_mat, structs, text
 from pose_rft.releases.base import box_around
@@ -85,14 +84,7 @@ def read_h5_labels(path: Path) -> Pictures:
     Raises:
         PoseRftError: no such file, not HDF5, or without the columns of pose-hg-train.
     """
-    try:
-        with limits.bounded(path), h5py.File(path, "r") as file:
-            names, centers, scales, parts = (np.asarray(file[name]) for name in H5_COLUMNS)
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist; correct `labels` of MPII.") from None
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        cause = " ".join(str(error).split())[:120]
-        raise PoseRftError(f"{path} is no h5 file of pose-hg-train ({cause}); get it again.") from None
+    names, centers, scales, parts = map(np.asarray, read_datasets(path, H5_COLUMNS))
     count, joints = (len(names) if names.ndim else 0), len(MPII16)
     numbers = all(column.dtype.kind in "fiu" for column in (centers, scales, parts))
     if not numbers or parts.shape != (count, joints, 2) or centers.shape != (count, 2) or scales.shape != (count,):

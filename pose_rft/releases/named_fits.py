@@ -15,8 +15,7 @@ import numpy as np
 
 from pose_rft.body.joints import LIMB_JOINTS, SMPL24, SPIN24, to_smpl24
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import limits
-from pose_rft.io.npz import names_in_npz, read_npz
+from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.releases.fits import posed_joints
 from pose_rft.releases.label_rows import LabelRows, flags, plausible, read_label_rows, texts
 
@@ -128,7 +127,7 @@ def _rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]
     """pose (N, 24, 3), betas (N, 10), which of them are there (N,), and picture names if the file has them."""
     try:
         if path.suffix == ".npy":
-            both = np.asarray(_read_npy(path), np.float64).reshape(-1, POSE + SHAPE)
+            both = np.asarray(read_npy(path), np.float64).reshape(-1, POSE + SHAPE)
             return both[:, :POSE].reshape(-1, 24, 3), both[:, POSE:], np.ones(len(both), bool), None
         content = read_npz(path, ("imgname", "pose", "betas", "shape", "valid_fit", "has_smpl"))
         pose = np.asarray(content["pose"], np.float64).reshape(-1, 24, 3)
@@ -143,15 +142,3 @@ def _rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str]
         raise PoseRftError(
             f"{path} is no file of SPIN's fits ({error!r}{kept}); see docs/data.md for what `fits` takes."
         ) from None
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        with limits.bounded(path):
-            array: np.ndarray = np.load(path, allow_pickle=False)
-            return array
-    except PoseRftError:
-        raise
-    except Exception as error:  # numpy's header parser lets errors of Python's own tokenizer through
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        raise PoseRftError(f"{path} is not a readable .npy ({cause}); download it again.") from None

@@ -1,7 +1,8 @@
 """Pictures of a release as Records carry them: the file's own bytes, checked once to know that they decode.
 
 Grayscale, CMYK or EXIF-bearing JPEGs pass through untouched; width and height are those of the stored pixels, to which
-annotations refer (an EXIF orientation is not applied, here nor when the picture is cropped).
+annotations refer (an EXIF orientation is not applied, here nor when the picture is cropped). What decodes here decodes
+in training: `pose_rft.io.pictures` serves both.
 """
 
 import io
@@ -12,9 +13,9 @@ import numpy as np
 import PIL.Image
 
 from pose_rft.core.record import Defect, Image
-from pose_rft.io import png
+from pose_rft.io import door, pictures
 
-MOST_PIXELS = 50_000_000  # releases stay below 5 million; a few bytes may declare any size
+LARGEST_FILE = 1 << 28  # bytes; a photograph of 50 million pixels as PNG stays below 200 MB
 
 
 class UnreadablePicture(Exception):
@@ -54,9 +55,9 @@ def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
         UnreadablePicture: missing, empty, not a complete JPEG or PNG, or of another size than declared.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadablePicture("missing image", f"{path}: {error.strerror}") from None
+        data = door.read_file(path, LARGEST_FILE)
+    except door.Unreadable as error:
+        raise UnreadablePicture("missing image", f"{path}: {error.reason}") from None
     return parse_picture(data, path.name, size)
 
 
@@ -69,30 +70,17 @@ def parse_picture(data: bytes, name: str, size: tuple[int, int] | None = None) -
     if not data:
         raise UnreadablePicture("empty image", name)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            kind, found = picture.format, picture.size
-            if found[0] * found[1] > MOST_PIXELS:
-                raise UnreadablePicture("absurd size", f"{name} declares {found[0]}x{found[1]} px")
-            whole = png.is_whole(data) if kind == "PNG" else None
-            if whole is None:
-                # To an eighth of the size: every byte is decoded and damage shows, but few pixels are computed.
-                picture.draft(picture.mode, (1, 1))
-                picture.load()
-            elif not whole:
-                raise UnreadablePicture("damaged image", f"{name} is cut or has wrong checksums")
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise UnreadablePicture("damaged image", f"{name}: {str(error).splitlines()[0]}") from None
-    if kind not in ("JPEG", "PNG"):
-        raise UnreadablePicture("damaged image", f"{name} is {kind}, expected JPEG or PNG")
-    if size is not None and found != size:
-        raise UnreadablePicture("image size", f"{name} is {found[0]}x{found[1]}, declared {size[0]}x{size[1]}")
-    return Image(data, "jpg" if kind == "JPEG" else "png", *found)
+        found = pictures.check(data)
+    except pictures.BadPicture as error:
+        raise UnreadablePicture(error.reason, f"{name} {error.what}") from None
+    if size is not None and (found.width, found.height) != size:
+        raise UnreadablePicture("image size", f"{name} is {found.width}x{found.height}, declared {size[0]}x{size[1]}")
+    return Image(data, found.kind, found.width, found.height)
 
 
 def rotated_clockwise(picture: Image) -> Image:
     """The picture turned by 90° clockwise, as PNG: the one case where a release's bytes cannot be kept."""
-    with PIL.Image.open(io.BytesIO(picture.data)) as image:
-        pixels = np.rot90(np.asarray(image), k=-1)
+    pixels = np.rot90(pictures.decode(picture.data), k=-1)
     buffer = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=3)
     return Image(buffer.getvalue(), "png", picture.height, picture.width)

@@ -13,6 +13,7 @@ from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.progress import Progress
 from pose_rft.io import atomic
+from pose_rft.io.mapped import new_array, open_array
 from pose_rft.shards.loader import ShardSet
 
 TEXTS_AT_ONCE = 512
@@ -73,7 +74,7 @@ class PreparedTexts:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._flat = np.load(folder / "flat.npy", mmap_mode="r", allow_pickle=False)
+        self._flat = open_array(folder / "flat.npy")
         self._ends = np.load(folder / "ends.npy", allow_pickle=False)
         texts = (folder / "texts.txt").read_text().split("\n")
         self._row = {text: i for i, text in enumerate(texts)}
@@ -114,7 +115,6 @@ def _compact(array: Tensor) -> np.ndarray:
 
 def _as_npy(raw: Path, shape: tuple[int, ...], kind: np.dtype, target: Path) -> None:
     """A file of bare numbers becomes an .npy file without passing through memory at once."""
-    whole = np.lib.format.open_memmap(target, mode="w+", dtype=kind, shape=shape)
-    whole.reshape(-1)[:] = np.memmap(raw, dtype=kind, mode="r")
-    whole.flush()
+    with new_array(target, kind, shape) as whole:
+        whole.reshape(-1)[:] = np.memmap(raw, dtype=kind, mode="r")
     raw.unlink()

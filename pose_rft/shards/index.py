@@ -14,7 +14,8 @@ import polars as pl
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Record
-from pose_rft.io import atomic
+from pose_rft.io import atomic, door
+from pose_rft.io.parquet import read_parquet
 
 ROW_GROUP_SIZE = 50_000  # explicit: with polars' default the bytes of a file differ from run to run
 
@@ -130,10 +131,8 @@ def read_table(path: Path) -> pl.DataFrame:
         PoseRftError: missing or damaged.
     """
     try:
-        return pl.read_parquet(path)
-    except FileNotFoundError:
+        return read_parquet(path, DEFECT_SCHEMA if path.name == "defects.parquet" else SCHEMA)
+    except door.Missing:
         raise PoseRftError(f"{path} does not exist; run `dvc repro convert` or check out the shards again.") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise PoseRftError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}); delete {path.parent} and convert again."
-        ) from None
+    except PoseRftError as error:
+        raise PoseRftError(f"{str(error).rstrip('.')}; delete {path.parent} and convert again.") from None

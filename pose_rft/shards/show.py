@@ -12,7 +12,7 @@ from pose_rft.body.joints import joint_set
 from pose_rft.body.smpl import load_body_model
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Record
-from pose_rft.io import atomic
+from pose_rft.io import atomic, pictures
 from pose_rft.releases.cameras import project
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.mesh import body_vertices, draw_body, portrait_camera
@@ -82,9 +82,9 @@ def _picture(record: Record) -> tuple[PIL.Image.Image, float]:
     if record.image is None:
         return PIL.Image.new("RGB", (SMALLEST, SMALLEST if record.smpl else 8), "white"), 1.0
     try:
-        picture = PIL.Image.open(io.BytesIO(record.image.data)).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise PoseRftError(f"The picture of sample {record.key} does not decode ({error}); convert again.") from None
+        picture = PIL.Image.fromarray(pictures.decode(record.image.data))
+    except pictures.BadPicture as error:
+        raise PoseRftError(f"The picture of sample {record.key} does not decode: {error}") from None
     scale = max(SMALLEST / max(picture.size), 1.0)
     return picture.resize(
         (round(picture.width * scale), round(picture.height * scale)), PIL.Image.Resampling.LANCZOS

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Defect, Record
 from pose_rft.io import atomic
+from pose_rft.io.text import InvalidText
 from pose_rft.shards.index import index_row
 from pose_rft.shards.manifest import Marker, marker_name, shard_name
 
@@ -89,7 +90,7 @@ def write_shard(folder: Path, work: Path, index: int, items: Iterable[tuple[str,
             os.fsync(file.fileno())
         check_end_of_archive(temporary)
         os.replace(temporary, path)
-        atomic.write_text(rows_path(work, index), atomic.canonical_json({"rows": rows, "defects": defects}))
+        atomic.write_bytes(rows_path(work, index), atomic.json_bytes({"rows": rows, "defects": defects}))
         marker = Marker(path.name, len(rows), tar.size, tar.sha256.hexdigest(), len(defects))
         marker.write(folder / marker_name(index))
         _sync_folder(folder)
@@ -118,7 +119,11 @@ def _write_samples(
         if item.key in seen:
             raise PoseRftError(f"Sample key {item.key} of {item.dataset} comes twice in unit {unit} or its shard.")
         seen.add(item.key)
-        start, members = tar.size, item.to_members()
+        try:
+            start, members = tar.size, item.to_members()
+        except InvalidText as error:
+            defects.append(asdict(Defect(unit, item.key, "invalid text", str(error))))
+            continue
         offsets = {name: tar.add(f"{item.key}.{name}", members[name]) for name in sorted(members)}
         rows.append(index_row(item, unit, index, start, offsets))
     return rows, defects

@@ -14,6 +14,7 @@ from torch import Tensor
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.progress import Progress
 from pose_rft.core.record import Record
+from pose_rft.io.mapped import new_array, open_array
 from pose_rft.policy.crops import Square, crop, normalise
 from pose_rft.training.made_once import made_once
 from pose_rft.training.samples import Samples
@@ -42,24 +43,25 @@ def load_crops(samples: Samples, size: int, scale: float, cache: Path) -> Crops:
     """
     name = f"{samples.shards.fingerprint[:24]}-{size}-{scale:g}-{FORM}"
     folder = made_once(cache / name, lambda temporary: _write(temporary / "crops.npy", samples, size, scale))
-    return np.load(folder / "crops.npy", mmap_mode="r", allow_pickle=False)
+    return open_array(folder / "crops.npy")
 
 
 def _write(path: Path, samples: Samples, size: int, scale: float) -> None:
-    crops = np.lib.format.open_memmap(path, "w+", np.uint8, (len(samples), size, size, 3))
     rows = samples.has_image.nonzero()[:, 0].tolist()
-
-    def cut(row: int) -> None:
-        record = samples.shards.record(row)
-        crops[row] = crop_of(record, size, scale)
-
     label = f"cropping {samples.name}"
-    with ThreadPoolExecutor(READERS) as pool, Progress(label, len(rows), "pictures") as progress:
+    with (
+        new_array(path, np.uint8, (len(samples), size, size, 3)) as crops,
+        ThreadPoolExecutor(READERS) as pool,
+        Progress(label, len(rows), "pictures") as progress,
+    ):
+
+        def cut(row: int) -> None:
+            crops[row] = crop_of(samples.shards.record(row), size, scale)
+
         for first in range(0, len(rows), CHUNK):
             chunk = rows[first : first + CHUNK]
             list(pool.map(cut, chunk))
             progress.advance(len(chunk))
-    crops.flush()
 
 
 def crop_of(record: Record, size: int, scale: float, flip: bool = False) -> Crops:

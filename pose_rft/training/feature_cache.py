@@ -9,6 +9,7 @@ instead, which is what a large data set or a large encoder needs.
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from pose_rft.core.progress import Progress
 from pose_rft.io import atomic
+from pose_rft.io.mapped import new_array, open_array
 from pose_rft.policy.crops import CLIP_NORM, IMAGENET_NORM, normalise
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
@@ -76,7 +78,7 @@ class CachedTokens:
             content = [FORM, self._clip, samples.shards.fingerprint, self._image.size, self._image.box_scale, flip]
             key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
             folder = made_once(self._cache / key, lambda temporary: self._encode(temporary, samples, flip))
-            clip = np.load(folder / "clip.npy", mmap_mode="r", allow_pickle=False)
+            clip = open_array(folder / "clip.npy")
             pose = None
             if encoder is not None:
                 pose = interpreted(
@@ -92,17 +94,15 @@ class CachedTokens:
         file: np.ndarray | None = None
         device = next(self._model.parameters()).device
         label = f"encoding {samples.name}{' mirrored' if flip else ''}"
-        with Progress(label, len(rows), "pictures") as progress:
+        with ExitStack() as written, Progress(label, len(rows), "pictures") as progress:
             for start in range(0, len(rows), CHUNK):
                 some = rows[start : start + CHUNK]
                 tokens = self._model.clip_tokens(pixels(crops, some, CLIP_NORM, flip).to(device))
                 if file is None:
                     shape = (len(rows), *tokens.shape[1:])
-                    file = np.lib.format.open_memmap(folder / "clip.npy", "w+", np.float16, shape)
+                    file = written.enter_context(new_array(folder / "clip.npy", np.float16, shape))
                 file[start : start + len(some)] = tokens.half().cpu().numpy()
                 progress.advance(len(some))
-        if file is not None:
-            file.flush()  # type: ignore[attr-defined]
 
 
 @torch.no_grad()

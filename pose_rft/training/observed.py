@@ -8,7 +8,7 @@ a picture, several pictures at a time.
 import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pose_rft.core.progress import Progress
 from pose_rft.io import atomic
+from pose_rft.io.mapped import new_array, open_array
 from pose_rft.policy.crops import IMAGENET_NORM
 from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.processor import ImageParams
@@ -42,7 +43,7 @@ def observed(
     content = [FORM, observer_digest(encoder), samples.shards.fingerprint, image.pose_size, image.box_scale, flip]
     key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
     folder = made_once(cache / key, lambda temporary: _write(temporary, encoder, samples, image, flip, cache))
-    return np.load(folder / "observed.npy", mmap_mode="r", allow_pickle=False)
+    return open_array(folder / "observed.npy")
 
 
 def observer_digest(encoder: PoseEncoder) -> str:
@@ -75,17 +76,15 @@ def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImagePar
 
     label = f"observing {samples.name}{' mirrored' if flip else ''}"
     chunks = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
-    with one_core_each() as pool, Progress(label, len(rows), "pictures") as progress:
+    with ExitStack() as written, one_core_each() as pool, Progress(label, len(rows), "pictures") as progress:
         start = 0
         for values in pool.map(see, chunks):
             if file is None:
                 shape = (len(rows), *values.shape[1:])
-                file = np.lib.format.open_memmap(folder / "observed.npy", "w+", np.float16, shape)
+                file = written.enter_context(new_array(folder / "observed.npy", np.float16, shape))
             file[start : start + len(values)] = values
             start += len(values)
             progress.advance(len(values))
-    if file is not None:
-        file.flush()  # type: ignore[attr-defined]
 
 
 @contextmanager

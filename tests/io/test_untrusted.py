@@ -126,7 +126,7 @@ def test_what_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"\x80\x02]r" + struct.pack("<I", 0xFFFFFFFF) + b".",  # LONG_BINPUT: a memo of 2**32 places
+        b"\x80\x02r" + struct.pack("<I", 0xFFFFFFFF) + b".",  # LONG_BINPUT: a memo of 2**32 places, and nothing for it
         b"\x80\x04\x8e" + struct.pack("<Q", 1 << 45) + b".",  # BINBYTES8 of 32 TiB
         b"\x80\x02cnumpy\nndarray\n(J\x00\x00\x00\x7f\x85R.",  # ndarray((2**31,))
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\x00\x00\x00\x7f\x85U\x01b\x87R.",

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.pictures import MOST_PIXELS
 from pose_rft.releases import pw3d
 from pose_rft.releases.h36m_metadata import read_metadata
-from pose_rft.releases.pictures import MOST_PIXELS, UnreadablePicture, load_picture, picture_path
+from pose_rft.releases.pictures import UnreadablePicture, load_picture, picture_path
 from pose_rft.releases.posescript import find_amass
 from pose_rft.sample.h36m_files import write_metadata
 

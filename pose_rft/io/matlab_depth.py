@@ -1,0 +1,109 @@
+"""How deep a MATLAB v5 file nests, found without recursion: scipy's reader follows cells and structs in C, and 20,000
+of them end the interpreter.
+
+The walk reads a matrix as scipy does: one element after the other, without trusting the lengths of what contains them.
+Files with few cells and structs, all but MPII's, are told apart by a glance at the places where a matrix may begin.
+Source: MAT-File Format (MathWorks), version 5.
+"""
+
+import struct
+import zlib
+
+import numpy as np
+
+DEEPEST = 30
+MOST_INFLATED_PER_BYTE, FREE = 1100, 1 << 26
+COMPRESSED, MATRIX = 15, 14
+CELL, STRUCT, OBJECT, SPARSE, CHAR, FUNCTION, OPAQUE = 1, 2, 3, 5, 4, 16, 17
+NUMBERS = range(6, 16)
+COMPLEX = 0x800
+
+
+def check_depth(content: bytes) -> None:
+    """
+    Raises:
+        ValueError, struct.error, zlib.error: nested absurdly, of a kind that no release has, or damaged.
+    """
+    order = "<" if content[126:128] == b"IM" else ">"
+    tag = struct.Struct(order + "II")
+    position = 128
+    while position + tag.size <= len(content):
+        kind, length = tag.unpack_from(content, position)
+        position += tag.size
+        if kind == COMPRESSED:
+            inflater = zlib.decompressobj()
+            most = FREE + MOST_INFLATED_PER_BYTE * length
+            _check_variable(inflater.decompress(content[position : position + length], most), order)
+        elif kind == MATRIX:
+            _check_variable(content[position - tag.size : position + length], order)
+        position += length
+
+
+def _check_variable(content: bytes, order: str) -> None:
+    words = np.frombuffer(content, order + "u4", len(content) // 8 * 2)
+    starts = np.flatnonzero(words[:-4:2] == MATRIX) * 2
+    kinds = words[starts + 4] & 0xFF
+    if np.isin(kinds, (CELL, STRUCT, OBJECT, FUNCTION, OPAQUE)).sum() > DEEPEST:
+        _Walk(content, order).run()
+
+
+class _Walk:
+    def __init__(self, content: bytes, order: str) -> None:
+        self.content, self.order = content, order
+        self.tag, self.head = struct.Struct(order + "II"), struct.Struct(order + "6I")
+        self.position = 0
+
+    def run(self) -> None:
+        """Follows the variable to its end; `left`: matrices still to come, for each that is open."""
+        left = [1]
+        while left:
+            if not left[-1]:
+                left.pop()
+                continue
+            left[-1] -= 1
+            inside = self._matrix()
+            if inside:
+                left.append(inside)
+                if len(left) > DEEPEST:
+                    raise ValueError(f"cells or structs nested more than {DEEPEST} deep")
+
+    def _matrix(self) -> int:
+        """Passes over a matrix up to the first of those inside; returns their number."""
+        kind, length = self.tag.unpack_from(self.content, self.position)
+        if kind != MATRIX:
+            raise ValueError("something else than a matrix inside a cell or a struct")
+        if not length:
+            self.position += self.tag.size
+            return 0
+        flags = self.head.unpack_from(self.content, self.position)[4]
+        self.position += self.head.size
+        kind = flags & 0xFF
+        dimensions = self._element()
+        count = 1
+        for (n,) in struct.iter_unpack(self.order + "i", dimensions):
+            count *= max(n, 0)
+        self._element()  # the name
+        if kind == CELL:
+            return count
+        if kind == STRUCT:
+            (longest,) = struct.unpack(self.order + "i", self._element()[:4])
+            return count * (len(self._element()) // max(longest, 1))
+        if kind not in (CHAR, SPARSE, *NUMBERS):
+            raise ValueError(f"a variable of class {kind}, expected numbers, text, cells or structs")
+        parts = 1 + bool(flags & COMPLEX) if kind != CHAR else 1
+        for _ in range(parts + 2 * (kind == SPARSE)):
+            self._element()
+        return 0
+
+    def _element(self) -> bytes:
+        """The content of the next data element, which is passed over with what fills it up to 8 bytes."""
+        kind, length = self.tag.unpack_from(self.content, self.position)
+        start = self.position + self.tag.size
+        if kind >> 16:  # up to four bytes lie in the tag itself
+            length, start = kind >> 16, start - 4
+            self.position += self.tag.size
+        else:
+            self.position = start + length + -length % 8
+        if self.position > len(self.content) + 8:
+            raise ValueError("a variable is cut")
+        return self.content[start : start + length]

@@ -1,0 +1,156 @@
+"""The one decoder of pictures: what conversion accepts, training and `predict` decode, to the same pixels.
+
+JPEG (MPO, the JPEG with a second picture behind it, among them) and PNG; no other format is even looked at. The size is
+read from the header and bounded before anything is decoded, a JPEG has to reach its end marker, and what lies behind
+that (motion photographs keep a video there) does not matter. Grey, CMYK, palettes, 16 bit and alpha come out as RGB
+of 8 bit, alpha is dropped. EXIF's orientation is not applied, as annotations count stored pixels: see `io.exif`.
+Sources: ITU-T T.81, annex B; PNG specification, third edition, section 5.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pose_rft.core.errors import PoseRftError
+
+MOST_PIXELS = 50_000_000  # releases stay below 5 million, phones take up to 50; a few bytes may declare any size
+MOST_SIDE = 30_000  # px; OpenCV's warps count to 32,767
+MOST_SCANS = 100  # a progressive JPEG has about ten, and each costs a pass over all pixels
+MOST_SCANNED = 1_000_000_000  # pixels, over all scans
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = 33  # bytes of the signature and the first chunk
+JPEG_START, SCAN, END = b"\xff\xd8", 0xDA, 0xD9
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the segment that holds the size
+REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+class BadPicture(PoseRftError):
+    """Bytes that are no picture for this project; `reason`: a short phrase that is the same for all such files."""
+
+    def __init__(self, data: bytes, reason: str, what: str) -> None:
+        super().__init__(f"A picture of {len(data)} bytes {what}; replace the file.")
+        self.reason, self.what = reason, what
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture is before it is decoded: width and height are of its stored pixels."""
+
+    kind: Literal["jpg", "png"]
+    width: int
+    height: int
+
+
+def header(data: bytes) -> Header:
+    """Format and size of a picture, from its first bytes.
+
+    Raises:
+        BadPicture: not a JPEG or PNG, cut before its size, or of an absurd size.
+    """
+    if data.startswith(JPEG_START):
+        return _bounded(data, Header("jpg", *_jpeg_size(data)))
+    if data.startswith(PNG_SIGNATURE) and data[12:16] == b"IHDR" and len(data) >= PNG_HEADER:
+        return _bounded(data, Header("png", int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")))
+    raise _undecodable(data)
+
+
+def check(data: bytes) -> Header:
+    """The header of a picture that decodes.
+
+    Raises:
+        BadPicture: as `decode`.
+    """
+    # To an eighth of the size: every byte of a JPEG is decoded and damage shows, but few pixels are computed.
+    found = header(data)
+    _decoded(data, found, cv2.IMREAD_REDUCED_COLOR_8 if found.kind == "jpg" else cv2.IMREAD_COLOR_RGB)
+    return found
+
+
+def decode(data: bytes, shrink: Literal[1, 2, 4, 8] = 1) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB at 1/shrink of the size.
+
+    Raises:
+        BadPicture: not a whole JPEG or PNG, damaged, or of an absurd size.
+    """
+    pixels = _decoded(data, header(data), REDUCED[shrink])
+    return pixels if shrink == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _decoded(data: bytes, found: Header, flags: int) -> NDArray[np.uint8]:
+    if found.kind == "jpg":
+        _check_scans(data, found)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        raise _undecodable(data) from None
+    if pixels is None:
+        raise _undecodable(data)
+    return pixels  # type: ignore[return-value]
+
+
+def _undecodable(data: bytes) -> BadPicture:
+    return BadPicture(data, "damaged image", "cannot be decoded, expected a whole JPEG or PNG")
+
+
+def _bounded(data: bytes, found: Header) -> Header:
+    if not found.width or not found.height:
+        raise _undecodable(data)
+    if found.width * found.height > MOST_PIXELS or max(found.width, found.height) > MOST_SIDE:
+        limit = f"expected at most {MOST_PIXELS // 1_000_000} million and {MOST_SIDE} a side"
+        raise BadPicture(data, "absurd size", f"declares {found.width}x{found.height} px, {limit}")
+    return found
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    position = 2
+    while (position := data.find(b"\xff", position)) >= 0:
+        kind = data[position + 1] if position + 1 < len(data) else 0
+        if kind in FRAMES:
+            if len(data) < position + 9:
+                break
+            return int.from_bytes(data[position + 7 : position + 9], "big"), int.from_bytes(
+                data[position + 5 : position + 7], "big"
+            )
+        if kind in (SCAN, END):
+            break
+        position = _after(data, position, kind)
+    raise _undecodable(data)
+
+
+def _after(data: bytes, position: int, kind: int) -> int:
+    """Where to look for the next marker after the one at `position`: segments are passed over by their length."""
+    if kind == 0xFF:  # a fill byte
+        return position + 1
+    if kind <= 1 or 0xD0 <= kind <= END:  # a stuffed byte, a restart: nothing belongs to them
+        return position + 2
+    return position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+
+
+def _check_scans(data: bytes, found: Header) -> None:
+    """Walks a JPEG's markers to the one that ends the picture.
+
+    Raises:
+        BadPicture: it is not there, or there are more scans than pixels of this number should take.
+    """
+    position, scans = 2, 0
+    while (position := data.find(b"\xff", position)) >= 0 and position + 1 < len(data):
+        kind = data[position + 1]
+        if kind == 0:  # the one that comes by the hundred
+            position += 2
+            continue
+        if kind == END:
+            return
+        if kind == SCAN:
+            scans += 1
+            if scans > MOST_SCANS or scans * found.width * found.height > MOST_SCANNED:
+                raise BadPicture(data, "absurd size", f"has more than {scans - 1} scans, which no camera writes")
+        position = _after(data, position, kind)
+    raise _undecodable(data)

@@ -1,0 +1,86 @@
+"""Files that others made are opened in `pose_rft.io` only; the rest of the code opens its own (S4, S5, S18)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Calls that read a file or decode a picture, by their last two names.
+OPENERS = {
+    "open", "Image.open", "PilImage.open", "np.load", "np.fromfile", "np.memmap", "np.genfromtxt", "np.loadtxt",
+    "h5py.File", "pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load", "json.load", "json.loads",
+    "cv2.imread", "cv2.imdecode", "cv2.VideoCapture", "io.loadmat", "yaml.load", "yaml.safe_load", "av.open",
+    "tarfile.open", "zipfile.ZipFile", "ElementTree.parse", "ElementTree.fromstring", "pl.read_parquet",
+    "pl.scan_parquet", "pl.read_csv", "torch.load", "path.open", "os.open",
+}  # fmt: skip
+METHODS = {"read_text", "read_bytes"}
+# What each of these modules opens is its own, or was checked by the module itself; anything new belongs into `io`.
+OWN = {
+    "convert.py": "the plan that an earlier call left in scratch; bytes of the project's own code",
+    "evaluation/tables.py": "results of the evaluation stages",
+    "hygrpo/records.py": "pages of the run's own candidates",
+    "policy/hardware.py": "/proc/self/status",
+    "policy/hub.py": "weights of a model folder, checked there (weights_only)",
+    "policy/pretrained.py": "a network of an installed package, checked there",
+    "policy/processor.py": "the processor's own configuration in a model folder",
+    "report/build.py": "results of the stages",
+    "report/curves.py": "logs of the stages",
+    "retrieval/model.py": "a saved retrieval model",
+    "retrieval/pairs.py": "texts and features that the run prepared in scratch",
+    "retrieval/posescript.py": "a released checkpoint, weights_only",
+    "retrieval/sentence_encoder.py": "weights of a model folder, by hash",
+    "retrieval/train.py": "the run's own checkpoint, weights_only",
+    "sample/build.py": "texts that the sample wrote",
+    "sample/h36m_files.py": "a file that it wrote itself",
+    "sample/matlab_files.py": "a file that it writes",
+    "sample/raster.py": "/dev/null",
+    "sample/stamp.py": "the project's own code",
+    "shards/loader.py": "shards by the offsets of their index, each sample against its checksums",
+    "shards/manifest.py": "manifests, whose every field is checked",
+    "shards/verify.py": "shards against the checksums of their manifest",
+    "shards/writer.py": "shards that it writes",
+    "training/checkpoint.py": "the run's own checkpoint",
+    "training/checkpoint_files.py": "a checkpoint, weights_only",
+    "training/loop.py": "the run's own log",
+    "training/made_once.py": "a lock",
+    "training/samples.py": "samples that the run prepared in scratch",
+}
+
+
+def openers(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            name = ".".join(ast.unparse(node.func).split(".")[-2:])
+            if name in OPENERS or name.rpartition(".")[2] in METHODS | {"open"}:
+                found.add(name)
+    return found
+
+
+def modules() -> list[Path]:
+    files = sorted((ROOT / "pose_rft").rglob("*.py"))
+    return [file for file in files if file.relative_to(ROOT / "pose_rft").parts[0] != "io"]
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(ROOT / "pose_rft")))
+def test_only_io_opens_what_others_made(file: Path) -> None:
+    name = str(file.relative_to(ROOT / "pose_rft"))
+    assert name in OWN or not openers(file), f"{name} calls {openers(file)}; read through pose_rft.io"
+
+
+def test_the_list_of_exceptions_names_modules_that_open_something() -> None:
+    for name in OWN:
+        file = ROOT / "pose_rft" / name
+        assert not file.exists() or openers(file) or "open" in file.read_text(), f"{name} opens nothing any more"
+
+
+def test_python_unpickles_nowhere() -> None:
+    for file in (ROOT / "pose_rft").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            calls = isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "pickle.load",
+                "pickle.loads",
+                "pickle.Unpickler",
+            )
+            assert not calls, f"{file} unpickles"
