@@ -23,6 +23,7 @@ import numpy as np
 from pose_rft.body.joints import MPII16
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.record import Box
+from pose_rft.io import door
 from pose_rft.io.hdf5 import read_datasets
 from pose_rft.io.json_files import read_json
 from pose_rft.io.matlab import number, read_mat, structs, text
@@ -84,7 +85,12 @@ def read_h5_labels(path: Path) -> Pictures:
     Raises:
         PoseRftError: no such file, not HDF5, or without the columns of pose-hg-train.
     """
-    names, centers, scales, parts = map(np.asarray, read_datasets(path, H5_COLUMNS))
+    try:
+        names, centers, scales, parts = map(np.asarray, read_datasets(path, H5_COLUMNS))
+    except door.Missing:
+        raise
+    except PoseRftError as error:
+        raise PoseRftError(f"{path} is no h5 file of pose-hg-train ({error})") from None
     count, joints = (len(names) if names.ndim else 0), len(MPII16)
     numbers = all(column.dtype.kind in "fiu" for column in (centers, scales, parts))
     if not numbers or parts.shape != (count, joints, 2) or centers.shape != (count, 2) or scales.shape != (count,):
