@@ -189,7 +189,8 @@ def preset_path(name: str) -> Path:
     Raises:
         PoseRftError: there is none of that name.
     """
-    folders = (Path("presets"), Path(__file__).resolve().parents[1] / "presets")
+    package = Path(__file__).resolve().parent
+    folders = (Path("presets"), package / "presets", package.parent / "presets")  # the wheel has its own
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
