@@ -189,8 +189,7 @@ def preset_path(name: str) -> Path:
     Raises:
         PoseRftError: there is none of that name.
     """
-    package = Path(__file__).resolve().parent
-    folders = (Path("presets"), package / "presets", package.parent / "presets")  # the wheel has its own
+    folders = (Path("presets"), Path(__file__).resolve().parent / "presets")
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"
