@@ -70,7 +70,7 @@ def home(tmp_path_factory) -> Path:
 def run(home: Path, command: str, *arguments: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "POSE_RFT", "VIRTUAL"))}
     return subprocess.run(
-        [home / "env/bin" / command, *arguments], cwd=home, env=kept, capture_output=True, text=True, timeout=300
+        [home / "env/bin" / command, *arguments], cwd=home, env=kept, capture_output=True, text=True, timeout=900
     )
 
 
