@@ -1,10 +1,12 @@
 # Two commands matter: `make run` and `make test`. Both install what they need into .venv first.
 PYTHON ?= python3
-BIN := $(CURDIR)/.venv/bin
+# Relative, since a path with a space is several words to make.
+BIN := .venv/bin
 INSTALLED := .venv/.installed
-export PATH := $(BIN):$(PATH)
+EXTRAS := sample,flows,agents,cluster,dev
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install run diff test test-fast test-slow lint format clean
+.PHONY: install run diff test test-fast test-slow lint format sbom clean
 
 run: $(INSTALLED)
 	dvc --wait-for-lock repro
@@ -17,10 +19,19 @@ diff: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): constraints.txt pyproject.toml
+# The lock has the hashes of all that Linux on x86-64 with Python 3.11 installs, but for torch and what only torch needs:
+# which build of it, with what CUDA, is this machine's choice. Elsewhere constraints.txt has the versions.
+$(INSTALLED): constraints.txt requirements.lock pyproject.toml
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "error: $(CURDIR) is no git repository, or git is not installed \
+	or does not trust its owner (git status says which); DVC needs one: git clone the project." >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[sample,flows,agents,cluster,dev]"
-	$(BIN)/pose-rft fetch
+	@if python -c 'import platform, sys; \
+	    sys.exit((sys.version_info[:2], platform.machine(), sys.platform) != ((3, 11), "x86_64", "linux"))'; then \
+	    echo "python -m pip install --require-hashes -r requirements.lock"; \
+	    python -m pip install --quiet --no-deps --require-hashes -r requirements.lock; fi
+	python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	python -m flows.private_dvc
+	pose-rft fetch
 	touch $@
 
 test: test-fast
@@ -31,7 +42,7 @@ test-fast: $(INSTALLED)
 	OMP_NUM_THREADS=1 pytest -m "not slow and not pipeline" --numprocesses 2 --dist loadfile
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[slow]"
+	python -m pip install --quiet --constraint constraints.txt --editable ".[slow]"
 	pytest -m slow
 
 lint: $(INSTALLED)
@@ -42,6 +53,12 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	ruff check --fix .
 	ruff format .
+
+# Everything that is installed, with versions and licences, for whoever watches advisories.
+sbom: $(INSTALLED)
+	python -m pip install --quiet --constraint constraints.txt --editable ".[sbom]"
+	mkdir -p .scratch
+	cyclonedx-py environment --output-reproducible --output-format JSON --output-file .scratch/sbom.json .venv/bin/python
 
 clean:
 	rm -rf .scratch report

@@ -1,0 +1,14 @@
+"""Prefect over DVC; what DVC is started from here believes a private cache only, and shares what its group shares."""
+
+import os
+import sys
+
+from flows import private_dvc
+from pose_rft.core.errors import PoseRftError
+from pose_rft.io.shared import share_with_group
+
+try:
+    private_dvc.settle()
+except PoseRftError as error:
+    sys.exit(f"error: {error}")
+share_with_group(os.environ.get("POSE_RFT_SCRATCH"), os.environ.get("POSE_RFT_CACHE"))

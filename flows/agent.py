@@ -5,6 +5,7 @@ remote), and its result goes back the same way. Inputs are checked out before DV
 would take a stage whose inputs are not there for unchanged, whatever dvc.lock says of them now.
 """
 
+import re
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -17,6 +18,8 @@ from flows.dvc_stage import Log, Processes
 from flows.graph_run import HERE, MESSAGES, when_free
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io import atomic
+
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @flow(name="stage", persist_result=False)
@@ -58,7 +61,14 @@ def stage(
 
 
 def _checkout(root: Path, commit: str) -> None:
-    """The agent's clone at the sender's commit. `git_clone` may have made it shallow, hence the fetch by name."""
+    """The agent's clone at the sender's commit. `git_clone` may have made it shallow, hence the fetch by name.
+
+    Raises:
+        PoseRftError: it is no commit's full name (git would take one that starts with `-` for an option), or it is
+            nowhere.
+    """
+    if not COMMIT.fullmatch(commit):
+        raise PoseRftError(f"{commit!r} is no commit's name, expected the 40 or 64 digits of `git rev-parse HEAD`.")
     here = git(root, "rev-parse", "HEAD")
     if here.returncode == 0 and here.stdout.strip() == commit:
         return

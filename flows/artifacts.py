@@ -55,6 +55,7 @@ def changes_since_commit(root: Path) -> None:
                 (
                     metrics_diff.markdown("Choices against the last commit", params),
                     metrics_diff.markdown("Numbers against the last commit", metrics),
+                    metrics_diff.another_machine(root, "HEAD") or "",
                 )
             )
         create_markdown_artifact(key="changes", markdown=text, description="What moved since the last commit.")

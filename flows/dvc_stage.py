@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from pose_rft.io.lock import BUSY
+from pose_rft.core.errors import visible
+from pose_rft.io.lock import BUSY_STATUS
 
 Outcome = Literal["Cached", "Restored", "Completed"]
 Log = Callable[[str], None]
@@ -27,9 +28,9 @@ LOGS = Path(".scratch/flow_logs")
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 LAST_LINES = 8
 LOG_BURST, LOG_RATE, LINE_WIDTH = 500, 20.0, 2000  # lines at once, lines per second, characters
-KILLED = re.compile(r"exited with (-9|137)\b")
+EXITED = re.compile(r"exited with (-?\d+)$")  # the end of DVC's last line on a stage that failed
+KILLED = (-9, 137)
 LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
-OCCUPIED = f"error: {BUSY} "  # the same stage runs in another clone
 # What DVC itself prints around a stage's output.
 DVC_LINE = re.compile(
     r"^(Running stage '|> |ERROR: |Updating lock file|Generating lock file|Use `dvc push`|To track the changes|"
@@ -64,10 +65,12 @@ class Output:
         self.outcome: Outcome = "Completed"
         self.progress: float | None = None  # per cent
         self._ran = False
+        self._last = ""  # DVC speaks after the stage has ended, so a stage's words cannot be this line
         self._own: deque[str] = deque(maxlen=LAST_LINES)
         self._dvc: deque[str] = deque(maxlen=LAST_LINES)
 
     def read(self, line: str) -> None:
+        self._last = line
         if not self._ran:  # once the command runs, its own words decide nothing
             if "is cached - skipping run" in line:
                 self.outcome = "Restored"
@@ -82,13 +85,14 @@ class Output:
     @property
     def cause(self) -> Literal["busy", "killed"] | None:
         """Why the stage failed, where that is not its own fault."""
-        text = "\n".join([*self._dvc, *self._own])
-        if not self._ran and LOCKED.search(text):
+        if not self._ran:  # DVC's own words only
+            return "busy" if LOCKED.search("\n".join([*self._dvc, *self._own])) else None
+        status = EXITED.search(self._last)
+        if status is None or not self._last.startswith("ERROR: "):
+            return None
+        if int(status[1]) == BUSY_STATUS:
             return "busy"
-        errors = [line for line in self._own if line.startswith("error: ")]  # other ranks may say more after it
-        if errors and errors[-1].startswith(OCCUPIED):
-            return "busy"
-        return "killed" if KILLED.search("\n".join(self._dvc)) else None
+        return "killed" if int(status[1]) in KILLED else None
 
     def reason(self) -> str:
         """The stage's own last lines, and DVC's where the trouble is DVC's (a missing out, a lock, no such stage)."""
@@ -248,7 +252,7 @@ def run_stage(
     try:
         assert child.stdout is not None
         for line in child.stdout:
-            if text := line.rstrip():
+            if text := visible(line.rstrip()):
                 whole(text)
                 output.read(text)
                 passed(text)

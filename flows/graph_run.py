@@ -24,8 +24,9 @@ from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
 
 HERE = Path()  # the working folder: an agent runs this code in a clone
 MESSAGES = {"Cached": "unchanged (dvc.lock)", "Restored": "restored from DVC's run cache", "Completed": "ran"}
-BUSY_WAIT = 3.0  # seconds between tries while another run has the stage's files
 HOUR = 3600.0
+BUSY_WAIT = 3.0  # seconds between tries while another run has the stage's files
+BUSY_LIMIT = 72 * HOUR  # of waiting in all, where `hours` says nothing
 
 
 class StagesFailed(Exception):
@@ -105,8 +106,11 @@ def when_free(
     options: tuple[str, ...] = (),
     cores: Sequence[int] = (),
 ) -> StageRun:
-    """`run_stage`, and while another run has the stage's files, waits: it may well be making just this result."""
-    told = False
+    """`run_stage`, and while another run has the stage's files, waits: it may well be making just this result.
+
+    It waits as long as the stage may take (`limit`, else BUSY_LIMIT); then the other run has most likely been stopped.
+    """
+    told, give_up = False, time.monotonic() + (limit or BUSY_LIMIT)
     while True:
         try:
             return run_stage(
@@ -120,7 +124,7 @@ def when_free(
                 cores=cores,
             )
         except StageFailed as failure:
-            if failure.cause != "busy" or processes.stopped:
+            if failure.cause != "busy" or processes.stopped or time.monotonic() > give_up:
                 raise
             if not told:
                 log(f"waits: {failure}")

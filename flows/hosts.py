@@ -2,7 +2,6 @@
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from flows.dvc_graph import family
 from flows.dvc_stage import Log, Processes, StageFailed
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io.lock import alone_in
+from pose_rft.io.private import own_folder
 
 GPU_FAMILIES = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate")
 WAIT = 5.0  # seconds between looks at whether the flow was stopped
@@ -58,13 +58,8 @@ def core_share() -> Iterator[list[int]]:
 
 def _held(held: ExitStack, name: str) -> bool:
     """Whether no other process or thread of this user has it; then it is `held`'s."""
-    mine = Path(tempfile.gettempdir()) / f"pose-rft-{os.getuid()}"
-    mine.mkdir(mode=0o700, exist_ok=True)
-    if mine.is_symlink() or mine.stat().st_uid != os.getuid():  # anyone may have made it, with links in it
-        return False
-    folder = mine / name
-    folder.mkdir(exist_ok=True)
     try:
+        folder = own_folder(f"{socket.gethostname()}-{name}", lasting=False)
         held.enter_context(alone_in(folder))
     except PoseRftError:
         return False

@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 from flows.commands import git
-from pose_rft.core.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError, visible
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
+MACHINE = "machine"  # of the summary: where its numbers were made (report/machine.py)
 LOWER_IS_BETTER = ("mpjpe", "defects")
 HIGHER_IS_BETTER = ("recall", "heldout_reward", "heldout_gain")
 REFERENCES = ("chance", "ground_truth", "mean_pose", "ci95_low", "ci95_high")  # no result of a run, or its bounds
@@ -80,7 +81,12 @@ def read(root: Path, file: Path, revision: str | None, parse: Callable[[str], An
     if revision is None:
         text = (root / file).read_text() if (root / file).is_file() else ""
     else:
-        commit = git(root, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+        commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        if "dubious ownership" in commit.stderr:
+            raise PoseRftError(
+                f"{root.resolve()} is another account's clone, and git reads none that it is not told to trust; "
+                f"`git config --global --add safe.directory {root.resolve()}`, or make a clone of your own."
+            )
         if commit.returncode != 0:
             raise PoseRftError(f"git knows no revision {revision!r}; `git log --oneline` lists them.")
         shown = git(root, "show", f"{commit.stdout.strip()}:./{file.as_posix()}")
@@ -96,12 +102,29 @@ def read(root: Path, file: Path, revision: str | None, parse: Callable[[str], An
     return content
 
 
+def another_machine(root: Path, old: str, new: str | None = None) -> str | None:
+    """A sentence where the numbers of the two revisions were not made on like machines, or one does not say where."""
+    before, after = (read(root, SUMMARY, revision, json.loads).get(MACHINE) for revision in (old, new))
+    if before == after:
+        return None
+    told = [", ".join(f"{k} {v}" for k, v in m.items()) if isinstance(m, dict) else "not said" for m in (before, after)]
+    return (
+        f"The numbers come from different machines (before: {told[0]}; after: {told[1]}), which moves them too; judge "
+        "a change by two runs of one machine."
+    )
+
+
 def compare(root: Path, old: str, new: str | None = None) -> tuple[list[Change], list[Change]]:
     """Changes of params and of metrics from revision `old` to `new` (None: the working tree)."""
     return (
         changes(read(root, PARAMS, old, yaml.safe_load), read(root, PARAMS, new, yaml.safe_load)),
-        changes(read(root, SUMMARY, old, json.loads), read(root, SUMMARY, new, json.loads)),
+        changes(_numbers(root, old), _numbers(root, new)),
     )
+
+
+def _numbers(root: Path, revision: str | None) -> dict[str, Any]:
+    content = read(root, SUMMARY, revision, json.loads)
+    return {name: value for name, value in content.items() if name != MACHINE}
 
 
 def markdown(title: str, found: list[Change]) -> str:
@@ -131,6 +154,8 @@ def print_tables(root: Path, old: str, new: str | None) -> None:
             style = {"better": "green", "worse": "red"}.get(change.verdict, "")
             table.add_row(*change.cells(), style=style)
         console.print(table)
+    if sentence := another_machine(root, old, new):
+        console.print(visible(sentence))
 
 
 def main(arguments: list[str]) -> None:

@@ -1,10 +1,11 @@
 """A Prefect server for the one flow of a person who runs none; it ends after this process, whose last words it takes.
 
 It has a session of its own: the one that Prefect would start gets a terminal's Ctrl-C too and is gone before the flow
-can report that it was cut off, which the flow then goes on trying for minutes.
+can report that it was cut off, which the flow then goes on trying for minutes. Its password is of this run only.
 """
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -12,11 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows import closed_server
+from flows.closed_server import HOST
 from flows.dvc_stage import GUARD
-from flows.up import HOST, START_SECONDS, Station
+from flows.up import ROOT, START_SECONDS, Station, home
 from pose_rft.core.errors import PoseRftError
+from pose_rft.io.private import private_folder
 
 
 @contextmanager
@@ -32,10 +36,13 @@ def server() -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         station = Station(probe.getsockname()[1])
-    command = ["-m", "prefect", "server", "start", "--host", HOST, "--port", str(station.port)]
+    auth = secrets.token_urlsafe(32)
+    place = {"PREFECT_HOME": str(private_folder(home(ROOT)) / "own"), "PREFECT_UI_ENABLED": "0"}
+    command = [sys.executable, "-m", "flows.closed_server", str(station.port)]
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), "", sys.executable, *command],
-        env={**os.environ, "PREFECT_UI_ENABLED": "0"},
+        [sys.executable, "-I", "-S", str(GUARD), "", *command],
+        cwd=ROOT,
+        env={**os.environ, **closed_server.environment(station.port, auth), **place},
         stdin=subprocess.PIPE,  # its end is the guard's sign that this process is gone
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -45,7 +52,7 @@ def server() -> Iterator[None]:
     deadline = time.monotonic() + START_SECONDS
     while not station.healthy():
         if child.poll() is not None or time.monotonic() > deadline:
-            raise PoseRftError("Prefect's server did not start; `prefect server start` says why.")
+            raise PoseRftError("Prefect's server did not start; `python -m flows.closed_server PORT` says why.")
         time.sleep(0.1)
-    with temporary_settings({PREFECT_API_URL: f"{station.address}/api"}):
+    with temporary_settings({PREFECT_API_URL: f"{station.address}/api", PREFECT_API_AUTH_STRING: auth}):
         yield

@@ -71,7 +71,8 @@ def override(base: Mapping[str, Any], entry: Overrides) -> dict[str, Any]:
     """A copy of `base` with the values of dotted keys set.
 
     Raises:
-        PoseRftError: a key does not exist in params.yaml.
+        PoseRftError: a key does not exist in params.yaml or is a section, or a value would make it one: names of
+            sections become names of stages, files and commands, and are those of params.yaml.
     """
     content = copy.deepcopy(dict(base))
     for dotted, value in entry.items():
@@ -81,6 +82,8 @@ def override(base: Mapping[str, Any], entry: Overrides) -> dict[str, Any]:
             node = node.get(section) if isinstance(node, dict) else None
         if not isinstance(node, dict) or key not in node:
             raise PoseRftError(f"params.yaml has no key `{dotted}`; an override sets a key that is there.")
+        if isinstance(node[key], Mapping) or (isinstance(value, Mapping) and node[key] is not None):
+            raise PoseRftError(f"An override sets a value, and `{dotted}` is or would be a section; name its keys.")
         node[key] = value
     return content
 

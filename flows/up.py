@@ -1,7 +1,7 @@
 """Server, pools, deployments and agents of one machine: `python -m flows.up [up|status|down]`, behind `pose-rft up`.
 
-All of it listens on the loopback only, asks nothing of the internet, and lives under `.prefect/` of the project.
-Running it again adds what is missing.
+All of it listens on the loopback only, asks every caller for a secret (`closed_server.py`) and nothing of the internet,
+and lives under `.prefect/` of the project, which is this account's alone. Running it again adds what is missing.
 """
 
 import json
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import httpx
 
+from flows import closed_server
+from flows.closed_server import HOST
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io import atomic
+from pose_rft.io import atomic, sockets
 
 ROOT = Path(__file__).resolve().parent.parent
-HOST, PORT = "127.0.0.1", 4200
+PORT = 4200
 START_SECONDS, STOP_SECONDS = 180.0, 15.0
 AGENTS = {"cpu": 4, "gpu": 2}  # pool -> flow runs at once
 
@@ -43,9 +45,12 @@ class Station:
         if pid is None:
             return False
         shown = subprocess.run(["ps", "-wwo", "stat=,args=", "-p", str(pid)], capture_output=True, text=True).stdout
-        return "prefect" in shown and not shown.lstrip().startswith("Z")
+        return any(word in shown for word in ("prefect", "flows.closed_server")) and not shown.lstrip().startswith("Z")
 
     def healthy(self) -> bool:
+        """Whether this account's server answers; another account's, which took the port, is told nothing."""
+        if sockets.listeners(self.port) - {os.getuid()}:
+            return False
         try:
             return httpx.get(f"{self.address}/api/health", timeout=3).status_code == 200
         except httpx.HTTPError:
@@ -68,10 +73,8 @@ def save(root: Path, station: Station) -> None:
 def environment(root: Path, port: int) -> dict[str, str]:
     """Of every part: where the server is, no telemetry, and what agents' clones share with the project's folder."""
     own = {
+        **closed_server.environment(port, closed_server.secret(home(root))),
         "PREFECT_HOME": str(home(root)),
-        "PREFECT_API_URL": f"http://{HOST}:{port}/api",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "POSE_RFT_ROOT": str(root),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -97,6 +100,7 @@ def up(root: Path, port: int | None) -> Station:
     if station is None or not station.healthy():
         station = Station(port or (station.port if station else PORT), station.processes if station else {})
         _start_server(root, station)
+    _write_shell_lines(root, station.port)
     os.environ.update(environment(root, station.port))  # for the client in this process
     from flows import automations, pools
 
@@ -107,7 +111,7 @@ def up(root: Path, port: int | None) -> Station:
     for name, runs_at_once in AGENTS.items():
         if not station.alive(f"{name} agent"):
             options = ["--pool", name, "--name", f"{name}-{socket.gethostname()}", "--limit", str(runs_at_once)]
-            _start(root, station, f"{name} agent", "worker", "start", *options)
+            _start(root, station, f"{name} agent", "prefect", "worker", "start", *options)
     return station
 
 
@@ -144,7 +148,7 @@ def _start_server(root: Path, station: Station) -> None:
             probe.bind((HOST, station.port))
         except OSError:
             raise PoseRftError(f"Port {station.port} is taken; name a free one with `pose-rft up --port`.") from None
-    _start(root, station, "server", "server", "start", "--host", HOST, "--port", str(station.port))
+    _start(root, station, "server", "flows.closed_server", str(station.port))
     deadline = time.monotonic() + START_SECONDS
     while not station.healthy():
         if not station.alive("server") or time.monotonic() > deadline:
@@ -152,13 +156,13 @@ def _start_server(root: Path, station: Station) -> None:
         time.sleep(0.3)
 
 
-def _start(root: Path, station: Station, part: str, *arguments: str) -> None:
-    home(root).mkdir(parents=True, exist_ok=True)
+def _start(root: Path, station: Station, part: str, *module: str) -> None:
+    child_environment = environment(root, station.port)
     with (home(root) / f"{part.replace(' ', '_')}.log").open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", *module],
             cwd=root,
-            env=environment(root, station.port),
+            env=child_environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -166,6 +170,13 @@ def _start(root: Path, station: Station, part: str, *arguments: str) -> None:
         )
     station.processes[part] = child.pid
     save(root, station)
+
+
+def _write_shell_lines(root: Path, port: int) -> None:
+    """`.prefect/env`: what a shell needs to talk to the server."""
+    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
+    values = environment(root, port)
+    atomic.write_text(home(root) / "env", "".join(f"export {name}={values[name]}\n" for name in names))
 
 
 def _deploy(root: Path, station: Station) -> None:
@@ -203,8 +214,9 @@ def main(arguments: list[str]) -> None:
     elif verb == "up":
         station = up(ROOT, int(arguments[1]) if len(arguments) > 1 else None)
         print("\n".join(status(ROOT)))
-        print(f"open {station.address} and run a deployment, or: PREFECT_API_URL={station.address}/api", end=" ")
-        print("prefect deployment run pipeline/local")
+        print(f"open {station.address}{closed_server.ENTER}#{closed_server.secret(home(ROOT))}")
+        print("and run a deployment. The link holds this folder's password (.prefect/auth): give it to nobody.")
+        print("In a shell: `. .prefect/env`, then `prefect deployment run pipeline/local`")
     else:
         raise PoseRftError(f"{verb!r} is not known; choose up, status or down.")
 

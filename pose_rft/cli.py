@@ -132,7 +132,9 @@ def down() -> None:
 
 
 def _orchestrate(*arguments: str) -> None:
-    """The library does not import Prefect; `flows` does."""
+    """The library does not import Prefect; `flows` does, which a checkout has."""
+    if not Path("flows/up.py").is_file():
+        raise PoseRftError("`pose-rft up` needs the project's checkout with flows and stages; run it in its folder.")
     done = subprocess.run([sys.executable, "-m", "flows.up", *arguments])
     if done.returncode != 0:
         raise typer.Exit(done.returncode)
@@ -173,6 +175,17 @@ def doctor_data(
     examination = library.examine(data, wanted, load("shards", ShardParams), out)
     print(library.table(examination))
     if not examination.ok:
+        raise typer.Exit(1)
+
+
+@doctor.command("machine")
+def doctor_machine() -> None:
+    """Checks this machine and account: git, DVC's private notes, secrets, shared folders; status 1 on a problem."""
+    from pose_rft import machine as library
+
+    findings = library.examine(Path())
+    print(library.table(findings))
+    if any(finding.problem for finding in findings):
         raise typer.Exit(1)
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
-from pose_rft.io.lock import alone_in
+from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
+from pose_rft.io.shared import share_with_group
 
 if TYPE_CHECKING:  # heavy, and `inventory` must start at once
     from pydantic import BaseModel
@@ -32,10 +33,11 @@ _held = ExitStack()  # locks of this process
 def stage_main(main: Callable[[list[str]], None]) -> None:
     """Runs `main(arguments)` as the process's work and ends the process with its status.
 
-    A PoseRftError, or a disk that is full or not writable, becomes `error: …` on stderr and status 2; anything else is
-    a bug and keeps its traceback. No model hub is asked unless the caller's environment says HF_HUB_OFFLINE=0; all
-    cores that this process may use are used.
+    A PoseRftError, or a disk that is full or not writable, becomes `error: …` on stderr and status 2, or 75 where
+    another process has the files, for which a flow waits; anything else is a bug and keeps its traceback. No model hub
+    is asked unless the caller's environment says HF_HUB_OFFLINE=0; all cores that this process may use are used.
     """
+    share_with_group(os.environ.get("POSE_RFT_SCRATCH"), os.environ.get("POSE_RFT_CACHE"))
     defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores())}
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -45,7 +47,7 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
         main(sys.argv[1:])
     except PoseRftError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(USAGE_ERROR) from None
+        raise SystemExit(BUSY_STATUS if isinstance(error, Busy) else USAGE_ERROR) from None
     except OSError as error:
         if error.errno not in OF_THE_DISK:
             raise

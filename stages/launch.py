@@ -1,20 +1,24 @@
 """`launch`: SFT and RFT over several processes, from the same `python -m stages.NAME` that one process takes.
 
 One process per GPU; without a GPU two are `auto`, since two that have a core each train faster than one that has both
-(docs/performance.md). On one machine they are torchrun's, on several those of DeepSpeed's launcher, which reaches the
-machines of its hostfile by ssh; each of them must see the project under the same path and have the same environment.
+(docs/performance.md). On one machine they are this module's and meet in a private folder (`training/ranks.py`), on
+several those of DeepSpeed's launcher, which reaches the machines of its hostfile by ssh; each of them must see the
+project under the same path and have the same environment, and `launch.address` names the network that joins them.
 A stage that a launcher started by hand (`torchrun --nproc-per-node 8 -m stages.rft --variant hygrpo`) starts nothing.
 Processes end with the one that started them, even if that was killed.
 The number of processes changes no result but by rounding, so DVC does not follow this section.
 """
 
-import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import model_validator
@@ -24,18 +28,30 @@ from pose_rft.core.params import Count, Section, load
 from stages.common import cores
 
 LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: the number of the one that did
+STORE = "POSE_RFT_STORE"  # and the file in which they meet (training/ranks.py)
+GRACE = 10.0  # seconds that a process has to end when another has failed
 
 
 class LaunchParams(Section):
-    """`launch`: processes on this machine, or a hostfile with a line `HOST slots=GPUS` for each machine."""
+    """`launch`: processes on this machine, or a hostfile with a line `HOST slots=GPUS` for each machine.
+
+    `address` is the first machine's in the network that joins them. Whoever can send to that network can disturb the
+    training, so it must be a private one.
+    """
 
     processes: Count | Literal["auto"] = "auto"
     hostfile: str | None = None
+    address: str | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "LaunchParams":
         if self.hostfile is not None and self.processes not in (1, "auto"):
             raise ValueError("give launch.processes or launch.hostfile, not both: a hostfile counts its own slots")
+        if self.hostfile is not None and self.address is None:
+            raise ValueError(
+                "launch.hostfile needs launch.address, an address of its first machine in the private network that "
+                "joins the machines: training listens there and nowhere else"
+            )
         return self
 
 
@@ -54,9 +70,9 @@ def launched(module: str, arguments: list[str]) -> bool:
         return False
     params = load("launch", LaunchParams)
     if params.hostfile is not None:
-        status = _there(params.hostfile, module, arguments)
+        status = _there(params.hostfile, str(params.address), module, arguments)
     elif (processes := process_count(params)) > 1:
-        status = _here(processes, module, arguments)
+        status = run_here(processes, [sys.executable, "-u", "-m", module, *arguments])
     else:
         return False
     if status:
@@ -80,39 +96,61 @@ def _end_after(launcher: int) -> None:
     os._exit(1)
 
 
-def _here(processes: int, module: str, arguments: list[str]) -> int:
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+def run_here(processes: int, command: list[str]) -> int:
+    """Runs `command` as ranks of one training on this machine; a rank that fails ends the others.
 
-    os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // processes))
-    os.environ[LAUNCHER] = str(os.getpid())
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the stage's own sentence is enough
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",  # any free port, so that two projects can train side by side
-        run_id=f"{module}-{os.getpid()}",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-u", "-m", module, *arguments)
-    except ChildFailedError as error:
-        return error.get_first_failure()[1].exitcode or 1
-    except SignalException as ended:
-        return 128 + ended.sigval
-    return 0
+    Returns:
+        The status of the one that failed (128 + n where signal n ended it), or 0.
+    """
+    with TemporaryDirectory(prefix="pose-rft-") as folder:  # mode 0700
+        shared = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, STORE: f"{folder}/store"}
+        shared |= {"OMP_NUM_THREADS": max(1, cores() // processes), LAUNCHER: os.getpid()}
+        signal.signal(signal.SIGTERM, _as_exit)
+        ranks: list[subprocess.Popen[bytes]] = []
+        try:
+            for rank in range(processes):
+                own = {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+                ranks.append(subprocess.Popen(command, env=os.environ | own))
+            return _first_failure(ranks)
+        finally:
+            _end(ranks)
 
 
-def _there(hostfile: str, module: str, arguments: list[str]) -> int:
+def _as_exit(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _first_failure(ranks: Sequence["subprocess.Popen[bytes]"]) -> int:
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        failed = [code for code in codes if code]
+        if failed:
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if None not in codes:
+            return 0
+        time.sleep(0.05)
+
+
+def _end(ranks: Sequence["subprocess.Popen[bytes]"]) -> None:
+    for rank in ranks:
+        with suppress(ProcessLookupError):
+            rank.terminate()
+    deadline = time.monotonic() + GRACE
+    for rank in ranks:
+        try:
+            rank.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            rank.kill()
+            rank.wait()
+
+
+def _there(hostfile: str, address: str, module: str, arguments: list[str]) -> int:
     if not Path(hostfile).is_file():
         raise PoseRftError(f"launch.hostfile {hostfile} does not exist, expected a line `HOST slots=GPUS` per machine.")
-    return subprocess.run(hostfile_command(hostfile, module, arguments)).returncode
+    return subprocess.run(hostfile_command(hostfile, address, module, arguments)).returncode
 
 
-def hostfile_command(hostfile: str, module: str, arguments: list[str]) -> list[str]:
+def hostfile_command(hostfile: str, address: str, module: str, arguments: list[str]) -> list[str]:
     """DeepSpeed's launcher for all machines of a hostfile."""
-    runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", hostfile, "--quiet"]
-    return [*runner, "--no_local_rank", "--module", module, *arguments]
+    runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", hostfile, "--master_addr", address]
+    return [*runner, "--quiet", "--no_local_rank", "--module", module, *arguments]

@@ -16,11 +16,12 @@ def main(arguments: list[str]) -> None:
     from pose_rft.releases import DataParams
     from pose_rft.report.build import build
     from pose_rft.report.curves import write_curves
+    from pose_rft.report.machine import facts
 
     data = load("data", DataParams)
     content = summary(RESULTS)
     page = build(content, RESULTS, SHARDS, load_body_model(data.body_model), data.source == "sample")
-    atomic.write_json(SUMMARY, content)
+    atomic.write_json(SUMMARY, content | {"machine": facts()})  # `make diff` asks where numbers come from
     atomic.write_text(PAGE, page)
     write_curves(RESULTS, CURVES)
 

@@ -15,7 +15,7 @@ FLOORS = [
     {"body"},
     {"metrics", "releases", "captions"},
     {"sample", "shards"},
-    {"convert", "validate", "doctor"},
+    {"convert", "validate", "doctor", "machine"},
     {"policy", "retrieval"},
     {"training"},
     {"hygrpo"},

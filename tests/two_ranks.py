@@ -1,4 +1,4 @@
-"""Runs a test module's work as two ranks under torchrun, on the CPU.
+"""Runs a test module's work as two ranks on the CPU, as `launch` starts them.
 
 Two gloo ranks may abort at the interpreter's own exit, after all is done, so a worker ends itself (`finish`) and is
 judged by the files that it wrote before.
@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+START = "import sys; from stages.launch import run_here; sys.exit(run_here(2, [sys.executable, *sys.argv[1:]]))"
+LAUNCHER = [sys.executable, "-c", START]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCHERS_OWN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from pose_rft.hygrpo.experience import Experience, Scores
 from pose_rft.policy.counting import Group, PolicyCosts
 from pose_rft.policy.hardware import GIB, peak_flops, peak_memory
+from pose_rft.training import ranks
 
 PHASES = ("rollout", "score", "reward", "update")
 LOGICAL = "num_tokens/logical"
@@ -77,8 +78,7 @@ class StepLog:
         seconds = self._now() - self._began
         gathered = [dict(self._numbers)]
         if self.world_size > 1:
-            gathered = [{} for _ in range(self.world_size)]
-            torch.distributed.all_gather_object(gathered, dict(self._numbers))
+            gathered = ranks.gather(self._numbers, self.device)
         merged: dict[str, list[float]] = defaultdict(list)
         for numbers in gathered:
             for name, values in numbers.items():

@@ -7,7 +7,11 @@ from pathlib import Path
 
 from pose_rft.core.errors import PoseRftError
 
-BUSY = "Another process works in"
+BUSY_STATUS = 75  # the exit status of an entry point that ends for this reason (EX_TEMPFAIL: try again later)
+
+
+class Busy(PoseRftError):
+    """Another process has what this one needs; it is worth waiting for."""
 
 
 @contextmanager
@@ -15,11 +19,11 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Two runs in one scratch would remove each other's unfinished files. A kill ends the lock too.
 
     Raises:
-        PoseRftError: another process is in it.
+        Busy: another process is in it.
     """
     with open(folder / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PoseRftError(f"{BUSY} {folder}; wait for its end, or stop it.") from None
+            raise Busy(f"Another process works in {folder}; wait for its end, or stop it.") from None
         yield

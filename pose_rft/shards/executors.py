@@ -3,7 +3,6 @@
 The function and its jobs are picklable and share nothing but the file system, so the engine changes no result.
 """
 
-import logging
 import multiprocessing
 import os
 import sys
@@ -15,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from itertools import islice
 from multiprocessing.connection import wait
-from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
 from pose_rft.core.errors import PoseRftError
@@ -37,15 +35,16 @@ def map_jobs(
     """Yields `function(job)` for every job, in the order of completion.
 
     `process` begins in this process too, and starts workers as soon as the work that is left takes longer than they
-    need to start. `dask` uses the scheduler at the address `cluster`, whose workers see the same file system, or
-    starts `workers` of its own on this machine. When a job fails, no further job starts, those that run are finished
-    (their work counts at the next try), and the error is raised.
+    need to start. `dask` uses the scheduler at the address `cluster`, whose workers see the same file system; without
+    an address it is `process`, since a scheduler of our own would take work from every account of this machine. When
+    a job fails, no further job starts, those that run are finished (their work counts at the next try), and the error
+    is raised.
 
     Raises:
         PoseRftError: a job raised it, a worker died (killed for its memory, say), or there is no Dask or no scheduler.
     """
-    if executor == "dask":
-        yield from _in_dask(function, jobs, workers, cluster)
+    if executor == "dask" and cluster is not None:
+        yield from _in_dask(function, jobs, cluster)
         return
     spent = 0.0
     for done, job in enumerate(jobs, start=1):
@@ -55,7 +54,7 @@ def map_jobs(
         yield result
         left = len(jobs) - done
         helpers = min(workers, left)
-        if executor == "process" and helpers > 1 and spent / done * left * (1 - 1 / helpers) > START_SECONDS:
+        if executor != "serial" and helpers > 1 and spent / done * left * (1 - 1 / helpers) > START_SECONDS:
             yield from _in_workers(function, jobs[done:], helpers)
             return
 
@@ -71,9 +70,7 @@ def _in_workers(function: Callable[[Job], Result], jobs: Sequence[Job], workers:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_dask(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, cluster: str | None
-) -> Iterator[Result]:
+def _in_dask(function: Callable[[Job], Result], jobs: Sequence[Job], cluster: str) -> Iterator[Result]:
     try:
         import distributed
     except ImportError:
@@ -84,19 +81,8 @@ def _in_dask(
     if not jobs:
         return
     with ExitStack() as stack:
-        if cluster is None:
-            folder = stack.enter_context(TemporaryDirectory(prefix="pose-rft-dask-"))
-            own = distributed.LocalCluster(
-                n_workers=min(workers, len(jobs)),
-                threads_per_worker=1,
-                memory_limit=None,  # memory is bounded by a shard; Dask's own limit would pause or kill workers
-                dashboard_address=None,
-                local_directory=folder,
-                silence_logs=logging.CRITICAL,
-            )
-            stack.enter_context(own)
         try:
-            client = stack.enter_context(distributed.Client(cluster or own))
+            client = stack.enter_context(distributed.Client(cluster))
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise PoseRftError(f"No Dask scheduler answers at `shards.cluster` = {cluster} ({reason}).") from None

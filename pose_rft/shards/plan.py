@@ -21,7 +21,7 @@ from pose_rft.shards.executors import Executor
 class ShardParams(Section):
     """`shards`: how releases become shards. `jpeg_quality` is for video frames; other images pass through unchanged.
 
-    cluster: address of a running Dask scheduler (`tcp://host:8786`) for the executor `dask`; None: workers here.
+    cluster: address of a running Dask scheduler (`tls://host:8786`) for the executor `dask`; None: processes here.
     """
 
     samples_per_shard: Count

@@ -10,6 +10,7 @@ and only then removes the older ones.
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -57,9 +58,13 @@ def restore(engine: Engine, folder: Path) -> int:
     pointer = folder / LATEST
     if not pointer.is_file():
         return 0
-    checkpoint = folder / pointer.read_text().strip()
-    if not checkpoint.is_dir():
-        raise PoseRftError(f"{pointer} names {checkpoint.name}, which does not exist; delete {folder} to start again.")
+    name = pointer.read_bytes()[:64].decode("ascii", "replace").strip()
+    checkpoint = folder / name
+    if not re.fullmatch(r"\d{8}", name) or checkpoint.is_symlink() or not checkpoint.is_dir():
+        raise PoseRftError(
+            f"{pointer} names {name!r}, expected one of the folders beside it, such as 00000150; write the name of the "
+            "newest one into it, or move the folder of `latest` away to start again."
+        )
     return int(engine.load(checkpoint)["step"])
 
 

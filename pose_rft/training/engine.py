@@ -1,8 +1,7 @@
 """DeepSpeed as the one owner of optimiser, ZeRO, precision and accumulation, from one CPU process to many nodes.
 
-One process needs no launcher: the five variables that `torch.distributed` reads are set to a group of one. Under
-`torchrun` or `deepspeed` the launcher's values are used. Nothing is compiled: the shared-memory operator (only for
-inference) is switched off and AdamW is torch's own. The learning rate is a function of the step, so a resumed run
+One process needs no launcher; several meet as `ranks.py` says. Nothing is compiled: the shared-memory operator (only
+for inference) is switched off and AdamW is torch's own. The learning rate is a function of the step, so a resumed run
 needs no scheduler state.
 
 One update is `accumulation` times `forward` and `backward`, and one `step`:
@@ -32,30 +31,20 @@ import torch
 from torch import Tensor, nn
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.training import checkpoint_files
+from pose_rft.training import checkpoint_files, ranks
 from pose_rft.training.engine_params import EngineParams, deepspeed_config, learning_rate
 
 T = TypeVar("T")
 
 TAG = "engine"  # the folder that DeepSpeed makes in a checkpoint
-LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def start_distributed() -> torch.device:
     """Joins the launcher's process group, or makes a group of one; returns this process's device.
 
     Raises:
-        PoseRftError: a launcher set some of the five variables but not all.
+        PoseRftError: a launcher set some of its variables but not all, or another account has connected.
     """
-    present = [name for name in LAUNCHER_VARIABLES if name in os.environ]
-    if not present:
-        # Port 0 is a free one of the system's choice; one that is looked for first may be taken before it is used.
-        os.environ |= dict(zip(LAUNCHER_VARIABLES, ("0", "1", "0", "127.0.0.1", "0"), strict=True))
-    elif len(present) < len(LAUNCHER_VARIABLES):
-        missing = ", ".join(name for name in LAUNCHER_VARIABLES if name not in present)
-        raise PoseRftError(
-            f"The environment sets {', '.join(present)} but not {missing}; start with torchrun or unset them."
-        )
     gpu = torch.cuda.is_available()
     if not gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
@@ -66,7 +55,7 @@ def start_distributed() -> torch.device:
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not torch.distributed.is_initialized():
-        deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", verbose=False)
+        ranks.join("nccl" if gpu else "gloo")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
@@ -110,6 +99,7 @@ class Engine:
         computed = _Compute(model.to(self.device))
         config = deepspeed_config(params)
         self._engine = deepspeed.initialize(model=computed, model_parameters=chosen, config=config)[0]
+        ranks.refuse_strangers()  # to the groups that DeepSpeed has made
         for part in model.modules():  # DeepSpeed casts weights but no statistics, and BatchNorm takes no mixture
             if isinstance(part, nn.modules.batchnorm._BatchNorm) and params.bf16:
                 for name in ("running_mean", "running_var"):
@@ -173,7 +163,8 @@ class Engine:
             self._engine.step()
         norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
         if not math.isfinite(norm):
-            keys = self._of_all_ranks(keys)  # the norm is that of the sum over ranks: any of them may be the cause
+            # The norm is that of the sum over ranks: any of them may be the cause.
+            keys = [key for part in ranks.gather(keys, self.device) for key in part]
             raise PoseRftError(f"The gradient of step {step} is not finite for samples {_shown(keys)}; {_REMEDY}")
         return norm
 
@@ -208,11 +199,6 @@ class Engine:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-    def _of_all_ranks(self, keys: Sequence[str]) -> list[str]:
-        gathered: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(gathered, list(keys))
-        return [key for part in gathered for key in part]
 
     def _plain_norm(self) -> float | None:
         """Norm of the gradient where DeepSpeed neither reports nor checks it (stage 0 in fp32), else None."""
@@ -259,16 +245,16 @@ class Engine:
 
     def _load_universal(self, folder: Path, universal: Path) -> dict[str, Any]:
         """Loads what another number of processes saved; the form in between is made once and removed."""
-        problem: list[str | None] = [None]
+        problem: str | None = None
         if self.rank == 0:
             shutil.rmtree(universal, ignore_errors=True)
             try:
                 checkpoint_files.to_universal(folder / TAG, universal / TAG)
             except Exception as error:
-                problem = [str(error) or type(error).__name__]
-        torch.distributed.broadcast_object_list(problem)
-        if problem[0] is not None:
-            raise ValueError(problem[0])
+                problem = str(error) or type(error).__name__
+        problem = ranks.gather(problem, self.device)[0]
+        if problem is not None:
+            raise ValueError(problem)
         config = self._engine._config
         config.load_universal_checkpoint = True
         try:

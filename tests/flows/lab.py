@@ -26,9 +26,15 @@ class Lab:
         done = toy.run(self.root, sys.executable, "-m", "flows.up", *verb, PYTHONPATH=str(self.root))
         return done.stdout
 
+    @property
+    def auth(self) -> tuple[str, str]:
+        user, _, password = (self.root / ".prefect/auth").read_text().strip().partition(":")
+        return user, password
+
     def post(self, path: str, content: dict | None = None) -> dict:
         for _ in range(20):
-            answer = httpx.post(f"http://127.0.0.1:{self.port}/api{path}", json=content or {}, timeout=30)
+            url = f"http://127.0.0.1:{self.port}/api{path}"
+            answer = httpx.post(url, json=content or {}, timeout=30, auth=self.auth)
             if answer.status_code != 503:  # SQLite under many writers; clients of Prefect ask again as well
                 break
             time.sleep(0.5)
@@ -36,7 +42,8 @@ class Lab:
         return answer.json()
 
     def get(self, path: str) -> dict:
-        return httpx.get(f"http://127.0.0.1:{self.port}/api{path}", timeout=30).raise_for_status().json()
+        url = f"http://127.0.0.1:{self.port}/api{path}"
+        return httpx.get(url, timeout=30, auth=self.auth).raise_for_status().json()
 
     def trigger(self, deployment: str = "pipeline/local", **parameters) -> str:
         found = self.get(f"/deployments/name/{deployment}")

@@ -227,10 +227,13 @@ def test_a_throttle_passes_a_burst_and_says_what_it_kept_back(tmp_path):
 
 def test_a_stage_that_runs_in_another_clone_is_busy():
     said = "error: Another process works in /nfs/scratch/sft/1a2b; wait for its end, or stop it."
-    failed = "ERROR: failed to reproduce 'sft': failed to run: python train.py, exited with 2"
-    assert outcome("Running stage 'sft':", "> python train.py", said, failed).cause == "busy"
-    assert outcome("Running stage 'sft':", said, "[rank1]: Connection closed by peer", failed).cause == "busy"
-    assert outcome("Running stage 'sft':", said, "error: the loss is not finite", failed).cause is None
+    busy, failed = (f"ERROR: failed to reproduce 'sft': failed to run: x, exited with {status}" for status in (75, 2))
+    assert outcome("Running stage 'sft':", "> python train.py", said, busy).cause == "busy"
+    assert outcome("Running stage 'sft':", said, "[rank1]: Connection closed by peer", busy).cause == "busy"
+    # S11: what a stage says, or a file's name in it, is no status
+    assert outcome("Running stage 'sft':", said, failed).cause is None
+    assert outcome("Running stage 'sft':", busy, failed).cause is None
+    assert outcome("Running stage 'sft':", busy, "error: the loss is not finite").cause is None
 
 
 def test_a_full_disk_ends_the_file_of_lines_and_not_the_stage(tmp_path):
@@ -246,7 +249,7 @@ def test_a_full_disk_ends_the_file_of_lines_and_not_the_stage(tmp_path):
 
 
 def test_stages_side_by_side_have_cores_of_their_own_and_a_third_has_all(monkeypatch, tmp_path):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
     monkeypatch.setenv("POSE_RFT_STAGES_AT_ONCE", "2")
     monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "0")
@@ -258,7 +261,9 @@ def test_stages_side_by_side_have_cores_of_their_own_and_a_third_has_all(monkeyp
     link = tmp_path / "elsewhere" / f"pose-rft-{os.getuid()}"
     link.parent.mkdir()
     link.symlink_to(tmp_path / "others")
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched:  # S17
+        for variable in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "HOME"):
+            patched.delenv(variable, raising=False)
         patched.setattr(tempfile, "tempdir", str(link.parent))
         with hosts.core_share() as planted:
             assert planted == [] and not list((tmp_path / "others").iterdir())

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -112,7 +111,7 @@ def test_stages_run_side_by_side_with_a_core_each_and_one_that_waits_takes_no_pl
     prefect_server, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("POSE_RFT_GPU_SLOTS", "0")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # shares of its own, whatever else this machine runs
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # shares of its own, whatever else this machine runs
     stages = """
     stages:
       a_waits: {cmd: sh say.sh a 0, deps: [z], outs: [a]}

@@ -49,6 +49,27 @@ def test_values_that_appear_and_vanish_are_changes_and_nan_is_itself():
     assert "Nothing changed" in markdown("t", [])
 
 
+def test_numbers_of_another_machine_are_said_to_be(project, monkeypatch, capsys):  # G3
+    monkeypatch.chdir(project)
+    summary = project / "metrics/summary.json"
+    content = json.loads(summary.read_text())
+    for made_on, said in (({"cpu": "A"}, False), ({"cpu": "B"}, True), (None, True)):
+        summary.write_text(json.dumps(content | {"machine": {"cpu": "A"}}))
+        toy.commit(project, "here")
+        summary.write_text(json.dumps(content | ({"machine": made_on} if made_on else {})))
+        (project / "note.md").write_text(str(made_on))
+        assert compare(project, "HEAD")[1] == []
+        main(["HEAD"])
+        assert ("come from different machines" in " ".join(capsys.readouterr().out.split())) == said
+
+
+@pytest.mark.parametrize("revision", ["--help", "-p", "--output=planted"])
+def test_a_revision_is_no_option_of_git(project, revision):  # S6
+    with pytest.raises(PoseRftError, match="no revision"):
+        compare(project, revision)
+    assert not (project / "planted").exists()
+
+
 def test_an_unknown_revision_is_one_sentence(project):
     with pytest.raises(PoseRftError, match="no revision 'nowhere'"):
         compare(project, "nowhere")

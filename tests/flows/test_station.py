@@ -11,6 +11,8 @@ import pytest
 import toy
 from lab import Lab, free_port, until
 
+from flows import closed_server
+
 pytestmark = pytest.mark.slow
 POSTGRES = "postgres"  # its server does not run as root
 DEBIAN = os.pathsep.join(map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
@@ -71,10 +73,13 @@ def test_runs_on_postgres_and_the_pages_show_them(lab, tmp_path):
         return subprocess.run(
             [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1400,1000",
              f"--screenshot={tmp_path / 'page.png'}", "--virtual-time-budget=15000", "--dump-dom",
+             f"--user-data-dir={tmp_path / 'browser'}",
              f"http://127.0.0.1:{lab.port}{path}"],
             capture_output=True, text=True, timeout=120,
         ).stdout  # fmt: skip
 
+    assert "admin:pass" in page("/runs"), "the pages ask nobody for the secret"
+    page(f"{closed_server.ENTER}#{closed_server.secret(lab.root / '.prefect')}")  # the printed link
     until(lambda: name in page("/runs"), 60)
     shown = page(f"/runs/flow-run/{run}")
     assert name in shown and "Completed" in shown

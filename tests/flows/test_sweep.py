@@ -20,6 +20,20 @@ def test_an_override_of_no_key_is_one_sentence(name):
         override(BASE, {name: 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rft.rewards", {"text": 0.0}),
+        ("rft", {"coco; touch x": {}}),
+        ("rft.rewards", 1.0),
+        ("rft.beta", {"../../docs": 1}),
+    ],
+)
+def test_an_override_makes_and_replaces_no_section(name, value):  # S7: names of sections are names of stages
+    with pytest.raises(PoseRftError, match=f"`{name}` is or would be a section"):
+        override(BASE, {name: value})
+
+
 def test_a_comparison_has_a_column_per_run():
     rows = [{"run": "a", "state": "Completed", "x": 1.23456}, {"run": "b", "state": "Failed", "why": "no"}]
     assert comparison(rows) == [

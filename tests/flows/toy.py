@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
 import os, pathlib, subprocess, sys, time
 from pose_rft.core.errors import PoseRftError
-from pose_rft.io.lock import alone_in
+from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
 name, steps, lr = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 scratch = pathlib.Path(os.environ.get("POSE_RFT_SCRATCH", ".scratch")) / f"{name}-{steps}-{lr}"
 scratch.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,8 @@ try:
     with alone_in(scratch):
         main()
 except PoseRftError as error:
-    sys.exit(f"error: {error}")
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(BUSY_STATUS if isinstance(error, Busy) else 2)
 """
 
 STAGES = """

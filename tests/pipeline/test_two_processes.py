@@ -44,7 +44,7 @@ def test_a_stage_under_torchrun_trains_as_one_process_does(finished, tmp_path, m
     project = finished.copy(tmp_path / "copy")
     alone = log(project, run)
     forget(project, run)
-    project.run(*two_ranks.LAUNCHER, "-m", module, "--variant", variant, OMP_NUM_THREADS="1")
+    project.run(*two_ranks.TORCHRUN, "-m", module, "--variant", variant, OMP_NUM_THREADS="1")
     assert_same(alone, log(project, run), names)
     assert (project.root / f"models/{run}/config.json").is_file()
 

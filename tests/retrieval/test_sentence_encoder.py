@@ -6,7 +6,7 @@ import torch
 from retrieval_fakes import HIDDEN, tiny_encoder
 
 from pose_rft.core.errors import PoseRftError
-from pose_rft.retrieval.sentence_encoder import MINILM, SentenceEncoder, locate, verify_minilm
+from pose_rft.retrieval.sentence_encoder import MINILM, MINILM_SHA256, SentenceEncoder, locate, verify_minilm
 
 TEXTS = ["a person points the left arm up .", "the right knee is bent", "the left arm is held down , straight ."]
 
@@ -21,21 +21,30 @@ def test_the_packaged_weights_are_the_originals():
     assert (folder / "config.json").is_file()
 
 
-def test_other_weights_are_refused_by_their_checksum(tmp_path):
-    copy = tmp_path / "model"
-    copy.mkdir()
-    source = Path(locate(MINILM)) / "model.safetensors"
-    shutil.copy(source, copy / "model.safetensors")
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"])
+def test_a_changed_file_is_refused_by_its_checksum(tmp_path, name):  # S22: modules.json names classes to build
+    copy, source = tmp_path / "model", Path(locate(MINILM))
+    for file in MINILM_SHA256:
+        (copy / file).parent.mkdir(parents=True, exist_ok=True)
+        (copy / file).symlink_to(source / file)
     verify_minilm(copy)
-    with (copy / "model.safetensors").open("r+b") as file:
-        file.seek(5000)
-        byte = file.read(1)
-        file.seek(5000)
-        file.write(bytes([byte[0] ^ 1]))
+    changed = bytearray((copy / name).read_bytes())
+    changed[len(changed) // 2] ^= 1
+    (copy / name).unlink()
+    (copy / name).write_bytes(changed)
     with pytest.raises(PoseRftError, match="sha256"):
         verify_minilm(copy)
+    (copy / name).unlink()
     with pytest.raises(PoseRftError, match="does not exist"):
-        verify_minilm(tmp_path / "nowhere")
+        verify_minilm(copy)
+
+
+def test_code_beside_the_weights_is_refused(tmp_path):
+    copy = tmp_path / "model"
+    shutil.copytree(Path(locate(MINILM)), copy, copy_function=lambda source, target: Path(target).symlink_to(source))
+    (copy / "pooling.py").write_text("")
+    with pytest.raises(PoseRftError, match=r"pooling\.py is no part of"):
+        verify_minilm(copy)
 
 
 def test_token_features_do_not_depend_on_the_batch(encoder):

@@ -84,7 +84,7 @@ def whole_shards(scratch: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("executor", "workers"), [("serial", 1), ("process", 2), ("dask", 2)])
+@pytest.mark.parametrize(("executor", "workers"), [("serial", 1), ("process", 2)])
 def test_kill_9_at_any_moment_loses_at_most_one_shard_per_worker(tmp_path: Path, executor: str, workers: int) -> None:
     units, units_per_shard, kills = 24, 2, 0
     rng = random.Random(executor)

@@ -43,7 +43,7 @@ def test_auto_is_a_process_for_every_gpu_and_two_without_one(monkeypatch):
 
 
 def test_a_hostfile_that_does_not_exist_is_named(tmp_path, monkeypatch):
-    write_params(tmp_path, "launch: {hostfile: nowhere}\n", monkeypatch)
+    write_params(tmp_path, "launch: {hostfile: nowhere, address: 10.0.0.1}\n", monkeypatch)
     with pytest.raises(PoseRftError, match=r"launch\.hostfile nowhere does not exist, expected a line"):
         launched("stages.rft", [])
 
@@ -53,12 +53,18 @@ def test_processes_and_hostfile_together_are_refused():
         parse({"processes": 2, "hostfile": "hosts"}, LaunchParams, "`launch`")
 
 
+def test_several_machines_need_an_address_that_the_user_names():  # S1
+    with pytest.raises(PoseRftError, match=r"launch\.hostfile needs launch\.address"):
+        parse({"hostfile": "hosts"}, LaunchParams, "`launch`")
+
+
 def test_deepspeeds_launcher_understands_the_command_for_several_machines():
     from deepspeed.launcher.runner import parse_args
 
-    command = hostfile_command("hosts", "stages.rft", ["--variant", "hygrpo"])
+    command = hostfile_command("hosts", "10.0.0.1", "stages.rft", ["--variant", "hygrpo"])
     read = parse_args(command[command.index("deepspeed.launcher.runner") + 1 :])
     assert (read.hostfile, read.module, read.no_local_rank, read.quiet) == ("hosts", True, True, True)
+    assert read.master_addr == "10.0.0.1"
     assert (read.user_script, read.user_args) == ("stages.rft", ["--variant", "hygrpo"])
 
 

@@ -9,6 +9,7 @@ import pytest
 from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Section
 from pose_rft.io import atomic
+from pose_rft.io.lock import BUSY_STATUS
 from stages.common import fingerprint, scratch_dir, stage_main, training_dir
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def test_one_training_at_a_time_writes_into_its_scratch(inputs):
     first = subprocess.Popen([sys.executable, "-c", TRAIN, "60"], env=environment, stdout=subprocess.PIPE, text=True)
     folder = first.stdout.readline().strip()
     second = subprocess.run([sys.executable, "-c", TRAIN, "0"], env=environment, capture_output=True, text=True)
-    assert second.returncode == 2 and f"error: Another process works in {folder}" in second.stderr
+    assert second.returncode == BUSY_STATUS and f"error: Another process works in {folder}" in second.stderr
     first.kill()
     first.wait()
     assert training_dir("sft", {}, [Path("model")]) == Path(folder), "a kill ends the lock"

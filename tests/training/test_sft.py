@@ -1,12 +1,11 @@
 """Supervised pretraining of a policy of a few thousand weights."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+import two_ranks
 from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
 from pose_rft.core.errors import PoseRftError
@@ -205,14 +204,10 @@ os._exit(0)
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_two_ranks_of_which_one_has_no_pose_train_like_one_rank(tmp_path: Path, stage: int) -> None:
     """One example per rank and step: often one has a picture and no pose, the other a pose and no picture."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
-        clean.pop(name, None)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     (tmp_path / "worker.py").write_text(WORKER)
-    command = [*launcher, str(tmp_path / "worker.py"), str(Path(__file__).parent), str(tmp_path), str(stage)]
-    environment = clean | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-    done = subprocess.run(command, capture_output=True, env=environment, timeout=240)
+    arguments = [str(tmp_path / "worker.py"), str(Path(__file__).parent), str(tmp_path), str(stage)]
+    environment = two_ranks.environment()
+    done = subprocess.run([*two_ranks.LAUNCHER, *arguments], capture_output=True, env=environment, timeout=240)
     assert (tmp_path / "result.pt").is_file(), done.stderr.decode()[-3000:]
     two = torch.load(tmp_path / "result.pt", weights_only=True)
     texts = {"text_pose": {"posescript": 0.5}, "vqa": {"llava_instruct": 0.5}}

@@ -1,0 +1,121 @@
+"""The wheel in an environment of its own, away from the repository, with the core dependencies and nothing else: G1."""
+
+import importlib.metadata as metadata
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def core_packages() -> set[str]:
+    """Names of all that the core dependencies bring."""
+    found: set[str] = set()
+    todo = [Requirement(text) for text in PROJECT["project"]["dependencies"]]
+    while todo:
+        wanted = todo.pop()
+        extras = {"", *wanted.extras}
+        for name in [f"{canonicalize_name(wanted.name)}[{extra}]" for extra in extras]:
+            if name in found:
+                continue
+            found.add(name)
+            extra = name.partition("[")[2][:-1]
+            for line in metadata.distribution(wanted.name).requires or []:
+                requirement = Requirement(line)
+                if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                    todo.append(requirement)
+    return {name.partition("[")[0] for name in found}
+
+
+def link_packages(names: set[str], site: Path) -> None:
+    """These packages, as they are installed here, in another environment."""
+    for name in names:
+        distribution = metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files or [] if file.parts[0] != ".."}:
+            source, target = Path(str(distribution.locate_file(top))), site / top
+            if source.exists() and not target.exists() and top != "__pycache__":
+                target.symlink_to(source)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder elsewhere with `env/`, where the wheel is installed."""
+    home = tmp_path_factory.mktemp("elsewhere")
+    source, site = home / "source", home / f"env/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    source.mkdir()
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    for name in files.split("\0"):
+        if name.startswith(("pose_rft/", "stages/", "flows/", "presets/", "pyproject.toml", "README.md", "LICENSE")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name, follow_symlinks=False)
+    venv.create(home / "env", symlinks=True)
+    link_packages(core_packages(), site)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", home, source], check=True)
+    (wheel,) = home.glob("*.whl")
+    subprocess.run([*pip, "--python", home / "env/bin/python", "install", "--no-deps", wheel], check=True)
+    return home
+
+
+def run(home: Path, command: str, *arguments: str) -> subprocess.CompletedProcess:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "POSE_RFT", "VIRTUAL"))}
+    return subprocess.run(
+        [home / "env/bin" / command, *arguments], cwd=home, env=kept, capture_output=True, text=True, timeout=900
+    )
+
+
+LOOK = """
+import sys
+import numpy as np, torch
+import pose_rft.predict, pose_rft.report.build
+from pathlib import Path
+from pose_rft.body.smpl import load_body_model
+from pose_rft.report.pictures import BodyPainter
+assert Path(pose_rft.report.build.__file__).with_name("page.html").is_file()
+picture = BodyPainter(load_body_model(Path(sys.argv[1]))).portrait(torch.eye(3).expand(24, 3, 3))
+assert picture.std() > 1
+for name in ("stages", "flows", "anny", "prefect", "pytest"):
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    raise SystemExit(f"{name} can be imported")
+"""
+
+
+@pytest.mark.slow
+def test_the_commands_work_with_the_core_dependencies_alone(home, tiny_folder):
+    np.save(home / "pose.npy", np.zeros(72))
+    for arguments, said in (
+        (("predict", "--help"), "Photographs"),
+        (("plan", "--preset", "paper"), "checkpoints"),
+        (("describe", "pose.npy", "--body-model", str(tiny_folder)), "The"),
+    ):
+        done = run(home, "pose-rft", *arguments)
+        assert done.returncode == 0 and said.lower() in done.stdout.lower(), (arguments, done.stdout, done.stderr)
+    done = run(home, "python", "-c", LOOK, str(tiny_folder))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_what_needs_a_checkout_says_so(home):
+    done = run(home, "pose-rft", "up")
+    assert (done.returncode, done.stdout) == (2, "") and "needs the project's checkout" in done.stderr
+
+
+def test_every_file_of_the_library_that_is_no_code_is_in_the_wheel():
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    others = [f for f in (ROOT / "pose_rft").rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc", ".yaml")]
+    known = {ROOT / package.replace(".", "/") / pattern for package, patterns in data.items() for pattern in patterns}
+    assert {file for file in others if file.name != ".dvcignore"} <= known
+    assert (ROOT / "pose_rft/presets").resolve() == ROOT / "presets"
