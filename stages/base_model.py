@@ -74,7 +74,10 @@ def trained_tower(
     loaded = {}
     for folder in (TRAIN, HELDOUT):
         samples = load_samples(f"bedlam/{folder.name}", ShardSet(folder), scratch_dir("samples", {}, []))
-        loaded[folder] = samples, load_crops(samples, image.size, image.box_scale, scratch_dir("crops", {}, []))
+        loaded[folder] = (
+            samples,
+            load_crops(samples, image.size, image.box_scale, scratch_dir("features", {}, []) / "crops"),
+        )
     rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], params.contrastive, scratch, seed)
     recall, pool = contrastive.heldout_recall(pair, tokenizer, *loaded[HELDOUT], RECALL_K, RECALL_POOL)
     metrics = {f"heldout_recall_at_{RECALL_K}": 100 * recall, "chance": 100 * RECALL_K / pool, "pool": pool}

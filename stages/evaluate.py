@@ -75,7 +75,8 @@ def main(arguments: list[str]) -> None:
         for name, (task, most) in asked.items()
     }
     cache = scratch_dir("features", {}, []) if params.cache_tokens else None
-    prepare = Preparer(processor, image_token_source(model, image, sets, cache), device)
+    tokens = image_token_source(model, image, sets, cache)
+    prepare = Preparer(processor, tokens, device)
     judges = {kind: load_retrieval(MODELS / f"retrieval_{kind}").to(device) for kind in ("reward", "judge")}
     rewards = Rewards(
         body,
@@ -110,11 +111,13 @@ def main(arguments: list[str]) -> None:
     )
     pose_error, image_tables = {}, []
     for label, name in image_sets.items():
-        rows = [example.image.row for example in examples[name] if example.image is not None]
-        truth = protocols.true_joints(sets[name], rows, body_of)
+        refs = [example.image for example in examples[name] if example.image is not None]
+        truth = protocols.true_joints(sets[name], [ref.row for ref in refs], body_of)
         table = protocols.image_pose_table(label, *found[name], truth, body, fallback, processor)
         image_tables.append(protocols.with_units(table, protocols.units(sets[name])))
         pose_error[label] = protocols.pose_errors(table, truth, mean_joints, fallback, body)
+        if lifted := protocols.lifter_errors(model.pose_encoder, tokens, refs, truth, body):
+            pose_error[label]["encoder_lifter"] = lifted
     prediction, values = found[TEXT_SET]
     text_table = protocols.text_pose_table("posescript", prediction, values, fallback, processor)
     tables = {"text_pose": protocols.with_units(text_table, protocols.units(sets[TEXT_SET]))}

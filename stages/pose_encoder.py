@@ -89,7 +89,7 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
     }
 
     def people(name: str, flip: bool) -> lifting.LiftingSet:
-        seen = observed(encoder, samples[name], image, flip, scratch_dir("observed", {}, []))
+        seen = observed(encoder, samples[name], image, flip, scratch_dir("features", {}, []))
         return lifting.lifting_set(samples[name], seen, body, flip)
 
     sets = {f"{name}{' mirrored' if flip else ''}": people(name, flip) for name in train for flip in (False, True)}
@@ -126,7 +126,7 @@ def trained(
     sets = {}
     for name in (*train, *heldout):
         samples = load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
-        sets[name] = keypoints.load_keypoints(samples, image, scratch_dir("crops", {}, []))
+        sets[name] = keypoints.load_keypoints(samples, image, scratch_dir("features", {}, []) / "crops")
     rows = keypoints.train(encoder, {name: sets[name] for name in train}, params.training, scratch, seed)
     metrics = {f"heldout_pixels/{name}": keypoints.pixel_error(encoder, *sets[name]) for name in heldout}
     metrics |= {"crop_pixels": image.pose_size, "loss": float(rows["loss"].to_numpy()[-20:].mean())}

@@ -21,8 +21,11 @@ from pose_rft.core.params import Count, Section
 from pose_rft.hygrpo.inference import Prediction
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, pooled_recall, recall_at
+from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.retrieval.model import TextPoseModel
+from pose_rft.training.examples import ImageRef
+from pose_rft.training.feature_cache import ImageTokenSource
 from pose_rft.training.samples import Samples
 
 SetLabel = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -169,6 +172,23 @@ def pose_errors(
     found["policy"] = {"mpjpe": means["mpjpe"], "pa_mpjpe": means["pa_mpjpe"]}
     found["policy_sampled"] = {"mpjpe": means["mpjpe_sampled"]}
     return found
+
+
+@torch.no_grad()
+def lifter_errors(
+    encoder: PoseEncoder | None, tokens: ImageTokenSource, refs: Sequence[ImageRef], truth: JointTruth, body: BodyModel
+) -> dict[str, float] | None:
+    """Table 1 of the pose that the encoder itself reads, without the language model, in mm; None if it reads none.
+
+    A row of its own, so that nobody takes the encoder's accuracy for the language model's.
+    """
+    if encoder is None or not encoder.reads_pose:
+        return None
+    seen = [tokens(refs[first : first + POSES_AT_ONCE]).pose for first in range(0, len(refs), POSES_AT_ONCE)]
+    device = next(encoder.parameters()).device
+    poses = torch.cat([encoder.pose(part.to(device)).cpu() for part in seen if part is not None])
+    reached = eval_joints(body, sixd_to_matrix(poses.unflatten(-1, (24, 6))))
+    return {metric: float(value.mean()) for metric, value in joint_errors(reached, truth.joints).items()}
 
 
 def text_pose_table(

@@ -21,6 +21,7 @@ from pose_rft.metrics.recall import TABLE_2_KS
 RUNS = ("sft_point", "sft_gaussian", "rft_grpo", "rft_hygrpo")
 REWARDED_RUNS = ("sft_gaussian", "rft_grpo", "rft_hygrpo")
 BASELINE = "sft_gaussian"
+BOUNDS = ("mean_pose", "encoder_lifter")  # what a policy has to beat, and what it starts from
 PAPER_SETS = {"3dpw": "3DPW", "h36m_p2": "H36M"}  # of Table 1; other sets go by their labels
 POOLS = ("full", "random_32", "random_200")
 RETRIEVERS = ("reward", "judge")
@@ -31,6 +32,7 @@ REWARDS = ("joint", "semantic", "format", "text")
 GAINS = {"joint": ("image_pose", "joint_reward"), "semantic": ("text_pose", "semantic_reward")}
 LABELS = {
     "mean_pose": "mean pose of the training set",
+    "encoder_lifter": "encoder's lifter, no language model",
     "chance": "chance",
     "ground_truth": "ground-truth poses",
     "sft_point": "Baseline (SFT, point head)",
@@ -96,7 +98,7 @@ def summary(results: Path) -> dict[str, Any]:
     bounds = runs[BASELINE]
     pose_error: dict[str, Any] = {}
     for name in bounds["pose_error"]:  # those test sets that the run has
-        pose_error[name] = {"mean_pose": bounds["pose_error"][name]["mean_pose"]}
+        pose_error[name] = {b: bounds["pose_error"][name][b] for b in BOUNDS if b in bounds["pose_error"][name]}
         pose_error[name] |= {run: runs[run]["pose_error"][name]["policy"] for run in RUNS}
     recall: dict[str, Any] = {}
     for retriever in RETRIEVERS:
@@ -161,9 +163,11 @@ def table1(content: Mapping[str, Any]) -> Table:
     sets = set_labels(content)
     unprinted = (None,) * (len(sets) - len(PAPER_SETS)) * len(ERRORS)
     rows = [Row(name, _numbers([*values, *unprinted]), "paper") for name, values in paper.TABLE_1.items()]
-    for run in ("mean_pose", *RUNS):
+    for run in (*BOUNDS, *RUNS):
+        if run == "encoder_lifter" and not any(run in errors for errors in content["pose_error"].values()):
+            continue  # this encoder reads no pose
         values = [error for name in sets for error in _errors(content, name, run)]
-        rows.append(Row(LABELS[run], _numbers(values), "bound" if run == "mean_pose" else "ours"))
+        rows.append(Row(LABELS[run], _numbers(values), "bound" if run in BOUNDS else "ours"))
     columns = tuple(f"{label} {metric}" for label in sets.values() for metric in ("MPJPE", "PA-MPJPE"))
     return Table(
         "Table 1: pose from an image, mm",
@@ -206,6 +210,9 @@ def table2(content: Mapping[str, Any], retriever: str = "reward") -> Table:
 def table3(content: Mapping[str, Any]) -> Table:
     """What the distribution and what reinforcement bring: the four runs, with the paper's three."""
     rows = [Row(f"{LABELS[run]}, paper", (*_numbers(values), "", ""), "paper") for run, values in paper.TABLE_3.items()]
+    if lifted := content["pose_error"].get("3dpw", {}).get("encoder_lifter"):
+        values = [lifted["mpjpe"], lifted["pa_mpjpe"], *[None] * (len(RETRIEVERS) * len(DIRECTIONS))]
+        rows.append(Row(LABELS["encoder_lifter"], _numbers(values), "bound"))
     for run in RUNS:
         recall = [mean_recall(content, retriever, run, d) for retriever in RETRIEVERS for d in DIRECTIONS]
         rows.append(Row(LABELS[run], _numbers([*_errors(content, "3dpw", run), *recall]), "ours"))

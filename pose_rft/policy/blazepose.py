@@ -250,5 +250,11 @@ def blazepose_config(params: "BlazePoseParams") -> tuple[BlazePoseConfig, Weight
     if graph["input_shape"] != [3, 256, 256] or len(graph["outputs"]) != 5:
         raise PoseRftError(f"{path} is no pose landmark network, expected 256 x 256 pictures and five outputs.")
     graph, weights = prune(graph, weights, [graph["outputs"][index] for index in OUTPUTS.values()])
-    sizes = {"lifter_width": params.width, "lifter_layers": params.layers}
-    return BlazePoseConfig(variant=params.variant, origin=source.origin(), graph=graph, **sizes), weights
+    config = BlazePoseConfig(
+        variant=params.variant,
+        origin=source.origin(),
+        graph=graph,
+        lifter_width=params.width,
+        lifter_layers=params.layers,
+    )
+    return config, weights

@@ -204,11 +204,14 @@ class PoseHead(nn.Module):
         self.rank = config.covariance_rank if config.covariance == "low_rank" else 0
         self.factor_init = 0.1 * math.exp(config.log_std_init)
         self.register_buffer("mean_pose", torch.tensor(IDENTITY_6D).repeat(JOINTS))
-        sizes = {"inner": config.inner_width, "shortcut": config.shortcuts}
         gaussian = config.pose_head == "gaussian"
-        self.mean = PoseMlp(width, POSE_NUMBERS, **sizes)
-        self.log_std = PoseMlp(width, POSE_NUMBERS, **sizes) if gaussian else None
-        self.factor = PoseMlp(width, POSE_NUMBERS * self.rank, **sizes) if gaussian and self.rank else None
+
+        def mlp(outputs: int) -> PoseMlp:
+            return PoseMlp(width, outputs, config.inner_width, config.shortcuts)
+
+        self.mean = mlp(POSE_NUMBERS)
+        self.log_std = mlp(POSE_NUMBERS) if gaussian else None
+        self.factor = mlp(POSE_NUMBERS * self.rank) if gaussian and self.rank else None
 
     def forward(self, hidden: Tensor, start: Tensor | None = None) -> PoseDistribution:
         with torch.autocast(hidden.device.type, enabled=False):

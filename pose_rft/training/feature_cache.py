@@ -39,8 +39,8 @@ class CachedTokens:
     """Tokens by `ImageRef`, read from files that are made on first need. Call it with references.
 
     Args:
-        sets: {name that references use: samples}. cache: folder of CLIP's tokens; `cache/../observed` holds what the
-            pose encoder saw and `cache/../crops` the crops.
+        sets: {name that references use: samples}. cache: folder of all features: `clip`, `observed` (by the pose
+            encoder) and `crops`, which the stages before have filled in part.
     """
 
     def __init__(self, model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples], cache: Path) -> None:
@@ -77,20 +77,18 @@ class CachedTokens:
             samples, encoder = self._sets[name], self._model.pose_encoder
             content = [FORM, self._clip, samples.shards.fingerprint, self._image.size, self._image.box_scale, flip]
             key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
-            folder = made_once(self._cache / key, lambda temporary: self._encode(temporary, samples, flip))
+            folder = made_once(self._cache / "clip" / key, lambda temporary: self._encode(temporary, samples, flip))
             clip = open_array(folder / "clip.npy")
             pose = None
             if encoder is not None:
-                pose = interpreted(
-                    encoder, observed(encoder, samples, self._image, flip, self._cache.parent / "observed")
-                )
+                pose = interpreted(encoder, observed(encoder, samples, self._image, flip, self._cache))
             shown = samples.has_image.numpy()
             self._open[name, flip] = (clip, pose, np.where(shown, np.cumsum(shown) - 1, -1))
         return self._open[name, flip]
 
     def _encode(self, folder: Path, samples: Samples, flip: bool) -> None:
         image, rows = self._image, samples.has_image.nonzero()[:, 0].numpy()
-        crops = load_crops(samples, image.size, image.box_scale, self._cache.parent / "crops")
+        crops = load_crops(samples, image.size, image.box_scale, self._cache / "crops")
         file: np.ndarray | None = None
         device = next(self._model.parameters()).device
         label = f"encoding {samples.name}{' mirrored' if flip else ''}"

@@ -36,13 +36,15 @@ def observed(
     """(N, L, W) float16 of the N samples with a picture, in their order; mirrored pictures if `flip`.
 
     Args:
-        cache: folder of all observations; `cache/../crops` holds the crops.
+        cache: folder of all features; observations lie in `cache/observed`, the crops in `cache/crops`.
     Raises:
         PoseRftError: a picture cannot be decoded; the sample is named.
     """
     content = [FORM, observer_digest(encoder), samples.shards.fingerprint, image.pose_size, image.box_scale, flip]
     key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
-    folder = made_once(cache / key, lambda temporary: _write(temporary, encoder, samples, image, flip, cache))
+    folder = made_once(
+        cache / "observed" / key, lambda temporary: _write(temporary, encoder, samples, image, flip, cache)
+    )
     return open_array(folder / "observed.npy")
 
 
@@ -65,7 +67,7 @@ def weights_digest(kind: type[nn.Module], state: Mapping[str, Tensor], read: lis
 def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImageParams, flip: bool, cache: Path) -> None:
     encoder.eval()
     rows = samples.has_image.nonzero()[:, 0].numpy()
-    crops = load_crops(samples, image.pose_size, image.box_scale, cache.parent / "crops")
+    crops = load_crops(samples, image.pose_size, image.box_scale, cache / "crops")
     parameter = next(encoder.parameters())
     file: np.ndarray | None = None
 
