@@ -1,8 +1,8 @@
 """Stage `base_model`: the untuned LLaVA in the hub's format, with a token for poses (models/base).
 
-`base_model.source: tiny` makes a small one over the sample's tokenizer, after training its CLIP tower on BEDLAM's
-image-caption pairs (where BEDLAM is left out, the tower stays untrained, as with `contrastive.steps: 0`); a hub id or a
-folder is loaded, checked, and given a row for `<POSE>`.
+`base_model.source: tiny` makes a small one over the sample's tokenizer, `smollm2` one around a pretrained language
+model, both after training a CLIP tower on BEDLAM's image-caption pairs (where BEDLAM is left out, the tower stays
+untrained, as with `contrastive.steps: 0`); a hub id or a folder is loaded, checked, and given a row for `<POSE>`.
 """
 
 from pathlib import Path
@@ -35,12 +35,11 @@ def main(arguments: list[str]) -> None:
     params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
     metrics: dict[str, float] = {}
     log = ""
-    contrastive = params.source == "tiny" and params.contrastive is not None and params.contrastive.steps > 0
-    if contrastive and of_this_run(["bedlam"], "the tiny base model's CLIP tower, which stays untrained"):
+    vision = None
+    contrastive = params.is_made_here and params.contrastive is not None and params.contrastive.steps > 0
+    if contrastive and of_this_run(["bedlam"], "the base model's CLIP tower, which stays untrained"):
         vision, metrics, log = trained_tower(params, image, seed)
-        base = create_base(params, image, TOKENIZER, seed, vision)
-    else:
-        base = create_base(params, image, TOKENIZER if params.source == "tiny" else None, seed)
+    base = create_base(params, image, TOKENIZER, seed, vision)
     counted = sum(parameter.numel() for parameter in base.llava.parameters())
     with atomic.folder(MODEL) as folder:
         base.save(folder)
@@ -55,22 +54,19 @@ def trained_tower(
     import torch
     from transformers import CLIPVisionModel
 
-    from pose_rft.core.errors import PoseRftError
     from pose_rft.core.seeds import derive
     from pose_rft.policy.architectures import clip_vision_config
-    from pose_rft.policy.hub import load_tokenizer
+    from pose_rft.policy.hub import base_tokenizer
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive
     from pose_rft.training.crops import load_crops
     from pose_rft.training.samples import load_samples
 
-    if params.tiny is None or params.contrastive is None:
-        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and `base_model.contrastive`.")
     identity = {"base_model": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
-    scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER])
-    tokenizer = load_tokenizer(TOKENIZER)
+    scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER] if params.source == "tiny" else [TRAIN])
+    tokenizer = base_tokenizer(params, TOKENIZER)
     torch.manual_seed(derive(seed, "base_model", "vision"))
-    vision = CLIPVisionModel(clip_vision_config(params.tiny.vision, image.size))
+    vision = CLIPVisionModel(clip_vision_config(params.sizes().vision, image.size))
     loaded = {}
     for folder in (TRAIN, HELDOUT):
         samples = load_samples(f"bedlam/{folder.name}", ShardSet(folder), scratch_dir("samples", {}, []))
