@@ -16,7 +16,7 @@ from stages.shard_sets import SHARDS, of_this_run
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from transformers import CLIPVisionModel
 
-    from pose_rft.policy.params import BaseModelParams
+    from pose_rft.policy.params import BaseModelParams, ContrastiveParams
     from pose_rft.policy.processor import ImageParams
 
 TOKENIZER = Path("data/sample/tokenizer")
@@ -36,9 +36,10 @@ def main(arguments: list[str]) -> None:
     metrics: dict[str, float] = {}
     log = ""
     vision = None
-    contrastive = params.is_made_here and params.contrastive is not None and params.contrastive.steps > 0
-    if contrastive and of_this_run(["bedlam"], "the base model's CLIP tower, which stays untrained"):
-        vision, metrics, log = trained_tower(params, image, seed)
+    contrastive = params.contrastive if params.is_made_here else None
+    untrained = "the base model's CLIP tower, which stays untrained"
+    if contrastive is not None and contrastive.steps > 0 and of_this_run(["bedlam"], untrained):
+        vision, metrics, log = trained_tower(params, contrastive, image, seed)
     base = create_base(params, image, TOKENIZER, seed, vision)
     counted = sum(parameter.numel() for parameter in base.llava.parameters())
     with atomic.folder(MODEL) as folder:
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> None:
 
 
 def trained_tower(
-    params: "BaseModelParams", image: "ImageParams", seed: int
+    params: "BaseModelParams", training: "ContrastiveParams", image: "ImageParams", seed: int
 ) -> tuple["CLIPVisionModel", dict[str, float], str]:
     """The contrastively trained vision tower, its held-out metrics, and the text of its log."""
     import torch
@@ -71,7 +72,7 @@ def trained_tower(
     for folder in (TRAIN, HELDOUT):
         samples = load_samples(f"bedlam/{folder.name}", ShardSet(folder), scratch_dir("samples", {}, []))
         loaded[folder] = samples, load_crops(samples, image.size, image.box_scale, scratch_dir("crops", {}, []))
-    rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], params.contrastive, scratch, seed)
+    rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], training, scratch, seed)
     recall, pool = contrastive.heldout_recall(pair, tokenizer, *loaded[HELDOUT], RECALL_K, RECALL_POOL)
     metrics = {f"heldout_recall_at_{RECALL_K}": 100 * recall, "chance": 100 * RECALL_K / pool, "pool": pool}
     metrics["loss"] = float(rows["loss"].to_numpy()[-20:].mean())
