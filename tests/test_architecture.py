@@ -20,7 +20,7 @@ FLOORS = [
     {"training"},
     {"hygrpo"},
     {"evaluation"},
-    {"plan", "predict", "report", "pose_files"},
+    {"ask", "plan", "predict", "report", "pose_files"},
     {"cli"},
 ]
 

@@ -18,7 +18,7 @@ from pose_rft.core.params_file import read_yaml
 FREE = ("datasets", "mixture", "heldout", "counts", "expected")
 # Choices that exclude each other (a tiny model or a checkpoint), and DeepSpeed's, which a CPU has no use for.
 ALTERNATIVES = re.compile(
-    r"base_model\.(tiny|contrastive|checkpoint)|pose_encoder\.(conv_vit|training|checkpoint)"
+    r"base_model\.(tiny|contrastive|checkpoint)|pose_encoder\.(blazepose|lifter|conv_vit|training|checkpoint)"
     r"|(sft|rft)\.(lora|engine\.)|retrieval\.reward\.sentence\."
 )
 

@@ -37,7 +37,7 @@ SECTIONS = {
     "rft": RFTParams,
     "evaluate": EvaluateParams,
 }
-PRESETS = ("micro", "sample", "study", "paper")
+PRESETS = ("micro", "sample", "study", "smollm", "paper")
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -17,17 +17,25 @@ from pose_rft.io.model_folder import CONFIG, check_sizes, one_sentence, read_con
 from pose_rft.policy.config import ConvVitConfig, HeadKind, Hmr2VitConfig, PoseLlavaConfig
 
 if TYPE_CHECKING:  # the model runs without pydantic
-    from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams, TinyParams, TinyVisionParams
+    from pose_rft.policy.params import (
+        BaseModelParams,
+        PolicyParams,
+        PoseEncoderParams,
+        TinyLanguageParams,
+        TinyVisionParams,
+    )
 
 
 class Llama(NamedTuple):
-    """Width of the states, width inside the MLP, layers, heads, rows of the vocabulary matrices."""
+    """Width of the states, width inside the MLP, layers, heads, rows of the vocabulary matrices; heads of keys and
+    values, where several heads share them."""
 
     width: int
     inner: int
     layers: int
     heads: int
     rows: int
+    shared_heads: int | None = None
 
 
 class VitPose(NamedTuple):
@@ -44,6 +52,7 @@ LLAVA = {
     "llava-hf/llava-1.5-7b-hf": Llama(4096, 11008, 32, 32, 32064),
     "llava-hf/llava-1.5-13b-hf": Llama(5120, 13824, 40, 40, 32064),
 }
+SMOLLM2 = Llama(576, 1536, 30, 9, 49216, shared_heads=3)  # 49,152 tokens, `<image>` and `<POSE>`, padded
 VITPOSE = {
     "usyd-community/vitpose-base": VitPose(768, 12, 12),
     "usyd-community/vitpose-plus-base": VitPose(768, 12, 12, 6, 192),
@@ -60,7 +69,7 @@ def llama_config(sizes: Llama, **others: Any) -> LlamaConfig:
         intermediate_size=sizes.inner,
         num_hidden_layers=sizes.layers,
         num_attention_heads=sizes.heads,
-        num_key_value_heads=sizes.heads,
+        num_key_value_heads=sizes.shared_heads or sizes.heads,
         vocab_size=sizes.rows,
         **others,
     )
@@ -84,25 +93,26 @@ def clip_vision_config(params: "TinyVisionParams", image_size: int) -> CLIPVisio
     )
 
 
-def tiny_llava_config(params: "TinyParams", image_size: int, rows: int, **tokens: Any) -> LlavaConfig:
-    """The tiny LLaVA with vocabulary matrices of `rows`.
+def tiny_text_config(language: "TinyLanguageParams", rows: int, **tokens: Any) -> LlamaConfig:
+    """The tiny Llama with vocabulary matrices of `rows`; tokens: bos_token_id, eos_token_id, pad_token_id."""
+    return llama_config(
+        Llama(language.width, 8 * language.width // 3 // 32 * 32, language.layers, language.heads, rows),
+        max_position_embeddings=2048,
+        # 0.02 fits a width of 4096; at 160 it lets hardly any signal through three layers.
+        initializer_range=language.width**-0.5,
+        **tokens,
+    )
 
-    Args:
-        tokens: image_token_index, and bos_token_id, eos_token_id, pad_token_id of the language model.
-    """
-    language = params.language
-    image_token = tokens.pop("image_token_index", 0)
+
+def small_llava_config(
+    vision: "TinyVisionParams", image_size: int, text: LlamaConfig, image_token: int = 0
+) -> LlavaConfig:
+    """A LLaVA of a tiny CLIP tower and a small Llama; image_token: the id of `<image>`."""
     return LlavaConfig(
-        vision_config=clip_vision_config(params.vision, image_size),
-        text_config=llama_config(
-            Llama(language.width, 8 * language.width // 3 // 32 * 32, language.layers, language.heads, rows),
-            max_position_embeddings=2048,
-            # 0.02 fits a width of 4096; at 160 it lets hardly any signal through three layers.
-            initializer_range=language.width**-0.5,
-            **tokens,
-        ),
+        vision_config=clip_vision_config(vision, image_size),
+        text_config=text,
         image_token_index=image_token,
-        image_seq_length=(image_size // params.vision.patch) ** 2,
+        image_seq_length=(image_size // vision.patch) ** 2,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
     )
@@ -205,12 +215,13 @@ def planned_config(
     Raises:
         PoseRftError: the preset names a model whose sizes are not known here.
     """
-    if base.source != "tiny":
-        llava = llava_config(base.source)
-    elif base.tiny is None:
-        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes.")
+    if base.is_made_here:
+        sizes = base.sizes()
+        smollm2 = llama_config(SMOLLM2, tie_word_embeddings=True)
+        text = smollm2 if sizes.language is None else tiny_text_config(sizes.language, rows)
+        llava = small_llava_config(sizes.vision, image_size, text)
     else:
-        llava = tiny_llava_config(base.tiny, image_size, rows)
+        llava = llava_config(base.source)
     beside = None if policy.fusion == "clip_only" else pose_encoder_config(encoder, pose_size)
     return policy_config(llava, beside, policy, head)
 

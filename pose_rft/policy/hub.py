@@ -1,4 +1,4 @@
-"""Where weights come from: a tiny LLaVA made here, LLaVA-1.5 from the hub, ViTPose, HMR2.0 and TokenHMR checkpoints.
+"""Where weights come from: a LLaVA made here, LLaVA-1.5 from the hub, ViTPose, HMR2.0 and TokenHMR checkpoints.
 
 Every loader is strict: transformers prints a report and goes on with random weights when names do not fit, here that is
 an error which lists them. `models/base` is a LLaVA folder in the hub's own format, so the tiny base and
@@ -27,14 +27,15 @@ from transformers import (
 from pose_rft.core import seeds
 from pose_rft.core.errors import PoseRftError
 from pose_rft.io.model_folder import check_promise, look_at, one_sentence
-from pose_rft.policy.architectures import policy_config, tiny_llava_config
+from pose_rft.policy import smollm
+from pose_rft.policy.architectures import policy_config, small_llava_config, tiny_text_config
 from pose_rft.policy.config import HeadKind, Hmr2VitConfig
 from pose_rft.policy.encoder_kinds import KINDS
 from pose_rft.policy.model import PoseLlava, check_loaded
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.pose_encoder import Hmr2Vit, PoseEncoder, VitPoseEncoder
 from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, read_tokenizer, token_id
-from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
+from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN, form_of
 
 ROWS = 64
 """Vocabulary matrices are padded to a multiple of this, as the hub's are; `<POSE>` takes a free row."""
@@ -63,28 +64,27 @@ def create_base(
 
     Args:
         tokenizer_folder: for `tiny`, the tokenizer of the sample.
-        clip_vision: for `tiny`, a trained tower of `clip_vision_config`; fresh weights otherwise.
+        clip_vision: a trained tower of `clip_vision_config`, where the LLaVA is made here; fresh weights otherwise.
     Raises:
-        PoseRftError: sizes or tokenizer are missing, or a checkpoint does not fit.
+        PoseRftError: sizes, tokenizer or weights are missing, or a checkpoint does not fit.
     """
-    if params.source != "tiny":
+    if not params.is_made_here:
         return load_base(params.source, params.dtype)
-    if params.tiny is None or tokenizer_folder is None:
-        raise PoseRftError("base_model.source is tiny, expected `base_model.tiny` sizes and the sample's tokenizer.")
-    tokenizer = load_tokenizer(tokenizer_folder)
-    add_pose_token(tokenizer)
-    config = tiny_llava_config(
-        params.tiny,
-        image.size,
-        rows=math.ceil(len(tokenizer) / ROWS) * ROWS,
-        image_token_index=token_id(tokenizer, IMAGE_TOKEN),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    sizes, tokenizer = params.sizes(), base_tokenizer(params, tokenizer_folder)
+    rows = math.ceil(len(tokenizer) / ROWS) * ROWS
+    language = None
+    if sizes.language is None:
+        language = smollm.load_language(rows)
+        text = language.config
+    else:
+        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+        text = tiny_text_config(sizes.language, rows, **ids)
+    config = small_llava_config(sizes.vision, image.size, text, token_id(tokenizer, IMAGE_TOKEN))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "base_model"))
         llava = LlavaForConditionalGeneration(config)
+    if language is not None:
+        llava.model.language_model.load_state_dict(language.model.state_dict())  # lm_head is tied to its embeddings
     # LLaVA's projector is trained, this one is not: from zero, CLIP's tokens are no noise on those of the pose encoder.
     torch.nn.init.zeros_(llava.model.multi_modal_projector.linear_2.weight)
     torch.nn.init.zeros_(llava.model.multi_modal_projector.linear_2.bias)
@@ -93,13 +93,32 @@ def create_base(
     return Base(llava.to(getattr(torch, params.dtype)), tokenizer)
 
 
+def base_tokenizer(params: BaseModelParams, folder: Path | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a LLaVA that is made here, with `<image>` and `<POSE>`; folder: of the sample's, for `tiny`.
+
+    Raises:
+        PoseRftError: there is none.
+    """
+    if params.source != "tiny":
+        tokenizer = _with_image_token(smollm.load_tokenizer())
+    elif folder is not None:
+        tokenizer = load_tokenizer(folder)
+    else:
+        raise PoseRftError("base_model.source is tiny, expected the sample's tokenizer.")
+    add_pose_token(tokenizer)
+    return tokenizer
+
+
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """A tokenizer that knows `<image>`.
 
     Raises:
         PoseRftError: none there.
     """
-    tokenizer = read_tokenizer(source)
+    return _with_image_token(read_tokenizer(source))
+
+
+def _with_image_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if IMAGE_TOKEN not in tokenizer.get_vocab():
         tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)])
     return tokenizer
@@ -326,7 +345,7 @@ def create_policy(
         model.set_mean_pose(mean_pose)
     for part in (model.fusion, *model.towers()):  # the pose head stays in float32
         part.to(llava.dtype)
-    return model, PoseProcessor(tokenizer, image, model.num_image_tokens)
+    return model, PoseProcessor(tokenizer, image, model.num_image_tokens, form_of(tokenizer.get_vocab()))
 
 
 def _check_sizes(llava: Any, pose_encoder: PoseEncoder | None, image: ImageParams) -> None:

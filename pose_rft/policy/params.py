@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pose_rft.core.errors import PoseRftError
 from pose_rft.core.params import Count, Fraction, NonNegative, Positive, Section
 from pose_rft.policy.config import FusionKind, PosePrior
 
@@ -32,8 +33,10 @@ class TinyLanguageParams(Section):
 
 
 class TinyParams(Section):
+    """language: not for a `source` that is a language model itself."""
+
     vision: TinyVisionParams
-    language: TinyLanguageParams
+    language: TinyLanguageParams | None = None
 
 
 class ContrastiveParams(Section):
@@ -50,13 +53,30 @@ class ContrastiveParams(Section):
 class BaseModelParams(Section):
     """`base_model`: where the untuned LLaVA comes from.
 
-    source: `tiny`, a hub id such as `llava-hf/llava-1.5-7b-hf`, or a local folder in that format.
+    source: `tiny`; `smollm2`, a small language model with a tiny CLIP tower (`smollm.py`); a hub id such as
+        `llava-hf/llava-1.5-7b-hf`, or a local folder in that format.
     """
 
     source: str
     dtype: Literal["float32", "bfloat16"]
     tiny: TinyParams | None = None
     contrastive: ContrastiveParams | None = None
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the LLaVA is put together by `base_model`, not loaded whole."""
+        return self.source in ("tiny", "smollm2")
+
+    def sizes(self) -> TinyParams:
+        """Of the parts that are made here: `language` is None where the source is a language model.
+
+        Raises:
+            PoseRftError: sizes are missing, or some are given that nothing has.
+        """
+        if self.tiny is None or (self.tiny.language is None) != (self.source != "tiny"):
+            wanted = "of vision and language" if self.source == "tiny" else "of vision alone"
+            raise PoseRftError(f"base_model.source is {self.source}, expected `base_model.tiny` sizes {wanted}.")
+        return self.tiny
 
 
 class LogStdParams(Section):

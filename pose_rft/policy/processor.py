@@ -60,8 +60,11 @@ class PoseProcessor:
     image_text_questions = templates.IMAGE_TEXT_QUESTIONS
     ANSWER = templates.ANSWER
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, image: ImageParams, num_image_tokens: int) -> None:
-        self.tokenizer, self.image, self.num_image_tokens = tokenizer, image, num_image_tokens
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, image: ImageParams, num_image_tokens: int, form: str = "llava"
+    ) -> None:
+        """form: of `templates.FORMS`, how a dialogue is written."""
+        self.tokenizer, self.image, self.num_image_tokens, self.form = tokenizer, image, num_image_tokens, form
         self.image_token_id = token_id(tokenizer, IMAGE_TOKEN)
         self.pose_token_id = token_id(tokenizer, POSE_TOKEN)
         if tokenizer.eos_token_id is None:
@@ -108,15 +111,21 @@ class PoseProcessor:
         return Encoded(torch.tensor(ids), labels_mask, pose)
 
     def prompt_ids(self, question: str, has_image: bool) -> list[int]:
-        """Ids up to where the policy speaks; a question cannot smuggle in `<image>` or `<POSE>`."""
-        clean = question.replace(IMAGE_TOKEN, " ").replace(POSE_TOKEN, " ")
-        ids: list[int] = self.tokenizer.encode(templates.prompt(clean, has_image))
+        """Ids up to where the policy speaks; a question cannot smuggle in `<image>`, `<POSE>` or the end of a turn."""
+        clean = self._marks.sub(" ", question)
+        ids: list[int] = self.tokenizer.encode(templates.prompt(clean, has_image, self.form))
         if ids[-1] == self.eos_token_id:  # some tokenizers close every text
             ids = ids[:-1]
         if has_image:
             at = ids.index(self.image_token_id)
             ids[at : at + 1] = [self.image_token_id] * self.num_image_tokens
         return ids
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        """Tokens that are no words."""
+        marks = {IMAGE_TOKEN, POSE_TOKEN, *filter(None, self.tokenizer.all_special_tokens)}
+        return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))))
 
     def sentence_ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
@@ -148,7 +157,7 @@ class PoseProcessor:
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
         """Writes tokenizer and processor files into a model folder."""
         self.tokenizer.save_pretrained(folder)
-        content = {"processor_class": type(self).__name__, "image": self.image.model_dump()}
+        content = {"processor_class": type(self).__name__, "image": self.image.model_dump(), "form": self.form}
         atomic.write_json(Path(folder) / FILE, {**content, "num_image_tokens": self.num_image_tokens})
 
     @classmethod
@@ -163,9 +172,12 @@ class PoseProcessor:
             content = json.loads(path.read_text())
             image = parse(content["image"], ImageParams, f"`image` in {path}")
             tokens = int(content["num_image_tokens"])
+            form = str(content.get("form", "llava"))  # folders of earlier versions name none
+            if form not in templates.FORMS:
+                raise ValueError(form)
         except (OSError, ValueError, KeyError):
             raise PoseRftError(f"{path} is missing or damaged; a policy folder holds model and processor.") from None
-        return cls(read_tokenizer(folder), image, tokens)
+        return cls(read_tokenizer(folder), image, tokens, form)
 
 
 def _list(ids: Sequence[int] | Tensor) -> list[int]:

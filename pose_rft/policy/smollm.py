@@ -1,0 +1,66 @@
+"""SmolLM2-135M-Instruct (arXiv 2502.02737, Apache-2.0) as the language model of a policy: a Llama with real words.
+
+The weights are the file that `pose-rft fetch --smollm` keeps: a GGUF, mostly of 4 bits a number, which transformers
+turns into a Llama of float32 with the package `gguf` (the extra `smollm`).
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+)
+
+from pose_rft.core.errors import PoseRftError
+from pose_rft.policy import pretrained
+from pose_rft.policy.model import check_loaded
+
+
+def load_tokenizer() -> PreTrainedTokenizerBase:
+    """The tokenizer inside the file.
+
+    Raises:
+        PoseRftError: the file or the package `gguf` is missing.
+    """
+    path = _file()
+    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+
+
+def load_language(rows: int) -> LlamaForCausalLM:
+    """The language model with vocabulary matrices of `rows`, of which the new ones are the mean of the old.
+
+    Raises:
+        PoseRftError: the file or the package `gguf` is missing, or weights are.
+    """
+    path = _file()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),  # packed weights neither train nor save
+        output_loading_info=True,
+    )
+    language, info = loaded
+    check_loaded(info, str(path))
+    known = language.config.vocab_size
+    language.resize_token_embeddings(rows, mean_resizing=False)
+    with torch.no_grad():
+        words = language.get_input_embeddings().weight  # the output matrix is the same one
+        words[known:] = words[:known].mean(0)
+    plain = language.config.to_dict()
+    plain.pop("quantization_config", None)
+    language.config = LlamaConfig.from_dict(plain)
+    return language
+
+
+def _file() -> Path:
+    if find_spec("gguf") is None:
+        raise PoseRftError("base_model.source smollm2 needs the package gguf; run `pip install 'pose-rft[smollm]'`.")
+    return pretrained.find(pretrained.SMOLLM2)
