@@ -45,6 +45,7 @@ class PoseEncoder(PreTrainedModel):
     learned: str | None = None
     """The submodule of `interpret`, whose training leaves observations as they are."""
     reads_pose = False
+    mirrors = False
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """(B, 3, P, P) normalised pixels → (B, rows · columns, width), row by row."""
@@ -52,6 +53,10 @@ class PoseEncoder(PreTrainedModel):
 
     def observe(self, pixels: Tensor) -> Tensor:
         """(B, 3, P, P) normalised pixels → (B, L, W), what may be kept of them."""
+        raise NotImplementedError
+
+    def mirror(self, observed: Tensor) -> Tensor:
+        """Of an encoder that `mirrors`: the observations (B, L, W) of the mirrored crops from those of the crops."""
         raise NotImplementedError
 
     def interpret(self, observed: Tensor) -> Tensor:

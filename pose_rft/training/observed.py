@@ -35,17 +35,27 @@ def observed(
 ) -> NDArray[np.float16]:
     """(N, L, W) float16 of the N samples with a picture, in their order; mirrored pictures if `flip`.
 
+    An encoder that can mirror what it saw does not look a second time.
+
     Args:
         cache: folder of all features; observations lie in `cache/observed`, the crops in `cache/crops`.
     Raises:
         PoseRftError: a picture cannot be decoded; the sample is named.
     """
+    if flip and (mirrored := _mirrored(encoder, observed(encoder, samples, image, False, cache))) is not None:
+        return mirrored
     content = [FORM, observer_digest(encoder), samples.shards.fingerprint, image.pose_size, image.box_scale, flip]
     key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
     folder = made_once(
         cache / "observed" / key, lambda temporary: _write(temporary, encoder, samples, image, flip, cache)
     )
     return open_array(folder / "observed.npy")
+
+
+def _mirrored(encoder: PoseEncoder, seen: NDArray[np.float16]) -> NDArray[np.float16] | None:
+    if not encoder.mirrors:
+        return None
+    return encoder.mirror(torch.from_numpy(seen.astype(np.float32))).half().numpy()
 
 
 def observer_digest(encoder: PoseEncoder) -> str:

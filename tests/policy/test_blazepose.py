@@ -119,6 +119,13 @@ def test_what_is_seen_in_a_turned_crop_is_turned_back(turns: int) -> None:
     assert torch.allclose(back[:2], expected) and torch.allclose(back[5:7], expected)
 
 
+@torch.no_grad()
+def test_a_mirrored_crop_is_seen_as_the_mirror_of_the_crop() -> None:
+    encoder = tiny_blazepose()
+    seen = encoder.observe(noise(3))
+    assert torch.allclose(encoder.observe(noise(3).flip(-1)), encoder.mirror(seen), atol=1e-5)
+
+
 class OnlyUpright(BlazePose):
     """Finds somebody, with the head up, only where the bright half of the crop is the upper one."""
 

@@ -46,6 +46,14 @@ def test_observations_are_the_encoders_and_outlive_another_lifter(
     seen = observed(encoder, coco, IMAGE, False, tmp_path / "observed")
     mirrored = observed(encoder, coco, IMAGE, True, tmp_path / "observed")
     assert seen.shape == (6, 1, len(LANDMARKS) * NUMBERS + 1) and not np.array_equal(seen, mirrored)
+    points, flipped = (torch.from_numpy(x[:, 0, :-1].astype(np.float32)).view(6, 33, NUMBERS) for x in (seen, mirrored))
+    left, right = LANDMARKS.index("left_knee"), LANDMARKS.index("right_knee")
+    assert torch.equal(flipped[:, left, 0], -points[:, right, 0]) and torch.equal(
+        flipped[:, left, 1], points[:, right, 1]
+    )
+    assert torch.equal(flipped[:, left, 5], -points[:, right, 5]) and torch.equal(
+        flipped[:, left, 3], points[:, right, 3]
+    )
     monkeypatch.setattr(type(encoder), "observe", None)
     with torch.no_grad():
         encoder.lifter.leave.bias += 1.0
