@@ -180,10 +180,12 @@ class BlazePose(PoseEncoder):
         return tokens[:, 0, -POSE_NUMBERS:] + self.lifter.mean_pose
 
     def landmarks(self, pixels: Tensor) -> Landmarks:
-        """What the network finds in (B, 3, 256, 256) normalised pixels."""
-        observed = self.observe(pixels)[:, 0]
-        found = _points(observed)
-        return Landmarks(found[..., :3], found[..., 3], found[..., 5:], observed[:, -1])
+        """What is observed in (B, 3, 256, 256) normalised pixels."""
+        return _landmarks(self.observe(pixels)[:, 0])
+
+    def glance(self, pixels: Tensor) -> Landmarks:
+        """`landmarks` of one look at each crop as it is: for finding out where to look."""
+        return _landmarks(self._look(pixels))
 
     def keypoints(self, pixels: Tensor) -> Tensor:
         landmarks = self.landmarks(pixels)
@@ -207,6 +209,11 @@ class BlazePose(PoseEncoder):
 def _points(seen: Tensor) -> Tensor:
     """(B, 33 · 8 + 1) → (B, 33, 8)."""
     return seen[:, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS))
+
+
+def _landmarks(seen: Tensor) -> Landmarks:
+    found = _points(seen)
+    return Landmarks(found[..., :3], found[..., 3], found[..., 5:], seen[:, -1])
 
 
 def _mirrored(seen: Tensor) -> Tensor:

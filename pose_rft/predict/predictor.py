@@ -106,7 +106,7 @@ class Predictor:
             return [Seen(Region.of(Square.around(None, photograph.size, 1.0)), "whole picture")]
         with torch.inference_mode():
             candidates = self.detector(photograph.pixels)
-        found = people.find_people(photograph.pixels, candidates, self.network.landmarks)
+        found = people.find_people(photograph.pixels, candidates, self.network.glance)
         if not found:
             raise PoseRftError(f"{readable(str(photograph.path))} shows no person that is found; name one with --box.")
         return [_seen(person, "detector") for person in found]
