@@ -35,6 +35,18 @@ class Region:
         """(..., 2) in the crop, [-1, 1] → px in the picture."""
         return np.asarray(self.center) + self.side / 2 * points @ self.axes().T
 
+    def view_turn(self, K: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(3, 3): from the axes of a camera that looks straight at the region to those of the picture's camera K.
+
+        A crop shows a person at the picture's edge as if the camera had turned to them, and so is their pose read.
+        """
+        ray = np.linalg.inv(K) @ np.array([*self.center, 1.0])
+        ray /= np.linalg.norm(ray)
+        axis = np.cross([0.0, 0.0, 1.0], ray)
+        cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+        turn: NDArray[np.float64] = np.eye(3) + cross + cross @ cross / (1 + ray[2])
+        return turn
+
     def root_turn(self) -> NDArray[np.float64]:
         """(3, 3): camera axes of the crop → those of the picture, a turn about the line of sight."""
         turn = np.eye(3)

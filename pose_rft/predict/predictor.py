@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pose_rft.body.joints import SMPL24
@@ -65,7 +66,9 @@ class Predictor:
         question, source = self.processor.image_questions[0], readable(str(photograph.path))
         answers, poses = self._ask(question, tokens, len(seen), source)
         return [
-            self._placed(self._prediction(source, index, question, answers[index], poses, samples, one), photograph)
+            self._placed(
+                self._prediction(source, index, question, answers[index], poses, samples, one, photograph.K), photograph
+            )
             for index, one in enumerate(seen)
         ]
 
@@ -78,7 +81,7 @@ class Predictor:
         check_text(sentence)
         question = self.processor.text_questions[0].format(caption=sentence.strip())
         answers, poses = self._ask(question, None, 1, repr(sentence))
-        return self._prediction(sentence, 0, question, answers[0], poses, samples, None)
+        return self._prediction(sentence, 0, question, answers[0], poses, samples)
 
     # --- who is in a photograph
 
@@ -161,7 +164,8 @@ class Predictor:
         answer: str,
         poses: PoseDistribution,
         samples: int,
-        seen: Seen | None,
+        seen: Seen | None = None,
+        K: NDArray[np.float64] | None = None,
     ) -> Prediction:
         generator = torch_generator(self.seed, "predict", source, index)
         one = poses.select(slice(index, index + 1))
@@ -173,8 +177,8 @@ class Predictor:
                 draws = sixd_to_matrix(one.sample(generator, SPREAD_DRAWS)[0].view(-1, 24, 6))
                 spread = geodesic_angle(draws, rotations).square().mean(0).sqrt().rad2deg()
             drawn = sixd_to_matrix(one.sample(generator, samples)[0].view(-1, 24, 6))
-            if seen is not None:
-                back = torch.from_numpy(seen.region.root_turn()).to(rotations)
+            if seen is not None and K is not None:
+                back = torch.from_numpy(seen.region.view_turn(K) @ seen.region.root_turn()).to(rotations)
                 rotations, drawn = turned_root(back, rotations), turned_root(back, drawn)
             joints, vertices = self.body.joints(rotations[None])[0], self.body.vertices(rotations[None])[0]
         return Prediction(source, question, answer, rotations, std, spread, drawn, joints, vertices, seen)

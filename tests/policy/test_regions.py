@@ -49,3 +49,14 @@ def test_a_region_outside_the_picture_is_black():
     assert Region((500, 500), 40, 0.3).cut(picture, 16).max() == 0
     half = Region((0, 25), 40).cut(picture, 32)
     assert half[:, :14].max() == 0 and half[8:24, 18:].min() == 255
+
+
+def test_the_view_of_a_crop_looks_along_the_ray_through_its_middle() -> None:
+    K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+    assert np.allclose(Region((320.0, 240.0), 100.0).view_turn(K), np.eye(3))
+    turn = Region((620.0, 40.0), 100.0).view_turn(K)
+    ahead = turn @ np.array([0.0, 0.0, 1.0])
+    assert np.allclose(ahead / ahead[2], [0.6, -0.4, 1.0])
+    assert np.allclose(turn @ turn.T, np.eye(3)) and np.isclose(np.linalg.det(turn), 1)
+    axis = np.cross([0.0, 0.0, 1.0], ahead)
+    assert np.allclose(turn @ axis, axis)  # the shortest turn: nothing rolls
