@@ -95,7 +95,7 @@ def test_a_box_outside_the_picture_fails_that_picture(start, tmp_path, picture, 
 def test_a_picture_without_a_person_says_so_and_the_others_go_on(start, tmp_path, picture, capsys, monkeypatch):
     from pose_rft.predict.predictor import Predictor
 
-    monkeypatch.setattr(Predictor, "network", type("Blind", (), {"landmarks": None})())
+    monkeypatch.setattr(Predictor, "network", type("Blind", (), {"glance": None})())
     monkeypatch.setattr(Predictor, "detector", lambda self, pixels=None: [])
     well, found = start([save(tmp_path / "empty.png", picture)], ["he stands"], box=None)
     assert not well and set(found) == {"text_0"}
