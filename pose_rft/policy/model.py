@@ -225,7 +225,7 @@ class PoseLlava(PreTrainedModel):
             inputs_embeds=embeds,
             attention_mask=self._mask(attention_mask, embeds, group),
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=past_key_values,
             use_cache=use_cache,
             group=group,
         )
