@@ -18,11 +18,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic_core import from_json
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError, visible
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.packed_arrays import pack, unpack
 from pose_rft.io.parsing import DAMAGE
-from pose_rft.io.text import InvalidText, printable
+from pose_rft.io.text import InvalidText
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
@@ -314,5 +314,5 @@ class Defect:
     detail: str
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():  # a table of defects is UTF-8, whatever the release's names are
-            object.__setattr__(self, name, printable(value))
+        for name, value in vars(self).items():  # one line of UTF-8, whatever the release holds
+            object.__setattr__(self, name, visible(value))

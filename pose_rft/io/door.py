@@ -9,8 +9,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.io.text import printable
+from pose_rft.core.errors import PoseRftError, visible
 
 MOST = 1 << 33  # bytes read at once; the largest annotation files of releases have 2 GB
 KINDS = (
@@ -26,7 +25,7 @@ class Unreadable(PoseRftError):
     """A file that cannot be opened or read; `reason` says why in a few words, without its name."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
-        super().__init__(f"{printable(str(path)):.1000} {reason}.")
+        super().__init__(f"{visible(str(path)):.1000} {reason}.")
         self.reason = reason
 
 

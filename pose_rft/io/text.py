@@ -14,8 +14,3 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def printable(value: str) -> str:
-    """The string with what UTF-8 cannot hold written out, `\\udcff` for a byte of a file name that is not UTF-8."""
-    return value.encode("utf-8", "backslashreplace").decode()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.core.errors import PoseRftError, visible
 from pose_rft.core.params_file import read_yaml
 from pose_rft.core.record import Caption, Defect, Record
 from pose_rft.evaluation.terminal import print_tables
@@ -20,7 +20,7 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.matlab import mat_version, open_hdf5, read_mat
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.io.parquet import read_parquet
-from pose_rft.io.text import InvalidText, is_text, printable
+from pose_rft.io.text import InvalidText, is_text
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.io.video import frames
 from pose_rft.io.xml_files import read_xml
@@ -38,7 +38,7 @@ def picture(path: Path) -> None:
     try:
         load_picture(path)
     except UnreadablePicture as error:
-        raise PoseRftError(f"{printable(path.name)}: {error.reason}") from None
+        raise PoseRftError(f"{visible(path.name)}: {error.reason}") from None
 
 
 READERS = {
