@@ -77,6 +77,8 @@ def _values(path: Path) -> np.ndarray:
             raise TypeError(f"its values are {values.dtype}")
     except door.Unreadable as error:
         raise PoseRftError(f"{str(error).rstrip('.')}; {EXPECTED}.") from None
+    except PoseRftError as error:  # no such JSON or numpy file
+        raise PoseRftError(f"{path} holds no pose ({str(error).rstrip('.')}); {EXPECTED}.") from None
     except (ValueError, KeyError, IndexError, TypeError, EOFError, RecursionError, OverflowError) as error:
         raise PoseRftError(f"{path} holds no pose ({error!s:.200}); {EXPECTED}.") from None
     return values.astype(np.float64)
