@@ -43,7 +43,7 @@ class PoseLlavaOutput(ModelOutput):
     logits: Tensor | None = None
     hidden_states: Tensor | None = None
     pose_start: Tensor | None = None
-    past_key_values: Cache | None = None
+    cache: Cache | None = None
 
 
 class PoseLlava(PreTrainedModel):
@@ -237,7 +237,7 @@ class PoseLlava(PreTrainedModel):
             loss = F.cross_entropy(logits.float(), labels[:, 1:][scored])
         if labels is None or not isinstance(logits_to_keep, int) or logits_to_keep:
             logits = self.token_logits(_keep(hidden, logits_to_keep))
-        return PoseLlavaOutput(loss, logits, hidden, self.pose_start(input_ids, image_tokens), outputs.past_key_values)
+        return PoseLlavaOutput(loss, logits, hidden, self.pose_start(input_ids, image_tokens), outputs.cache)
 
     def _mask(self, mask: Tensor | None, embeds: Tensor, group: GroupColumns | None) -> Tensor | None:
         """What the attention in use understands: only ours knows groups, and eager attention adds the mask to the
