@@ -251,7 +251,7 @@ def _turned_back(seen: Tensor, turns: int) -> Tensor:
 def _worth(seen: Tensor, turns: int) -> Tensor:
     """How far a view is to be believed, (B,): score and visibility, where the trunk stood upright in the turned crop.
 
-    Chosen on the sample's training split of 3DPW: the score alone prefers wrong views of upright people.
+    Chosen on the sample's `hard` people and `3dpw/train`: the score alone prefers wrong views of upright people.
     """
     angle = turns * math.pi / 2
     up = _up(seen)

@@ -1,4 +1,4 @@
-"""Trains the sample's pose encoder: from a crop to the 2D places of SMPL's joints.
+"""Trains the small `conv_vit` pose encoder: from a crop to the 2D places of SMPL's joints.
 
 2D keypoints are what every image data set has, whatever its 3D labels are worth; an encoder that finds them carries the
 pose into the language model in a few tokens. Crops are mirrored half of the time and vary in contrast and tint.
