@@ -21,7 +21,7 @@ that the encoder reads from the picture."""
 
 
 class ConvVitConfig(PretrainedConfig):
-    """A small pose encoder for tests and `micro`: residual convolutions to a grid of stride 16, then transformer layers."""
+    """The small pose encoder of `micro`: residual convolutions to a grid of stride 16, then transformer layers."""
 
     model_type = "pose_conv_vit"
 
