@@ -34,10 +34,10 @@ import numpy as np
 import PIL.Image
 
 from benchmarks.inputs import INPUTS, QUALITY, Input, Workplace, parser, workplace
-from benchmarks.rounds import best
-from pose_rft.convert import convert
-from pose_rft.core.errors import PoseRftError
-from pose_rft.releases.base import Release
+from benchmarks.timing import best
+from pose_rft.datasets.common.base import Release
+from pose_rft.errors import PoseRftError
+from pose_rft.shards.convert import convert
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import PlannedShard, ShardParams, plan_shards
 from pose_rft.shards.writer import write_shard

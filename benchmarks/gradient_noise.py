@@ -18,26 +18,26 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from pose_rft.batches.examples import ExampleStream
+from pose_rft.batches.feature_cache import image_token_source
+from pose_rft.batches.samples import load_samples
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Seeds, body_model_folder, load
-from pose_rft.core.seeds import derive
+from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.params import RFTParams
-from pose_rft.hygrpo.passes import Preparer, sampling, scoring
 from pose_rft.hygrpo.pose_draws import PoseDraws
-from pose_rft.hygrpo.rewards import Rewards
+from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.step_log import StepLog
 from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
+from pose_rft.inference.passes import Preparer, sampling, scoring
+from pose_rft.inference.rewards import Rewards
+from pose_rft.params import Seeds, body_model_folder, load
 from pose_rft.policy import hub
 from pose_rft.policy.lora import trainable_parameters
 from pose_rft.policy.processor import ImageParams
-from pose_rft.policy.reference import ReferencePolicy
 from pose_rft.retrieval.model import load_retrieval
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+from pose_rft.seeds import derive
 from pose_rft.shards.loader import ShardSet
-from pose_rft.training.examples import ExampleStream
-from pose_rft.training.feature_cache import image_token_source
-from pose_rft.training.samples import load_samples
 from stages.common import scratch_dir
 from stages.rft import POLICY, RETRIEVAL, SHARDS, TRAIN
 

@@ -18,14 +18,15 @@ from transformers import CLIPVisionConfig, LlavaConfig
 
 from pose_rft.hygrpo import objective
 from pose_rft.hygrpo.advantages import group_advantages
-from pose_rft.policy import packing, shared_attention
+from pose_rft.hygrpo.reference import ReferencePolicy
+from pose_rft.inference import packing
+from pose_rft.inference.sampling import Answers, generate
+from pose_rft.policy import shared_attention
 from pose_rft.policy.architectures import LLAVA, Llama, llama_config
 from pose_rft.policy.config import POSE_NUMBERS, Hmr2VitConfig, PoseLlavaConfig
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.reference import ReferencePolicy
-from pose_rft.policy.rollout import Answers, generate
 
 Way = Literal["shared", "repeated", "dense"]
 PHASES = ("encode", "rollout", "reference", "update")

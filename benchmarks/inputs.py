@@ -18,8 +18,8 @@ import av
 import cv2
 import numpy as np
 
-from pose_rft.releases import DataParams, open_release
-from pose_rft.releases.base import Release
+from pose_rft.datasets.common.base import Release
+from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.sample import write_3dhp, write_bedlam, write_coco, write_h36m, write_llava, write_mpii, write_pw3d
 from pose_rft.sample.people import Person, Shot, Studio, View
 from pose_rft.sample.plan import LlavaSample, PictureSample, Pw3dSample, SampleParams, VideoSample

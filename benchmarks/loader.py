@@ -21,12 +21,12 @@ import webdataset as wds
 
 from benchmarks.convert import ours as convert_serially
 from benchmarks.inputs import INPUTS, QUALITY, parser, workplace
-from benchmarks.rounds import best
-from pose_rft.policy.crops import crop
+from benchmarks.timing import best
+from pose_rft.batches.crop_cache import crop_of, square_of
+from pose_rft.policy.person_crops import crop
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.shards.plan import ShardParams
-from pose_rft.training.crops import crop_of, square_of
 
 SIZE = 336  # px, LLaVA-1.5's crop
 SCALE = 1.2

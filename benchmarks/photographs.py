@@ -23,21 +23,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pose_rft.batches.samples import load_samples
 from pose_rft.body.joints import COCO17, SMPL24
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation.protocols import eval_joints, joint_errors, true_joints
 from pose_rft.io.json_files import read_json
 from pose_rft.io.pictures import decode
-from pose_rft.policy.people import extent
-from pose_rft.policy.person_detector import overlap
+from pose_rft.predict.people import extent
+from pose_rft.predict.person_detector import overlap
 from pose_rft.predict.photographs import Photograph, focal_length, read_photograph
 from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Predictor
+from pose_rft.record import Box
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.manifest import MANIFEST
-from pose_rft.training.samples import load_samples
 
 LIMBS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")

@@ -23,9 +23,9 @@ from benchmarks import study_figure
 from flows import hosts
 from flows.dvc_stage import Processes
 from flows.sweep import override, prepare
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params_file import read_yaml
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation.tables import BASELINE, LABELS, RUNS
+from pose_rft.params_file import read_yaml
 
 PRESET = Path("presets/study.yaml")
 TUNED = "rft_hygrpo"

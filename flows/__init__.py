@@ -4,7 +4,7 @@ import os
 import sys
 
 from flows import private_dvc
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.shared import share_with_group
 
 try:

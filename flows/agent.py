@@ -16,7 +16,7 @@ from flows.commands import dvc, git
 from flows.dvc_graph import has_remote, read_graph
 from flows.dvc_stage import Log, Processes
 from flows.graph_run import HERE, MESSAGES, when_free
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")

@@ -20,7 +20,7 @@ from prefect.artifacts import (
 )
 
 from flows import metrics_diff
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 Row = dict[str, Any]
 

@@ -15,7 +15,7 @@ from dvc.stage import Stage
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc_data.hashfile.hash_info import HashInfo
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 FOUND, NOT_FOUND = 0, 3  # exit statuses of this file as a command
 

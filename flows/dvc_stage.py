@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from pose_rft.core.errors import visible
+from pose_rft.errors import visible
 from pose_rft.io.lock import BUSY_STATUS
 
 Outcome = Literal["Cached", "Restored", "Completed"]
@@ -36,7 +36,7 @@ DVC_LINE = re.compile(
     r"^(Running stage '|> |ERROR: |Updating lock file|Generating lock file|Use `dvc push`|To track the changes|"
     r"To enable auto staging|\s*git add |\s*dvc config core\.autostage|Having any troubles\?|'.*\.dvc' didn't change)"
 )
-PROGRESS = re.compile(r"^(?P<label>.{1,80}?): (?P<done>\d+)/(?P<total>\d+) \S+ \(")  # pose_rft/core/progress.py
+PROGRESS = re.compile(r"^(?P<label>.{1,80}?): (?P<done>\d+)/(?P<total>\d+) \S+ \(")  # pose_rft/progress.py
 
 
 class StageFailed(Exception):

@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectAlreadyExists
 
 from flows.dvc_graph import family
 from flows.dvc_stage import Log, Processes, StageFailed
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.lock import alone_in
 from pose_rft.io.private import own_folder
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from flows.commands import git
-from pose_rft.core.errors import PoseRftError, visible
+from pose_rft.errors import PoseRftError, visible
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
 MACHINE = "machine"  # of the summary: where its numbers were made (report/machine.py)

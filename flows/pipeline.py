@@ -20,7 +20,7 @@ from flows.dvc_graph import plain
 from flows.dvc_stage import StageRun
 from flows.graph_run import HERE, StagesFailed, run_families
 from flows.private_server import server
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())  # type: ignore[var-annotated]
 Hours = dict[str, float]

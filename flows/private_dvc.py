@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.private import own_folder, problem_with
 
 VARIABLE = "DVC_SITE_CACHE_DIR"

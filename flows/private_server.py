@@ -19,7 +19,7 @@ from flows import closed_server
 from flows.closed_server import HOST
 from flows.dvc_stage import GUARD
 from flows.up import ROOT, START_SECONDS, Station, home
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.private import private_folder
 
 

@@ -22,7 +22,7 @@ from flows import artifacts
 from flows.graph_run import HERE, StagesFailed
 from flows.metrics_diff import PARAMS, SUMMARY, flatten
 from flows.pipeline import Hours, pipeline
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
 Overrides = dict[str, Any]

@@ -19,7 +19,7 @@ import httpx
 
 from flows import closed_server
 from flows.closed_server import HOST
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic, sockets
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +102,8 @@ def up(root: Path, port: int | None) -> Station:
         _start_server(root, station)
     _write_shell_lines(root, station.port)
     os.environ.update(environment(root, station.port))  # for the client in this process
-    from flows import automations, pools
+    from flows import automations
+    from flows import work_pools as pools
 
     for name in AGENTS:
         pools.ensure(name, "process")

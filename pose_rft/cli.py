@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 app = typer.Typer(
     help="Photographs and sentences to 3D human poses.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -66,7 +66,7 @@ def ask(
     longest: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 64,
 ) -> None:
     """Prints what a policy answers to ordinary questions without a picture (the preset `smollm` has words for them)."""
-    from pose_rft.ask import answers
+    from pose_rft.predict.ask import answers
 
     for answer in answers(model, questions, longest):
         print(answer)
@@ -92,9 +92,9 @@ def plan(
     ] = 0.35,
 ) -> None:
     """States parameters, memory per GPU by ZeRO stage, tokens, FLOPs and hours of SFT and RFT; starts nothing."""
-    from pose_rft import plan as library
-    from pose_rft.core.params_file import params_path
-    from pose_rft.policy.hardware import GPUS
+    from pose_rft.cost import plan as library
+    from pose_rft.cost.hardware import GPUS
+    from pose_rft.params_file import params_path
 
     if gpu not in GPUS:
         raise PoseRftError(f"--gpu {gpu!r} is not known; choose {', '.join(GPUS)}.")
@@ -115,10 +115,10 @@ def describe(
 ) -> None:
     """Prints captions of a pose."""
     from pose_rft.body.frames import semantic_frame
+    from pose_rft.body.pose_files import read_pose
     from pose_rft.body.smpl import load_body_model
     from pose_rft.captions import describe_pose
-    from pose_rft.core.seeds import numpy_rng
-    from pose_rft.pose_files import read_pose
+    from pose_rft.seeds import numpy_rng
 
     if frame not in ("camera", "amass", None):
         raise PoseRftError(f"--frame {frame!r} is not known; choose camera or amass.")
@@ -175,12 +175,12 @@ def doctor_data(
     out: Annotated[Path, typer.Option(help="Where the shards will lie.")] = Path("data"),
 ) -> None:
     """Checks a root of releases: what is there, what is missing, its licence, time and disk; status 1 if incomplete."""
-    from pose_rft import doctor as library
-    from pose_rft.core.dataset_names import chosen_datasets
-    from pose_rft.core.params import load
-    from pose_rft.core.params_file import params_path, read_yaml
-    from pose_rft.releases import DataParams
+    from pose_rft.datasets.names import chosen_datasets
+    from pose_rft.datasets.registry import DataParams
+    from pose_rft.params import load
+    from pose_rft.params_file import params_path, read_yaml
     from pose_rft.shards.plan import ShardParams
+    from pose_rft.validation import preflight as library
 
     data = load("data", DataParams)
     if root is not None:
@@ -196,7 +196,7 @@ def doctor_data(
 @doctor.command("machine")
 def doctor_machine() -> None:
     """Checks this machine and account: git, DVC's private notes, secrets, shared folders; status 1 on a problem."""
-    from pose_rft import machine as library
+    from pose_rft.validation import machine as library
 
     findings = library.examine(Path())
     print(library.table(findings))
@@ -228,12 +228,12 @@ def shards_convert(
     How to read the release and how to cut it into shards stands in params.yaml, where there is one. COCO's splits may
     be called train2017 or val2014; those of label_files and hmr2_tars have the names of their files and folders.
     """
-    from pose_rft.convert import convert_release
-    from pose_rft.core.dataset_names import chosen_datasets
-    from pose_rft.core.params import parse
-    from pose_rft.core.params_file import params_path, read_yaml
-    from pose_rft.releases import DataParams
-    from pose_rft.releases.by_hand import one_split
+    from pose_rft.datasets.by_hand import one_split
+    from pose_rft.datasets.names import chosen_datasets
+    from pose_rft.datasets.registry import DataParams
+    from pose_rft.params import parse
+    from pose_rft.params_file import params_path, read_yaml
+    from pose_rft.shards.convert import convert_release
     from pose_rft.shards.plan import ShardParams
 
     choices = read_yaml(params_path()) if params_path().is_file() else {}
@@ -278,7 +278,7 @@ def shards_show(
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model).")] = None,
 ) -> None:
     """Draws one sample: picture, box, 2D joints, projected 3D joints and, where there is a body model, the mesh."""
-    from pose_rft.core.params_file import params_path
+    from pose_rft.params_file import params_path
     from pose_rft.shards.show import show
 
     target = out or Path(f"{key}.png")
@@ -290,8 +290,8 @@ def shards_show(
 
 
 def _body_model() -> Path:
-    from pose_rft.core.params import load
-    from pose_rft.releases import DataParams
+    from pose_rft.datasets.registry import DataParams
+    from pose_rft.params import load
 
     return load("data", DataParams).body_model
 

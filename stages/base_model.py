@@ -8,8 +8,8 @@ untrained, as with `contrastive.steps: 0`); a hub id or a folder is loaded, chec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pose_rft.core.params import Seeds, load
 from pose_rft.io import atomic
+from pose_rft.params import Seeds, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.shard_sets import SHARDS, of_this_run
 
@@ -55,13 +55,13 @@ def trained_tower(
     import torch
     from transformers import CLIPVisionModel
 
-    from pose_rft.core.seeds import derive
+    from pose_rft.batches.crop_cache import load_crops
+    from pose_rft.batches.samples import load_samples
     from pose_rft.policy.architectures import clip_vision_config
     from pose_rft.policy.hub import base_tokenizer
+    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive
-    from pose_rft.training.crops import load_crops
-    from pose_rft.training.samples import load_samples
 
     identity = {"base_model": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
     scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER] if params.source == "tiny" else [TRAIN])

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
 from pose_rft.io.shared import share_with_group

@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pose_rft.convert import convert
-from pose_rft.core import params
-from pose_rft.core.dataset_names import DATASETS
-from pose_rft.core.errors import PoseRftError
+from pose_rft import params
+from pose_rft.datasets.names import DATASETS
+from pose_rft.datasets.registry import DataParams, open_release
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
-from pose_rft.releases import DataParams, open_release
+from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 from stages.common import scratch_dir, stage_main
 from stages.shard_sets import SHARDS, mark_left_out

@@ -7,8 +7,8 @@ missing in the tables; without PoseScript there is no recall, and nothing is eva
 import argparse
 from pathlib import Path
 
-from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
+from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main
 from stages.shard_sets import SHARDS, of_this_run
 
@@ -27,23 +27,23 @@ def main(arguments: list[str]) -> None:
     import polars as pl
     import torch
 
+    from pose_rft.batches.examples import Task
+    from pose_rft.batches.feature_cache import image_token_source
+    from pose_rft.batches.samples import Samples, load_samples
     from pose_rft.body.smpl import load_body_model
-    from pose_rft.core.errors import PoseRftError
-    from pose_rft.core.progress import Progress
-    from pose_rft.core.seeds import torch_generator
+    from pose_rft.errors import PoseRftError
     from pose_rft.evaluation import protocols
-    from pose_rft.hygrpo.inference import Prediction, heldout_examples, heldout_rewards, predict
     from pose_rft.hygrpo.params import RewardParams
-    from pose_rft.hygrpo.passes import Preparer
-    from pose_rft.hygrpo.rewards import Rewards
+    from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
+    from pose_rft.inference.passes import Preparer
+    from pose_rft.inference.rewards import Rewards
     from pose_rft.policy import hub
     from pose_rft.policy.processor import ImageParams
+    from pose_rft.progress import Progress
     from pose_rft.retrieval.model import load_retrieval
     from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+    from pose_rft.seeds import torch_generator
     from pose_rft.shards.loader import ShardSet
-    from pose_rft.training.examples import Task
-    from pose_rft.training.feature_cache import image_token_source
-    from pose_rft.training.samples import Samples, load_samples
 
     params, image = load("evaluate", protocols.EvaluateParams), load("image", ImageParams)
     seed = load("seed", Seeds).data  # another training seed is measured with the same draws

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pose_rft.core.dataset_names import DATASETS, RELEASES, chosen_datasets
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params_file import params_path, read_yaml
+from pose_rft.datasets.names import DATASETS, RELEASES, chosen_datasets
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.find import files_below
+from pose_rft.params_file import params_path, read_yaml
 from pose_rft.shards.inventory import Inventory, take_inventory
 from stages.common import stage_main
 
@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> None:
 
 def of_releases(datasets: dict[str, Any]) -> Iterator[Inventory]:
     """The files that each release's reader will read."""
-    from pose_rft.core.params import load
-    from pose_rft.releases import DataParams, open_release
+    from pose_rft.datasets.registry import DataParams, open_release
+    from pose_rft.params import load
     from pose_rft.shards.plan import ShardParams
 
     data = load("data", DataParams)

@@ -23,8 +23,8 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Count, Section, load
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Count, Section, load
 from stages.common import cores
 
 LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: the number of the one that did

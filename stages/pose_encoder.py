@@ -9,9 +9,9 @@ It is trained on those of `TRAIN` and measured on those of `HELDOUT` that the ru
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Seeds, load
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.params import Seeds, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.shard_sets import SHARDS, of_this_run
 
@@ -65,14 +65,14 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
     """A blazepose with its lifter trained on the training sets, its held-out errors, and the text of its log."""
     import torch
 
+    from pose_rft.batches.observed import observed
+    from pose_rft.batches.samples import load_samples, mean_pose
     from pose_rft.body.smpl import load_body_model
-    from pose_rft.core.params import body_model_folder
-    from pose_rft.core.seeds import derive
+    from pose_rft.params import body_model_folder
     from pose_rft.policy.blazepose import import_blazepose
+    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import lifting
-    from pose_rft.training.observed import observed
-    from pose_rft.training.samples import load_samples, mean_pose
 
     if params.blazepose is None or params.lifter is None:
         raise PoseRftError("`pose_encoder.blazepose` (variant, sizes) and `pose_encoder.lifter` (training) are needed.")
@@ -110,11 +110,11 @@ def trained(
     """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
     import torch
 
-    from pose_rft.core.seeds import derive
+    from pose_rft.batches.samples import load_samples
     from pose_rft.policy.pose_encoder import create_conv_vit
+    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import keypoints
-    from pose_rft.training.samples import load_samples
 
     if params.training is None:
         raise PoseRftError("`pose_encoder.training` is missing, expected steps, batch and learning_rate of conv_vit.")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pose_rft.core.params import load
 from pose_rft.io import atomic
+from pose_rft.params import load
 from stages.common import stage_main
 
 RESULTS, SHARDS = Path("results"), Path("data/shards")
@@ -12,8 +12,8 @@ SUMMARY, PAGE, CURVES = Path("metrics/summary.json"), Path("report/index.html"),
 
 def main(arguments: list[str]) -> None:
     from pose_rft.body.smpl import load_body_model
+    from pose_rft.datasets.registry import DataParams
     from pose_rft.evaluation.tables import summary
-    from pose_rft.releases import DataParams
     from pose_rft.report.build import build
     from pose_rft.report.curves import write_curves
     from pose_rft.report.machine import facts

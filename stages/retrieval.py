@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Seeds, body_model_folder, load
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.params import Seeds, body_model_folder, load
 from pose_rft.retrieval.model import Kind, TextPoseModel
 from pose_rft.retrieval.pairs import Pairs, read_pairs
 from pose_rft.retrieval.params import RetrievalParams
 from pose_rft.retrieval.posescript import load_posescript
-from pose_rft.retrieval.train import ground_truth_recall, train
 from pose_rft.shards.loader import ShardSet
+from pose_rft.training.retrieval import ground_truth_recall, train
 from stages.common import stage_main, training_dir
 from stages.shard_sets import SHARDS, is_left_out
 

@@ -8,8 +8,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
+from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
 from stages.shard_sets import SHARDS, training_of_this_run
@@ -28,26 +28,26 @@ def main(arguments: list[str]) -> None:
 
     import torch
 
+    from pose_rft.batches.examples import Example, ExampleStream
+    from pose_rft.batches.feature_cache import CachedTokens, image_token_source
+    from pose_rft.batches.samples import Samples, load_samples
     from pose_rft.body.smpl import load_body_model
-    from pose_rft.core.seeds import derive, torch_generator
-    from pose_rft.hygrpo.inference import Prediction, heldout_examples, predict
     from pose_rft.hygrpo.params import RFTParams
-    from pose_rft.hygrpo.passes import Preparer, sampling, scoring
-    from pose_rft.hygrpo.records import Records
-    from pose_rft.hygrpo.rewards import Rewards
+    from pose_rft.hygrpo.reference import ReferencePolicy
+    from pose_rft.hygrpo.run_artifacts import Records
     from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
+    from pose_rft.inference.answers import Prediction, heldout_examples, predict
+    from pose_rft.inference.passes import Preparer, sampling, scoring
+    from pose_rft.inference.rewards import Rewards
     from pose_rft.policy import hub
     from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.processor import ImageParams
-    from pose_rft.policy.reference import ReferencePolicy
     from pose_rft.retrieval.model import load_retrieval
     from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+    from pose_rft.seeds import derive, torch_generator
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import loop
     from pose_rft.training.engine import Engine, start_distributed
-    from pose_rft.training.examples import Example, ExampleStream
-    from pose_rft.training.feature_cache import CachedTokens, image_token_source
-    from pose_rft.training.samples import Samples, load_samples
 
     params, image = training_of_this_run(load("rft", RFTParams), "rft"), load("image", ImageParams)
     seed = derive(load("seed", Seeds).train, "rft")  # both variants see the same prompts in the same order

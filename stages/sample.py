@@ -5,11 +5,11 @@ The tokenizer learns the policy's templates here, since the sample layer lies be
 
 from pathlib import Path
 
-from pose_rft.core import params
-from pose_rft.core.dataset_names import chosen_datasets
-from pose_rft.core.params_file import params_path, read_yaml
+from pose_rft import params
+from pose_rft.datasets.names import chosen_datasets
+from pose_rft.datasets.registry import DataParams
 from pose_rft.io import atomic
-from pose_rft.releases import DataParams
+from pose_rft.params_file import params_path, read_yaml
 from stages.common import stage_main
 
 OUT = Path("data/sample")

@@ -7,8 +7,8 @@ checkpoint; the model folder holds the weights, LoRA's adapters beside them, and
 import argparse
 from pathlib import Path
 
-from pose_rft.core.params import Seeds, body_model_folder, load
 from pose_rft.io import atomic
+from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
 from stages.shard_sets import SHARDS, training_of_this_run
@@ -26,21 +26,21 @@ def main(arguments: list[str]) -> None:
 
     import torch
 
+    from pose_rft.batches.collate import Collator
+    from pose_rft.batches.examples import ExampleStream, Task
+    from pose_rft.batches.feature_cache import CachedTokens, image_token_source
+    from pose_rft.batches.samples import Samples, load_samples, mean_pose
     from pose_rft.body.rotations import matrix_to_sixd
     from pose_rft.body.smpl import load_body_model
-    from pose_rft.core.seeds import derive
+    from pose_rft.inference.heldout import heldout_metrics
     from pose_rft.policy import hub
     from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.params import PolicyParams
     from pose_rft.policy.processor import ImageParams
+    from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import sft
-    from pose_rft.training.batches import Collator
     from pose_rft.training.engine import Engine, start_distributed
-    from pose_rft.training.examples import ExampleStream, Task
-    from pose_rft.training.feature_cache import CachedTokens, image_token_source
-    from pose_rft.training.heldout import heldout_metrics
-    from pose_rft.training.samples import Samples, load_samples, mean_pose
 
     params = training_of_this_run(load("sft", sft.SFTParams), "sft")
     policy, image = load("policy", PolicyParams), load("image", ImageParams)

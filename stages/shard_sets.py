@@ -11,12 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pose_rft.core.dataset_names import check_names
-from pose_rft.core.errors import PoseRftError
+from pose_rft.datasets.names import check_names
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
 if TYPE_CHECKING:  # heavy, and most who ask here do not need it
-    from pose_rft.core.params import Section
+    from pose_rft.params import Section
 
 P = TypeVar("P", bound="Section")
 SHARDS = Path("data/shards")

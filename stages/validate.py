@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from pose_rft import validate
-from pose_rft.core import params
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params_file import params_path, read_yaml
+from pose_rft import params
+from pose_rft.datasets.common.published import Published, published
+from pose_rft.datasets.registry import DataParams, open_release
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
-from pose_rft.releases import DataParams, open_release
-from pose_rft.releases.published import Published, published
-from pose_rft.shards import checks as told
+from pose_rft.params_file import params_path, read_yaml
 from pose_rft.shards.plan import ShardParams
+from pose_rft.validation import checks as told
+from pose_rft.validation import run as validate
 from stages.common import stage_main
 
 SHARDS = Path("data/shards")

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.datasets.by_hand import one_split
+from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import write_json
-from pose_rft.releases.by_hand import one_split
 from pose_rft.shards.verify import verify
 
 ROOT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ import yaml
 from typer.testing import CliRunner
 
 from pose_rft.cli import app
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params_file import read_yaml
-from pose_rft.plan import make_plan, preset_path, table
-from pose_rft.policy.hardware import GPUS
+from pose_rft.cost.hardware import GPUS
+from pose_rft.cost.plan import make_plan, preset_path, table
+from pose_rft.errors import PoseRftError
+from pose_rft.params_file import read_yaml
 
 
 @pytest.fixture(autouse=True)

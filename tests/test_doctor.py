@@ -7,11 +7,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pose_rft import doctor
 from pose_rft.cli import app
-from pose_rft.core.errors import PoseRftError
-from pose_rft.releases import READERS, DataParams, reader_class
+from pose_rft.datasets.registry import READERS, DataParams, reader_class
+from pose_rft.errors import PoseRftError
 from pose_rft.shards.plan import ShardParams
+from pose_rft.validation import preflight as doctor
 
 SHARDS = ShardParams(samples_per_shard=512, executor="serial", workers=2, jpeg_quality=92)
 

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import Field
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Section, load, parse
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Section, load, parse
 
 
 class Inner(Section):

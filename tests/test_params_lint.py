@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from test_architecture import ROOT, closure, imports, module_file, stages
 from test_presets import PRESETS, SECTIONS
 
-from pose_rft.core.params_file import read_yaml
+from pose_rft.params_file import read_yaml
 
 # Keys that are names of things (data sets, tasks), not of choices: presets may differ in them.
 FREE = ("datasets", "image_sets", "mixture", "heldout", "counts", "expected")

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pose_rft.core.params import Seeds, load, parse
-from pose_rft.core.params_file import read_yaml
+from pose_rft.datasets.registry import READERS, DataParams, open_release
 from pose_rft.evaluation.protocols import EvaluateParams
 from pose_rft.hygrpo.params import RFTParams
+from pose_rft.params import Seeds, load, parse
+from pose_rft.params_file import read_yaml
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.processor import ImageParams
-from pose_rft.releases import READERS, DataParams, open_release
 from pose_rft.retrieval.params import RetrievalParams
 from pose_rft.sample.plan import SampleParams
 from pose_rft.shards.plan import ShardParams
 from pose_rft.training.sft import SFTParams
-from pose_rft.validate import ValidateParams
+from pose_rft.validation.run import ValidateParams
 from stages.launch import LaunchParams
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box, Camera, Caption, Defect, Image, Keypoints, Record, Smpl, Turn
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Box, Camera, Caption, Defect, Image, Keypoints, Record, Smpl, Turn
 
 
 def full(seed: int = 0) -> Record:

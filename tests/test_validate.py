@@ -11,12 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent / "shards"))  # fake_release
 
 from fake_release import FakeRelease
 
-from pose_rft.convert import convert
-from pose_rft.core.record import Camera, Record
-from pose_rft.releases.published import Explanation, Published
-from pose_rft.shards.checks import as_rows, failure, metrics, report, tables
+from pose_rft.datasets.common.published import Explanation, Published
+from pose_rft.record import Camera, Record
+from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
-from pose_rft.validate import validate
+from pose_rft.validation.checks import as_rows, failure, metrics, report, tables
+from pose_rft.validation.run import validate
 
 SHARDS = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
 
@@ -82,7 +82,7 @@ def test_what_is_broken_on_purpose_fails_its_check(tmp_path, tiny_folder, break_
 
 
 def test_a_body_with_a_nan_rotation_cannot_even_be_read(tmp_path, tiny_folder, monkeypatch):
-    from pose_rft.core.record import Smpl
+    from pose_rft.record import Smpl
 
     with monkeypatch.context() as patch:
         patch.setattr(Smpl, "__post_init__", lambda self: None)  # a converter that does not look

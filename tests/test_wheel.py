@@ -80,7 +80,7 @@ import numpy as np, torch
 import pose_rft.predict, pose_rft.report.build
 from pathlib import Path
 from pose_rft.body.smpl import load_body_model
-from pose_rft.report.pictures import BodyPainter
+from pose_rft.render.bodies import BodyPainter
 assert Path(pose_rft.report.build.__file__).with_name("page.html").is_file()
 picture = BodyPainter(load_body_model(Path(sys.argv[1]))).portrait(torch.eye(3).expand(24, 3, 3))
 assert picture.std() > 1

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pose_rft.body.model_file import (
     read_model_file,
     read_regressor,
 )
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 # Surface points of SMPL by vertex number (smplx/vertex_ids.py, `smplh`), in the order of smplx's joints 24..44.
 SURFACE_VERTICES = {

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 
 from pose_rft.body.joints import H36M17, SMPL24
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door
 from pose_rft.io.npz import read_npy
 from pose_rft.io.unpickle import SparseMatrix, parse_pickle, plain

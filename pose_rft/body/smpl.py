@@ -25,7 +25,7 @@ from pose_rft.body.model_file import (
     read_model_file,
     read_regressor,
 )
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 def load_body_model(folder: Path, gender: Gender = "neutral") -> "BodyModel":

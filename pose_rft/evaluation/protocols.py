@@ -13,20 +13,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pose_rft.batches.examples import ImageRef
+from pose_rft.batches.feature_cache import ImageTokenSource
+from pose_rft.batches.samples import Samples
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.model_file import Gender
 from pose_rft.body.rotations import matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
-from pose_rft.core.params import Count, Section
-from pose_rft.hygrpo.inference import Prediction
+from pose_rft.inference.answers import Prediction
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, pooled_recall, recall_at
+from pose_rft.params import Count, Section
 from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.retrieval.model import TextPoseModel
-from pose_rft.training.examples import ImageRef
-from pose_rft.training.feature_cache import ImageTokenSource
-from pose_rft.training.samples import Samples
 
 SetLabel = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 SetName = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$")]

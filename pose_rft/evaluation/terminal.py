@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation.tables import Table, table1, table2, table3
 from pose_rft.io import door
 from pose_rft.io.json_files import read_json

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from pose_rft.batches.examples import Example
 from pose_rft.hygrpo import objective
 from pose_rft.hygrpo.advantages import Advantages
 from pose_rft.hygrpo.params import RFTParams, Variant
+from pose_rft.inference.sampling import Answers
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.pose_head import PoseDistribution
-from pose_rft.policy.rollout import Answers
-from pose_rft.training.examples import Example
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ Names as in TRL's GRPO documentation ("Logged metrics"), so that curves of other
 `reward_std`, `rewards/<name>/mean`, `frac_reward_zero_std`, `completions/...`, `entropy`, `kl`, `clip_ratio/...`,
 `num_tokens` (of this step, prompts counted once), `step_time`. Cost, over all ranks: `tokens_per_second/unique` counts
 a prompt once, `tokens_per_second/logical` once per answer, as a trainer that repeats prompts would read it; `flops` are
-those that the step asks for (`policy/counting.py`), `mfu` their share of what the devices could do in that time;
+those that the step asks for (`cost/counting.py`), `mfu` their share of what the devices could do in that time;
 `memory/max_gib` is the largest of a rank. `time/...` are seconds of this rank.
 """
 
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from pose_rft.cost.counting import Group, PolicyCosts
+from pose_rft.cost.hardware import GIB, peak_flops, peak_memory
 from pose_rft.hygrpo.experience import Experience, Scores
-from pose_rft.policy.counting import Group, PolicyCosts
-from pose_rft.policy.hardware import GIB, peak_flops, peak_memory
 from pose_rft.training import ranks
 
 PHASES = ("rollout", "score", "reward", "update")

@@ -12,7 +12,7 @@ import cdflib
 import numpy as np
 from numpy.typing import NDArray
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 FIXED_READS, BYTES_PER_READ = 10_000, 8  # the smallest record that a link can point to is larger

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from pose_rft.core.errors import PoseRftError, visible
+from pose_rft.errors import PoseRftError, visible
 
 MOST = 1 << 33  # bytes read at once; the largest annotation files of releases have 2 GB
 KINDS = (

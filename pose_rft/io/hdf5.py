@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"

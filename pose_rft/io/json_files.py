@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 LONGEST_NUMBER = 300  # digits

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 FIXED = 1 << 28  # bytes, whatever the file's size
 PER_BYTE = 40  # JSON of empty dicts, the widest of honest contents, takes 24 bytes for each of its own

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 BUSY_STATUS = 75  # the exit status of an entry point that ends for this reason (EX_TEMPFAIL: try again later)
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 from pose_rft.io.hdf5 import SIGNATURE, Hdf5, open_hdf5_file
 from pose_rft.io.matlab_depth import check_depth

@@ -14,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 from pose_rft.io.unpickle import parse_pickle
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door
 
 MAGIC, LARGEST_FOOTER, DEEPEST = b"PAR1", 1 << 26, 16

@@ -2,7 +2,7 @@
 
 from pathlib import Path, PurePosixPath
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 def inside(folder: Path, name: object) -> Path:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 MOST_PIXELS = 50_000_000  # releases stay below 5 million, phones take up to 50; a few bytes may declare any size
 MOST_SIDE = 30_000  # px; OpenCV's warps count to 32,767

@@ -9,7 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 WRITABLE_BY_OTHERS = 0o022
 

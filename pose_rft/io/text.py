@@ -1,6 +1,6 @@
 """Is a string text? JSON and file names may carry halves of UTF-16 pairs (`\\ud83d`), which no UTF-8 file can hold."""
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 class InvalidText(PoseRftError):

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 from pose_rft.io.pickle_machine import Machine, Name, NotData, Token, scalar
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 # Colours are converted to the bit alike on every CPU.

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 LARGEST, DEEPEST, MOST_NODES, LARGEST_INTEGER = 1 << 20, 50, 100_000, 1 << 63

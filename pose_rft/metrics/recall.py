@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from pose_rft.core.seeds import torch_generator
+from pose_rft.seeds import torch_generator
 
 Direction = Literal["t2p", "p2t"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)

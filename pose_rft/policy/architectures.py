@@ -12,7 +12,7 @@ from transformers import AutoConfig, CLIPVisionConfig, LlamaConfig, LlavaConfig,
 from transformers.models.vitpose import VitPoseConfig
 from transformers.models.vitpose_backbone import VitPoseBackboneConfig
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import CONFIG, check_sizes, one_sentence, read_config
 from pose_rft.policy.config import ConvVitConfig, HeadKind, Hmr2VitConfig, PoseLlavaConfig
 

@@ -20,12 +20,12 @@ from transformers import initialization as init
 
 from pose_rft.body.joints import SMPL24, mirrored_name
 from pose_rft.body.rotations import matrix_to_sixd, sixd_to_matrix
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.tflite import Weights, prune, read_tflite
 from pose_rft.policy import pretrained
 from pose_rft.policy.config import POSE_NUMBERS, BlazePoseConfig
-from pose_rft.policy.crops import IMAGENET_NORM
 from pose_rft.policy.graph_net import GraphNet
+from pose_rft.policy.person_crops import IMAGENET_NORM
 from pose_rft.policy.pose_encoder import PoseEncoder
 
 if TYPE_CHECKING:  # the model runs without pydantic

@@ -2,7 +2,7 @@
 
 from transformers import PretrainedConfig, VitPoseConfig
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.blazepose import BlazePose
 from pose_rft.policy.config import BlazePoseConfig, ConvVitConfig, Hmr2VitConfig
 from pose_rft.policy.pose_encoder import ConvVit, Hmr2Vit, PoseEncoder, VitPoseEncoder

@@ -24,8 +24,8 @@ from transformers import (
     VitPoseForPoseEstimation,
 )
 
-from pose_rft.core import seeds
-from pose_rft.core.errors import PoseRftError
+from pose_rft import seeds
+from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import check_promise, look_at, one_sentence
 from pose_rft.policy import smollm
 from pose_rft.policy.architectures import policy_config, small_llava_config, tiny_text_config

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import check_safetensors
 
 if TYPE_CHECKING:  # the model runs without pydantic, and saves its adapters through here

@@ -20,7 +20,7 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.utils import ModelOutput
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import look_at, one_sentence
 from pose_rft.policy import lora, shared_attention
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig

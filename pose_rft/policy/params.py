@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
 from pose_rft.policy.config import FusionKind, PosePrior
 
 

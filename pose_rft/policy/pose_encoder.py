@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, VitPoseConfig, VitPoseForPoseEstimatio
 from transformers import initialization as init
 
 from pose_rft.body.joints import COCO17, SMPL24
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.architectures import conv_vit_config
 from pose_rft.policy.config import ConvVitConfig, Hmr2VitConfig
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal, kl_divergence
 from torch.nn import functional as F
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import JOINTS, POSE_NUMBERS, PoseLlavaConfig
 
 IDENTITY_6D = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

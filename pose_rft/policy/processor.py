@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AddedToken, AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Count, Positive, Section, parse
-from pose_rft.core.record import Box
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
-from pose_rft.policy import crops, templates
+from pose_rft.params import Count, Positive, Section, parse
+from pose_rft.policy import person_crops as crops
+from pose_rft.policy import templates
 from pose_rft.policy.config import PoseLlavaConfig
-from pose_rft.policy.crops import CLIP_NORM, IMAGENET_NORM, Picture, Square
+from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, Picture, Square
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
+from pose_rft.record import Box
 
 FILE = "processor_config.json"
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box
+from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
+from pose_rft.record import Box
 
 
 def parse_box(text: str) -> Box:

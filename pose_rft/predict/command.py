@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box
+from pose_rft.errors import PoseRftError
 from pose_rft.predict.boxes import boxes_from_coco, check_inside, parse_box
 from pose_rft.predict.photographs import read_photograph
 from pose_rft.predict.prediction import SAMPLE_NOTICE, Prediction
 from pose_rft.predict.predictor import Predictor, check_text
 from pose_rft.predict.results import Mesh, Writer, check_folder, spoken
+from pose_rft.record import Box
 
 
 @dataclass(frozen=True)

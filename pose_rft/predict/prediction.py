@@ -10,8 +10,8 @@ from torch import Tensor
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_axis_angle
 from pose_rft.body.smpl import BodyModel
-from pose_rft.policy.regions import Region
 from pose_rft.predict.place import Place, Points
+from pose_rft.predict.regions import Region
 
 SAMPLE_NOTICE = (
     "This is the sample model: a tiny policy with a stand-in body, trained for minutes on rendered people behind a "

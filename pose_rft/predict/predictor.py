@@ -1,7 +1,7 @@
 """A trained policy at work: the people of one photograph in one batch, or a sentence.
 
 The answer is decoded greedily and the pose is the mean of the policy's Gaussian; `samples` draws from it. Shape is not
-predicted: betas are 0. A person's square may be turned (`policy/regions.py`); the predicted root is turned back.
+predicted: betas are 0. A person's square may be turned (`predict/regions.py`); the predicted root is turned back.
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,25 @@ from torch import Tensor
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import geodesic_angle, sixd_to_matrix
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box
-from pose_rft.core.seeds import torch_generator
-from pose_rft.policy import people
+from pose_rft.errors import PoseRftError
+from pose_rft.inference.packing import pack, score
+from pose_rft.inference.sampling import generate
 from pose_rft.policy.blazepose import LANDMARKS, BlazePose, import_blazepose
-from pose_rft.policy.crops import CLIP_NORM, IMAGENET_NORM, Square, normalise
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.packing import pack, score
 from pose_rft.policy.params import BlazePoseParams
-from pose_rft.policy.person_detector import PersonDetector
+from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, Square, normalise
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.policy.regions import Region
-from pose_rft.policy.rollout import generate
+from pose_rft.predict import people
 from pose_rft.predict.boxes import check_inside
+from pose_rft.predict.person_detector import PersonDetector
 from pose_rft.predict.photographs import Photograph
 from pose_rft.predict.place import Points, named_joints, place
 from pose_rft.predict.prediction import Prediction, Seen, readable
+from pose_rft.predict.regions import Region
+from pose_rft.record import Box
+from pose_rft.seeds import torch_generator
 
 LONGEST_ANSWER = 48  # tokens
 LONGEST_TEXT = 200  # words; human captions of PoseScript stay below

@@ -12,12 +12,12 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.predict.photographs import Photograph, encode_png
 from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Predictor
-from pose_rft.report.pictures import PREDICTED, BodyPainter, on_frame
+from pose_rft.render.bodies import PREDICTED, BodyPainter, on_frame
 
 LONGEST_SIDE = 1280  # px of a photograph in the result's picture
 PORTRAIT = 512

@@ -19,11 +19,11 @@ from torch import Tensor
 from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.evaluation.tables import LABELS, Row, Table, set_labels, table1, table2, table3
-from pose_rft.policy.crops import Square, crop
+from pose_rft.policy.person_crops import Square, crop
+from pose_rft.render.bodies import PREDICTED, TRUE, BodyPainter, data_uri, on_frame
 from pose_rft.report.charts import line_chart
-from pose_rft.report.pictures import PREDICTED, TRUE, BodyPainter, data_uri, on_frame
-from pose_rft.shards.checks import tables
 from pose_rft.shards.loader import ShardSet
+from pose_rft.validation.checks import tables
 
 BEFORE, AFTER = "sft_gaussian", "rft_hygrpo"
 IMAGE_NAMES = ("input", "before HyGRPO", "after HyGRPO", "truth")

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import parse
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.model_folder import check_safetensors, check_sizes, one_sentence, read_config
+from pose_rft.params import parse
 from pose_rft.retrieval.judge import ResidualPoseEncoder, Vocabulary, WordTextEncoder
 from pose_rft.retrieval.params import JudgeModelParams, RewardModelParams
 from pose_rft.retrieval.pose_encoder import AxisAnglePoseEncoder

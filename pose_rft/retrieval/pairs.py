@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.rotations import axis_angle_to_matrix
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.progress import Progress
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.mapped import new_array, open_array
+from pose_rft.progress import Progress
 from pose_rft.shards.loader import ShardSet
 
 TEXTS_AT_ONCE = 512

@@ -1,6 +1,6 @@
 """`retrieval` in params.yaml: the reward model (PoseScript's architecture), the judge, and how both are trained."""
 
-from pose_rft.core.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
 
 
 class SentenceParams(Section):

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.model import RewardModel, TextPoseModel, frozen, load_strictly
 from pose_rft.retrieval.params import RewardModelParams, SentenceParams, TransformerParams
 

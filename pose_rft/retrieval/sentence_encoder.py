@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import look_at, one_sentence
 
 MINILM = "all-MiniLM-L6-v2"

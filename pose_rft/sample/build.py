@@ -14,9 +14,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, cast
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.progress import Progress
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.progress import Progress
 from pose_rft.sample import write_llava, write_posescript
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import SampleParams, Task, Writer

@@ -1,4 +1,4 @@
-"""Human3.6M's files as the release has them: metadata.xml, CDF poses, mask boxes. See `releases/h36m_metadata.py`.
+"""Human3.6M's files as the release has them: metadata.xml, CDF poses, mask boxes. See `datasets/h36m/metadata.py`.
 
 The miniature keeps the irregular spelling of the real sequence names (a reader that builds names instead of looking
 them up fails on it), but declares its own lengths, image sizes and cameras.
@@ -11,11 +11,11 @@ import numpy as np
 from cdflib import cdfwrite
 from scipy.spatial.transform import Rotation
 
-from pose_rft.core.record import Camera
+from pose_rft.datasets.h36m.metadata import ACTIONS, CAMERAS, EXTRINSICS, INTRINSICS, MM, POSES_PER_MOCAP, SUBJECTS
 from pose_rft.io.atomic import write_text
-from pose_rft.releases.h36m_metadata import ACTIONS, CAMERAS, EXTRINSICS, INTRINSICS, MM, POSES_PER_MOCAP, SUBJECTS
+from pose_rft.record import Camera
+from pose_rft.render.steps import rounded
 from pose_rft.sample.matlab_files import write_v73
-from pose_rft.sample.steps import rounded
 
 ACTION_NAMES = (
     *("Miscellaneous", "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases"),

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from pose_rft.sample.observe import Arm, Leg, Observation
+from pose_rft.sample.pose_attributes import Arm, Leg, Observation
 
 Voice = Literal["describing", "instructing", "noting"]
 SIDES = ("left", "right")

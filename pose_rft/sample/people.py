@@ -4,7 +4,7 @@ The sample's world is SMPL's own: metres, y up, floor at y = 0, a person with id
 the left hand at +x. A `Person` is placed in that world once, any number of `View`s (OpenCV cameras) look at it, and a
 `Shot` is one picture with the people seen in it. Writers turn the world into the axes and units of their release.
 
-Every random choice takes a generator derived from (seed.data, release, index) by `pose_rft.core.seeds`, so neither the
+Every random choice takes a generator derived from (seed.data, release, index) by `pose_rft.seeds`, so neither the
 number of processes nor the order of work changes a picture.
 """
 
@@ -18,11 +18,11 @@ import numpy as np
 
 from pose_rft.body.lbs_numpy import NumpyBody, product
 from pose_rft.body.model_file import Gender
+from pose_rft.render.renderer import Light, Mesh, Renderer
+from pose_rft.render.steps import rounded
 from pose_rft.sample import stored
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.renderer import Light, Mesh, Renderer
 from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit
-from pose_rft.sample.steps import rounded
 
 BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
 Size = tuple[int, int]  # (width, height) px

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
-from pose_rft.core.params import Count, Fraction, Section
+from pose_rft.params import Count, Fraction, Section
 
 if TYPE_CHECKING:
     from pose_rft.sample.people import Studio

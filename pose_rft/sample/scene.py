@@ -13,8 +13,8 @@ import numpy as np
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.lbs_numpy import SURFACE_VERTICES, NumpyBody
-from pose_rft.sample.renderer import Light
-from pose_rft.sample.steps import in_steps
+from pose_rft.render.renderer import Light
+from pose_rft.render.steps import in_steps
 
 Color = np.ndarray  # (3,) RGB in [0, 1]
 

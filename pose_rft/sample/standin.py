@@ -18,9 +18,9 @@ from pose_rft.body.joints import H36M17, SMPL24
 from pose_rft.body.lbs_numpy import SURFACE_VERTICES
 from pose_rft.body.model_file import BETAS, POSE_BASIS, REGRESSOR, STANDIN_CARD
 from pose_rft.io import atomic
+from pose_rft.render.steps import rounded
 from pose_rft.sample import python2_pickle
 from pose_rft.sample.key_poses import KEY_POSES, key_rotations
-from pose_rft.sample.steps import rounded
 
 # Bones of Anny's `cmu_mb` rig that stand for SMPL's joints, in SMPL's order; the rest merge into a neighbour.
 BONES = [
@@ -66,7 +66,6 @@ class _Anny:
     """Anny with SMPL's tree: skinning weights (V, 24), faces, people of random phenotypes."""
 
     def __init__(self) -> None:
-        from pose_rft.sample import raster  # noqa: F401, I001  (first: it starts warp, which anny uses, quietly)
         import anny
 
         self.model = anny.Anny(rig="cmu_mb")

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from pose_rft.render.steps import in_steps
 from pose_rft.sample.people import Person, View
 from pose_rft.sample.scene import FLOORS, PALETTE, WALLS, Background, pick, vary
-from pose_rft.sample.steps import in_steps
 
 GROUNDS = {
     "grass": (0.33, 0.46, 0.2),

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from pose_rft.body.joints import SMPL24
+from pose_rft.render.renderer import Light
 from pose_rft.sample.clothes import dressed
 from pose_rft.sample.hard_poses import SAMPLERS, tumbled
 from pose_rft.sample.key_poses import PoseSampler
@@ -27,7 +28,6 @@ from pose_rft.sample.people import (
     orbit,
 )
 from pose_rft.sample.props import in_front
-from pose_rft.sample.renderer import Light
 from pose_rft.sample.surroundings import surroundings
 
 EVERYDAY = PoseSampler(heading=180.0, tilt=6.0)

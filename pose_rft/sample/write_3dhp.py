@@ -13,17 +13,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import MPI28
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.seeds import numpy_rng
+from pose_rft.datasets.mpi_inf_3dhp.files import CAMERAS, CHEST_CAMERAS, MM
+from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.atomic import canonical_json, write_text
-from pose_rft.releases.mpi_inf_3dhp_files import CAMERAS, CHEST_CAMERAS, MM
+from pose_rft.render.steps import rounded
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.matlab_files import cell_column, write_v5
 from pose_rft.sample.people import Person, Studio, View, fixed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
-from pose_rft.sample.steps import rounded
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "mpi_inf_3dhp"
 FITS = "MPI-INF-3DHP_SMPL_NeuralAnnot.json"

@@ -15,16 +15,16 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import SMPLX127
-from pose_rft.core.seeds import numpy_rng
 from pose_rft.io.atomic import write_bytes
+from pose_rft.render.steps import rounded
 from pose_rft.sample.clothes import dressed
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Seen, Studio, View, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
-from pose_rft.sample.steps import rounded
 from pose_rft.sample.stored import npz
 from pose_rft.sample.varied import is_labelled, varied_shot
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "bedlam"
 FRAMES = 10  # pictures of one sequence

@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 
 from pose_rft.body.joints import COCO17, OPENPOSE18
-from pose_rft.core.seeds import numpy_rng
 from pose_rft.io.atomic import canonical_json, write_text
+from pose_rft.render.steps import rounded
 from pose_rft.sample.people import Seen, Shot, Size, Studio, encode, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.questions import Facts, facts_of
-from pose_rft.sample.steps import rounded
 from pose_rft.sample.varied import is_labelled, varied_shot
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "coco"
 PICTURES_PER_TASK = 50

@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from pose_rft.body.cameras import H36M_MODEL, distort_h36m, project
 from pose_rft.body.frames import world_to_camera_smpl
 from pose_rft.body.joints import H36M32
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Camera
-from pose_rft.core.seeds import numpy_rng
+from pose_rft.datasets.h36m.metadata import CAMERAS, MM, SUBJECTS
+from pose_rft.datasets.h36m.reader import MASK_SCALE, SPLIT_SUBJECTS
+from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.atomic import canonical_json, write_text
-from pose_rft.releases.cameras import H36M_MODEL, distort_h36m, project
-from pose_rft.releases.h36m import MASK_SCALE, SPLIT_SUBJECTS
-from pose_rft.releases.h36m_metadata import CAMERAS, MM, SUBJECTS
+from pose_rft.record import Camera
+from pose_rft.render.steps import rounded
 from pose_rft.sample.h36m_files import (
     camera_numbers,
     sequence_name,
@@ -38,7 +38,7 @@ from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Shot, Size, Studio, View, fixed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
-from pose_rft.sample.steps import rounded
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "h36m"
 FITS = "Human36M_subject{}_SMPL_NeuralAnnot.json"

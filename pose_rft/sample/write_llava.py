@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pose_rft.core.seeds import numpy_rng
 from pose_rft.io.atomic import canonical_json, write_text
 from pose_rft.sample.plan import SampleParams
 from pose_rft.sample.questions import ask
 from pose_rft.sample.write_coco import Picture
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "llava_instruct"
 TWICE = 0.25  # share of the pictures that have a second dialogue

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.joints import MPII16
-from pose_rft.core.seeds import numpy_rng
+from pose_rft.datasets.mpii.labels import BELOW, PX_PER_SCALE
+from pose_rft.datasets.mpii.reader import ANNOTATIONS
 from pose_rft.io.atomic import canonical_json, write_text
-from pose_rft.releases.mpii import ANNOTATIONS
-from pose_rft.releases.mpii_labels import BELOW, PX_PER_SCALE
+from pose_rft.render.steps import rounded
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5
 from pose_rft.sample.people import Seen, Shot, Studio, box_of, encode
 from pose_rft.sample.plan import SampleParams, Task
-from pose_rft.sample.steps import rounded
 from pose_rft.sample.varied import is_labelled
 from pose_rft.sample.write_coco import eft_row, take_picture
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "mpii"
 FITS = "MPII_ver01.json"

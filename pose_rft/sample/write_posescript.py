@@ -16,14 +16,14 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
 from pose_rft.captions import describe_poses
-from pose_rft.core.seeds import numpy_rng
 from pose_rft.io.atomic import canonical_json, write_bytes, write_text
+from pose_rft.render.steps import rounded
 from pose_rft.sample.human_captions import human_captions
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import SampleParams, Task
-from pose_rft.sample.steps import rounded
 from pose_rft.sample.stored import npz
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "posescript"
 AMASS = "amass"

@@ -15,15 +15,15 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import OPENPOSE18
-from pose_rft.core.seeds import numpy_rng
+from pose_rft.render.steps import rounded
 from pose_rft.sample import python2_pickle
 from pose_rft.sample.clothes import dressed
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Gender, Person, Seen, Shot, Size, Studio, View, encode, exact_view, framed_view
 from pose_rft.sample.plan import SampleParams, Task
 from pose_rft.sample.scene import background
-from pose_rft.sample.steps import rounded
 from pose_rft.sample.varied import Difficulty, is_labelled, varied_shot
+from pose_rft.seeds import numpy_rng
 
 RELEASE = "3dpw"
 TWO_PEOPLE_EVERY = 3  # of the sequences one in three has two people

@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing.connection import wait
 from typing import Any, Literal, TypeVar
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

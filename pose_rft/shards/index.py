@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Record
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic, door
 from pose_rft.io.parquet import read_parquet
+from pose_rft.record import Record
 
 ROW_GROUP_SIZE = 50_000  # explicit: with polars' default the bytes of a file differ from run to run
 

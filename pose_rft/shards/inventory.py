@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Record
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Record
 from pose_rft.shards.index import read_table
 from pose_rft.shards.manifest import INDEX, MANIFEST, Manifest, shard_name
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pose_rft.core.seeds import numpy_rng
+from pose_rft.seeds import numpy_rng
 
 BLOCK = 4096
 

@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.shards.manifest import MANIFEST, Manifest
 
 OWN_NAME = re.compile(r"\d{5,}\.(tar|json)|index\.parquet|defects\.parquet|manifest\.json")

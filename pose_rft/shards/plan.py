@@ -12,9 +12,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pose_rft.core.params import Count, Section
+from pose_rft.datasets.common.base import Unit
 from pose_rft.io.atomic import canonical_json
-from pose_rft.releases.base import Unit
+from pose_rft.params import Count, Section
 from pose_rft.shards.executors import Executor
 
 

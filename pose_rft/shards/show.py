@@ -8,14 +8,14 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
+from pose_rft.body.cameras import project
 from pose_rft.body.joints import joint_set
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Record
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic, pictures
-from pose_rft.releases.cameras import project
+from pose_rft.record import Record
+from pose_rft.render.mesh import body_vertices, draw_body, portrait_camera
 from pose_rft.shards.loader import ShardSet
-from pose_rft.shards.mesh import body_vertices, draw_body, portrait_camera
 
 SMALLEST = 512  # px, longer side of the drawing; small pictures are enlarged
 BOX, LEFT, RIGHT, MIDDLE, JOINT_3D = "#f5d90a", "#f76808", "#0091ff", "#ffffff", "#e93d82"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import SCHEMA_VERSION, Record
+from pose_rft.errors import PoseRftError
+from pose_rft.record import SCHEMA_VERSION, Record
 from pose_rft.shards.index import read_table
 from pose_rft.shards.manifest import DEFECTS, INDEX, Manifest, Marker, marker_name
 from pose_rft.shards.writer import BLOCK, RECORD

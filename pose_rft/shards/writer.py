@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Defect, Record
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.text import InvalidText
+from pose_rft.record import Defect, Record
 from pose_rft.shards.index import index_row
 from pose_rft.shards.manifest import Marker, marker_name, shard_name
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.training.engine import Engine
 

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPVisionModel, PreTrainedTokenizerBase
 
-from pose_rft.core.seeds import derive, numpy_rng
-from pose_rft.policy.crops import CLIP_NORM
+from pose_rft.batches.crop_cache import Crops, pixels
+from pose_rft.batches.samples import Samples
 from pose_rft.policy.params import ContrastiveParams
+from pose_rft.policy.person_crops import CLIP_NORM
+from pose_rft.seeds import derive, numpy_rng
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop
-from pose_rft.training.crops import Crops, pixels
 from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.loop import StepStats
-from pose_rft.training.samples import Samples
 
 WARMUP = 0.05
 SAVE_EVERY = 200

@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.training import checkpoint_files, ranks
 from pose_rft.training.engine_params import EngineParams, deepspeed_config, learning_rate
 

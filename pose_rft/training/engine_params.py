@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from pose_rft.core.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
 
 Place = Literal["none", "cpu", "nvme"]
 

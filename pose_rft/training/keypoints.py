@@ -14,18 +14,18 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from pose_rft.batches.crop_cache import Crops, load_crops, pixels, square_of
+from pose_rft.batches.samples import Samples
 from pose_rft.body.joints import SMPL24, to_smpl24
-from pose_rft.core.seeds import derive, torch_generator
-from pose_rft.policy.crops import IMAGENET_NORM
 from pose_rft.policy.params import KeypointTrainingParams
+from pose_rft.policy.person_crops import IMAGENET_NORM
 from pose_rft.policy.pose_encoder import ConvVit, soft_argmax
 from pose_rft.policy.processor import ImageParams
+from pose_rft.seeds import derive, torch_generator
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop
-from pose_rft.training.crops import Crops, load_crops, pixels, square_of
 from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.loop import StepStats
-from pose_rft.training.samples import Samples
 
 WARMUP = 0.04
 GAIN, TINT = 0.25, 0.6  # widths of the uniform change of contrast and of each channel's offset (in deviations)

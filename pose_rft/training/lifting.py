@@ -16,19 +16,19 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from pose_rft.batches.samples import Samples
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
-from pose_rft.core.seeds import derive, torch_generator
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.policy.blazepose import FOUND, LANDMARKS, NUMBERS, BlazePose, Lifter
 from pose_rft.policy.params import LifterTrainingParams
+from pose_rft.seeds import derive, torch_generator
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop
 from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.loop import StepStats
 from pose_rft.training.losses import masked_mean
-from pose_rft.training.samples import Samples
 
 WARMUP = 0.04
 SAVE_EVERY = 500

@@ -18,9 +18,9 @@ from typing import IO
 import polars as pl
 import torch
 
-from pose_rft.core.progress import Progress
-from pose_rft.core.seeds import derive
 from pose_rft.io import atomic
+from pose_rft.progress import Progress
+from pose_rft.seeds import derive
 from pose_rft.training import checkpoint
 from pose_rft.training.engine import Engine
 

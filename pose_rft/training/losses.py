@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
-from pose_rft.core.params import NonNegative, Section
+from pose_rft.params import NonNegative, Section
 from pose_rft.policy.pose_head import PoseDistribution
 
 ROOT, BODY = slice(0, 1), slice(1, 24)

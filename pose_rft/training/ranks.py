@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import sockets
 
 STORE = "POSE_RFT_STORE"  # in the environment of ranks on one machine: the file in which they meet

@@ -13,17 +13,17 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
+from pose_rft.batches.collate import IGNORED, Batch, Collator
+from pose_rft.batches.examples import ExampleParams, ExampleStream, Task
+from pose_rft.batches.feature_cache import ImageTokenSource
 from pose_rft.body.smpl import BodyModel
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Count, Section
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Count, Section
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training import loop
-from pose_rft.training.batches import IGNORED, Batch, Collator
 from pose_rft.training.engine import Engine, EngineParams
-from pose_rft.training.examples import ExampleParams, ExampleStream, Task
-from pose_rft.training.feature_cache import ImageTokenSource
 from pose_rft.training.loop import StepStats
 from pose_rft.training.losses import LossParams, answer_losses, pose_losses
 

@@ -9,10 +9,10 @@ import torch
 
 from benchmarks.photographs import LIMBS, Annotation, annotations, judge, summary
 from pose_rft.body.joints import COCO17, SMPL24
-from pose_rft.core.errors import PoseRftError
-from pose_rft.policy.regions import Region
+from pose_rft.errors import PoseRftError
 from pose_rft.predict.place import Place, Points
 from pose_rft.predict.prediction import Prediction, Seen
+from pose_rft.predict.regions import Region
 
 SIZE = (640, 480)
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -93,8 +93,8 @@ def test_people_of_real_photographs_are_found():
     from benchmarks.photographs import FOUND
     from pose_rft.policy.blazepose import import_blazepose
     from pose_rft.policy.params import BlazePoseParams
-    from pose_rft.policy.people import find_people
-    from pose_rft.policy.person_detector import PersonDetector, overlap
+    from pose_rft.predict.people import find_people
+    from pose_rft.predict.person_detector import PersonDetector, overlap
 
     network, detector = import_blazepose(BlazePoseParams(variant="full", width=1, layers=1)), PersonDetector()
     found = shown = 0

@@ -12,11 +12,11 @@ from benchmarks.gradient_noise import signal_and_noise
 from benchmarks.study import COLUMNS, GROUPS, PRESET, STEP_TIME, by_error, spread, table_3, table_of
 from benchmarks.study_figure import PANELS, draw, heldout
 from flows.sweep import override
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import parse
-from pose_rft.core.params_file import read_yaml
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation.tables import BASELINE, RUNS
 from pose_rft.hygrpo.params import RFTParams
+from pose_rft.params import parse
+from pose_rft.params_file import read_yaml
 from pose_rft.policy.params import PolicyParams
 from pose_rft.training.sft import SFTParams
 

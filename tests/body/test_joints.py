@@ -4,7 +4,7 @@ from smplx.joint_names import JOINT_NAMES
 
 from pose_rft.body import joints
 from pose_rft.body.joints import H36M17, H36M32, LSP14, SMPL24, SMPLX127, joint_set, mirrored_name, to_smpl24
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 ALL = [joint_set(name) for name in joints._SETS]
 

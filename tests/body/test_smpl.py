@@ -9,7 +9,7 @@ import torch
 from pose_rft.body.joints import H36M17, LSP14, SMPL24
 from pose_rft.body.model_file import accepted_names
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.sample import python2_pickle
 
 

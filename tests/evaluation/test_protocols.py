@@ -8,17 +8,17 @@ import torch
 from rft_fakes import FakeRetrieval, make_trainer
 from training_fakes import IMAGE, image_record, record, samples
 
+from pose_rft.batches.examples import Example
+from pose_rft.batches.feature_cache import EncodedTokens
+from pose_rft.batches.samples import Samples
 from pose_rft.body.joints import H36M32, LSP14
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
 from pose_rft.body.smpl import BodyModel, load_body_model
-from pose_rft.core.record import Keypoints, Record
 from pose_rft.evaluation import protocols
-from pose_rft.hygrpo.inference import Prediction, heldout_examples, heldout_rewards, predict
-from pose_rft.hygrpo.passes import Preparer
-from pose_rft.policy.rollout import Answers
-from pose_rft.training.examples import Example
-from pose_rft.training.feature_cache import EncodedTokens
-from pose_rft.training.samples import Samples
+from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
+from pose_rft.inference.passes import Preparer
+from pose_rft.inference.sampling import Answers
+from pose_rft.record import Keypoints, Record
 
 
 @pytest.fixture(scope="module")

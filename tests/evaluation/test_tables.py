@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation import paper
 from pose_rft.evaluation.tables import RUNS, mean_recall, paired_gain, summary, table1, table2, table3
 from pose_rft.metrics.recall import TABLE_2_KS, chance

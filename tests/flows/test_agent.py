@@ -4,7 +4,7 @@ import pytest
 import toy
 
 from flows.agent import _checkout
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 @pytest.mark.parametrize(

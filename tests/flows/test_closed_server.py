@@ -13,7 +13,7 @@ import second_account
 from lab import free_port
 
 from flows import closed_server, up
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import sockets
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import pytest
 from flows import hosts
 from flows.dvc_graph import out_of_date, read_graph, restorable, run_key
 from flows.dvc_stage import LogFile, Output, Processes, StageFailed, Throttle, run_stage
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 # `stubborn` ignores SIGTERM and has a child of its own.
 STUBBORN = """

@@ -5,7 +5,7 @@ import pytest
 import toy
 
 from flows.metrics_diff import Change, changes, compare, main, markdown
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 
 def write(root, mpjpe, beta):

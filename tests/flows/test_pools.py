@@ -7,8 +7,8 @@ import jsonschema
 import pytest
 import yaml
 
-from flows import pools
-from pose_rft.core.errors import PoseRftError
+from flows import work_pools as pools
+from pose_rft.errors import PoseRftError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ import toy
 
 from flows import private_dvc
 from flows.commands import dvc
-from pose_rft import machine
+from pose_rft.validation import machine
 
 STAGES = 'stages:\n  a: {cmd: "echo a > a.txt", deps: [seed.txt], outs: [a.txt]}\n'
 

@@ -1,7 +1,7 @@
 import pytest
 
 from flows.sweep import comparison, override
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 
 BASE = {"rft": {"beta": 0.1, "rewards": {"text": 1.0}}, "sft": {"steps": 3}}
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # DeepSpeed's launcher has.
 TRAIN = """
 import os, pathlib, subprocess, sys, time
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
 name, steps, lr = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 scratch = pathlib.Path(os.environ.get("POSE_RFT_SCRATCH", ".scratch")) / f"{name}-{steps}-{lr}"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.unpickle import read_pickle
 
 PATIENCE = 60  # s

@@ -22,9 +22,9 @@ import h5py
 import numpy as np
 from damage import BYTES, damage
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params_file import read_yaml
-from pose_rft.core.record import Caption, Image, Record
+from pose_rft.datasets.h36m.metadata import read_metadata
+from pose_rft.datasets.mpi_inf_3dhp.files import read_calibration
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation.terminal import print_tables
 from pose_rft.io import door, pictures, video
 from pose_rft.io.archives import tar_members
@@ -35,8 +35,8 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.matlab import cells, read_mat
 from pose_rft.io.npz import read_npy, read_npz
 from pose_rft.io.unpickle import read_pickle
-from pose_rft.releases.h36m_metadata import read_metadata
-from pose_rft.releases.mpi_inf_3dhp_files import read_calibration
+from pose_rft.params_file import read_yaml
+from pose_rft.record import Caption, Image, Record
 from pose_rft.sample import python2_pickle
 from pose_rft.sample.h36m_files import write_metadata, write_poses
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5, write_v73

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from test_fuzz_readers import SETTINGS
 
-from pose_rft.core.record import Defect, Record
-from pose_rft.releases import DataParams, open_release
-from pose_rft.releases.base import rows_of
+from pose_rft.datasets.common.base import rows_of
+from pose_rft.datasets.registry import DataParams, open_release
+from pose_rft.record import Defect, Record
 from pose_rft.shards.writer import write_shard
 
 LONE = "\ud83d"

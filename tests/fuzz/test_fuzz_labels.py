@@ -13,13 +13,13 @@ import pytest
 from damage import crashes
 from scipy.spatial.transform import Rotation
 
-from pose_rft.core.record import Camera, Record
-from pose_rft.releases.fits import FitSource
-from pose_rft.releases.hmr2_tars import Hmr2Tars, Hmr2TarsParams
-from pose_rft.releases.label_files import LabelFiles, LabelFilesParams
-from pose_rft.releases.mpii import Mpii, MpiiParams
-from pose_rft.releases.still_fits import Anchor, StillFits
-from pose_rft.releases.video_fits import VideoName, fits_of_video
+from pose_rft.datasets.fits.sources import FitSource
+from pose_rft.datasets.fits.still_fits import Anchor, StillFits
+from pose_rft.datasets.fits.video_fits import VideoName, fits_of_video
+from pose_rft.datasets.hmr2_tars.reader import Hmr2Tars, Hmr2TarsParams
+from pose_rft.datasets.label_files.reader import LabelFiles, LabelFilesParams
+from pose_rft.datasets.mpii.reader import Mpii, MpiiParams
+from pose_rft.record import Camera, Record
 from pose_rft.sample import python2_pickle
 
 sys.path.append(str(Path(__file__).parents[1] / "releases"))

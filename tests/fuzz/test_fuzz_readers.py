@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from damage import crashes
 
-from pose_rft.core.record import Defect, Record
-from pose_rft.releases import READERS, DataParams, open_release
+from pose_rft.datasets.registry import READERS, DataParams, open_release
+from pose_rft.record import Defect, Record
 
 CASES = int(os.environ.get("FUZZ_CASES", "120"))
 FIRST_SEED = int(os.environ.get("FUZZ_SEED", "1000"))

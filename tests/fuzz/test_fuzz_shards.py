@@ -13,15 +13,15 @@ import pytest
 from damage import BYTES, damage
 
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Record
+from pose_rft.datasets.registry import READERS
+from pose_rft.errors import PoseRftError
 from pose_rft.io.archives import tar_members
 from pose_rft.io.npz import read_npz
-from pose_rft.releases import READERS
-from pose_rft.shards.checks import report
+from pose_rft.record import Record
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.stats import stats
 from pose_rft.shards.verify import verify
+from pose_rft.validation.checks import report
 
 CASES = int(os.environ.get("FUZZ_CASES", "120"))
 
@@ -44,8 +44,8 @@ def crashes(path: Path, read: Callable[[], Any], seeds: range) -> list[str]:
 @pytest.fixture(scope="module")
 def shards(miniatures: Path, bodies: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature 3DPW as shards."""
-    from pose_rft.convert import convert_release
-    from pose_rft.releases import DataParams
+    from pose_rft.datasets.registry import DataParams
+    from pose_rft.shards.convert import convert_release
     from pose_rft.shards.plan import ShardParams
 
     assert "3dpw" in READERS

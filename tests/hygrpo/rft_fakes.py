@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
-from pose_rft.core.record import Caption
+from pose_rft.batches.examples import ExampleStream
+from pose_rft.batches.feature_cache import EncodedTokens
 from pose_rft.hygrpo.experience import Prompts
 from pose_rft.hygrpo.params import RewardParams, RFTParams, Variant
-from pose_rft.hygrpo.passes import Preparer, scoring
-from pose_rft.hygrpo.rewards import Rewards
+from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.trainer import Tools, Trainer
+from pose_rft.inference.passes import Preparer, scoring
+from pose_rft.inference.rewards import Rewards
+from pose_rft.inference.sampling import Answers
 from pose_rft.policy.lora import add_lora, trainable_parameters
-from pose_rft.policy.reference import ReferencePolicy
-from pose_rft.policy.rollout import Answers
+from pose_rft.record import Caption
 from pose_rft.training.engine import Engine
-from pose_rft.training.examples import ExampleStream
-from pose_rft.training.feature_cache import EncodedTokens
 
 MIXTURE = {
     "image_pose": {"coco": 0.4},

@@ -6,7 +6,7 @@ import torch
 from rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 from pose_rft.hygrpo.experience import PoseRewards
-from pose_rft.hygrpo.rewards import Rewards
+from pose_rft.inference.rewards import Rewards
 
 STEPS = 40
 

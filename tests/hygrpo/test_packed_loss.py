@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pose_rft.hygrpo.advantages import Advantages
 from pose_rft.hygrpo.experience import AnswerRewards, Experience, PoseRewards, Scores, hybrid_loss, pose_log_prob
-from pose_rft.hygrpo.passes import score_packed, score_separate
+from pose_rft.inference.passes import score_packed, score_separate
+from pose_rft.inference.sampling import Answers
 from pose_rft.policy.pose_head import PoseDistribution
-from pose_rft.policy.rollout import Answers
 
 MIXED = {"mixture": {"image_pose": {"coco": 0.5}, "text_pose": {"posescript": 0.5}}}
 TEXTS = {"mixture": {"text_pose": {"posescript": 1.0}}}

@@ -5,8 +5,8 @@ import pytest
 import torch
 from rft_fakes import make_trainer, rft_params
 
-from pose_rft.hygrpo.inference import heldout_rewards, predict
-from pose_rft.hygrpo.records import Records
+from pose_rft.hygrpo.run_artifacts import Records
+from pose_rft.inference.answers import heldout_rewards, predict
 from pose_rft.training import loop
 
 

@@ -3,13 +3,13 @@ import torch
 from rft_fakes import fake_rewards
 from training_fakes import Chain, tiny_policy
 
+from pose_rft.batches.examples import Example
 from pose_rft.body.frames import camera_to_amass, remove_heading
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.params import RewardParams
-from pose_rft.hygrpo.rewards import joint_error, joint_reward
-from pose_rft.policy.rollout import Answers
-from pose_rft.training.examples import Example
+from pose_rft.inference.rewards import joint_error, joint_reward
+from pose_rft.inference.sampling import Answers
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import torch
 import two_ranks
 from rft_fakes import LORA, make_trainer, rft_params
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.experience import Prompts
-from pose_rft.hygrpo.passes import sampling, score_packed
 from pose_rft.hygrpo.trainer import Trainer
-from pose_rft.policy.rollout import Answers
+from pose_rft.inference.passes import sampling, score_packed
+from pose_rft.inference.sampling import Answers
 from pose_rft.training import loop
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ import torch
 from rft_fakes import LORA, make_trainer, rft_params
 from torch import Tensor
 
-from pose_rft.hygrpo.inference import Prediction, predict
+from pose_rft.batches.examples import Example
+from pose_rft.inference.answers import Prediction, predict
 from pose_rft.policy.hub import load_policy, save_policy
 from pose_rft.policy.lora import without_adapters
-from pose_rft.training.examples import Example
 
 STEPS = 6
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from rft_fakes import LORA, make_trainer, rft_params
 
+from pose_rft.cost.counting import Group
+from pose_rft.cost.hardware import peak_flops
 from pose_rft.hygrpo.step_log import StepLog
-from pose_rft.policy.counting import Group
-from pose_rft.policy.hardware import peak_flops
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 import torch
 from rft_fakes import LORA, Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.experience import PoseRewards, Scores
-from pose_rft.hygrpo.passes import Preparer, sampling, score_packed, score_separate, scoring
 from pose_rft.hygrpo.trainer import Trainer
+from pose_rft.inference.passes import Preparer, sampling, score_packed, score_separate, scoring
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training import loop
 
@@ -289,7 +289,7 @@ def test_samples_with_picture_and_caption_take_the_joint_reward(tmp_path):
 
 
 def test_a_batch_that_does_not_split_is_refused():
-    from pose_rft.core.params import parse
+    from pose_rft.params import parse
 
     content = rft_params().model_dump(mode="json") | {"batch": 5, "engine": {"lr": 1e-3, "accumulation": 2}}
     with pytest.raises(PoseRftError, match=r"batch 5 must be a multiple of engine\.accumulation 2"):

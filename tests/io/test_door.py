@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pose_rft.core.errors import PoseRftError, visible
-from pose_rft.core.params_file import read_yaml
-from pose_rft.core.record import Caption, Defect, Record
+from pose_rft.body.pose_files import read_pose
+from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture
+from pose_rft.errors import PoseRftError, visible
 from pose_rft.evaluation.terminal import print_tables
 from pose_rft.io import atomic, door
 from pose_rft.io.archives import tar_members
@@ -25,8 +25,8 @@ from pose_rft.io.unpickle import read_pickle
 from pose_rft.io.video import frames
 from pose_rft.io.xml_files import read_xml
 from pose_rft.io.yaml_files import parse_yaml
-from pose_rft.pose_files import read_pose
-from pose_rft.releases.pictures import UnreadablePicture, load_picture
+from pose_rft.params_file import read_yaml
+from pose_rft.record import Caption, Defect, Record
 
 
 def hdf5(path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.unpickle import parse_pickle, read_pickle
 from pose_rft.sample import python2_pickle
 

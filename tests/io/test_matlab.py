@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.matlab import Cells, cells, mat_version, number, open_hdf5, read_mat, structs, text
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5, write_v73
 

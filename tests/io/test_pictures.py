@@ -10,10 +10,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture, parse_picture
 from pose_rft.io import pictures
 from pose_rft.io.exif import orientation
-from pose_rft.policy.crops import Square, crop, size_of
-from pose_rft.releases.pictures import UnreadablePicture, load_picture, parse_picture
+from pose_rft.policy.person_crops import Square, crop, size_of
 
 
 def picture(height: int = 60, width: int = 90) -> np.ndarray:

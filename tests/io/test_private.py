@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import second_account
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.private import own_folder, private_folder, problem_with
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import limits
 from pose_rft.io.archives import tar_members
 from pose_rft.io.json_files import read_json

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import jinja2
 
 from pose_rft import report
-from pose_rft.shards.checks import Check, as_rows, tables
+from pose_rft.validation.checks import Check, as_rows, tables
 
 
 def test_the_report_has_one_table_of_checks_per_data_set_and_escapes_what_stands_in_it():

@@ -9,7 +9,7 @@ from tiny_policies import POLICY, tiny_policy
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import sixd_to_matrix
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy import blazepose
 from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose, centred
 from pose_rft.policy.hub import Base, create_policy, load_policy, load_pose_encoder, save_policy

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image as PilImage
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box
-from pose_rft.policy.crops import CLIP_NORM, Square, crop, normalise, size_of
+from pose_rft.errors import PoseRftError
+from pose_rft.policy.person_crops import CLIP_NORM, Square, crop, normalise, size_of
+from pose_rft.record import Box
 
 
 def gradient(height: int, width: int) -> np.ndarray:

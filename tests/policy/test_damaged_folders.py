@@ -18,7 +18,7 @@ from transformers import (
     VitPoseForPoseEstimation,
 )
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.architectures import llava_config
 from pose_rft.policy.hub import Base, load_base, load_policy, load_pose_encoder, load_vitpose, save_policy
 from pose_rft.policy.lora import ADAPTERS, add_lora

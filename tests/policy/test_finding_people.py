@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from pose_rft.policy import people
 from pose_rft.policy.blazepose import LANDMARKS, Landmarks
-from pose_rft.policy.people import Person, around, distinct, extent, find_people
-from pose_rft.policy.person_detector import Candidate, anchors, overlap, tiles
-from pose_rft.policy.person_detector import distinct as distinct_boxes
-from pose_rft.policy.regions import Region
+from pose_rft.predict import people
+from pose_rft.predict.people import Person, around, distinct, extent, find_people
+from pose_rft.predict.person_detector import Candidate, anchors, overlap, tiles
+from pose_rft.predict.person_detector import distinct as distinct_boxes
+from pose_rft.predict.regions import Region
 
 RNG = np.random.default_rng(1)
 BODY = RNG.uniform(-0.5, 0.5, (len(LANDMARKS), 2))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.fusion import Fusion, ImageTokens, resample
 
 

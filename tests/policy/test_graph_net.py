@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.body.smpl import load_body_model
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io.tflite import prune, read_tflite
 from pose_rft.policy import pretrained
 from pose_rft.policy.graph_net import GraphNet
-from pose_rft.report.pictures import BodyPainter
+from pose_rft.render.bodies import BodyPainter
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from transformers import (
     VitPoseForPoseEstimation,
 )
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.architectures import clip_vision_config
 from pose_rft.policy.config import Hmr2VitConfig
 from pose_rft.policy.hub import (

@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_policies import image_tokens_of, tiny_policy
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
+from pose_rft.hygrpo.reference import ReferencePolicy
+from pose_rft.inference.packing import Scores, pack, score
+from pose_rft.inference.sampling import Answers
 from pose_rft.policy.hub import Base, load_policy, save_policy
 from pose_rft.policy.lora import ADAPTERS, add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.packing import Scores, pack, score
 from pose_rft.policy.params import LoRAParams
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.policy.reference import ReferencePolicy
-from pose_rft.policy.rollout import Answers
 
 LORA = LoRAParams(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"])
 

@@ -5,13 +5,13 @@ import torch
 from tiny_policies import image_tokens_of, tiny_policy
 from torch import Tensor
 
+from pose_rft.inference.packing import Rows, Scores, pack, score, separate_rows
+from pose_rft.inference.sampling import Answers
 from pose_rft.policy.hub import Base
 from pose_rft.policy.lora import add_lora
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.packing import Rows, Scores, pack, score, separate_rows
 from pose_rft.policy.params import LoRAParams
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.policy.rollout import Answers
 
 LORA = LoRAParams(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"])
 

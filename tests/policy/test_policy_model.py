@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tiny_policies import POLICY, image_tokens_of, random_crops, tiny_policy
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, DynamicCache
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.hub import Base, load_policy, save_policy
 from pose_rft.policy.lora import trainable_parameters

@@ -8,7 +8,7 @@ from tiny_policies import tiny_encoder
 from transformers import VitPoseBackboneConfig, VitPoseConfig
 
 from pose_rft.body.joints import SMPL24
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import Hmr2VitConfig
 from pose_rft.policy.hub import load_pose_encoder
 from pose_rft.policy.params import PoseEncoderParams

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.policy import pretrained
 from pose_rft.policy.pretrained import Source, cache_folder, fetch, find
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pose_rft.policy import crops
-from pose_rft.policy.crops import Square
-from pose_rft.policy.regions import Region
+from pose_rft.policy import person_crops as crops
+from pose_rft.policy.person_crops import Square
+from pose_rft.predict.regions import Region
 
 RNG = np.random.default_rng(0)
 

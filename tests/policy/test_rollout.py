@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_policies import image_tokens_of, tiny_policy
 
+from pose_rft.inference.packing import pack, score
+from pose_rft.inference.sampling import Answers, generate, inverse_sample
 from pose_rft.policy.hub import Base
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.packing import pack, score
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.policy.rollout import Answers, generate, inverse_sample
 
 
 def uniforms(seed: int, *shape: int) -> torch.Tensor:

@@ -12,9 +12,9 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
-from pose_rft.ask import answers
 from pose_rft.cli import app
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
+from pose_rft.inference.sampling import generate
 from pose_rft.policy import pretrained, smollm, templates
 from pose_rft.policy.architectures import SMOLLM2, llama_config
 from pose_rft.policy.hub import Base, create_base, create_policy, load_base, load_policy, save_policy
@@ -23,7 +23,7 @@ from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import BaseModelParams, LoRAParams, PolicyParams
 from pose_rft.policy.pretrained import CACHE_VARIABLE, Source
 from pose_rft.policy.processor import ImageParams, PoseProcessor
-from pose_rft.policy.rollout import generate
+from pose_rft.predict.ask import answers
 
 SMALL = BaseModelParams.model_validate({**BASE, "source": "smollm2", "tiny": {"vision": BASE["tiny"]["vision"]}})  # type: ignore[index]
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

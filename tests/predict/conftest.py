@@ -11,9 +11,9 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "policy"))
 
 from tiny_policies import BASE, IMAGE, tiny_policy, word_tokenizer
 
+from pose_rft.inference.sampling import Answers
 from pose_rft.policy.hub import create_base
 from pose_rft.policy.params import BaseModelParams
-from pose_rft.policy.rollout import Answers
 from pose_rft.predict import predictor as module
 from pose_rft.predict.predictor import Predictor
 

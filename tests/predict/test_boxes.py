@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box
+from pose_rft.errors import PoseRftError
 from pose_rft.predict.boxes import boxes_from_coco, check_inside, parse_box
+from pose_rft.record import Box
 
 
 @pytest.mark.parametrize("text", ["nan,0,10,10", "0,inf,10,10", "0,0,-inf,4", "1,2,3", "1,2,3,4,5", "a,b,c,d", ""])

@@ -6,7 +6,7 @@ import os
 import cv2
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.predict.command import Inputs, check, run
 
 

@@ -7,7 +7,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.predict.photographs import focal_length, read_photograph
 
 

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.predict import results
 from pose_rft.predict.results import Stems, check_folder

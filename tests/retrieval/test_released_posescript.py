@@ -5,7 +5,7 @@ import pytest
 import torch
 from retrieval_fakes import HIDDEN, pairs, tiny_encoder, tiny_params
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.model import load_retrieval
 from pose_rft.retrieval.params import RewardModelParams
 from pose_rft.retrieval.posescript import load_posescript

@@ -4,7 +4,7 @@ from retrieval_fakes import REST_JOINTS, pairs, tiny_encoder, tiny_params
 from safetensors.torch import load_file, save_file
 
 from pose_rft.body.rotations import axis_angle_to_matrix
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.judge import Vocabulary, joint_positions, split_words
 from pose_rft.retrieval.loss import symmetric_bbc
 from pose_rft.retrieval.model import JudgeModel, RewardModel, TextPoseModel, frozen, load_retrieval

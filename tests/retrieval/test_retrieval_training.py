@@ -4,11 +4,11 @@ from retrieval_fakes import REST_JOINTS, pairs, tiny_encoder, tiny_params
 
 from pose_rft.body.frames import camera_to_amass
 from pose_rft.body.rotations import mirror_rotations
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
-from pose_rft.retrieval import train as training
 from pose_rft.retrieval.pairs import PreparedTexts
-from pose_rft.retrieval.train import _Batches, ground_truth_recall, train
+from pose_rft.training import retrieval as training
+from pose_rft.training.retrieval import _Batches, ground_truth_recall, train
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from retrieval_fakes import HIDDEN, tiny_encoder
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.sentence_encoder import MINILM, MINILM_SHA256, SentenceEncoder, locate, verify_minilm
 
 TEXTS = ["a person points the left arm up .", "the right knee is bent", "the left arm is held down , straight ."]

@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 from small_sample import small_sample
 
-from pose_rft.convert import convert_release
-from pose_rft.releases import DataParams
+from pose_rft.datasets.registry import DataParams
 from pose_rft.sample import build
+from pose_rft.shards.convert import convert_release
 from pose_rft.shards.plan import ShardParams
 
 SHARDS = (("h36m", "train"), ("mpi_inf_3dhp", "train"), ("coco", "train"), ("mpii", "train"), ("posescript", "train"))

@@ -9,7 +9,7 @@ from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.captions import describe_pose, mirror_caption
 from pose_rft.sample.human_captions import human_captions
 from pose_rft.sample.key_poses import KEY_POSES, key_rotations, sample_pose
-from pose_rft.sample.observe import Observation
+from pose_rft.sample.pose_attributes import Observation
 
 TO_AMASS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pose_rft.body.joints import H36M17
-from pose_rft.core.seeds import numpy_rng
 from pose_rft.sample.imperfect_fits import fit, habit
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.people import Studio
+from pose_rft.seeds import numpy_rng
 
 LIMBS = [i for i, name in enumerate(H36M17.joints) if name not in ("pelvis", "spine", "nose")]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.sample.kernel_cache import private_cache
+from pose_rft.render.kernel_cache import private_cache
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def test_a_folder_that_others_could_have_filled_is_not_taken(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_pictures_are_rendered_without_a_home(tmp_path: Path) -> None:
     code = (
-        "import numpy as np; from pose_rft.sample.renderer import Renderer; "
+        "import numpy as np; from pose_rft.render.renderer import Renderer; "
         "r = Renderer(np.array([[0, 2, 1]])); v = np.array([[-1., -1, 3], [1, -1, 3], [0, 1, 3]]); "
         "K = np.array([[20., 0, 16], [0, 20, 16], [0, 0, 1]]); "
         "print(r.render(v, np.ones((1, 3)), K, (32, 32), np.zeros(3))[1].sum())"

@@ -3,8 +3,8 @@ import pytest
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.lbs_numpy import NumpyBody
+from pose_rft.render.renderer import Light, Mesh, Renderer
 from pose_rft.sample.key_poses import sample_pose
-from pose_rft.sample.renderer import Light, Mesh, Renderer
 from pose_rft.sample.scene import FLOORS, PALETTE, WALLS, Wardrobe, background, light, outfit
 
 SIZE = (96, 96)

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import pytest
 
+from pose_rft.render.steps import in_steps, rounded
 from pose_rft.sample import stored
-from pose_rft.sample.steps import in_steps, rounded
 
 TESTS = Path(__file__).parents[1]
 OLDER_CPU = {

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from small_sample import small_sample
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.releases import READERS, DataParams, open_release
+from pose_rft.datasets.registry import READERS, DataParams, open_release
+from pose_rft.errors import PoseRftError
 from pose_rft.sample import build, write_coco, write_llava, write_posescript
 from pose_rft.sample.people import Studio
 from pose_rft.sample.stamp import stamp

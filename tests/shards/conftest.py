@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from fake_release import FakeRelease
 
-from pose_rft.convert import convert
+from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 
 

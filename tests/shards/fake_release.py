@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image as PILImage
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box, Camera, Caption, Defect, Image, Keypoints, Record, Smpl
-from pose_rft.core.seeds import numpy_rng
-from pose_rft.releases.base import Unit
+from pose_rft.datasets.common.base import Unit
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Box, Camera, Caption, Defect, Image, Keypoints, Record, Smpl
+from pose_rft.seeds import numpy_rng
 
 
 def fake_record(dataset: str, split: str, unit: str, number: int) -> Record:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.releases import LABEL_READERS, READERS, reader_class
-from pose_rft.shards.code import FOLDER, code_digest, sources
+from pose_rft.code import FOLDER, code_digest, sources
+from pose_rft.datasets.registry import LABEL_READERS, READERS, reader_class
+from pose_rft.errors import PoseRftError
 
 LOADED = """
 import sys
-from pose_rft.convert import convert
-from pose_rft.releases import reader_class
+from pose_rft.shards.convert import convert
+from pose_rft.datasets.registry import reader_class
 reader_class({name!r})
 print(*(name for name in sys.modules if name.split(".")[0] == "pose_rft"))
 """
@@ -30,28 +30,28 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", [*READERS, *LABEL_READERS])
 def test_no_module_that_a_conversion_loads_is_left_out(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", LOADED.format(name=name)], capture_output=True, text=True, check=True)
-    found = sources(("pose_rft.convert", reader_class(name).__module__))
+    found = sources(("pose_rft.shards.convert", reader_class(name).__module__))
     assert set(done.stdout.split()) <= set(found)
     assert not any(name.startswith(("pose_rft.training", "pose_rft.policy", "pose_rft.sample")) for name in found)
 
 
 EDITS = {
-    "core/record.py": True,
+    "record.py": True,
     "io/packed_arrays.py": True,
     "io/atomic.py": True,
     "convert.py": True,
     "shards/index.py": True,
-    "releases/h36m.py": True,  # loaded by name
-    "releases/named_fits.py": True,
+    "datasets/h36m/reader.py": True,  # loaded by name
+    "datasets/fits/named_fits.py": True,
     "body/__init__.py": True,
-    "releases/coco.py": False,
+    "datasets/coco/reader.py": False,
     "training/loop.py": False,
 }
 
 
 @pytest.mark.parametrize(("file", "counts"), EDITS.items())
 def test_an_edit_changes_the_digest_if_the_conversion_runs_the_file(copy: Path, file: str, counts: bool) -> None:
-    modules = ("pose_rft.convert", "pose_rft.releases.h36m")
+    modules = ("pose_rft.shards.convert", "pose_rft.datasets.h36m.reader")
     before = code_digest(modules, copy)
     with (copy / file).open("a") as source:
         source.write("\n# edited\n")
@@ -60,16 +60,16 @@ def test_an_edit_changes_the_digest_if_the_conversion_runs_the_file(copy: Path, 
 
 
 def test_a_module_that_has_gone_is_an_error_and_no_empty_digest(copy: Path) -> None:
-    (copy / "core/record.py").unlink()
+    (copy / "record.py").unlink()
     with pytest.raises(PoseRftError, match=r"pose_rft\.core\.record, .* has no source"):
-        sources(("pose_rft.convert",), copy)
+        sources(("pose_rft.shards.convert",), copy)
 
 
 RESUME = """
 from pathlib import Path
 from fake_release import FakeRelease
-from pose_rft.convert import convert
-from pose_rft.core.errors import PoseRftError
+from pose_rft.shards.convert import convert
+from pose_rft.errors import PoseRftError
 from pose_rft.shards.plan import ShardParams
 shards = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
 try:
@@ -92,6 +92,6 @@ def test_an_edit_of_the_shard_format_between_kill_and_resume_mixes_no_shards(cop
 
     assert run({"u05": "error"}) == "stopped"
     assert len(list((tmp_path / "scratch/shards").glob("*.tar"))) == 2
-    record = copy / "core/record.py"
+    record = copy / "record.py"
     record.write_text(record.read_text().replace("SCHEMA_VERSION = 1", "SCHEMA_VERSION = int('1')"))
     assert run({}) == "0"

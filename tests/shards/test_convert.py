@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from fake_release import FakeRelease, fake_record
 
-from pose_rft.convert import convert
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Box, Caption
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Box, Caption
 from pose_rft.shards import executors
+from pose_rft.shards.convert import convert
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
@@ -100,7 +100,7 @@ def test_a_damaged_shard_in_scratch_is_made_again(tmp_path, damage):
 SLOW = """
 from pathlib import Path
 from fake_release import FakeRelease
-from pose_rft.convert import convert
+from pose_rft.shards.convert import convert
 from pose_rft.shards import executors
 from pose_rft.shards.plan import ShardParams
 if __name__ == "__main__":

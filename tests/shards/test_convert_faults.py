@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from fake_release import FakeRelease
 
-from pose_rft.convert import convert
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.shards import inventory
+from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
 
@@ -27,8 +27,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from fake_release import FakeRelease
-from pose_rft.convert import convert
-from pose_rft.core.errors import PoseRftError
+from pose_rft.shards.convert import convert
+from pose_rft.errors import PoseRftError
 from pose_rft.shards import executors
 from pose_rft.shards.plan import ShardParams
 {before}
@@ -118,7 +118,7 @@ KILL_AT = """
 import os, signal
 from pathlib import Path
 from pose_rft.shards import manifest, writer
-import pose_rft.convert as c
+import pose_rft.shards.convert as c
 step, die = {step!r}, lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 real, marks = os.replace, []
 def replace(source, target):
@@ -284,10 +284,10 @@ MEASURE = """
 import resource
 from pathlib import Path
 from fake_release import FakeRelease
-from pose_rft.convert import convert
+from pose_rft.shards.convert import convert
 from pose_rft.shards import index
 from pose_rft.shards.plan import ShardParams
-import pose_rft.convert as c, numpy, polars, PIL.Image, json
+import pose_rft.shards.convert as c, numpy, polars, PIL.Image, json
 write = c.write_shard
 def write_shard(*arguments):
     try:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from fake_release import FakeRelease
 
-from pose_rft.convert import convert
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.shards import executors
+from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 
 

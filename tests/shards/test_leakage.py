@@ -1,6 +1,6 @@
 import polars as pl
 
-from pose_rft.shards.leakage import between_sets, between_splits
+from pose_rft.validation.leakage import between_sets, between_splits
 
 
 def rows(keys: str, subject: str | None = None, first_picture: int = 0, sequence: str = "s") -> pl.DataFrame:

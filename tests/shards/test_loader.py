@@ -7,7 +7,7 @@ import pytest
 import webdataset as wds
 from fake_release import fake_record
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.show import show
 from pose_rft.shards.stats import stats

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pose_rft.body.cameras import project
 from pose_rft.body.smpl import load_body_model
-from pose_rft.releases.cameras import project
+from pose_rft.render.mesh import body_vertices
 from pose_rft.shards.loader import ShardSet
-from pose_rft.shards.mesh import body_vertices
 from pose_rft.shards.show import SMALLEST, draw, show
 
 

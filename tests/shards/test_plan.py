@@ -1,8 +1,8 @@
 import pytest
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import parse
-from pose_rft.releases.base import Unit
+from pose_rft.datasets.common.base import Unit
+from pose_rft.errors import PoseRftError
+from pose_rft.params import parse
 from pose_rft.shards.plan import ShardParams, plan_digest, plan_shards
 
 UNITS = [Unit(f"u{number:03d}", 1 + number % 7, ()) for number in range(50)]

@@ -7,7 +7,7 @@ import pytest
 from fake_release import fake_record
 from webdataset.writer import TarWriter
 
-from pose_rft.core.record import Record
+from pose_rft.record import Record
 from pose_rft.shards.writer import header, write_shard
 
 

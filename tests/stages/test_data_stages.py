@@ -11,14 +11,14 @@ import PIL.Image
 import pytest
 import yaml
 
-from pose_rft.convert import convert_release
-from pose_rft.core import params
-from pose_rft.core.dataset_names import DATASETS
-from pose_rft.core.errors import PoseRftError
-from pose_rft.releases import LABEL_READERS, READERS, DataParams
+from pose_rft import params
+from pose_rft.batches.examples import ExampleParams
+from pose_rft.datasets.names import DATASETS
+from pose_rft.datasets.registry import LABEL_READERS, READERS, DataParams
+from pose_rft.errors import PoseRftError
+from pose_rft.shards.convert import convert_release
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
-from pose_rft.training.examples import ExampleParams
 from pose_rft.training.sft import SFTParams
 from stages import convert, inventory, sample, shard_sets, validate
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import two_ranks
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import parse
+from pose_rft.errors import PoseRftError
+from pose_rft.params import parse
 from stages.launch import LaunchParams, hostfile_command, launched, process_count
 
 
@@ -71,7 +71,7 @@ def test_deepspeeds_launcher_understands_the_command_for_several_machines():
 WORK = """
 import os, sys
 from pathlib import Path
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from stages.common import stage_main
 
 def main(arguments):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import Section
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.lock import BUSY_STATUS
+from pose_rft.params import Section
 from stages.common import fingerprint, scratch_dir, stage_main, training_dir
 
 ROOT = Path(__file__).parents[2]

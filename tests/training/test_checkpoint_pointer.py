@@ -2,7 +2,7 @@
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.training.checkpoint import restore
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from two_ranks import environment
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.training.engine import Engine, EngineParams, learning_rate
 
 torch.set_num_threads(1)

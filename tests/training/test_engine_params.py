@@ -2,8 +2,8 @@
 
 import pytest
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import parse
+from pose_rft.errors import PoseRftError
+from pose_rft.params import parse
 from pose_rft.training.engine_params import EngineParams, deepspeed_config
 
 

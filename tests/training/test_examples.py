@@ -7,15 +7,15 @@ import pytest
 import torch
 from training_fakes import Chain, Templates, image_record, record, samples, text_record, vqa_record
 
+from pose_rft.batches.examples import Example, ExampleMaker, ExampleParams, ExampleStream
+from pose_rft.batches.samples import Samples, mean_pose
 from pose_rft.body.frames import amass_to_camera, camera_to_amass, remove_heading
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import axis_angle_to_matrix, mirror_rotations, sixd_to_matrix
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.params import parse
-from pose_rft.core.record import Caption
-from pose_rft.core.seeds import numpy_rng
-from pose_rft.training.examples import Example, ExampleMaker, ExampleParams, ExampleStream
-from pose_rft.training.samples import Samples, mean_pose
+from pose_rft.errors import PoseRftError
+from pose_rft.params import parse
+from pose_rft.record import Caption
+from pose_rft.seeds import numpy_rng
 
 torch.set_num_threads(1)
 PARAMS = ExampleParams(

@@ -7,15 +7,15 @@ import pytest
 import torch
 from training_fakes import IMAGE, FakeShards, image_record, samples, text_record, tiny_policy
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Image
-from pose_rft.policy.crops import CLIP_NORM
-from pose_rft.training import crops as crops_module
-from pose_rft.training import feature_cache
-from pose_rft.training.crops import load_crops, pixels
-from pose_rft.training.examples import ImageRef
-from pose_rft.training.feature_cache import CachedTokens, EncodedTokens
-from pose_rft.training.samples import Samples, load_samples
+from pose_rft.batches import crop_cache as crops_module
+from pose_rft.batches import feature_cache
+from pose_rft.batches.crop_cache import load_crops, pixels
+from pose_rft.batches.examples import ImageRef
+from pose_rft.batches.feature_cache import CachedTokens, EncodedTokens
+from pose_rft.batches.samples import Samples, load_samples
+from pose_rft.errors import PoseRftError
+from pose_rft.policy.person_crops import CLIP_NORM
+from pose_rft.record import Image
 
 torch.set_num_threads(1)
 

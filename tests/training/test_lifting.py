@@ -9,15 +9,15 @@ import torch
 from tiny_blazepose import tiny_blazepose
 from training_fakes import Chain, image_record, samples
 
+from pose_rft.batches.feature_cache import interpreted
+from pose_rft.batches.observed import observed
+from pose_rft.batches.samples import Samples
 from pose_rft.body.rotations import mirror_rotations
 from pose_rft.policy.blazepose import LANDMARKS, NUMBERS
 from pose_rft.policy.params import LifterTrainingParams
 from pose_rft.policy.processor import ImageParams
 from pose_rft.training import lifting
-from pose_rft.training.feature_cache import interpreted
 from pose_rft.training.lifting import LiftingSet
-from pose_rft.training.observed import observed
-from pose_rft.training.samples import Samples
 
 torch.set_num_threads(1)
 IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)

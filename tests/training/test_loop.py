@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.seeds import torch_generator
+from pose_rft.errors import PoseRftError
+from pose_rft.seeds import torch_generator
 from pose_rft.training import checkpoint, loop
 from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.loop import StepStats

@@ -13,7 +13,7 @@ import second_account
 import two_ranks
 from second_account import NOBODY
 
-from pose_rft.core.errors import PoseRftError
+from pose_rft.errors import PoseRftError
 from pose_rft.io import sockets
 from pose_rft.training import ranks
 

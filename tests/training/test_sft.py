@@ -8,16 +8,16 @@ import torch
 import two_ranks
 from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
-from pose_rft.core.errors import PoseRftError
-from pose_rft.core.record import Caption
+from pose_rft.batches.collate import Collator
+from pose_rft.batches.examples import Example, ExampleStream
+from pose_rft.batches.feature_cache import EncodedTokens
+from pose_rft.batches.samples import Samples
+from pose_rft.errors import PoseRftError
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.params import LoRAParams
+from pose_rft.record import Caption
 from pose_rft.training import sft
-from pose_rft.training.batches import Collator
 from pose_rft.training.engine import Engine
-from pose_rft.training.examples import Example, ExampleStream
-from pose_rft.training.feature_cache import EncodedTokens
-from pose_rft.training.samples import Samples
 from pose_rft.training.sft import SFTParams, batch_loss
 
 torch.set_num_threads(1)

@@ -9,15 +9,15 @@ from PIL import Image as Pillow
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from pose_rft.batches.samples import Samples, load_samples
 from pose_rft.body.joints import SMPL24
-from pose_rft.core.record import Box, Caption, Image, Record, Smpl, Turn
 from pose_rft.policy import templates
 from pose_rft.policy.hub import create_base, create_policy
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.pose_encoder import create_conv_vit
 from pose_rft.policy.processor import ImageParams, PoseProcessor
-from pose_rft.training.samples import Samples, load_samples
+from pose_rft.record import Box, Caption, Image, Record, Smpl, Turn
 
 
 class FakeShards:

@@ -1,0 +1,102 @@
+"""A pose from a file: what `pose-rft predict` wrote, plain numpy arrays, or a frame of AMASS.
+
+Files of SMPL+H and SMPL-X bodies have the 22 body joints of SMPL and fingers of their own: SMPL's two hands, which they
+do not have, are left as they rest.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pose_rft.body.rotations import axis_angle_to_matrix
+from pose_rft.errors import PoseRftError
+from pose_rft.io import door
+from pose_rft.io.json_files import read_json
+from pose_rft.io.npz import names_in_npz, read_npy, read_npz
+
+LARGEST = 1 << 28  # bytes; the longest sequence of AMASS has a tenth
+JOINTS, BODY_JOINTS = 24, 22
+AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # numbers of a frame's `poses`
+ONE_POSE = {(j * 3,) for j in (JOINTS, BODY_JOINTS)} | {
+    (j, *numbers) for j in (JOINTS, BODY_JOINTS) for numbers in ((3,), (3, 3))
+}
+EXPECTED = (
+    "expected the JSON of `pose-rft predict`, .npy or .npz with axis-angles (72,), (24, 3), (66,), (22, 3) or matrices "
+    "(24, 3, 3), (22, 3, 3), one or many, or an .npz of AMASS"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PoseFile:
+    """rotations (24, 3, 3) relative to the parent joint; the frame that the file's kind has, if it has one; note: what
+    of the pose the file did not say."""
+
+    rotations: Tensor
+    frame: Literal["amass"] | None = None
+    note: str | None = None
+
+
+def read_pose(path: Path, number: int = 0) -> PoseFile:
+    """The pose of a file, of many the `number`th from 0; of an .npz the array `pose`, `poses`, or its only one.
+
+    Raises:
+        PoseRftError: no such file or pose, another kind of file, or no poses of 24 or 22 joints.
+    """
+    values = _values(path)
+    of_amass = values.ndim == 2 and values.shape[1] in AMASS
+    if of_amass or values.shape[1:] in ONE_POSE:
+        if number >= len(values):
+            raise PoseRftError(f"{path} has {len(values)} poses, and number {number} was asked for; they count from 0.")
+        many, values = len(values), values[number]
+    elif number:
+        raise PoseRftError(f"{path} holds one pose, and number {number} was asked for; leave --number away.")
+    if of_amass:
+        note = f"frame {number} of {many} of AMASS ({AMASS[values.size]}); SMPL's hands as they rest"
+        return PoseFile(_rotations(values[: 3 * BODY_JOINTS], path), "amass", note)
+    of_body = values.size in (BODY_JOINTS * 9, BODY_JOINTS * 3)
+    return PoseFile(_rotations(values, path), None, f"{BODY_JOINTS} joints; hands as they rest" if of_body else None)
+
+
+def _values(path: Path) -> np.ndarray:
+    """The numbers of a file as they are."""
+    try:
+        if path.suffix == ".json":
+            values: Any = read_json(path, dict)["rotation_matrices"]
+        elif path.suffix == ".npz":
+            names = sorted(names_in_npz(path))
+            name = next((name for name in ("pose", "poses") if name in names), names[0])
+            values = read_npz(path, [name], LARGEST)[name]
+        else:
+            values = read_npy(path, LARGEST)
+        values = np.asarray(values)
+        if values.dtype.kind not in "fiu":
+            raise TypeError(f"its values are {values.dtype}")
+    except door.Unreadable as error:
+        raise PoseRftError(f"{str(error).rstrip('.')}; {EXPECTED}.") from None
+    except PoseRftError as error:  # no such JSON or numpy file
+        raise PoseRftError(f"{path} holds no pose ({str(error).rstrip('.')}); {EXPECTED}.") from None
+    except (ValueError, KeyError, IndexError, TypeError, EOFError, RecursionError, OverflowError) as error:
+        raise PoseRftError(f"{path} holds no pose ({error!s:.200}); {EXPECTED}.") from None
+    return values.astype(np.float64)
+
+
+def _rotations(values: np.ndarray, path: Path) -> Tensor:
+    """(24, 3, 3) of axis-angles or matrices of 24 or 22 joints."""
+    if not np.isfinite(values).all():
+        raise PoseRftError(f"{path} holds values that are no finite numbers; {EXPECTED}.")
+    found = torch.eye(3).repeat(JOINTS, 1, 1)
+    for joints in (JOINTS, BODY_JOINTS):
+        if values.size == joints * 9:
+            matrices = torch.from_numpy(values.reshape(joints, 3, 3).astype(np.float32))
+            if not torch.allclose(matrices @ matrices.mT, torch.eye(3).expand(joints, 3, 3), atol=1e-3):
+                raise PoseRftError(f"{path} holds matrices that are no rotations; {EXPECTED}.")
+            found[:joints] = matrices
+            return found
+        if values.size == joints * 3:
+            found[:joints] = axis_angle_to_matrix(torch.from_numpy(values.reshape(joints, 3).astype(np.float32)))
+            return found
+    raise PoseRftError(f"{path} holds an array of shape {values.shape}; {EXPECTED}.")

@@ -1,0 +1,75 @@
+"""Readers of the eight releases: a release on disk → Records.
+
+`open_release` is the one door. What a reader is made of stands in `pose_rft.datasets.common.base`.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pose_rft.datasets.names import check_names
+from pose_rft.errors import PoseRftError
+from pose_rft.params import Section, parse
+
+if TYPE_CHECKING:
+    from pose_rft.datasets.common.base import Release
+
+# Data set → module and class. The module is imported when it is asked for: readers of videos and MAT files are heavy.
+READERS = {
+    "h36m": ("h36m", "H36m"),
+    "mpi_inf_3dhp": ("mpi_inf_3dhp", "MpiInf3dhp"),
+    "coco": ("coco", "Coco"),
+    "mpii": ("mpii", "Mpii"),
+    "posescript": ("posescript", "PoseScript"),
+    "bedlam": ("bedlam", "Bedlam"),
+    "3dpw": ("pw3d", "Pw3d"),
+    "llava_instruct": ("llava_instruct", "LlavaInstruct"),
+}
+# Labels that others made ready from those releases.
+LABEL_READERS = {
+    "label_files": ("label_files", "LabelFiles"),
+    "hmr2_tars": ("hmr2_tars", "Hmr2Tars"),
+}
+
+
+class DataParams(Section):
+    """`data` in params.yaml: where releases and body model are; `sample` lets the sample stage make both."""
+
+    source: Literal["sample", "releases"]
+    root: Path
+    body_model: Path
+
+
+def reader_class(name: str) -> Any:
+    """The class that reads a data set; it knows its `Params`, `licence` and `where_to_get`.
+
+    Raises:
+        PoseRftError: an unknown data set.
+    """
+    check_names([name], "`datasets`")
+    module, reader_name = (READERS | LABEL_READERS)[name]
+    return getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
+
+
+def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "Release":
+    """The reader of one data set.
+
+    Args:
+        name: a key of `datasets` in params.yaml; datasets: that section, unchecked.
+        jpeg_quality: for frames of videos, which are encoded once.
+    Raises:
+        PoseRftError: an unknown data set, a parameter that its reader refuses, or no folder where it should be.
+    """
+    reader = reader_class(name)
+    params = parse(datasets.get(name), reader.Params, f"`datasets.{name}`")
+    folder = data.root / params.root
+    if not folder.is_dir():
+        hint = (
+            "run the sample stage (`dvc repro sample`)"
+            if data.source == "sample"
+            else f"get it from {reader.where_to_get} (licence: {reader.licence}) and set `data.root`"
+        )
+        raise PoseRftError(f"{name}: the folder {folder} does not exist; {hint}.")
+    release: Release = reader(data.root, params, data.body_model, jpeg_quality)
+    return release

@@ -1,0 +1,124 @@
+"""What a policy answers: greedy text, the mean pose of that text's Gaussian, and one pose drawn from it.
+
+Training looks at held-out samples through this, and so does the evaluation: a number in a training curve and the same
+number in a table come from one path.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pose_rft.batches.examples import Example, ExampleMaker, ExampleParams, Task
+from pose_rft.batches.samples import Samples
+from pose_rft.body.smpl import BodyModel
+from pose_rft.hygrpo.experience import Prompts
+from pose_rft.inference.passes import roll_out, score_packed
+from pose_rft.inference.rewards import Rewards
+from pose_rft.inference.sampling import Answers
+from pose_rft.policy.processor import PoseProcessor
+from pose_rft.progress import Progress
+from pose_rft.seeds import numpy_rng
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """N answers, on the CPU.
+
+    answers: (N, 1, R). has_pose: (N,) bool, exactly one pose token. mean, std, drawn: (N, 144) raw 6D numbers, root in
+    the camera frame; without meaning where has_pose is False. A point head has std 0 and drawn = mean.
+    """
+
+    examples: tuple[Example, ...]
+    answers: Answers
+    has_pose: Tensor
+    mean: Tensor
+    std: Tensor
+    drawn: Tensor
+
+
+@torch.no_grad()
+def predict(
+    model: Any,
+    prepare: Callable[[Sequence[Example]], Prompts],
+    examples: Sequence[Example],
+    *,
+    end_token_id: int,
+    max_new_tokens: int,
+    batch: int,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    all_done: Callable[[bool], bool] = bool,
+) -> Prediction:
+    """Answers to N examples, `batch` at a time.
+
+    Args:
+        generator: of the drawn pose, on the model's device. all_done: see `rollout.generate`.
+    """
+    training = model.training
+    model.eval()
+    lists: list[list[list[int]]] = []
+    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for first in range(0, len(examples), batch):
+        prompts = prepare(examples[first : first + batch])
+        answers = roll_out(
+            model,
+            prompts,
+            None,
+            group_size=1,
+            max_new_tokens=max_new_tokens,
+            temperature=0.0,
+            all_done=all_done,
+        )
+        scores = score_packed(model, prompts, answers, temperature=1.0)
+        lists += [[answers.answer(i, 0)] for i in range(len(prompts.ids))]
+        drawn = scores.poses.sample(generator)[:, 0]
+        parts.append((scores.has_pose[:, 0], scores.poses.mean, scores.poses.std(), drawn))
+        if progress is not None:
+            progress.advance(len(prompts.ids))
+    model.train(training)
+    has_pose, mean, std, drawn = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return Prediction(tuple(examples), Answers.from_lists(lists, end_token_id), has_pose, mean, std, drawn)
+
+
+def heldout_examples(
+    task: Task,
+    samples: Samples,
+    processor: PoseProcessor,
+    body: BodyModel,
+    most: int | None = None,
+    human_only: bool = False,
+    measured: bool = False,
+) -> list[Example]:
+    """One example for each suitable sample, or `most` of them evenly spread; the same ones for every run and seed.
+
+    Captions are human ones where a sample has any; `human_only` leaves the others out (PoseScript's test protocol).
+    None is mirrored. measured: those whose joints the data set measured, also without a fit.
+    """
+    params = ExampleParams(mixture={task: {samples.name: 1.0}}, flip=0.0, human_captions=1.0)
+    maker = ExampleMaker(samples, task, processor, body, params, measured)
+    rows = maker.rows
+    if human_only:
+        rows = [row for row in rows if any(caption.kind == "human" for caption in samples.captions[row])]
+    every = 1 if most is None else max(1, -(-len(rows) // most))
+    return [maker.make(row, numpy_rng(0, "heldout", samples.name, samples.keys[row])) for row in rows[::every]]
+
+
+def heldout_rewards(prediction: Prediction, rewards: Rewards) -> dict[str, Tensor]:
+    """Rewards of greedy answers, each (N,), NaN where a reward does not apply.
+
+    `format`; `text` of VQA answers; `joint` and `semantic` of the mean pose, `joint.sampled` and `semantic.sampled` of
+    the drawn one: 0 where a pose was asked for and the answer has none.
+    """
+    examples = prediction.examples
+    said = rewards.answers(examples, prediction.answers)
+    valid = prediction.has_pose & torch.tensor([example.pose6d is not None for example in examples])
+    found = {"format": said.format[:, 0], "text": said.text[:, 0]}
+    for suffix, poses in (("", prediction.mean), (".sampled", prediction.drawn)):
+        shown = rewards.poses(examples, poses[:, None, None], valid[:, None])
+        for name, values in shown._asdict().items():
+            one = values[:, 0, 0]
+            found[name + suffix] = torch.where(valid | one.isnan(), one, 0.0)
+    return found

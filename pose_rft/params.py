@@ -1,0 +1,97 @@
+"""Reads sections of params.yaml into the types that their users declare.
+
+`params.yaml` is the one place for choices. Each family of code declares its own `Section` beside its code, so a new
+`rft` key touches nothing that conversion depends on. Unknown keys and values out of range are refused with one
+sentence that says what is allowed.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pose_rft.errors import PoseRftError
+from pose_rft.params_file import params_path, read_yaml
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every params section: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Seeds(Section):
+    """`seed`: data (rendering, splits, poses) and train (initial weights, batches, sampling) vary separately."""
+
+    data: int
+    train: int
+
+
+S = TypeVar("S", bound=Section)
+
+
+def load(name: str, kind: type[S], path: Path | None = None) -> S:
+    """Section `name` (dots descend: `datasets.h36m`) of params.yaml as a `kind`.
+
+    Raises:
+        PoseRftError: the section is missing, has an unknown key, or a value that `kind` does not allow.
+    """
+    path = path or params_path()
+    content: Any = read_yaml(path)
+    for part in name.split("."):
+        if not isinstance(content, dict) or part not in content:
+            raise PoseRftError(f"{path} has no section `{name}`; presets/sample.yaml shows a complete file.")
+        content = content[part]
+    return parse(content, kind, f"`{name}` in {path}")
+
+
+def body_model_folder(path: Path | None = None) -> Path:
+    """`data.body_model`, without the type of the whole section: who needs the body need not know the releases.
+
+    Raises:
+        PoseRftError: the key is missing.
+    """
+    path = path or params_path()
+    data = read_yaml(path).get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("body_model"), str):
+        raise PoseRftError(f"{path} has no `data.body_model`; presets/sample.yaml shows a complete file.")
+    return Path(data["body_model"])
+
+
+def parse(content: Any, kind: type[S], where: str) -> S:
+    """A mapping as a checked `kind`; `where` names its origin in the error."""
+    try:
+        return kind.model_validate(content if content is not None else {})
+    except ValidationError as error:
+        raise PoseRftError(_sentence(error, kind, where)) from None
+
+
+def _sentence(error: ValidationError, kind: type[Section], where: str) -> str:
+    problems = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            allowed = sorted(_fields_at(kind, item["loc"][:-1]))
+            close = difflib.get_close_matches(str(item["loc"][-1]), allowed, 1)
+            hint = f"did you mean `{close[0]}`? Allowed" if close else "allowed"
+            problems.append(f"unknown key `{key}` ({hint}: {', '.join(allowed)})")
+        elif item["type"] == "missing":
+            problems.append(f"key `{key}` is missing")
+        else:
+            message = item["msg"][0].lower() + item["msg"][1:]
+            problems.append(f"`{key}` is {item['input']!r}, but {message}")
+    return f"{where}: {'; '.join(problems)}."
+
+
+def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Field names of the section that `location` points into."""
+    for part in location:
+        field = kind.model_fields.get(str(part)) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+        kind = field.annotation if field is not None else None
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []

@@ -1,0 +1,278 @@
+"""Trains a retrieval model: on automatic captions, then on human ones, best weights by validation recall.
+
+As PoseScript: each step shows a batch of poses with one of their captions at random, some pairs mirrored. A step is a
+function of its number, and checkpoints are whole files, so a run that was killed continues to the same weights.
+Automatic captions are mirrored once and for all (a coin per caption), human ones anew at each step: otherwise the
+frozen encoder would have to read every automatic caption twice.
+"""
+
+import io
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pose_rft.body.rotations import axis_angle_to_matrix, mirror_rotations
+from pose_rft.captions.mirror import can_mirror, mirror_caption
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, recall_at
+from pose_rft.progress import Progress
+from pose_rft.retrieval.judge import Vocabulary
+from pose_rft.retrieval.loss import symmetric_bbc, validation_recall
+from pose_rft.retrieval.model import JudgeModel, Kind, RewardModel, TextPoseModel, frozen
+from pose_rft.retrieval.pairs import Pairs, PreparedTexts
+from pose_rft.retrieval.params import RetrievalParams, Schedule
+from pose_rft.seeds import derive, numpy_rng
+
+Phase = Literal["pretrain", "finetune"]
+CHECKPOINT = "checkpoint.pt"
+LARGEST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The model with its best weights, one row per step, and the step and validation recall of those weights."""
+
+    model: TextPoseModel
+    log: tuple[Mapping[str, Any], ...]
+    best_step: int
+    best_recall: float
+
+
+def train(
+    kind: Kind,
+    params: RetrievalParams,
+    train_pairs: Pairs,
+    val_pairs: Pairs,
+    rest_joints: Tensor,
+    scratch: Path,
+    seed: int,
+) -> Trained:
+    """Trains `kind` from scratch or from the checkpoint that an earlier run left.
+
+    Args:
+        rest_joints: (24, 3) of the neutral body, metres; the judge reads joint positions.
+        scratch: keyed by everything that the training depends on; holds the texts' features and the checkpoint.
+        seed: `seed.train`.
+    Raises:
+        PoseRftError: captions of a kind are missing, or a loss is not finite.
+    """
+    batches = {
+        "pretrain": _Batches(kind, "pretrain", train_pairs, params, seed),
+        "finetune": _Batches(kind, "finetune", train_pairs.with_human(), params, seed),
+    }
+    validation = val_pairs.with_human()
+    if not len(validation):
+        raise PoseRftError("The validation split has no human caption; the best weights cannot be chosen.")
+    torch.manual_seed(derive(seed, "retrieval", kind, "weights"))
+    own_texts = [text for own in batches.values() for text in own.texts()]
+    model = new_model(kind, params, own_texts, rest_joints)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    shown = [caption_of(texts, i) for i, texts in enumerate(validation.human)]
+    texts = PreparedTexts.build([*own_texts, *shown], model.prepare, scratch / "texts", f"{kind} captions")
+    run = _Run(kind, params, model, batches, texts, validation, shown, scratch, seed)
+    with _one_thread() if kind == "judge" else nullcontext():
+        return run.finish()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A GRU's steps are too small to share: threads that wait for each other on a busy CPU slow it down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def new_model(kind: Kind, params: RetrievalParams, texts: Sequence[str], rest_joints: Tensor) -> TextPoseModel:
+    """An untrained model; weights come from torch's global generator."""
+    if kind == "reward":
+        return RewardModel(params.reward)
+    return JudgeModel(params.judge, Vocabulary.of(texts), rest_joints)
+
+
+def caption_of(texts: Sequence[str], row: int) -> str:
+    """The caption of a pose that validation and test use: fixed, but not always the first (PoseScript)."""
+    return texts[row % len(texts)]
+
+
+def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
+    """Recall of true poses with their human captions, the whole split as the pool: the upper bound of Table 2."""
+    pairs = pairs.with_human()
+    captions = [caption_of(texts, i) for i, texts in enumerate(pairs.human)]
+    scores = model.embed_text(captions) @ model.embed_pose(pairs.rotations).T
+    recall: dict[str, Any] = {
+        way: {str(k): value for k, value in recall_at(scores, TABLE_2_KS, way).items()} for way in DIRECTIONS
+    }
+    return {"pairs": len(pairs), **recall, "chance": {str(k): chance(k, len(pairs)) for k in TABLE_2_KS}}
+
+
+class _Batches:
+    """Which poses, captions and mirrors step s of a phase shows."""
+
+    def __init__(self, kind: Kind, phase: Phase, pairs: Pairs, params: RetrievalParams, seed: int) -> None:
+        self.kind, self.phase, self.seed, self.mirror = kind, phase, seed, params.mirror
+        own = params.reward if kind == "reward" else params.judge
+        self.schedule: Schedule = own.pretrain if phase == "pretrain" else own.finetune
+        captions = [own[: params.pretrain_captions] for own in pairs.automatic] if phase == "pretrain" else pairs.human
+        rows = [i for i, texts in enumerate(captions) if texts]
+        if not rows:
+            name = "automatic" if phase == "pretrain" else "human"
+            raise PoseRftError(
+                f"The training split has no {name} caption; retrieval trains on automatic, then human ones."
+            )
+        self.pairs, self.captions = pairs.subset(rows), [captions[i] for i in rows]
+        self.size = min(self.schedule.batch, len(rows))
+
+    def texts(self) -> list[str]:
+        """Every text that a step can show."""
+        if self.phase == "pretrain":
+            return [self._fixed(i, j)[0] for i, own in enumerate(self.captions) for j in range(len(own))]
+        return [text for own in self.captions for caption in own for text in (caption, mirror_caption(caption))]
+
+    def draw(self, step: int) -> tuple[list[int], list[str], Tensor]:
+        """Rows, their texts, and which of them are mirrored."""
+        per_epoch = len(self.pairs) // self.size
+        epoch, place = divmod(step, per_epoch)
+        order = numpy_rng(self.seed, "retrieval", self.kind, self.phase, "epoch", epoch).permutation(len(self.pairs))
+        rows = order[place * self.size : (place + 1) * self.size].tolist()
+        rng = numpy_rng(self.seed, "retrieval", self.kind, self.phase, "step", step)
+        chosen = [int(rng.integers(len(self.captions[i]))) for i in rows]
+        coins = rng.random(len(rows)) < self.mirror
+        if self.phase == "pretrain":
+            pairs = [self._fixed(i, j) for i, j in zip(rows, chosen, strict=True)]
+        else:
+            pairs = [_mirrored(self.captions[i][j], coin) for i, j, coin in zip(rows, chosen, coins, strict=True)]
+        return rows, [text for text, _ in pairs], torch.tensor([mirrored for _, mirrored in pairs])
+
+    def _fixed(self, row: int, caption: int) -> tuple[str, bool]:
+        coin = (
+            numpy_rng(self.seed, "retrieval", self.kind, "mirror", self.pairs.keys[row], caption).random() < self.mirror
+        )
+        return _mirrored(self.captions[row][caption], coin)
+
+
+def _mirrored(caption: str, wanted: bool) -> tuple[str, bool]:
+    mirrored = bool(wanted) and can_mirror(caption)
+    return (mirror_caption(caption) if mirrored else caption), mirrored
+
+
+class _Run:
+    """The steps of both phases in a row, with validation and checkpoints."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        params: RetrievalParams,
+        model: TextPoseModel,
+        batches: Mapping[str, _Batches],
+        texts: PreparedTexts,
+        validation: Pairs,
+        shown: Sequence[str],
+        scratch: Path,
+        seed: int,
+    ) -> None:
+        self.kind, self.params, self.model, self.batches, self.texts = kind, params, model, batches, texts
+        self.validation, self.shown, self.path, self.seed = validation, shown, scratch / CHECKPOINT, seed
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+        self.pretrain_steps = batches["pretrain"].schedule.steps
+        self.steps = self.pretrain_steps + batches["finetune"].schedule.steps
+        self.step, self.best_step, self.best_recall = 0, 0, -math.inf
+        self.best: dict[str, Tensor] = {}
+        self.log: list[dict[str, Any]] = []
+
+    def finish(self) -> Trained:
+        self._restore()
+        with Progress(f"{self.kind} model", self.steps, "steps", start=self.step) as progress:
+            while self.step < self.steps:
+                row = self._update()
+                self.step += 1
+                if self.step % self.params.validate_every == 0 or self.step == self.steps:
+                    row["val_recall"] = self._validate()
+                self.log.append(row)
+                if self.step % self.params.save_every == 0 or self.step == self.steps:
+                    self._save()
+                progress.advance(
+                    note=f"loss {row['loss']:.3f}, best validation recall {max(self.best_recall, 0):.1f} %"
+                )
+        self.model.load_state_dict(self.best)
+        return Trained(frozen(self.model), tuple(self.log), self.best_step, self.best_recall)
+
+    def _update(self) -> dict[str, Any]:
+        began = time.monotonic()
+        phase: Phase = "pretrain" if self.step < self.pretrain_steps else "finetune"
+        batches, step = self.batches[phase], self.step - (0 if phase == "pretrain" else self.pretrain_steps)
+        torch.manual_seed(derive(self.seed, "retrieval", self.kind, phase, "noise", step))  # dropout and poses
+        rows, texts, mirrored = batches.draw(step)
+        poses = batches.pairs.rotations[rows]
+        poses = torch.where(mirrored[:, None, None, None], mirror_rotations(poses), poses)
+        if self.params.pose_noise:
+            turns = torch.randn(*poses.shape[:2], 3) * math.radians(self.params.pose_noise)
+            poses = poses @ axis_angle_to_matrix(turns)
+        poses = poses.to(self.model.device)
+        rate = batches.schedule.learning_rate * (1 + math.cos(math.pi * step / batches.schedule.steps)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        loss = symmetric_bbc(
+            self.model.encode_prepared([self.texts[text] for text in texts]), self.model.pose(poses), self.model.scale
+        )
+        if not torch.isfinite(loss):
+            keys = ", ".join(batches.pairs.keys[i] for i in rows[:8])
+            raise PoseRftError(
+                f"The {self.kind} model's loss is {loss.item()} at step {self.step} (samples {keys}, …)."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT)
+        self.optimizer.step()
+        return {
+            "step": self.step,
+            "phase": phase,
+            "lr": rate,
+            "loss": loss.item(),
+            "scale": self.model.scale.item(),
+            "seconds": time.monotonic() - began,
+        }
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        self.model.eval()
+        texts = self.model.encode_prepared([self.texts[text] for text in self.shown])
+        recall = validation_recall(texts, self.model.embed_pose(self.validation.rotations))
+        if recall > self.best_recall:
+            self.best_step, self.best_recall = self.step, recall
+            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+        return recall
+
+    def _save(self) -> None:
+        content = io.BytesIO()
+        state = {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_step": self.best_step,
+            "best_recall": self.best_recall,
+            "log": self.log,
+        }
+        torch.save(state, content)
+        atomic.write_bytes(self.path, content.getvalue())
+
+    def _restore(self) -> None:
+        if not self.path.is_file():
+            return
+        state = torch.load(self.path, weights_only=True, map_location="cpu")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best, self.log = state["step"], state["best"], state["log"]
+        self.best_step, self.best_recall = state["best_step"], state["best_recall"]

@@ -1,0 +1,69 @@
+"""What training and test data share: keys, pictures and people, inside a data set and between data sets.
+
+Pictures are compared by the sha256 of their bytes. COCO's photographs also by their number, because they lie in several
+data sets under two names each: train2017, which LLaVA-Instruct uses, is train2014 and 35,000 pictures of val2014.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+
+import polars as pl
+
+from pose_rft.validation.checks import Check, Verdict
+
+SUBJECTS_APART = ("h36m", "mpi_inf_3dhp")  # their protocols split by subject; others split by scene, picture or pose
+TRAINING = ("train",)
+COCO_PICTURES = ("coco", "llava_instruct")
+OF_COCO = "COCO's train2017 holds pictures of val2014 and LLaVA-Instruct takes its own from train2017"
+BETWEEN = "between"  # stands where a check names its data set
+
+
+def between_splits(name: str, splits: Mapping[str, pl.DataFrame]) -> Iterator[Check]:
+    """Keys and pictures must not be in two splits of a data set, subjects only where the protocol allows it.
+
+    splits: rows of the index of each split.
+    """
+    for first, second in combinations(sorted(splits), 2):
+        for column, what in (("key", "keys"), ("image_digest", "pictures"), ("subject", "subjects")):
+            if column == "image_digest" and not len(splits[first][column].drop_nulls()):
+                continue
+            both = shared(splits[first][column], splits[second][column])
+            strict = column != "subject" or name in SUBJECTS_APART
+            verdict: Verdict = "ok" if not both else "failed" if strict else "note"
+            yield Check(name, f"{first}+{second}", f"shared {what}", len(both), "0", verdict, _instance(both))
+
+
+def between_sets(sets: Mapping[str, Mapping[str, pl.DataFrame]], strict: bool) -> Iterator[Check]:
+    """Pictures of one data set's training split that another one tests with.
+
+    Known overlaps (COCO's photographs in LLaVA-Instruct) are notes; others fail if `strict`.
+    """
+    named = [(name, split, rows) for name, splits in sorted(sets.items()) for split, rows in sorted(splits.items())]
+    for (first, a, rows_a), (second, b, rows_b) in combinations(named, 2):
+        if first == second or (a in TRAINING) == (b in TRAINING):
+            continue
+        known = {first, second} == set(COCO_PICTURES)
+        both = shared(*((_numbers if known else _digests)(rows) for rows in (rows_a, rows_b)))
+        if not both and not known:
+            continue  # a line for each pair of data sets would hide the lines that say something
+        verdict: Verdict = "ok" if not both else "note" if known or not strict else "failed"
+        remark = f"{_instance(both)}; {OF_COCO}" if both and known else _instance(both)
+        yield Check(BETWEEN, f"{first}/{a}+{second}/{b}", "shared pictures", len(both), "0", verdict, remark)
+
+
+def shared(first: pl.Series, second: pl.Series) -> list[str]:
+    """Values that occur in both, sorted."""
+    return sorted(set(first.drop_nulls().unique()) & set(second.drop_nulls().unique()))
+
+
+def _digests(rows: pl.DataFrame) -> pl.Series:
+    return rows["image_digest"]
+
+
+def _numbers(rows: pl.DataFrame) -> pl.Series:
+    """COCO's number of each picture, 12 digits, from names such as COCO_val2014_000000000042."""
+    return rows["sequence"].str.slice(-12)
+
+
+def _instance(both: list[str]) -> str:
+    return f"for instance {both[0]}" if both else ""
