@@ -6,11 +6,16 @@ INSTALLED := .venv/.installed
 EXTRAS := sample,flows,agents,cluster,dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install run diff test test-fast test-slow lint format sbom clean
+.PHONY: install run status diff test test-fast test-slow lint format sbom clean
 
 run: $(INSTALLED)
 	dvc --wait-for-lock repro
 	pose-rft tables
+
+# What `dvc repro` would run, also after an edit of code.
+status: $(INSTALLED)
+	@python -m stages.code
+	dvc status
 
 # What moved since a revision, or between two: make diff REV=HEAD~1, make diff REV="v1 v2".
 REV ?= HEAD

@@ -10,7 +10,7 @@ into an environment of its own (`--trl-env`, else a temporary folder), which bor
 one, and runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
 
 On a GPU: a randomly initialised LLaVA-1.5-7B with HMR2.0's encoder, bfloat16, LoRA, frozen encoders included; the share
-of the GPU's peak (MFU) by `pose_rft/cost/counting.py`. That machine needs only torch, transformers and peft.
+of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs only torch, transformers and peft.
 """
 
 import argparse
@@ -31,10 +31,11 @@ from transformers.utils import logging
 
 from benchmarks.group_step import CPU, PHASES, Adapters, Step, Way, cpu_config, llava_7b_config
 from benchmarks.timing import best
-from pose_rft.cost.counting import Group, PolicyCosts
-from pose_rft.cost.hardware import GIB, peak_flops, peak_memory
+from pose_rft.cost.hardware import peak_flops
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import PoseLlavaConfig
+from pose_rft.policy.counting import Group, PolicyCosts
+from pose_rft.training.devices import GIB, peak_memory
 
 PROMPT, ANSWER, GROUP = 601, 12, 8
 CURVE = (1, 2, 4, 8, 16, 32, 64)

@@ -1,79 +1,145 @@
-"""The code that decides the bytes of a shard: whatever the conversion and a reader may execute, found by its imports.
+"""The code that decides a result: what a module may execute of this project, found by its imports.
 
 A list by hand forgets a module that is renamed; what the interpreter happens to have loaded differs from run to run.
-So the imports are read from the sources, also those inside functions, from the converter and from the reader, which is
-loaded by name.
+So the imports are read from the sources, also those inside functions. Docstrings and lines that are only comments do
+not count: an edit of words re-runs nothing.
 """
 
 import ast
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import pose_rft
 from pose_rft.errors import PoseRftError
 
-PACKAGE = pose_rft.__name__
+PACKAGES = (pose_rft.__name__, "stages")
 FOLDER = Path(pose_rft.__file__).parent
+
+
+@dataclass(frozen=True)
+class Source:
+    """digest: sha256 of what a file executes; modules: those of this project that it imports; names: what it takes from
+    them, which may be modules too."""
+
+    digest: str
+    modules: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 @lru_cache(maxsize=8)
 def code_digest(modules: tuple[str, ...], folder: Path = FOLDER) -> str:
-    """sha256 of the sources that these modules import from this package, directly or not, and of their own.
+    """sha256 of what these modules may execute of this project, directly or not.
 
     Args:
         folder: the package's.
     Raises:
         PoseRftError: a module that is named has no source.
     """
-    digest = hashlib.sha256()
-    for name, source in sorted(sources(modules, folder).items()):
-        digest.update(f"{name}\0{len(source)}\0".encode() + source)
-    return digest.hexdigest()
+    files = closure(modules, folder)
+    return hashlib.sha256("".join(f"{name}\0{found.digest}\n" for name, found in files.items()).encode()).hexdigest()
 
 
-def sources(modules: Iterable[str], folder: Path = FOLDER) -> dict[str, bytes]:
-    """Module → source of everything of this package that the modules may execute."""
-    found: dict[str, bytes] = {}
-    todo = list(modules)
+def closure(modules: Iterable[str], folder: Path = FOLDER) -> dict[str, Source]:
+    """Module → source of everything of this project that the modules may execute, sorted by name.
+
+    Args:
+        folder: the package's; `stages` lie beside it.
+    Raises:
+        PoseRftError: a module that is named has no source.
+    """
+    found: dict[str, Source] = {}
+    todo = list(_with_parents(modules))
     while todo:
         name = todo.pop()
         if name in found:
             continue
-        path = _file(name, folder)
+        path = module_file(name, folder)
         if path is None:
-            raise PoseRftError(f"The module {name}, which decides what shards hold, has no source; install it again.")
-        found[name] = path.read_bytes()
-        todo += _imported(found[name], folder)
-    return found
+            raise PoseRftError(f"The module {name}, which decides a result, has no source; install the project again.")
+        found[name] = read_source(path)
+        todo += _with_parents(found[name].modules)
+        todo += (inner for inner in found[name].names if module_file(inner, folder))
+    return dict(sorted(found.items()))
 
 
-def _imported(source: bytes, folder: Path) -> Iterator[str]:
-    """The package's modules that a source imports, each with the packages that it lies in."""
-    for node in ast.walk(ast.parse(source)):
+def module_file(name: str, folder: Path = FOLDER) -> Path | None:
+    """Where the source of a module lies; None if it has none."""
+    if _is_own(name):
+        path = folder.parent.joinpath(*name.split("."))
+        return next((path for path in (path.with_suffix(".py"), path / "__init__.py") if path.is_file()), None)
+    origin = getattr(sys.modules.get(name), "__file__", None)  # a reader of somebody else's
+    return Path(origin) if origin is not None else None
+
+
+def read_source(path: Path) -> Source:
+    """The source in a file, read again only where it changed.
+
+    Raises:
+        PoseRftError: no Python.
+    """
+    status = path.stat()
+    return _read(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _read(path: Path, mtime: int, size: int) -> Source:
+    text = path.read_bytes()
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise PoseRftError(f"{path} cannot be read as Python ({error}); undo the edit or finish it.") from None
+    digest = hashlib.sha256(_what_runs(text, tree)).hexdigest()
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return Source(digest, _own(_modules(imported)), _own(_names(imported)))
+
+
+def _what_runs(text: bytes, tree: ast.Module) -> bytes:
+    """The source's lines without docstrings, comments on lines of their own, and empty lines."""
+    words, inside = set[int](), set[int]()  # lines of docstrings; lines that begin inside a text
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno is not None:
+            inside.update(range(node.lineno + 1, node.end_lineno + 1))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
+            first = node.body[0]
+            alone = first.lineno > getattr(node, "lineno", 0) and (isinstance(node, ast.Module) or len(node.body) > 1)
+            if alone and isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
+                words.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    kept = (
+        line
+        for number, line in lines
+        if number not in words and (number in inside or (line.strip() and not line.lstrip().startswith(b"#")))
+    )
+    return b"\n".join(kept)
+
+
+def _modules(imported: Iterable[ast.Import | ast.ImportFrom]) -> Iterator[str]:
+    for node in imported:
         if isinstance(node, ast.Import):
-            named = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            named = [node.module, *(name for name in inner if _is_own(name) and _file(name, folder))]
-        else:
-            continue
-        for name in filter(_is_own, named):
-            parts = name.split(".")
-            yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+            yield from (alias.name for alias in node.names)
+        elif node.module and not node.level:
+            yield node.module
+
+
+def _names(imported: Iterable[ast.Import | ast.ImportFrom]) -> Iterator[str]:
+    for node in imported:
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _own(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(_is_own, names)))
+
+
+def _with_parents(names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        parts = name.split(".")
+        yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
 def _is_own(name: str) -> bool:
-    return name.split(".")[0] == PACKAGE
-
-
-def _file(name: str, folder: Path) -> Path | None:
-    """Where the source of a module lies; None if there is none."""
-    if _is_own(name):
-        path = folder.joinpath(*name.split(".")[1:])
-        candidates = (path / "__init__.py", path.with_suffix(".py"))
-        return next((path for path in candidates if path.is_file()), None)
-    origin = getattr(sys.modules.get(name), "__file__", None)  # a reader of somebody else's
-    return Path(origin) if origin is not None else None
+    return name.split(".")[0] in PACKAGES

@@ -19,6 +19,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
 from pose_rft.io.shared import share_with_group
+from stages.code import refuse_other_code
 
 if TYPE_CHECKING:  # heavy, and `inventory` must start at once
     from pydantic import BaseModel
@@ -44,6 +45,8 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
+        if stage := os.environ.get("DVC_STAGE"):
+            refuse_other_code(stage)
         main(sys.argv[1:])
     except PoseRftError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -33,10 +33,9 @@ def main(arguments: list[str]) -> None:
     from pose_rft.body.smpl import load_body_model
     from pose_rft.errors import PoseRftError
     from pose_rft.evaluation import protocols
-    from pose_rft.hygrpo.params import RewardParams
     from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
     from pose_rft.inference.passes import Preparer
-    from pose_rft.inference.rewards import Rewards
+    from pose_rft.inference.rewards import RewardParams, Rewards
     from pose_rft.policy import hub
     from pose_rft.policy.processor import ImageParams
     from pose_rft.progress import Progress

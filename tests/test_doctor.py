@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from pose_rft.cli import app
-from pose_rft.datasets.registry import READERS, DataParams, reader_class
+from pose_rft.datasets.names import RELEASES
+from pose_rft.datasets.registry import DataParams, reader_class
 from pose_rft.errors import PoseRftError
 from pose_rft.shards.plan import ShardParams
 from pose_rft.validation import preflight as doctor
@@ -54,14 +55,14 @@ def test_of_a_real_release_all_photographs_must_be_there(root):
 
 
 def test_every_known_release_tells_its_licence_and_where_to_get_it_when_it_is_missing(root):
-    examination = examine(root / "nowhere", "releases", **dict.fromkeys(READERS))
+    examination = examine(root / "nowhere", "releases", **dict.fromkeys(RELEASES))
     text = doctor.table(examination)
-    for name in READERS:
+    for name in RELEASES:
         assert f"{name}: INCOMPLETE" in text
         own = [finding for finding in examination.findings if finding.dataset == name]
         assert any(finding.what == "licence" and finding.found for finding in own)
         assert any("http" in finding.advice for finding in own if not finding.ok)
-    assert set(doctor.NEEDS) == set(doctor.COSTS) == set(READERS)
+    assert set(doctor.NEEDS) == set(doctor.COSTS) == set(RELEASES)
 
 
 def found_by(root: Path, name: str, **choices) -> dict[str, doctor.Finding]:

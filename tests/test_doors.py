@@ -17,10 +17,10 @@ OPENERS = {
 METHODS = {"read_text", "read_bytes"}
 # What each of these modules opens is its own, or was checked by the module itself; anything new belongs into `io`.
 OWN = {
-    "convert.py": "the plan that an earlier call left in scratch; bytes of the project's own code",
+    "shards/convert.py": "the plan that an earlier call left in scratch; bytes of the project's own code",
     "evaluation/tables.py": "results of the evaluation stages",
     "hygrpo/run_artifacts.py": "pages of the run's own candidates",
-    "cost/hardware.py": "/proc/self/status",
+    "training/devices.py": "/proc/self/status",
     "policy/hub.py": "weights of a model folder, checked there (weights_only)",
     "policy/pretrained.py": "a network of an installed package, checked there",
     "policy/processor.py": "the processor's own configuration in a model folder",

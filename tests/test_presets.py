@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pose_rft.datasets.registry import READERS, DataParams, open_release
+from pose_rft.datasets.names import RELEASES
+from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.evaluation.protocols import EvaluateParams
 from pose_rft.hygrpo.params import RFTParams
 from pose_rft.params import Seeds, load, parse
@@ -51,8 +52,8 @@ def test_a_preset_has_every_section_and_no_other(preset):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_data_set_of_a_preset_has_a_reader_that_accepts_its_section(preset, tmp_path):
     content = read_yaml(ROOT / f"presets/{preset}.yaml")
-    assert set(content["datasets"]) == set(READERS)
-    for name in READERS:
+    assert set(content["datasets"]) == set(RELEASES)
+    for name in RELEASES:
         (tmp_path / name).mkdir(parents=True)
         data = parse({"source": "releases", "root": str(tmp_path), "body_model": "none"}, DataParams, "data")
         open_release(name, data, content["datasets"], 90)

@@ -7,7 +7,6 @@ products.
 
 import time
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -64,13 +63,3 @@ def _measured(device: str) -> float:
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-
-
-def peak_memory(device: torch.device) -> float:
-    """Largest memory so far, bytes: tensors of this process on a GPU, the whole process (VmHWM) on a CPU."""
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
-    status = Path("/proc/self/status")
-    if not status.is_file():
-        return float("nan")
-    return 1024.0 * int(status.read_text().split("VmHWM:")[1].split()[0])

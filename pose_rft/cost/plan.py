@@ -1,7 +1,7 @@
 """What a run of a preset will cost, before it is started (`pose-rft plan`).
 
 Works from the params file alone: nothing is downloaded, no weight is made. The counts are those that a step's MFU uses
-(`cost/counting.py`); what cannot be known before the run is an assumption that the table states.
+(`policy/counting.py`); what cannot be known before the run is an assumption that the table states.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from math import gcd
 from pathlib import Path
 
 from pose_rft.batches.examples import ExampleParams, Task
-from pose_rft.cost.counting import Count, Group, PolicyCosts
 from pose_rft.cost.hardware import GIB, Gpu
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.params import RFTParams
 from pose_rft.params import load
 from pose_rft.policy.architectures import planned_config
+from pose_rft.policy.counting import Count, Group, PolicyCosts
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.processor import ImageParams
 from pose_rft.sample.plan import SampleParams

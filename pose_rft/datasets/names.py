@@ -12,6 +12,12 @@ from pose_rft.errors import PoseRftError
 RELEASES = ("h36m", "mpi_inf_3dhp", "coco", "mpii", "posescript", "bedlam", "3dpw", "llava_instruct")
 LABELS = ("label_files", "hmr2_tars")  # what others made ready from them
 DATASETS = RELEASES + LABELS
+FOLDERS = {"3dpw": "pw3d"}  # a module's name starts with a letter
+
+
+def reader_module(name: str) -> str:
+    """The module that reads a data set: `pose_rft.datasets.FOLDER.reader`."""
+    return f"pose_rft.datasets.{FOLDERS.get(name, name)}.reader"
 
 
 def check_names(names: Iterable[Any], where: str) -> None:

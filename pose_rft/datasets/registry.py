@@ -1,6 +1,7 @@
 """Readers of the eight releases: a release on disk → Records.
 
-`open_release` is the one door. What a reader is made of stands in `pose_rft.datasets.common.base`.
+`open_release` is the one door. A reader is the `READER` of its package's module `reader`; what it is made of stands in
+`pose_rft.datasets.common.base`.
 """
 
 from collections.abc import Mapping
@@ -8,29 +9,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pose_rft.datasets.names import check_names
+from pose_rft.datasets.names import check_names, reader_module
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section, parse
 
 if TYPE_CHECKING:
     from pose_rft.datasets.common.base import Release
-
-# Data set → module and class. The module is imported when it is asked for: readers of videos and MAT files are heavy.
-READERS = {
-    "h36m": ("h36m", "H36m"),
-    "mpi_inf_3dhp": ("mpi_inf_3dhp", "MpiInf3dhp"),
-    "coco": ("coco", "Coco"),
-    "mpii": ("mpii", "Mpii"),
-    "posescript": ("posescript", "PoseScript"),
-    "bedlam": ("bedlam", "Bedlam"),
-    "3dpw": ("pw3d", "Pw3d"),
-    "llava_instruct": ("llava_instruct", "LlavaInstruct"),
-}
-# Labels that others made ready from those releases.
-LABEL_READERS = {
-    "label_files": ("label_files", "LabelFiles"),
-    "hmr2_tars": ("hmr2_tars", "Hmr2Tars"),
-}
 
 
 class DataParams(Section):
@@ -48,8 +32,7 @@ def reader_class(name: str) -> Any:
         PoseRftError: an unknown data set.
     """
     check_names([name], "`datasets`")
-    module, reader_name = (READERS | LABEL_READERS)[name]
-    return getattr(import_module(f"pose_rft.releases.{module}"), reader_name)
+    return import_module(reader_module(name)).READER  # only this one: those of videos and MAT files are heavy
 
 
 def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "Release":

@@ -1,14 +1,13 @@
 """What a group of candidates was, said and earned, and the loss that follows from it.
 
-Rollout and scoring are two functions that the trainer is given. `Rollout` samples the G answers of each prompt; `Score`
-passes all of them through a policy once and returns the token log-probabilities and the pose distributions. Poses are
-drawn from the scoring pass, not from the rollout, and the anchor of both ratios is that same pass: so the first ratio
-is exactly 1 whatever the precision and however the rollout decoded (in bfloat16 two paths differ by e^±0.7 on a pose).
+Poses are drawn from the scoring pass, not from the rollout, and the anchor of both ratios is that same pass: so the
+first ratio is exactly 1 whatever the precision and however the rollout decoded (in bfloat16 two paths differ by
+e^±0.7 on a pose).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,76 +17,8 @@ from pose_rft.hygrpo import objective
 from pose_rft.hygrpo.advantages import Advantages
 from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.inference.sampling import Answers
-from pose_rft.policy.fusion import ImageTokens
+from pose_rft.inference.types import AnswerRewards, PoseRewards, Prompts, Scores
 from pose_rft.policy.pose_head import PoseDistribution
-
-
-@dataclass(frozen=True, eq=False)
-class Prompts:
-    """B questions: ids of each, and the frozen encoders' tokens of those that have a picture, in row order."""
-
-    examples: tuple[Example, ...]
-    ids: tuple[tuple[int, ...], ...]
-    images: ImageTokens | None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def select(self, rows: Sequence[int]) -> "Prompts":
-        """Some of them, in the order of `rows`."""
-        pictured = [row for row, example in enumerate(self.examples) if example.image is not None]
-        wanted = [pictured.index(row) for row in rows if self.examples[row].image is not None]
-        images = self.images.select(wanted) if self.images is not None and wanted else None
-        return Prompts(tuple(self.examples[row] for row in rows), tuple(self.ids[row] for row in rows), images)
-
-    @property
-    def keys(self) -> list[str]:
-        return [example.key for example in self.examples]
-
-
-class Scores(NamedTuple):
-    """One policy's view of all answers.
-
-    token_log_prob: (B, G, R) nats. entropy: (B, G, R) nats, of the token's distribution, without gradient.
-    poses: B·G distributions, row by row; has_pose: (B, G) bool, the answer holds exactly one pose token. An answer
-    without one has a distribution too, of no meaning, so that the pose head takes part in every backward pass.
-    """
-
-    token_log_prob: Tensor
-    entropy: Tensor
-    poses: PoseDistribution
-    has_pose: Tensor
-
-
-class Rollout(Protocol):
-    """Answers of the model as it is, without gradient and without dropout; uniforms (B, G, R): its dice."""
-
-    def __call__(self, model: Any, prompts: Prompts, uniforms: Tensor | None) -> Answers: ...
-
-
-class Score(Protocol):
-    """Scores of given answers; gradients as the caller's mode says."""
-
-    def __call__(self, model: Any, prompts: Prompts, answers: Answers) -> Scores: ...
-
-
-class AnswerRewards(NamedTuple):
-    """(B, G) each; text is NaN where the prompt has no text reward; total is what the advantage sees."""
-
-    format: Tensor
-    text: Tensor
-    total: Tensor
-
-
-class PoseRewards(NamedTuple):
-    """(B, G, K) each, NaN where it does not apply: of joint and semantic a pose has one, which is `value`."""
-
-    joint: Tensor
-    semantic: Tensor
-
-    @property
-    def value(self) -> Tensor:
-        return torch.where(self.joint.isnan(), self.semantic, self.joint)
 
 
 @dataclass(frozen=True, eq=False)

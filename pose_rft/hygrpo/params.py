@@ -12,30 +12,13 @@ from pydantic import Field, model_validator
 from pose_rft.batches.examples import ExampleParams
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
 from pose_rft.hygrpo.pose_draws import PoseDraws
+from pose_rft.inference.rewards import RewardParams
 from pose_rft.params import Count, NonNegative, Positive, Section
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
 from pose_rft.training.sft import HeldoutParams
 
 Variant = Literal["hygrpo", "grpo"]
-
-
-class RewardParams(Section):
-    """The four rewards (paper eq. 7-10). A weight of 0 removes a reward (the paper's ablations).
-
-    Format and text rewards are added, weighted, before the group's z-score, which then removes their common scale. Of
-    joint and semantic each sample has one, so their weights multiply the advantage; as rewards a weight would cancel.
-    """
-
-    joint_weight: NonNegative = 1.0
-    semantic_weight: NonNegative = 1.0
-    format_weight: NonNegative = 1.0
-    text_weight: NonNegative = 1.0
-    # Eq. 7 is 1 / MPJPE; the floor keeps it finite. `exponential`, exp(-MPJPE / scale), favours the best pose less.
-    joint_form: Literal["inverse", "exponential"] = "inverse"
-    joint_floor: Positive = 0.001  # metres, added to MPJPE
-    joint_scale: Positive = 0.1  # metres, of the exponential form
-    sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
 
 
 class StopParams(Section):

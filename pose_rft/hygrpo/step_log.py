@@ -4,7 +4,7 @@ Names as in TRL's GRPO documentation ("Logged metrics"), so that curves of other
 `reward_std`, `rewards/<name>/mean`, `frac_reward_zero_std`, `completions/...`, `entropy`, `kl`, `clip_ratio/...`,
 `num_tokens` (of this step, prompts counted once), `step_time`. Cost, over all ranks: `tokens_per_second/unique` counts
 a prompt once, `tokens_per_second/logical` once per answer, as a trainer that repeats prompts would read it; `flops` are
-those that the step asks for (`cost/counting.py`), `mfu` their share of what the devices could do in that time;
+those that the step asks for (`policy/counting.py`), `flops_per_second` what each rank did of them;
 `memory/max_gib` is the largest of a rank. `time/...` are seconds of this rank.
 """
 
@@ -17,10 +17,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from pose_rft.cost.counting import Group, PolicyCosts
-from pose_rft.cost.hardware import GIB, peak_flops, peak_memory
-from pose_rft.hygrpo.experience import Experience, Scores
+from pose_rft.hygrpo.experience import Experience
+from pose_rft.inference.types import Scores
+from pose_rft.policy.counting import Group, PolicyCosts
 from pose_rft.training import ranks
+from pose_rft.training.devices import GIB, peak_memory
 
 PHASES = ("rollout", "score", "reward", "update")
 LOGICAL = "num_tokens/logical"
@@ -33,7 +34,7 @@ class StepLog:
     Its clock starts when it is made.
 
     Args:
-        costs: of the policy; without them the row has no `flops` and no `mfu`.
+        costs: of the policy; without them the row has no `flops`.
     """
 
     def __init__(self, world_size: int, device: torch.device, costs: PolicyCosts | None = None) -> None:
@@ -89,7 +90,7 @@ class StepLog:
             row["tokens_per_second/unique"] = row["num_tokens"] / seconds
             row["tokens_per_second/logical"] = row.pop(LOGICAL) / seconds
         if "flops" in row:
-            row["mfu"] = row["flops"] / (seconds * peak_flops(self.device) * self.world_size)
+            row["flops_per_second"] = row["flops"] / (seconds * self.world_size)
         return row
 
 

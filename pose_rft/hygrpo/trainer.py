@@ -15,25 +15,17 @@ import torch
 from torch import Tensor
 
 from pose_rft.batches.examples import Example
-from pose_rft.cost.counting import PolicyCosts
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.advantages import Advantages, group_advantages
-from pose_rft.hygrpo.experience import (
-    Experience,
-    Prompts,
-    Rollout,
-    Score,
-    Scores,
-    hybrid_loss,
-    joint_masks,
-    pose_log_prob,
-)
+from pose_rft.hygrpo.experience import Experience, hybrid_loss, joint_masks, pose_log_prob
 from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.hygrpo.pose_draws import pose_noise
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.step_log import StepLog, describe
 from pose_rft.inference.rewards import SEMANTIC_TASKS, Rewards
 from pose_rft.inference.sampling import Answers
+from pose_rft.inference.types import Prompts, Rollout, Score, Scores
+from pose_rft.policy.counting import PolicyCosts
 from pose_rft.policy.model import PoseLlava
 from pose_rft.seeds import torch_generator
 from pose_rft.training.engine import Engine

@@ -14,10 +14,10 @@ from torch import Tensor
 from pose_rft.batches.examples import Example, ExampleMaker, ExampleParams, Task
 from pose_rft.batches.samples import Samples
 from pose_rft.body.smpl import BodyModel
-from pose_rft.hygrpo.experience import Prompts
 from pose_rft.inference.passes import roll_out, score_packed
 from pose_rft.inference.rewards import Rewards
 from pose_rft.inference.sampling import Answers
+from pose_rft.inference.types import Prompts
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.progress import Progress
 from pose_rft.seeds import numpy_rng

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from pose_rft.batches.examples import Example
 from pose_rft.batches.feature_cache import ImageTokenSource
-from pose_rft.hygrpo.experience import Prompts, Scores
 from pose_rft.inference import packing
 from pose_rft.inference.sampling import Answers, generate
+from pose_rft.inference.types import Prompts, Scores
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.training.sft import no_tokens
 
 
 class Preparer:
@@ -79,7 +78,7 @@ def _score(
 
 def _images(model: Any, prompts: Prompts) -> ImageTokens:
     """Without a picture the projectors run on no tokens: ZeRO wants every parameter in every rank's pass."""
-    return no_tokens(model, model.device) if prompts.images is None else prompts.images
+    return model.no_tokens(model.device) if prompts.images is None else prompts.images
 
 
 def sampling(

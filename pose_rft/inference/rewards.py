@@ -14,6 +14,7 @@ reward.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,10 +24,10 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
-from pose_rft.hygrpo.experience import AnswerRewards, PoseRewards
-from pose_rft.hygrpo.params import RewardParams
 from pose_rft.inference.sampling import Answers
+from pose_rft.inference.types import AnswerRewards, PoseRewards
 from pose_rft.metrics.pose_error import MILLIMETRES, mpjpe
+from pose_rft.params import NonNegative, Positive, Section
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.retrieval.model import TextPoseModel
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
@@ -34,6 +35,24 @@ from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 JOINT_TASKS = ("image_pose", "image_text_pose")
 SEMANTIC_TASKS = ("text_pose",)
 CAPTIONS_AT_ONCE = 256
+
+
+class RewardParams(Section):
+    """The four rewards (paper eq. 7-10). A weight of 0 removes a reward (the paper's ablations).
+
+    Format and text rewards are added, weighted, before the group's z-score, which then removes their common scale. Of
+    joint and semantic each sample has one, so their weights multiply the advantage; as rewards a weight would cancel.
+    """
+
+    joint_weight: NonNegative = 1.0
+    semantic_weight: NonNegative = 1.0
+    format_weight: NonNegative = 1.0
+    text_weight: NonNegative = 1.0
+    # Eq. 7 is 1 / MPJPE; the floor keeps it finite. `exponential`, exp(-MPJPE / scale), favours the best pose less.
+    joint_form: Literal["inverse", "exponential"] = "inverse"
+    joint_floor: Positive = 0.001  # metres, added to MPJPE
+    joint_scale: Positive = 0.1  # metres, of the exponential form
+    sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
 
 
 def joint_error(body: BodyModel, rotations: Tensor, target: Tensor) -> Tensor:

@@ -144,6 +144,20 @@ class PoseLlava(PreTrainedModel):
             picked = [state[:, 1:] for state in picked]  # without the class token
         return torch.cat(picked, -1)
 
+    def no_tokens(self, device: torch.device) -> ImageTokens:
+        """The tokens of no picture, shaped as the encoders would give them.
+
+        Sizes come from the configuration: under ZeRO-3 even a look at a weight is a collective.
+        """
+        config = self.config.llava
+        layers, width = config.vision_feature_layer, config.vision_config.hidden_size  # type: ignore[union-attr]
+        rows, columns = self.fusion.clip_grid
+        clip = torch.zeros(0, rows * columns, width * (1 if isinstance(layers, int) else len(layers)), device=device)
+        if self.pose_encoder is None:
+            return ImageTokens(clip, None)
+        rows, columns = self.pose_encoder.grid
+        return ImageTokens(clip, torch.zeros(0, rows * columns, self.pose_encoder.width, device=device))
+
     def fuse(self, tokens: ImageTokens) -> Tensor:
         """The trained part of the image path: (B, num_image_tokens, d)."""
         projector = self.llava.model.multi_modal_projector

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 from pydantic import model_validator
 from torch import Tensor
 
@@ -118,7 +117,7 @@ def batch_loss(
     tokens: of the batch's images in row order; None for a batch of texts only. poses: what the sum of the pose losses
     is divided by; the mean over the whole step's poses comes out whatever their share in each micro-batch.
     """
-    tokens = no_tokens(model, batch.input_ids.device) if tokens is None else tokens
+    tokens = model.no_tokens(batch.input_ids.device) if tokens is None else tokens
     output = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, labels=batch.labels)
     scored = batch.labels[:, 1:] != IGNORED
     rows = scored.nonzero()[:, 0]
@@ -140,21 +139,6 @@ def batch_loss(
     if predicted.log_std is not None and posed:
         values["sigma"] = float(predicted.std().mean().detach())
     return loss, values
-
-
-def no_tokens(model: PoseLlava, device: torch.device) -> ImageTokens:
-    """The tokens of no picture, shaped as the encoders would give them.
-
-    Sizes come from the configuration: under ZeRO-3 even a look at a weight is a collective.
-    """
-    config = model.config.llava
-    layers, width = config.vision_feature_layer, config.vision_config.hidden_size  # type: ignore[union-attr]
-    rows, columns = model.fusion.clip_grid
-    clip = torch.zeros(0, rows * columns, width * (1 if isinstance(layers, int) else len(layers)), device=device)
-    if model.pose_encoder is None:
-        return ImageTokens(clip, None)
-    rows, columns = model.pose_encoder.grid
-    return ImageTokens(clip, torch.zeros(0, rows * columns, model.pose_encoder.width, device=device))
 
 
 def _by_task(name: str, values: Tensor, tasks: Sequence[str]) -> dict[str, float]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.datasets.registry import LABEL_READERS, READERS, DataParams, open_release
+from pose_rft.datasets.names import LABELS, RELEASES, reader_module
+from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.errors import PoseRftError
 
 
@@ -13,7 +14,7 @@ def data(root: Path, source: str = "releases") -> DataParams:
     return DataParams(source=source, root=root, body_model=root / "body_models")
 
 
-@pytest.mark.parametrize("name", READERS | LABEL_READERS)
+@pytest.mark.parametrize("name", RELEASES + LABELS)
 def test_a_missing_release_names_its_folder_and_where_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(PoseRftError) as problem:
         open_release(name, data(tmp_path), {name: {}}, 92)
@@ -23,7 +24,7 @@ def test_a_missing_release_names_its_folder_and_where_to_get_it(tmp_path: Path, 
         open_release(name, data(tmp_path, "sample"), {name: {}}, 92)
 
 
-@pytest.mark.parametrize("name", READERS | LABEL_READERS)
+@pytest.mark.parametrize("name", RELEASES + LABELS)
 def test_readers_travel_to_workers(tmp_path: Path, name: str) -> None:
     (tmp_path / "here").mkdir()
     release = open_release(name, data(tmp_path), {name: {"root": "here"}}, 92)
@@ -49,7 +50,7 @@ def test_an_absolute_root_lies_where_it_says(tmp_path: Path) -> None:
 
 def test_converting_and_validating_start_without_torch() -> None:
     """Its import takes longer than converting a small release, and each worker would pay for it."""
-    modules = ["stages.convert", "stages.validate", *(f"pose_rft.releases.{name}" for name, _ in READERS.values())]
+    modules = ["stages.convert", "stages.validate", *map(reader_module, RELEASES)]
     code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"torch", "smplx", "roma", "transformers"} & set(done.stdout.split())

@@ -4,11 +4,11 @@ import pytest
 from pose_rft.datasets.coco.reader import CocoParams
 from pose_rft.datasets.common.published import PUBLISHED, Explanation, Published, published
 from pose_rft.datasets.h36m.reader import H36mParams
-from pose_rft.datasets.registry import READERS
+from pose_rft.datasets.names import RELEASES
 
 
 def test_every_release_has_published_counts_for_some_parameters():
-    assert set(PUBLISHED) == set(READERS) | {"label_files"}
+    assert set(PUBLISHED) == set(RELEASES) | {"label_files"}
 
 
 def test_a_count_holds_only_for_the_parameters_that_it_was_counted_with():

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from damage import crashes
 
-from pose_rft.datasets.registry import READERS, DataParams, open_release
+from pose_rft.datasets.names import RELEASES
+from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.record import Defect, Record
 
 CASES = int(os.environ.get("FUZZ_CASES", "120"))
@@ -94,7 +95,7 @@ def crashes_of(root: Path, bodies: Path, target: tuple[str, str, str], seeds: ra
 
 
 def test_the_targets_are_all_there_and_read_well_before_they_are_damaged(own: Path, bodies: Path) -> None:
-    assert set(TARGETS) == set(READERS)
+    assert set(TARGETS) == set(RELEASES)
     for dataset, split, pattern in ALL:
         assert list(own.glob(pattern)), pattern
         rows = list(read_first(own, bodies, dataset, split))

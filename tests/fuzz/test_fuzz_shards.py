@@ -13,7 +13,7 @@ import pytest
 from damage import BYTES, damage
 
 from pose_rft.body.smpl import load_body_model
-from pose_rft.datasets.registry import READERS
+from pose_rft.datasets.names import RELEASES
 from pose_rft.errors import PoseRftError
 from pose_rft.io.archives import tar_members
 from pose_rft.io.npz import read_npz
@@ -48,7 +48,7 @@ def shards(miniatures: Path, bodies: Path, tmp_path_factory: pytest.TempPathFact
     from pose_rft.shards.convert import convert_release
     from pose_rft.shards.plan import ShardParams
 
-    assert "3dpw" in READERS
+    assert "3dpw" in RELEASES
     plan = ShardParams(samples_per_shard=2, executor="serial", workers=1, jpeg_quality=92)
     out = tmp_path_factory.mktemp("shards") / "test"
     data = DataParams(source="releases", root=miniatures, body_model=bodies)

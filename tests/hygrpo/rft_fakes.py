@@ -11,13 +11,13 @@ from training_fakes import IMAGE, Chain, image_record, samples, text_record, tin
 
 from pose_rft.batches.examples import ExampleStream
 from pose_rft.batches.feature_cache import EncodedTokens
-from pose_rft.hygrpo.experience import Prompts
-from pose_rft.hygrpo.params import RewardParams, RFTParams, Variant
+from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.trainer import Tools, Trainer
 from pose_rft.inference.passes import Preparer, scoring
-from pose_rft.inference.rewards import Rewards
+from pose_rft.inference.rewards import RewardParams, Rewards
 from pose_rft.inference.sampling import Answers
+from pose_rft.inference.types import Prompts
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.record import Caption
 from pose_rft.training.engine import Engine

@@ -5,8 +5,8 @@ import pytest
 import torch
 from rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
-from pose_rft.hygrpo.experience import PoseRewards
 from pose_rft.inference.rewards import Rewards
+from pose_rft.inference.types import PoseRewards
 
 STEPS = 40
 

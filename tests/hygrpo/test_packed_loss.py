@@ -10,9 +10,10 @@ from rft_fakes import LORA, Scripted, make_trainer, rft_params
 from torch import Tensor
 
 from pose_rft.hygrpo.advantages import Advantages
-from pose_rft.hygrpo.experience import AnswerRewards, Experience, PoseRewards, Scores, hybrid_loss, pose_log_prob
+from pose_rft.hygrpo.experience import Experience, hybrid_loss, pose_log_prob
 from pose_rft.inference.passes import score_packed, score_separate
 from pose_rft.inference.sampling import Answers
+from pose_rft.inference.types import AnswerRewards, PoseRewards, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 
 MIXED = {"mixture": {"image_pose": {"coco": 0.5}, "text_pose": {"posescript": 0.5}}}

@@ -7,8 +7,7 @@ from pose_rft.batches.examples import Example
 from pose_rft.body.frames import camera_to_amass, remove_heading
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
 from pose_rft.errors import PoseRftError
-from pose_rft.hygrpo.params import RewardParams
-from pose_rft.inference.rewards import joint_error, joint_reward
+from pose_rft.inference.rewards import RewardParams, joint_error, joint_reward
 from pose_rft.inference.sampling import Answers
 
 

@@ -12,10 +12,10 @@ import two_ranks
 from rft_fakes import LORA, make_trainer, rft_params
 
 from pose_rft.errors import PoseRftError
-from pose_rft.hygrpo.experience import Prompts
 from pose_rft.hygrpo.trainer import Trainer
 from pose_rft.inference.passes import sampling, score_packed
 from pose_rft.inference.sampling import Answers
+from pose_rft.inference.types import Prompts
 from pose_rft.training import loop
 
 pytestmark = pytest.mark.slow

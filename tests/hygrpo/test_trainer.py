@@ -10,9 +10,9 @@ import torch
 from rft_fakes import LORA, Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 from pose_rft.errors import PoseRftError
-from pose_rft.hygrpo.experience import PoseRewards, Scores
 from pose_rft.hygrpo.trainer import Trainer
 from pose_rft.inference.passes import Preparer, sampling, score_packed, score_separate, scoring
+from pose_rft.inference.types import PoseRewards, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training import loop
 
@@ -176,7 +176,15 @@ def test_a_killed_run_continues_to_the_same_weights_and_the_same_log(tmp_path):
         scratch = tmp_path / name
         scratch.mkdir(exist_ok=True)
         loop.run(trainer.engine, step, 4, scratch, save_every=2, label="rft", seed=0)
-        timed = ("seconds", "samples_per_second", "step_time", "tokens_per_second/", "mfu", "memory/", "time/")
+        timed = (
+            "seconds",
+            "samples_per_second",
+            "step_time",
+            "tokens_per_second/",
+            "flops_per_second",
+            "memory/",
+            "time/",
+        )
         rows = [json.loads(line) for line in (scratch / "log.jsonl").read_text().splitlines()]
         return weights(trainer), [{k: v for k, v in row.items() if not k.startswith(timed)} for row in rows]
 

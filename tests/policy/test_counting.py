@@ -8,12 +8,12 @@ from tiny_policies import image_tokens_of, tiny_policy
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from pose_rft.cost.counting import Count, Group, PolicyCosts, skeleton
 from pose_rft.cost.plan import preset_path
 from pose_rft.inference.packing import pack, score
 from pose_rft.inference.sampling import Answers, generate
 from pose_rft.params import load
 from pose_rft.policy.architectures import LLAVA, planned_config
+from pose_rft.policy.counting import Count, Group, PolicyCosts, skeleton
 from pose_rft.policy.hub import Base
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from small_sample import small_sample
 
-from pose_rft.datasets.registry import READERS, DataParams, open_release
+from pose_rft.datasets.names import RELEASES
+from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.errors import PoseRftError
 from pose_rft.sample import build, write_coco, write_llava, write_posescript
 from pose_rft.sample.people import Studio
@@ -61,7 +62,7 @@ def test_the_whole_sample_can_be_read(tmp_path: Path) -> None:
     build.build_sample(PARAMS, 1, out, ["USER: show the <POSE>."])
     data = DataParams(source="sample", root=out / build.RELEASES, body_model=out / build.BODY_MODELS)
     splits = {"3dpw": "test", "posescript": "test", "bedlam": "val"}
-    for name in READERS:
+    for name in RELEASES:
         params = {name: {"smallest_box": 20} if name == "bedlam" else {}}
         assert open_release(name, data, params, 92).units(splits.get(name, "train")), name
     content = json.loads((out / "stamp.json").read_text())

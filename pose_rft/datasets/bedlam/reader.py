@@ -265,3 +265,6 @@ def _captions(
     keys = [person.key(file.path.stem) for person in sound]
     captions = captions_of(poses, keys, body_model, number)
     return {person.row: captions[key] for person, key in zip(sound, keys, strict=True)}
+
+
+READER = Bedlam

@@ -222,3 +222,6 @@ def _annotation(row: Mapping[str, Any], orders: Mapping[int, list[int]], path: P
         points[:, 2] = points[:, 2] > 0
         points[points[:, 2] == 0] = 0
     return Annotation(int(row["id"]), int(row["image_id"]), bool(row.get("iscrowd")), (x, y, w, h), points)
+
+
+READER = Coco

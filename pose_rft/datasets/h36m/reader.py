@@ -363,3 +363,6 @@ class H36m(Reader):
         """Any folder of a subject, its own or that of its frames."""
         folders = (self._own_folder(subject), self.root / h36m_frames.IMAGES / f"S{subject}")
         return next((folder for folder in folders if folder.is_dir()), None)
+
+
+READER = H36m

@@ -188,3 +188,6 @@ def _joints(person: Mapping[str, Any], name: str, columns: int) -> np.ndarray | 
     if name not in person:
         return None
     return labelled(hmr2_joints(np.asarray(person[name], np.float64).reshape(HMR2_JOINTS, columns)))
+
+
+READER = Hmr2Tars

@@ -185,3 +185,6 @@ def is_camera(K: np.ndarray) -> bool:
 @lru_cache(maxsize=2)
 def _cached_rows(path: Path, modified: int, size: int) -> LabelRows:
     return read_label_rows(path)
+
+
+READER = LabelFiles

@@ -202,3 +202,6 @@ def dialogue(conversation: list[dict[str, str]]) -> tuple[Turn, ...]:
         if not turn.text:
             raise ValueError(f"turn {i} is empty")
     return turns
+
+
+READER = LlavaInstruct

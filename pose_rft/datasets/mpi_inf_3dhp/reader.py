@@ -272,3 +272,6 @@ def sampled_frames(points: np.ndarray, size: tuple[int, int], every: int) -> tup
     body = points[:, BODY]
     inside = ((body >= 0) & (body < np.array(size))).all(axis=(1, 2))
     return tuple(int(frame) for frame in np.flatnonzero(inside)[::every])
+
+
+READER = MpiInf3dhp

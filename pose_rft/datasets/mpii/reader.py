@@ -127,3 +127,6 @@ class Mpii(Reader):
                 f"`datasets.mpii.labels` is {self.params.labels!r}, expected a name ending in .h5 or .json."
             )
         return readers[path.suffix](path)
+
+
+READER = Mpii

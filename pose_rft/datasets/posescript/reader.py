@@ -254,3 +254,6 @@ def read_poses(path: Path) -> tuple[np.ndarray, str]:
 def without_heading(vectors: np.ndarray) -> np.ndarray:
     """Axis-angle roots (N, 3) in the AMASS frame with the z angle of their ZYX Euler angles set to 0."""
     return Rotation.from_matrix(remove_heading(Rotation.from_rotvec(vectors).as_matrix())).as_rotvec()
+
+
+READER = PoseScript

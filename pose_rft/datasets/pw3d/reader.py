@@ -198,3 +198,6 @@ def _in_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
     """World joints (24, 3) in the camera frame, with confidence 1."""
     assert camera.R is not None and camera.t is not None
     return np.concatenate([points @ camera.R.T + camera.t, np.ones((len(points), 1))], axis=1)
+
+
+READER = Pw3d

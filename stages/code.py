@@ -1,0 +1,87 @@
+"""Stage `code`: what each stage may execute, as one small file per stage on which it depends (`data/code/STAGE.json`).
+
+The files name every source of this project that the stage's imports reach, with a digest of what runs in it: an edit
+re-runs exactly the stages whose result it can change, and an edit of a docstring or a comment none. Runs at every
+`dvc repro`, before all others; `make status` runs it and asks DVC.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pose_rft.code import FOLDER, closure
+from pose_rft.datasets.names import DATASETS, reader_module
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+
+OUT = Path("data/code")
+KNOWN = Path(".scratch/code.json")
+TRAINED = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate", "report", "validate")
+
+
+def roots() -> dict[str, tuple[str, ...]]:
+    """Name of a file → the modules that the stage starts from: its own, and those that it loads by name."""
+    writers = sorted(f"pose_rft.sample.{path.stem}" for path in (FOLDER / "sample").glob("write_*.py"))
+    own = {"sample": ("stages.sample", *writers)}
+    own |= {name: (f"stages.{name}",) for name in TRAINED}
+    own["validate"] += tuple(map(reader_module, DATASETS))  # for what was published, by each reader's parameters
+    return own | {f"convert_{name}": ("stages.convert", reader_module(name)) for name in DATASETS}
+
+
+def stamp() -> str:
+    """sha256 of names, sizes and times of all sources: equal while nobody edited one."""
+    folders = (FOLDER, FOLDER.parent / "stages")
+    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    looks = ((path, path.stat()) for path in files)
+    told = "".join(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\n" for path, found in looks)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def code_of(modules: tuple[str, ...]) -> Mapping[str, str]:
+    """Module → digest of all that these may execute."""
+    return {name: source.digest for name, source in closure(modules).items()}
+
+
+def refuse_other_code(stage: str) -> None:
+    """Stops a stage that DVC started with other code than `data/code` says: its result would bear the wrong name.
+
+    Raises:
+        PoseRftError: a source was edited since the stage `code` ran.
+    """
+    name = stage.rpartition(":")[2].replace("@", "_")
+    name = name if name in (known := roots()) else name.partition("_")[0]
+    file = OUT / f"{name}.json"
+    if name not in known or not file.is_file():
+        return
+    now, then = code_of(known[name]), json.loads(file.read_text())
+    if changed := sorted(module for module in {*now, *then} if now.get(module) != then.get(module)):
+        raise PoseRftError(
+            f"{changed[0]} was edited since `dvc repro` looked at the code ({file}); run `dvc repro` again, which "
+            "begins with stages/dvc.yaml:code."
+        )
+
+
+def main(arguments: list[str]) -> None:
+    now, known = stamp(), read_known()
+    if known is None or known["stamp"] != now:  # else nothing was edited: parsing all sources takes a second
+        known = {"stamp": now, "code": {name: dict(code_of(modules)) for name, modules in roots().items()}}
+        atomic.write_json(KNOWN, known)
+    for name, code in known["code"].items():
+        atomic.write_json(OUT / f"{name}.json", code)
+
+
+def read_known() -> dict[str, Any] | None:
+    """What the last run found; None where it left nothing."""
+    try:
+        content = json.loads(KNOWN.read_text())
+        return content if {"stamp", "code"} <= content.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+if __name__ == "__main__":
+    from stages.common import stage_main
+
+    stage_main(main)
