@@ -1,4 +1,4 @@
-"""One stage as one `dvc --wait-for-lock repro -s NAME` in its own process group, under `guard.py`.
+"""One stage as one `dvc --wait-for-lock repro -s NAME` in its own process group, under `parent_watchdog.py`.
 
 `--wait-for-lock` because DVC otherwise gives up after three seconds and a finished training is lost. Every line is
 written to a file; what goes to Prefect is rate-limited, so that a talkative stage costs neither time nor database.
@@ -23,7 +23,7 @@ from pose_rft.io.lock import BUSY_STATUS
 
 Outcome = Literal["Cached", "Restored", "Completed"]
 Log = Callable[[str], None]
-GUARD = Path(__file__).with_name("guard.py")
+WATCHDOG = Path(__file__).with_name("parent_watchdog.py")
 LOGS = Path(".scratch/flow_logs")
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 LAST_LINES = 8
@@ -170,7 +170,7 @@ class Processes:
             if self._stopped:
                 raise StageFailed("the flow was stopped before this stage began")
             child = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(GUARD), ",".join(map(str, cores)), *command],
+                [sys.executable, "-I", "-S", str(WATCHDOG), ",".join(map(str, cores)), *command],
                 cwd=root,
                 env=_environment(),
                 stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Runs a command for as long as its parent lives: `python -I -S guard.py CORES COMMAND …`, started by `dvc_stage`.
+"""Runs a command for as long as its parent lives: `python -I -S parent_watchdog.py CORES COMMAND …`, started by `dvc_stage`.
 
 The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, the guard
 ends its whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain

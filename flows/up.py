@@ -102,11 +102,10 @@ def up(root: Path, port: int | None) -> Station:
         _start_server(root, station)
     _write_shell_lines(root, station.port)
     os.environ.update(environment(root, station.port))  # for the client in this process
-    from flows import automations
-    from flows import work_pools as pools
+    from flows import automations, work_pools
 
     for name in AGENTS:
-        pools.ensure(name, "process")
+        work_pools.ensure(name, "process")
     automations.ensure()
     _deploy(root, station)
     for name, runs_at_once in AGENTS.items():

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from flows import work_pools as pools
+from flows import work_pools
 from pose_rft.errors import PoseRftError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,16 +21,16 @@ def filled(kind, pool, **values):
         from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration as Configuration
     from prefect.utilities.templating import apply_values
 
-    template = pools.template(pool, kind)
+    template = work_pools.template(pool, kind)
     defaults = {k: v["default"] for k, v in template["variables"]["properties"].items() if "default" in v}
     return Configuration(**apply_values(template["job_configuration"], defaults | values))
 
 
 @pytest.mark.parametrize("kind", ["docker", "kubernetes"])
-@pytest.mark.parametrize("pool", pools.POOLS)
+@pytest.mark.parametrize("pool", work_pools.POOLS)
 def test_a_template_is_sound(kind, pool):
     """What braces name are the variables, no more and no fewer, and the variables are a JSON schema."""
-    template = pools.template(pool, kind)
+    template = work_pools.template(pool, kind)
     jsonschema.Draft202012Validator.check_schema(template["variables"])
     text = json.dumps(template["job_configuration"])
     used = {part.split("}}")[0].strip() for part in text.split("{{")[1:]}
@@ -97,7 +97,7 @@ def test_cpu_pods_ask_for_no_gpu():
 
 def test_an_unknown_pool_or_type_is_one_sentence():
     with pytest.raises(PoseRftError, match="types: process, docker, kubernetes"):
-        pools.template("gpu", "slurm")
+        work_pools.template("gpu", "slurm")
 
 
 def test_every_deployment_names_a_flow_and_a_pool_that_exist():
@@ -108,7 +108,7 @@ def test_every_deployment_names_a_flow_and_a_pool_that_exist():
         source = (ROOT / file).read_text()
         name = source.split(f"\ndef {function}(")[0].rpartition('@flow(name="')[2].partition('"')[0]
         assert f"\ndef {function}(" in source
-        assert deployment["work_pool"]["name"] in pools.POOLS
+        assert deployment["work_pool"]["name"] in work_pools.POOLS
         found[f"{name}/{deployment['name']}"] = deployment
     assert set(found) == {"pipeline/local", "pipeline/cluster", "convert/cpu", "stage/gpu", "sweep/gpu"}
     assert found["pipeline/cluster"]["parameters"]["agents"] in found
