@@ -1,6 +1,6 @@
-"""Runs a command for as long as its parent lives: `python -I -S parent_watchdog.py CORES COMMAND …`, started by `dvc_stage`.
+"""Runs a command for as long as its parent lives: `parent_watchdog.py CORES COMMAND …`, started by `dvc_stage`.
 
-The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, the guard
+The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, the watchdog
 ends its whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain
 pipes, so it works wherever process groups do; standard library only, so it starts in a few milliseconds. CORES are
 those that the command may use, such as `0,2`; empty for all.
