@@ -1,7 +1,7 @@
 """Runs a command for as long as its parent lives: `parent_watchdog.py CORES COMMAND …`, started by `dvc_stage`.
 
-The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, the watchdog
-ends its whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain
+The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, this
+ends the whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain
 pipes, so it works wherever process groups do; standard library only, so it starts in a few milliseconds. CORES are
 those that the command may use, such as `0,2`; empty for all.
 """
@@ -33,13 +33,13 @@ def main(cores: str, command: list[str]) -> int:
     """The command's exit status; 128 + n where signal n ended it."""
     if cores:
         os.sched_setaffinity(0, map(int, cores.split(",")))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command gets it too; the guard stays until it has ended
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command gets it too; the watchdog stays until it has ended
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_default_sigterm)
     watch = threading.Thread(target=end_group_with_parent, daemon=True)
     watch.start()
     code = child.wait()
     if parent_is_gone.is_set():
-        watch.join()  # until what ignored SIGTERM, and the guard itself, is killed
+        watch.join()  # until what ignored SIGTERM, and the watchdog itself, is killed
     return code if code >= 0 else 128 - code
 
 
