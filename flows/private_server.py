@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from flows import closed_server
 from flows.closed_server import HOST
-from flows.dvc_stage import GUARD
+from flows.dvc_stage import WATCHDOG
 from flows.up import ROOT, START_SECONDS, Station, home
 from pose_rft.errors import PoseRftError
 from pose_rft.io.private import private_folder
@@ -40,7 +40,7 @@ def server() -> Iterator[None]:
     place = {"PREFECT_HOME": str(private_folder(home(ROOT)) / "own"), "PREFECT_UI_ENABLED": "0"}
     command = [sys.executable, "-m", "flows.closed_server", str(station.port)]
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(GUARD), "", *command],
+        [sys.executable, "-I", "-S", str(WATCHDOG), "", *command],
         cwd=ROOT,
         env={**os.environ, **closed_server.environment(station.port, auth), **place},
         stdin=subprocess.PIPE,  # its end is the guard's sign that this process is gone

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pose_rft.code import FOLDER, closure
-from pose_rft.datasets.names import DATASETS, reader_module
+from pose_rft.datasets.names import DATASETS, facts_module, reader_module
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
@@ -26,7 +26,7 @@ def roots() -> dict[str, tuple[str, ...]]:
     writers = sorted(f"pose_rft.sample.{path.stem}" for path in (FOLDER / "sample").glob("write_*.py"))
     own = {"sample": ("stages.sample", *writers)}
     own |= {name: (f"stages.{name}",) for name in TRAINED}
-    own["validate"] += tuple(map(reader_module, DATASETS))  # for what was published, by each reader's parameters
+    own["validate"] += (*map(facts_module, DATASETS), *map(reader_module, DATASETS))  # counts hold for parameters
     return own | {f"convert_{name}": ("stages.convert", reader_module(name)) for name in DATASETS}
 
 

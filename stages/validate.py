@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from pose_rft import params
-from pose_rft.datasets.common.published import Published, published
-from pose_rft.datasets.registry import DataParams, open_release
+from pose_rft.datasets.common.facts import Published
+from pose_rft.datasets.registry import DataParams, facts, open_release
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.params_file import params_path, read_yaml
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
         if not folders[name]:
             raise PoseRftError(f"{SHARDS / name} holds no split; run `dvc repro convert@{name}`.")
         if data.source == "releases":
-            counted[name] = published(name, open_release(name, data, datasets, shards.jpeg_quality).params)
+            counted[name] = facts(name).counts(open_release(name, data, datasets, shards.jpeg_quality).params)
     checks = validate.validate(folders, counted, data.body_model, shards, strict)
     atomic.write_text(OUT / "report.md", told.report(checks))
     atomic.write_json(OUT / "checks.json", told.as_rows(checks))

@@ -8,8 +8,10 @@ import yaml
 from typer.testing import CliRunner
 
 from pose_rft.cli import app
+from pose_rft.datasets.common.facts import RECORD_BYTES
+from pose_rft.datasets.h36m import facts as h36m
 from pose_rft.datasets.names import RELEASES
-from pose_rft.datasets.registry import DataParams, reader_class
+from pose_rft.datasets.registry import DataParams, facts, reader_class
 from pose_rft.errors import PoseRftError
 from pose_rft.shards.plan import ShardParams
 from pose_rft.validation import preflight as doctor
@@ -42,7 +44,7 @@ def test_a_complete_root_is_ok_and_says_how_long_and_how_large(root):
     assert examination.ok, doctor.table(examination)
     samples, seconds, size = examination.costs["coco"]
     picture = (root / "coco/train2017/000000000001.jpg").stat().st_size
-    assert samples == 1 and seconds > 0 and size == picture + doctor.RECORD_BYTES  # pictures pass as they are
+    assert samples == 1 and seconds > 0 and size == picture + RECORD_BYTES  # pictures pass as they are
     text = doctor.table(examination)
     assert "coco: complete" in text and "split train" in text and "1 samples planned" in text
     assert "Everything is there." in text and "free" in text and "CC BY" in text
@@ -62,7 +64,7 @@ def test_every_known_release_tells_its_licence_and_where_to_get_it_when_it_is_mi
         own = [finding for finding in examination.findings if finding.dataset == name]
         assert any(finding.what == "licence" and finding.found for finding in own)
         assert any("http" in finding.advice for finding in own if not finding.ok)
-    assert set(doctor.NEEDS) == set(doctor.COSTS) == set(RELEASES)
+    assert all(facts(name).needs and facts(name).cost for name in RELEASES)
 
 
 def found_by(root: Path, name: str, **choices) -> dict[str, doctor.Finding]:
@@ -107,18 +109,18 @@ def test_every_layout_that_the_readers_accept_is_found_also_through_links(
         for top in real.iterdir():
             (tmp_path / name / top.name).symlink_to(top)
     finding = next(finding for what, finding in found_by(tmp_path, name, **choices).items() if need in what)
-    assert finding.ok and finding.found in ("1", str(doctor.H36M_VIDEOS)), finding
+    assert finding.ok and finding.found in ("1", str(h36m.VIDEOS)), finding
 
 
 def test_needs_hold_no_pattern_that_passes_by_links() -> None:  # C1
-    for name, needs in doctor.NEEDS.items():
+    for name, needs in ((name, facts(name).needs) for name in RELEASES):
         params = reader_class(name).Params()
         assert not any("**" in pattern for need in needs for pattern in need.layouts(params))
 
 
 def test_of_human36m_only_the_videos_of_the_wanted_subjects_are_asked_for() -> None:
     params = reader_class("h36m").Params
-    count = doctor.NEEDS["h36m"][1].fewest
+    count = facts("h36m").needs[1].fewest
     assert count(params(splits=("train", "p2"))) == 660 and count(params(splits=("train", "p1"))) == 839
     assert count(params(splits=("p1", "p2"))) == 239 and count(params(splits=("train",), subjects=(1, 5))) == 240
 

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "shards"))  # fake_release
 
 from fake_release import FakeRelease
 
-from pose_rft.datasets.common.published import Explanation, Published
+from pose_rft.datasets.common.facts import Explanation, Published
 from pose_rft.record import Camera, Record
 from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams

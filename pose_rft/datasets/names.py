@@ -16,8 +16,13 @@ FOLDERS = {"3dpw": "pw3d"}  # a module's name starts with a letter
 
 
 def reader_module(name: str) -> str:
-    """The module that reads a data set: `pose_rft.datasets.FOLDER.reader`."""
+    """The module that reads a data set."""
     return f"pose_rft.datasets.{FOLDERS.get(name, name)}.reader"
+
+
+def facts_module(name: str) -> str:
+    """The module that says what is known of a data set."""
+    return f"pose_rft.datasets.{FOLDERS.get(name, name)}.facts"
 
 
 def check_names(names: Iterable[Any], where: str) -> None:

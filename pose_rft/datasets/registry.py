@@ -9,12 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pose_rft.datasets.names import check_names, reader_module
+from pose_rft.datasets.names import DATASETS, check_names, facts_module, reader_module
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section, parse
 
 if TYPE_CHECKING:
     from pose_rft.datasets.common.base import Release
+    from pose_rft.datasets.common.facts import Facts
 
 
 class DataParams(Section):
@@ -33,6 +34,13 @@ def reader_class(name: str) -> Any:
     """
     check_names([name], "`datasets`")
     return import_module(reader_module(name)).READER  # only this one: those of videos and MAT files are heavy
+
+
+def facts(name: str) -> "Facts":
+    """What is known of a data set beside its reader; nothing of a name that is none of ours."""
+    from pose_rft.datasets.common.facts import Facts  # brings polars, which `inventory` does not wait for
+
+    return import_module(facts_module(name)).FACTS if name in DATASETS else Facts()
 
 
 def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "Release":

@@ -9,11 +9,10 @@ from itertools import combinations
 
 import polars as pl
 
+from pose_rft.datasets.registry import facts
 from pose_rft.validation.checks import Check, Verdict
 
-SUBJECTS_APART = ("h36m", "mpi_inf_3dhp")  # their protocols split by subject; others split by scene, picture or pose
 TRAINING = ("train",)
-COCO_PICTURES = ("coco", "llava_instruct")
 OF_COCO = "COCO's train2017 holds pictures of val2014 and LLaVA-Instruct takes its own from train2017"
 BETWEEN = "between"  # stands where a check names its data set
 
@@ -28,7 +27,7 @@ def between_splits(name: str, splits: Mapping[str, pl.DataFrame]) -> Iterator[Ch
             if column == "image_digest" and not len(splits[first][column].drop_nulls()):
                 continue
             both = shared(splits[first][column], splits[second][column])
-            strict = column != "subject" or name in SUBJECTS_APART
+            strict = column != "subject" or facts(name).subjects_apart
             verdict: Verdict = "ok" if not both else "failed" if strict else "note"
             yield Check(name, f"{first}+{second}", f"shared {what}", len(both), "0", verdict, _instance(both))
 
@@ -42,7 +41,7 @@ def between_sets(sets: Mapping[str, Mapping[str, pl.DataFrame]], strict: bool) -
     for (first, a, rows_a), (second, b, rows_b) in combinations(named, 2):
         if first == second or (a in TRAINING) == (b in TRAINING):
             continue
-        known = {first, second} == set(COCO_PICTURES)
+        known = facts(first).coco_pictures and facts(second).coco_pictures
         both = shared(*((_numbers if known else _digests)(rows) for rows in (rows_a, rows_b)))
         if not both and not known:
             continue  # a line for each pair of data sets would hide the lines that say something

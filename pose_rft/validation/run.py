@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.datasets.common.published import ALL, Published
+from pose_rft.datasets.common.facts import ALL, Published
+from pose_rft.datasets.registry import facts
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Section
 from pose_rft.progress import Progress
@@ -28,8 +29,6 @@ from pose_rft.validation.checks import Check, Verdict, verdict
 from pose_rft.validation.leakage import between_sets, between_splits
 from pose_rft.validation.reprojection import measure
 
-# Arms and legs in px, all other joints in mm at their depth.
-REPROJECTION = {"h36m": (0.01, 0.1), "mpi_inf_3dhp": (1.0, 20.0)}
 SMPL_REPROJECTION = 0.1  # median person: half of the limb joints within a tenth of the box side
 SIDES_AGREE = 0.8  # people bend and lie; exchanged sides agree for hardly anybody
 FEWEST_VOTES = 20
@@ -184,7 +183,7 @@ def geometry_checks(name: str, split: str, table: pl.DataFrame) -> Iterator[Chec
             outcome: Verdict = "ok" if largest <= limit else "failed" if over == "failed" else "note"
             remark = "" if outcome == "ok" else worst(values)
             yield Check(name, split, f"{column} (largest)", largest, f"≤ {limit:g}", outcome, remark)
-    limits = REPROJECTION.get(name, (np.inf, np.inf))
+    limits = facts(name).reprojection or (np.inf, np.inf)
     for column, limit in zip(("reprojection", "reprojection_rest"), limits, strict=True):
         videos = table.select("video", pl.col(column).fill_nan(np.inf)).drop_nulls().group_by("video").median()
         if len(videos):

@@ -10,9 +10,9 @@ from release_truth import body_angle, joint_error, read_all, reprojection_error
 
 from pose_rft.body.cameras import project
 from pose_rft.body.joints import H36M17, H36M32
-from pose_rft.datasets.common.published import published
 from pose_rft.datasets.h36m.metadata import CAMERAS, read_metadata
 from pose_rft.datasets.h36m.reader import DRIFTED, H36m, H36mParams, planned_videos
+from pose_rft.datasets.registry import facts
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.io.cdf import read_variable
@@ -68,7 +68,7 @@ def test_the_real_metadata_gives_the_published_counts() -> None:
         return sum(len(unit.frames) for unit in videos if not unit.is_known_missing)
 
     def told(split: str, every: int) -> int:
-        counts = published("h36m", H36mParams(every=every))
+        counts = facts("h36m").counts(H36mParams(every=every))
         return next(known.count for known in counts if (known.split, known.what) == (split, "samples"))
 
     assert count("train", 1) == told("train", 1) == 1_559_752
@@ -334,7 +334,7 @@ def test_subjects_that_are_not_there_are_defects_unless_others_are_named(own: H3
     chosen = reader(own.data_root, body_models, subjects=(1, 7))
     records, defects = read_all(chosen, "train")
     assert not defects and {record.subject for record in records} == {"S1", "S7"}
-    assert not published("h36m", chosen.params)  # the published counts are those of all subjects
+    assert not facts("h36m").counts(chosen.params)  # the published counts are those of all subjects
     with pytest.raises(PoseRftError, match=r"S8 does not exist.*take it out of `datasets.h36m.subjects`"):
         reader(own.data_root, body_models, subjects=(1, 8)).units("train")
     for kept in (1, 6, 7):

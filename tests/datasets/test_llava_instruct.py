@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from release_truth import read_all
 
-from pose_rft.datasets.common.published import published
 from pose_rft.datasets.llava_instruct.reader import LlavaInstruct, LlavaInstructParams, coco_id, dialogue, is_heldout
+from pose_rft.datasets.registry import facts
 from pose_rft.errors import PoseRftError
 
 IDS = [f"{i:012d}" for i in range(1, 41)]
@@ -188,8 +188,8 @@ def test_the_case_of_a_mixed_file_gives_its_two_dialogues(root: Path) -> None:  
 
 
 def test_published_counts_are_those_of_the_150k_file() -> None:
-    assert published("llava_instruct", LlavaInstructParams())
-    assert not published("llava_instruct", LlavaInstructParams(file="llava_v1_5_mix665k.json"))
+    assert facts("llava_instruct").counts(LlavaInstructParams())
+    assert not facts("llava_instruct").counts(LlavaInstructParams(file="llava_v1_5_mix665k.json"))
 
 
 def test_bad_files_are_one_sentence(root: Path) -> None:

@@ -8,9 +8,9 @@ import pytest
 from flat_studio import FlatStudio, numbered, shown
 from release_truth import body_angle, read_all, reprojection_error
 
-from pose_rft.datasets.common.published import published
 from pose_rft.datasets.mpi_inf_3dhp.files import CHEST_CAMERAS, read_annotations, read_calibration
 from pose_rft.datasets.mpi_inf_3dhp.reader import FRAMES, MpiInf3dhp, MpiInf3dhpParams, sampled_frames
+from pose_rft.datasets.registry import facts
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
 from pose_rft.sample import write_3dhp
@@ -45,7 +45,9 @@ def own(miniature, body_models, tmp_path: Path) -> MpiInf3dhp:
 
 
 def test_published_lengths_sum_to_the_published_total() -> None:
-    counts = {(count.split, count.what): count.count for count in published("mpi_inf_3dhp", MpiInf3dhpParams(every=1))}
+    counts = {
+        (count.split, count.what): count.count for count in facts("mpi_inf_3dhp").counts(MpiInf3dhpParams(every=1))
+    }
     assert sum(FRAMES.values()) == 131_592
     assert sum(FRAMES.values()) * len(CHEST_CAMERAS) == 1_052_736 == counts["train", "samples"]
 

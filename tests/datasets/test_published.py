@@ -2,23 +2,24 @@ import polars as pl
 import pytest
 
 from pose_rft.datasets.coco.reader import CocoParams
-from pose_rft.datasets.common.published import PUBLISHED, Explanation, Published, published
+from pose_rft.datasets.common.facts import Explanation, Published
 from pose_rft.datasets.h36m.reader import H36mParams
 from pose_rft.datasets.names import RELEASES
+from pose_rft.datasets.registry import facts
 
 
 def test_every_release_has_published_counts_for_some_parameters():
-    assert set(PUBLISHED) == set(RELEASES) | {"label_files"}
+    assert all(facts(name).published for name in (*RELEASES, "label_files"))
 
 
 def test_a_count_holds_only_for_the_parameters_that_it_was_counted_with():
-    counts = {(count.split, count.what): count.count for count in published("h36m", H36mParams(every=5))}
+    counts = {(count.split, count.what): count.count for count in facts("h36m").counts(H36mParams(every=5))}
     assert counts["train", "samples"] == 312_188 and counts["p1", "samples"] == 109_867
     assert counts["p2", "samples"] == 27_558
-    assert ("train", "samples") not in {(c.split, c.what) for c in published("h36m", H36mParams(every=7))}
-    assert published("coco", CocoParams(year=2014, body_joints=12))[0].count == 28_344
-    assert not published("coco", CocoParams(year=2017, body_joints=6))
-    assert not published("somebodys_own", None)
+    assert ("train", "samples") not in {(c.split, c.what) for c in facts("h36m").counts(H36mParams(every=7))}
+    assert facts("coco").counts(CocoParams(year=2014, body_joints=12))[0].count == 28_344
+    assert not facts("coco").counts(CocoParams(year=2017, body_joints=6))
+    assert not facts("somebodys_own").counts(None)
 
 
 @pytest.mark.parametrize(
