@@ -5,7 +5,7 @@ that looks complete. Here every rank writes beside; then one rank syncs the file
 and only then removes the older ones.
 
     <folder>/latest          the name of the newest whole checkpoint
-    <folder>/00000150/       what `Engine.save` wrote after 150 steps
+    <folder>/00000150/       what `Learner.save` wrote after 150 steps
     <folder>/unfinished/     being written, or left by a kill: never read
 """
 
@@ -13,27 +13,47 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
-from pose_rft.training.engine import Engine
 
 LATEST = "latest"
 UNFINISHED = "unfinished"
 
 
-def save(engine: Engine, folder: Path, step: int) -> None:
+class Learner(Protocol):
+    """What is trained, with its optimiser: an `Engine`, or a plain optimiser of one process."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def module(self) -> Any: ...
+
+    def lr(self, step: int) -> float: ...
+
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        """Writes everything that a resumed run needs, and `state`, under `folder`; every rank calls it."""
+        ...
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Inverse of `save`; returns its `state`."""
+        ...
+
+
+def save(learner: Learner, folder: Path, step: int) -> None:
     """The state after `step` steps becomes the newest checkpoint of `folder`; every rank must call it."""
     temporary = folder / UNFINISHED
-    if engine.rank == 0:
+    if learner.rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    torch.distributed.barrier()
-    engine.save(temporary, {"step": step})
-    torch.distributed.barrier()
-    if engine.rank == 0:
+    _meet()
+    learner.save(temporary, {"step": step})
+    _meet()
+    if learner.rank == 0:
         for script in temporary.glob("zero_to_*.py"):
             script.unlink()  # DeepSpeed's conversion tools; the final model is saved in the hub format instead
         for path in [*temporary.rglob("*"), temporary]:
@@ -46,11 +66,11 @@ def save(engine: Engine, folder: Path, step: int) -> None:
         for old in folder.iterdir():
             if old.is_dir() and old.name != name:
                 shutil.rmtree(old)
-    torch.distributed.barrier()
+    _meet()
 
 
-def restore(engine: Engine, folder: Path) -> int:
-    """Loads the newest checkpoint into `engine`; returns the number of steps already done, 0 when there is none.
+def restore(learner: Learner, folder: Path) -> int:
+    """Loads the newest checkpoint into `learner`; returns the number of steps already done, 0 when there is none.
 
     Raises:
         PoseRftError: the newest checkpoint is missing, damaged, or of another model or world size.
@@ -65,7 +85,12 @@ def restore(engine: Engine, folder: Path) -> int:
             f"{pointer} names {name!r}, expected one of the folders beside it, such as 00000150; write the name of the "
             "newest one into it, or move the folder of `latest` away to start again."
         )
-    return int(engine.load(checkpoint)["step"])
+    return int(learner.load(checkpoint)["step"])
+
+
+def _meet() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def _sync(path: Path) -> None:

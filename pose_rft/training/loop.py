@@ -1,4 +1,4 @@
-"""The loop that SFT, RFT and the encoders share: steps, progress, log, checkpoints, resume.
+"""The loop that all trainings share: steps, progress, log, checkpoints, resume.
 
 A step is a function of its number: everything random in it derives from (seed, label, step, rank), and so does torch's
 global generator (dropout). A run that was killed and started again therefore continues with the same batches and ends
@@ -22,7 +22,7 @@ from pose_rft.io import atomic
 from pose_rft.progress import Progress
 from pose_rft.seeds import derive
 from pose_rft.training import checkpoint
-from pose_rft.training.engine import Engine
+from pose_rft.training.checkpoint import Learner
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class StepStats:
 
 
 def run(
-    engine: Engine,
+    learner: Learner,
     step_fn: Callable[[int], StepStats],
     total_steps: int,
     scratch: Path,
@@ -47,7 +47,7 @@ def run(
     """Runs steps 0..total_steps-1, or those that an earlier run left, and returns the log.
 
     Args:
-        step_fn: does one whole update (`engine.backward` and `engine.step`) for its step number.
+        step_fn: does one whole update (`Engine.backward` and `Engine.step`) for its step number.
         scratch: holds `checkpoints/` and `log.jsonl`; it must be keyed by everything that the training depends on.
         save_every: steps between checkpoints; the last step is always saved.
         stop: why no further step should follow one with this row of the log, or None; the same on every rank.
@@ -57,12 +57,12 @@ def run(
         PoseRftError: a loss or gradient is not finite, or the checkpoint does not fit.
     """
     folder, log_path = scratch / "checkpoints", scratch / "log.jsonl"
-    first = checkpoint.restore(engine, folder)
+    first = checkpoint.restore(learner, folder)
     rows = _rows_before(log_path, first)
-    leader = engine.rank == 0
+    leader = learner.rank == 0
     if leader:
         atomic.write_text(log_path, "".join(json.dumps(row) + "\n" for row in rows))
-    engine.module.train()
+    learner.module.train()
     saved = first
     with Progress(label, total_steps, "steps", start=first) as progress, _appending(log_path, leader) as log:
         for step in range(first, total_steps):
@@ -70,16 +70,16 @@ def run(
                 if leader:
                     print(f"{label}: stopped after {step} of {total_steps} steps: {reason}", file=sys.stderr)
                 if saved != step:
-                    checkpoint.save(engine, folder, step)
+                    checkpoint.save(learner, folder, step)
                 break
             began = time.monotonic()
-            torch.manual_seed(derive(seed, label, step, engine.rank))
+            torch.manual_seed(derive(seed, label, step, learner.rank))
             stats = step_fn(step)
             seconds = time.monotonic() - began
             rate = stats.samples / seconds
             row = {
                 "step": step,
-                "lr": engine.lr(step),
+                "lr": learner.lr(step),
                 "loss": stats.loss,
                 "seconds": seconds,
                 "samples_per_second": rate,
@@ -94,7 +94,7 @@ def run(
             if done % save_every == 0 or done == total_steps:
                 if log is not None:
                     os.fsync(log.fileno())
-                checkpoint.save(engine, folder, done)
+                checkpoint.save(learner, folder, done)
                 saved = done
     return pl.DataFrame(rows, infer_schema_length=None)
 

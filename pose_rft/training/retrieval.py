@@ -6,9 +6,7 @@ Automatic captions are mirrored once and for all (a coin per caption), human one
 frozen encoder would have to read every automatic caption twice.
 """
 
-import io
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,18 +19,18 @@ from torch import Tensor
 from pose_rft.body.rotations import axis_angle_to_matrix, mirror_rotations
 from pose_rft.captions.mirror import can_mirror, mirror_caption
 from pose_rft.errors import PoseRftError
-from pose_rft.io import atomic
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, recall_at
-from pose_rft.progress import Progress
 from pose_rft.retrieval.judge import Vocabulary
 from pose_rft.retrieval.loss import symmetric_bbc, validation_recall
 from pose_rft.retrieval.model import JudgeModel, Kind, RewardModel, TextPoseModel, frozen
 from pose_rft.retrieval.pairs import Pairs, PreparedTexts
 from pose_rft.retrieval.params import RetrievalParams, Schedule
 from pose_rft.seeds import derive, numpy_rng
+from pose_rft.training import loop
+from pose_rft.training.loop import StepStats
 
 Phase = Literal["pretrain", "finetune"]
-CHECKPOINT = "checkpoint.pt"
+WEIGHTS = "retrieval.pt"
 LARGEST_GRADIENT = 1.0
 
 
@@ -64,7 +62,7 @@ def train(
     Raises:
         PoseRftError: captions of a kind are missing, or a loss is not finite.
     """
-    batches = {
+    batches: dict[Phase, _Batches] = {
         "pretrain": _Batches(kind, "pretrain", train_pairs, params, seed),
         "finetune": _Batches(kind, "finetune", train_pairs.with_human(), params, seed),
     }
@@ -77,9 +75,12 @@ def train(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     shown = [caption_of(texts, i) for i, texts in enumerate(validation.human)]
     texts = PreparedTexts.build([*own_texts, *shown], model.prepare, scratch / "texts", f"{kind} captions")
-    run = _Run(kind, params, model, batches, texts, validation, shown, scratch, seed)
+    learner = _Learner(kind, params, model, batches, texts, validation, shown, seed)
+    label = f"retrieval {kind}"
     with _one_thread() if kind == "judge" else nullcontext():
-        return run.finish()
+        log = loop.run(learner, learner.step, learner.steps, scratch, params.save_every, label, seed)
+    model.load_state_dict(learner.best)
+    return Trained(frozen(model), tuple(log.to_dicts()), learner.best_step, learner.best_recall)
 
 
 @contextmanager
@@ -166,51 +167,42 @@ def _mirrored(caption: str, wanted: bool) -> tuple[str, bool]:
     return (mirror_caption(caption) if mirrored else caption), mirrored
 
 
-class _Run:
-    """The steps of both phases in a row, with validation and checkpoints."""
+class _Learner:
+    """Model, optimiser, and the best weights so far: what the shared loop steps, saves and loads."""
+
+    rank = 0
 
     def __init__(
         self,
         kind: Kind,
         params: RetrievalParams,
         model: TextPoseModel,
-        batches: Mapping[str, _Batches],
+        batches: Mapping[Phase, _Batches],
         texts: PreparedTexts,
         validation: Pairs,
         shown: Sequence[str],
-        scratch: Path,
         seed: int,
     ) -> None:
-        self.kind, self.params, self.model, self.batches, self.texts = kind, params, model, batches, texts
-        self.validation, self.shown, self.path, self.seed = validation, shown, scratch / CHECKPOINT, seed
+        self.kind, self.params, self.module, self.batches, self.texts = kind, params, model, batches, texts
+        self.validation, self.shown, self.seed = validation, shown, seed
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
         self.pretrain_steps = batches["pretrain"].schedule.steps
         self.steps = self.pretrain_steps + batches["finetune"].schedule.steps
-        self.step, self.best_step, self.best_recall = 0, 0, -math.inf
+        self.best_step, self.best_recall = 0, -math.inf
         self.best: dict[str, Tensor] = {}
-        self.log: list[dict[str, Any]] = []
 
-    def finish(self) -> Trained:
-        self._restore()
-        with Progress(f"{self.kind} model", self.steps, "steps", start=self.step) as progress:
-            while self.step < self.steps:
-                row = self._update()
-                self.step += 1
-                if self.step % self.params.validate_every == 0 or self.step == self.steps:
-                    row["val_recall"] = self._validate()
-                self.log.append(row)
-                if self.step % self.params.save_every == 0 or self.step == self.steps:
-                    self._save()
-                progress.advance(
-                    note=f"loss {row['loss']:.3f}, best validation recall {max(self.best_recall, 0):.1f} %"
-                )
-        self.model.load_state_dict(self.best)
-        return Trained(frozen(self.model), tuple(self.log), self.best_step, self.best_recall)
+    def phase(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step, and its number there."""
+        return ("pretrain", step) if step < self.pretrain_steps else ("finetune", step - self.pretrain_steps)
 
-    def _update(self) -> dict[str, Any]:
-        began = time.monotonic()
-        phase: Phase = "pretrain" if self.step < self.pretrain_steps else "finetune"
-        batches, step = self.batches[phase], self.step - (0 if phase == "pretrain" else self.pretrain_steps)
+    def lr(self, step: int) -> float:
+        phase, step = self.phase(step)
+        schedule = self.batches[phase].schedule
+        return schedule.learning_rate * (1 + math.cos(math.pi * step / schedule.steps)) / 2
+
+    def step(self, number: int) -> StepStats:
+        phase, step = self.phase(number)
+        batches = self.batches[phase]
         torch.manual_seed(derive(self.seed, "retrieval", self.kind, phase, "noise", step))  # dropout and poses
         rows, texts, mirrored = batches.draw(step)
         poses = batches.pairs.rotations[rows]
@@ -218,61 +210,55 @@ class _Run:
         if self.params.pose_noise:
             turns = torch.randn(*poses.shape[:2], 3) * math.radians(self.params.pose_noise)
             poses = poses @ axis_angle_to_matrix(turns)
-        poses = poses.to(self.model.device)
-        rate = batches.schedule.learning_rate * (1 + math.cos(math.pi * step / batches.schedule.steps)) / 2
+        loss = self._update(number, texts, poses, [batches.pairs.keys[i] for i in rows[:8]])
+        values = {"scale": self.module.scale.item()}
+        done = number + 1
+        if done % self.params.validate_every == 0 or done == self.steps:
+            values["val_recall"] = self._validate(done)
+        return StepStats(loss, len(rows), values)
+
+    def _update(self, number: int, texts: Sequence[str], poses: Tensor, keys: Sequence[str]) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.model.train()
-        loss = symmetric_bbc(
-            self.model.encode_prepared([self.texts[text] for text in texts]), self.model.pose(poses), self.model.scale
-        )
+            group["lr"] = self.lr(number)
+        self.module.train()
+        prepared = self.module.encode_prepared([self.texts[text] for text in texts])
+        loss = symmetric_bbc(prepared, self.module.pose(poses.to(self.module.device)), self.module.scale)
         if not torch.isfinite(loss):
-            keys = ", ".join(batches.pairs.keys[i] for i in rows[:8])
             raise PoseRftError(
-                f"The {self.kind} model's loss is {loss.item()} at step {self.step} (samples {keys}, …)."
+                f"The {self.kind} model's loss is {loss.item()} at step {number} (samples {', '.join(keys)}, …)."
             )
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_GRADIENT)
+        torch.nn.utils.clip_grad_norm_(self.module.parameters(), LARGEST_GRADIENT)
         self.optimizer.step()
-        return {
-            "step": self.step,
-            "phase": phase,
-            "lr": rate,
-            "loss": loss.item(),
-            "scale": self.model.scale.item(),
-            "seconds": time.monotonic() - began,
-        }
+        return loss.item()
 
     @torch.no_grad()
-    def _validate(self) -> float:
-        self.model.eval()
-        texts = self.model.encode_prepared([self.texts[text] for text in self.shown])
-        recall = validation_recall(texts, self.model.embed_pose(self.validation.rotations))
+    def _validate(self, done: int) -> float:
+        self.module.eval()
+        texts = self.module.encode_prepared([self.texts[text] for text in self.shown])
+        recall = validation_recall(texts, self.module.embed_pose(self.validation.rotations))
         if recall > self.best_recall:
-            self.best_step, self.best_recall = self.step, recall
-            self.best = {name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()}
+            self.best_step, self.best_recall = done, recall
+            self.best = {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
         return recall
 
-    def _save(self) -> None:
-        content = io.BytesIO()
-        state = {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "best_step": self.best_step,
-            "best_recall": self.best_recall,
-            "log": self.log,
-        }
-        torch.save(state, content)
-        atomic.write_bytes(self.path, content.getvalue())
+    def save(self, folder: Path, state: dict[str, Any]) -> None:
+        weights = {"model": self.module.state_dict(), "optimizer": self.optimizer.state_dict(), "best": self.best}
+        torch.save(weights | {"best_step": self.best_step, "best_recall": self.best_recall} | state, folder / WEIGHTS)
 
-    def _restore(self) -> None:
-        if not self.path.is_file():
-            return
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best, self.log = state["step"], state["best"], state["log"]
-        self.best_step, self.best_recall = state["best_step"], state["best_recall"]
+    def load(self, folder: Path) -> dict[str, Any]:
+        """
+        Raises:
+            PoseRftError: the folder holds no checkpoint of this model.
+        """
+        try:
+            state = torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu")
+            self.module.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.best, self.best_step, self.best_recall = state["best"], state["best_step"], state["best_recall"]
+        except Exception as error:  # whatever torch says of a damaged file
+            raise PoseRftError(
+                f"{folder} is not a checkpoint of this model ({error}); delete it to start again."
+            ) from error
+        return {"step": state["step"]}

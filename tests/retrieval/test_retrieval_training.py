@@ -29,19 +29,19 @@ def test_a_killed_run_continues_to_the_same_weights(kind, encoder, tmp_path, mon
         pass
 
     calls = 0
-    update = training._Run._update
+    update = training._Learner.step
 
-    def dies_at_step_8(self):
+    def dies_at_step_8(self, number):
         nonlocal calls
         calls += 1
         if calls == 9:
             raise Killed
-        return update(self)
+        return update(self, number)
 
-    monkeypatch.setattr(training._Run, "_update", dies_at_step_8)
+    monkeypatch.setattr(training._Learner, "step", dies_at_step_8)
     with pytest.raises(Killed):
         run(kind, params, tmp_path / "b")
-    monkeypatch.setattr(training._Run, "_update", update)
+    monkeypatch.setattr(training._Learner, "step", update)
     resumed = run(kind, params, tmp_path / "b")
     for (name, a), b in zip(undisturbed.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
