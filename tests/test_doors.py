@@ -81,3 +81,15 @@ def test_python_unpickles_nowhere() -> None:
                 "pickle.Unpickler",
             )
             assert not calls, f"{file} unpickles"
+
+
+def test_smplx_is_imported_only_where_an_smpl_file_is_loaded() -> None:  # S16: its licence allows research only
+    places = {}
+    for file in sorted(path for part in ("pose_rft", "stages", "flows") for path in (ROOT / part).rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == "smplx" for name in names):
+                places[str(file.relative_to(ROOT))] = node in tree.body
+    assert places == {"pose_rft/body/smpl.py": False}  # False: inside a function

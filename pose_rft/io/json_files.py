@@ -1,14 +1,17 @@
 """JSON files that others made: parsed within bounds, and checked for what stands at their top.
 
-Depth is bounded by Python's own count (`limits` turns its error into a sentence). Integers are bounded here: Python
-takes quadratic time for long ones and cannot make a float of one above 1.8e308. `NaN`, `Infinity` and floats that
-overflow come through as such, because whoever reads a number checks it anyway, and a release with one NaN is no JSON
-error but a defect of one sample.
+Depth and the length of numbers are looked at before anything is parsed: how deep Python's parser can follow depends on
+how deep its caller stands, it takes quadratic time for long integers and cannot make a float of one above 1.8e308.
+`NaN`, `Infinity` and floats that overflow come through as such, because whoever reads a number checks it anyway, and a
+release with one NaN is no JSON error but a defect of one sample.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
@@ -16,6 +19,9 @@ from pose_rft.io import door, limits
 LONGEST_NUMBER = 300  # digits
 DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
 BLOCK = 1 << 24  # bytes looked at in one go
+DEEPEST = 100  # levels; releases have seven
+NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+STRING = re.compile(rb'"[^"]*"?')
 
 
 def read_json(path: Path, kind: type | None = None) -> Any:
@@ -32,7 +38,10 @@ def parse_json(data: bytes, where: Path | str, kind: type | None = None) -> Any:
     """As `read_json`, for bytes that came from `where`."""
     try:
         with limits.bounded(where, len(data)):
+            if json.detect_encoding(data) not in ("utf-8", "utf-8-sig"):
+                raise ValueError("it is not UTF-8 text")
             _check_numbers(data)
+            _check_depth(data)
             content = json.loads(data)
     except ValueError as error:
         cause = " ".join(str(error).split())[:120]
@@ -50,3 +59,17 @@ def _check_numbers(data: bytes) -> None:
     for start in range(0, len(data), BLOCK):
         if b"0" * LONGEST_NUMBER in data[start : start + BLOCK + LONGEST_NUMBER].translate(DIGITS):
             raise ValueError(f"a number of {LONGEST_NUMBER} digits or more")
+
+
+def _check_depth(data: bytes) -> None:
+    """
+    Raises:
+        ValueError: nested absurdly.
+    """
+    plain = data.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of quotes begins or ends a string
+    # Quotes that now touch enclose nothing: to take both away leaves everything else inside or outside.
+    structure = STRING.sub(b"", plain.translate(None, NOT_STRUCTURE).replace(b'""', b""))
+    steps = np.frombuffer(structure, np.uint8)
+    opens = (steps == ord("[")) | (steps == ord("{"))
+    if len(steps) and np.cumsum(np.where(opens, 1, -1)).max() > DEEPEST:
+        raise ValueError(f"it nests deeper than {DEEPEST} levels")

@@ -5,14 +5,14 @@ transformers builds what config.json says before it compares it with the weights
 safetensors' own errors about cut files to its caller. So whoever loads a model asks `look_at` first.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io.json_files import read_json
+from pose_rft.io import door
+from pose_rft.io.json_files import parse_json, read_json
 
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 LFS_POINTER = b"version https://git-lfs"
@@ -121,14 +121,14 @@ def check_safetensors(path: Path) -> None:
         PoseRftError: a git-LFS pointer, cut, or no safetensors file.
     """
     _refuse_pointer(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    size = door.check_file(path)
+    with door.open_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
         header = file.read(length) if 0 < length <= min(size - 8, LONGEST_HEADER) else b""
     try:
-        content = json.loads(header)
+        content = parse_json(header, path, dict)
         ends = [int(entry["data_offsets"][1]) for name, entry in content.items() if name != "__metadata__"]
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+    except (PoseRftError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
         raise PoseRftError(f"{path} is no safetensors file, or its beginning is damaged; download it again.") from None
     if size != 8 + length + max(ends, default=0):
         raise PoseRftError(
@@ -140,12 +140,11 @@ def check_safetensors(path: Path) -> None:
 @contextmanager
 def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
     """Turns what loaders raise about a folder into one sentence; a PoseRftError passes as it is."""
-    from safetensors import SafetensorError
-
-    foreign = (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
     try:
         yield
-    except (*foreign, SafetensorError) as error:
+    except PoseRftError:
+        raise
+    except Exception as error:  # safetensors, huggingface_hub and transformers raise classes of their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PoseRftError(
             f"{source} holds a {wanted} that cannot be loaded ({reason}); it is damaged, or "
@@ -168,7 +167,7 @@ def _cached(source: str, wanted: str) -> Path:
 
 
 def _refuse_pointer(path: Path) -> None:
-    with path.open("rb") as file:
+    with door.open_file(path) as file:
         if file.read(len(LFS_POINTER)) == LFS_POINTER:
             raise PoseRftError(
                 f"{path} is a git-LFS pointer, not the file itself; run `git lfs pull` in its folder, or download it."

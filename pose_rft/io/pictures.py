@@ -8,11 +8,13 @@ Sources: ITU-T T.81, annex B; PNG specification, third edition, section 5.
 """
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 
 from pose_rft.errors import PoseRftError
 
@@ -24,6 +26,9 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 33  # bytes of the signature and the first chunk
 JPEG_START, SCAN, END = b"\xff\xd8", 0xDA, 0xD9
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the segment that holds the size
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+# Numbers, and each restart marker with numbers behind it, whichever the decoder may be waiting for.
+MORE_NUMBERS = b"\x5a\xc3\x96" * 20 + b"".join(b"\xff" + bytes([0xD0 + n]) + b"\x5a\xc3\x96" * 8 for n in range(8))
 REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -47,6 +52,7 @@ class Header:
     kind: Literal["jpg", "png"]
     width: int
     height: int
+    progressive: bool = False
 
 
 def header(data: bytes) -> Header:
@@ -68,10 +74,39 @@ def check(data: bytes) -> Header:
     Raises:
         BadPicture: as `decode`.
     """
-    # To an eighth of the size: every byte of a JPEG is decoded and damage shows, but few pixels are computed.
     found = header(data)
-    _decoded(data, found, cv2.IMREAD_REDUCED_COLOR_8 if found.kind == "jpg" else cv2.IMREAD_COLOR_RGB)
+    if found.kind == "png":
+        _decoded(data, found, cv2.IMREAD_COLOR_RGB)
+    else:  # to an eighth of the size: every byte of a JPEG is decoded and damage shows, but few pixels are computed
+        _check_filled(data, found, _decoded(data, found, cv2.IMREAD_REDUCED_COLOR_8))
     return found
+
+
+def _check_filled(data: bytes, found: Header, pixels: NDArray[np.uint8]) -> None:
+    """Where a JPEG's numbers end before its blocks do, libjpeg paints the rest in one colour and says nothing.
+
+    Then more numbers before the end marker would change the picture; a whole one has no use for them. `pixels`: one
+    for each block; where the last two differ, a JPEG without refinements is whole.
+
+    Raises:
+        BadPicture: cut, and closed with an end marker.
+    """
+    if not found.progressive and (pixels[-1, -2:][0] != pixels[-1, -1]).any():
+        return
+    end = _check_scans(data, found)
+    shrink = 1 if found.progressive else 8  # an eighth shows what the first scan says
+    if _quiet_pixels(data, shrink) != _quiet_pixels(data[:end] + MORE_NUMBERS + data[end:], shrink):
+        raise _undecodable(data)
+
+
+def _quiet_pixels(data: bytes, shrink: int) -> bytes:
+    """A JPEG at 1/shrink of its size by Pillow, whose libjpeg does not complain on the terminal."""
+    try:
+        with JpegImageFile(BytesIO(data)) as picture:
+            picture.draft(None, (picture.width // shrink, picture.height // shrink))
+            return picture.tobytes()
+    except Exception:  # of metadata that Pillow reads and this project does not
+        return b""
 
 
 def decode(data: bytes, shrink: Literal[1, 2, 4, 8] = 1) -> NDArray[np.uint8]:
@@ -109,16 +144,16 @@ def _bounded(data: bytes, found: Header) -> Header:
     return found
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
+def _jpeg_size(data: bytes) -> tuple[int, int, bool]:
+    """Width, height, and whether later scans refine earlier ones."""
     position = 2
     while (position := data.find(b"\xff", position)) >= 0:
         kind = data[position + 1] if position + 1 < len(data) else 0
         if kind in FRAMES:
             if len(data) < position + 9:
                 break
-            return int.from_bytes(data[position + 7 : position + 9], "big"), int.from_bytes(
-                data[position + 5 : position + 7], "big"
-            )
+            height, width = (int.from_bytes(data[position + at : position + at + 2], "big") for at in (5, 7))
+            return width, height, kind in PROGRESSIVE
         if kind in (SCAN, END):
             break
         position = _after(data, position, kind)
@@ -134,8 +169,8 @@ def _after(data: bytes, position: int, kind: int) -> int:
     return position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
 
 
-def _check_scans(data: bytes, found: Header) -> None:
-    """Walks a JPEG's markers to the one that ends the picture.
+def _check_scans(data: bytes, found: Header) -> int:
+    """Walks a JPEG's markers to the one that ends the picture, and returns its place.
 
     Raises:
         BadPicture: it is not there, or there are more scans than pixels of this number should take.
@@ -147,7 +182,7 @@ def _check_scans(data: bytes, found: Header) -> None:
             position += 2
             continue
         if kind == END:
-            return
+            return position
         if kind == SCAN:
             scans += 1
             if scans > MOST_SCANS or scans * found.width * found.height > MOST_SCANNED:

@@ -27,6 +27,7 @@ from transformers import (
 from pose_rft import seeds
 from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import check_promise, look_at, one_sentence
+from pose_rft.io.parsing import DAMAGE
 from pose_rft.policy import smollm
 from pose_rft.policy.architectures import policy_config, small_llava_config, tiny_text_config
 from pose_rft.policy.config import HeadKind, Hmr2VitConfig
@@ -232,8 +233,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise PoseRftError(
             f"{path} holds objects that are no weights and cannot be skipped; save its `state_dict` alone."
         ) from None
-    except (RuntimeError, ValueError, EOFError, OSError) as error:
-        raise PoseRftError(f"{path} is no PyTorch checkpoint ({str(error).splitlines()[0]}).") from None
+    except (*DAMAGE, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PoseRftError(f"{path} is no PyTorch checkpoint ({reason}).") from None
     return content if isinstance(content, dict) else {}
 
 

@@ -5,7 +5,6 @@ the prompt of a rollout are the same ids, and the template answer is one known l
 never on decoded text. `<POSE>` is an ordinary added token, because decoding drops special ones.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from transformers import AddedToken, AutoProcessor, AutoTokenizer, PreTrainedTok
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.io.json_files import read_json
 from pose_rft.params import Count, Positive, Section, parse
 from pose_rft.policy import person_crops as crops
 from pose_rft.policy import templates
@@ -170,13 +170,13 @@ class PoseProcessor:
         """
         path = Path(folder) / FILE
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path, dict)
             image = parse(content["image"], ImageParams, f"`image` in {path}")
             tokens = int(content["num_image_tokens"])
             form = str(content.get("form", "llava"))  # folders of earlier versions name none
             if form not in templates.FORMS:
                 raise ValueError(form)
-        except (OSError, ValueError, KeyError):
+        except (ValueError, TypeError, KeyError, ArithmeticError):
             raise PoseRftError(f"{path} is missing or damaged; a policy folder holds model and processor.") from None
         return cls(read_tokenizer(folder), image, tokens, form)
 

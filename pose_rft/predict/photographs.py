@@ -59,6 +59,7 @@ def read_photograph(path: Path) -> Photograph:
     if not data:
         raise PoseRftError(f"{path} is empty, expected a JPEG or PNG.")
     try:
+        pictures.check(data)
         pixels = pictures.decode(data)
     except PoseRftError as error:
         raise PoseRftError(f"{path}: {error}") from None

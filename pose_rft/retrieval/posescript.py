@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io.parsing import DAMAGE
 from pose_rft.retrieval.model import RewardModel, TextPoseModel, frozen, load_strictly
 from pose_rft.retrieval.params import RewardModelParams, SentenceParams, TransformerParams
 
@@ -69,7 +70,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise PoseRftError(f"{path} does not exist; download it from PoseScript or set `released: null`.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError) as error:
+    except (*DAMAGE, pickle.UnpicklingError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PoseRftError(f"{path} cannot be read as a PoseScript checkpoint ({reason}).") from None
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):

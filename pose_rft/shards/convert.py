@@ -6,7 +6,6 @@ one would have written. The finished folder takes its place by one rename.
 """
 
 import hashlib
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from pose_rft.datasets.registry import DataParams, open_release, reader_class
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.find import files_below
+from pose_rft.io.json_files import read_json
 from pose_rft.io.lock import alone_in
 from pose_rft.progress import Progress
 from pose_rft.record import SCHEMA_VERSION, Defect, Record
@@ -235,8 +235,8 @@ def _prepare(scratch: Path, identity: str) -> tuple[Path, Path]:
 
 def _stored_identity(scratch: Path) -> str | None:
     try:
-        return json.loads((scratch / PLAN).read_text())["identity"]
-    except (OSError, ValueError, TypeError, KeyError):
+        return str(read_json(scratch / PLAN, dict)["identity"])
+    except (PoseRftError, KeyError):
         return None
 
 

@@ -41,11 +41,29 @@ class ShardSet:
         self._keys = self.rows["key"]
         self._shards = self.rows["shard"].to_numpy()
         members = self.rows["members"].explode().struct.unnest()
-        self._names = [sys.intern(name) for name in members["name"]]
+        self._names = [name and sys.intern(name) for name in members["name"]]
         self._offsets, self._sizes = members["offset"].to_numpy(), members["size"].to_numpy()
+        self._check_places()
         self._first = np.concatenate(
             [np.zeros(1, dtype=np.int64), np.cumsum(self.rows["members"].list.len().to_numpy(), dtype=np.int64)]
         )
+
+    def _check_places(self) -> None:
+        """An index may come from anywhere, and what it says is asked from the system: gigabytes, or what is no place.
+
+        Raises:
+            PoseRftError: a member lies in no shard, or not inside of it.
+        """
+        sizes = np.array([marker.bytes for marker in self.manifest.shards], dtype=np.int64)
+        counts = self.rows["members"].list.len().fill_null(0).to_numpy()
+        whole = not any(column.null_count() for column in (self._keys, self.rows["shard"], self.rows["members"]))
+        whole &= bool(len(self.rows) == 0 or (counts.min() > 0 and self._shards.max() < len(sizes)))
+        if whole and len(self.rows):
+            room = np.repeat(sizes[self._shards.astype(np.int64)], counts)
+            start, length = self._offsets.astype(np.int64), self._sizes.astype(np.int64)
+            whole = bool(((start >= 0) & (length >= 0) & (length <= room) & (start <= room - length)).all())
+        if not whole or None in self._names:
+            raise PoseRftError(f"{self.folder / INDEX} names places in no shard of its manifest; convert again.")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -82,7 +100,7 @@ class ShardSet:
         first, last = int(self._first[i]), int(self._first[i + 1])
         sizes = self._sizes[first:last].tolist()
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             try:
                 contents = list(map(os.pread, repeat(descriptor), sizes, self._offsets[first:last].tolist()))
             finally:

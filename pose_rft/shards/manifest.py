@@ -3,7 +3,6 @@
 A marker is written after its shard and completes it; the manifest is written after all else and completes the folder.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io import atomic
+from pose_rft.io import atomic, door
+from pose_rft.io.json_files import read_json
 
 CONVERTER_VERSION = 1
 MANIFEST = "manifest.json"
@@ -52,8 +52,8 @@ class Marker:
     def read(cls, path: Path) -> "Marker | None":
         """None where there is no marker or not a whole one: the shard is not complete."""
         try:
-            return cls(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            return cls(**read_json(path, dict))
+        except (PoseRftError, ValueError, TypeError):
             return None
 
 
@@ -91,11 +91,12 @@ class Manifest:
         """
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_text())
+            content = read_json(path, dict)
             return cls(**{**content, "shards": tuple(Marker(**marker) for marker in content["shards"])})
-        except FileNotFoundError:
+        except door.Missing:
             raise PoseRftError(
                 f"{path} does not exist, so {folder} holds no finished conversion; run `dvc repro convert`."
             ) from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise PoseRftError(f"{path} cannot be read ({error}); delete {folder} and convert again.") from None
+        except (PoseRftError, ValueError, TypeError, KeyError) as error:
+            cause = str(error).rstrip(".")
+            raise PoseRftError(f"{path} cannot be read ({cause:.300}); delete {folder} and convert again.") from None

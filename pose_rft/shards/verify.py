@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import door
 from pose_rft.record import SCHEMA_VERSION, Record
 from pose_rft.shards.index import read_table
 from pose_rft.shards.manifest import DEFECTS, INDEX, Manifest, Marker, marker_name
@@ -75,9 +76,9 @@ def shard_problems(folder: Path, number: int, marker: Marker, rows: pl.DataFrame
     if Marker.read(folder / marker_name(number)) != marker:
         return [f"Shard {path} has no marker {marker_name(number)} that agrees with the manifest; {mend}."]
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        return [f"Shard {path} cannot be read ({error.strerror}); {mend}."]
+        content = door.read_file(path, marker.bytes + RECORD)
+    except door.Unreadable as error:
+        return [f"Shard {path} {error.reason}; {mend}."]
     if len(content) < marker.bytes or len(content) % RECORD or content[-2 * BLOCK :].strip(b"\0"):
         return [f"Shard {path} is truncated: {len(content)} bytes of {marker.bytes}; {mend}."]
     if hashlib.sha256(content).hexdigest() != marker.sha256:

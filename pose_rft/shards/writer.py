@@ -7,7 +7,6 @@ tar cut at a member boundary without complaint), and renamed. A shard without ma
 """
 
 import hashlib
-import json
 import os
 import tarfile
 from collections.abc import Iterable
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.io.json_files import parse_json, read_json
 from pose_rft.io.text import InvalidText
 from pose_rft.record import Defect, Record
 from pose_rft.shards.index import index_row
@@ -90,7 +90,9 @@ def write_shard(folder: Path, work: Path, index: int, items: Iterable[tuple[str,
             os.fsync(file.fileno())
         check_end_of_archive(temporary)
         os.replace(temporary, path)
-        atomic.write_bytes(rows_path(work, index), atomic.json_bytes({"rows": rows, "defects": defects}))
+        content = atomic.canonical_json({"rows": rows, "defects": defects})
+        digest = hashlib.sha256(_utf8(content)).hexdigest()
+        atomic.write_bytes(rows_path(work, index), atomic.json_bytes({"content": content, "sha256": digest}))
         marker = Marker(path.name, len(rows), tar.size, tar.sha256.hexdigest(), len(defects))
         marker.write(folder / marker_name(index))
         _sync_folder(folder)
@@ -135,7 +137,20 @@ def rows_path(work: Path, index: int) -> Path:
 
 
 def read_rows(work: Path, index: int) -> dict[str, list[dict[str, Any]]]:
-    return json.loads(rows_path(work, index).read_text())
+    """
+    Raises:
+        PoseRftError: they are not there, or not those that were written.
+    """
+    path = rows_path(work, index)
+    stored = read_json(path, dict)
+    content = _utf8(str(stored.get("content")))
+    if stored.get("sha256") != hashlib.sha256(content).hexdigest():
+        raise PoseRftError(f"{path} has changed since the conversion wrote it; run it again.")
+    return parse_json(content, path, dict)  # type: ignore[no-any-return]
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def complete(folder: Path, work: Path, index: int) -> Marker | None:
@@ -151,7 +166,7 @@ def complete(folder: Path, work: Path, index: int) -> Marker | None:
         content = read_rows(work, index)
         whole = len(content["rows"]) == marker.count and len(content["defects"]) == marker.defects
         return marker if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, PoseRftError, KeyError, TypeError):
         return None
 
 

@@ -18,7 +18,9 @@ from typing import IO
 import polars as pl
 import torch
 
-from pose_rft.io import atomic
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic, door
+from pose_rft.io.json_files import parse_json
 from pose_rft.progress import Progress
 from pose_rft.seeds import derive
 from pose_rft.training import checkpoint
@@ -112,8 +114,17 @@ def _appending(path: Path, leader: bool) -> Iterator[IO[str] | None]:
 def _rows_before(path: Path, step: int) -> list[dict[str, float]]:
     """The rows of steps 0..step-1; rows after the checkpoint, or torn by a kill, are done again."""
     rows: list[dict[str, float]] = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in door.read_file(path).decode("utf-8", "replace").splitlines() if path.is_file() else []:
         if len(rows) == step:
             break
-        rows.append(json.loads(line))
+        try:
+            row = parse_json(line.encode(), path, dict)
+        except PoseRftError:
+            row = {}
+        if row.get("step") != len(rows):
+            raise PoseRftError(
+                f"{path} does not hold the steps before {step} one by one, so it is damaged; delete {path.parent} to "
+                "start again."
+            )
+        rows.append(row)
     return rows

@@ -7,6 +7,7 @@ frozen encoder would have to read every automatic caption twice.
 """
 
 import math
+import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -115,6 +116,20 @@ def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
         way: {str(k): value for k, value in recall_at(scores, TABLE_2_KS, way).items()} for way in DIRECTIONS
     }
     return {"pairs": len(pairs), **recall, "chance": {str(k): chance(k, len(pairs)) for k in TABLE_2_KS}}
+
+
+@contextmanager
+def checkpoint_in_words(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        PoseRftError: the block, which reads `path` and puts it to use, could not.
+    """
+    foreign = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, EOFError, ArithmeticError)
+    try:
+        yield
+    except (*foreign, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise PoseRftError(f"{path} is no checkpoint of this model ({reason}); delete it to start again.") from error
 
 
 class _Batches:
@@ -252,13 +267,10 @@ class _Learner:
         Raises:
             PoseRftError: the folder holds no checkpoint of this model.
         """
-        try:
+        with checkpoint_in_words(folder / WEIGHTS):
             state = torch.load(folder / WEIGHTS, weights_only=True, map_location="cpu")
             self.module.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.best, self.best_step, self.best_recall = state["best"], state["best_step"], state["best_recall"]
-        except Exception as error:  # whatever torch says of a damaged file
-            raise PoseRftError(
-                f"{folder} is not a checkpoint of this model ({error}); delete it to start again."
-            ) from error
-        return {"step": state["step"]}
+            self.best = dict(state["best"])
+            self.best_step, self.best_recall = int(state["best_step"]), float(state["best_recall"])
+            return {"step": int(state["step"])}

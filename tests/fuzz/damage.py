@@ -4,14 +4,17 @@ import json
 import pickle
 import signal
 import traceback
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import polars as pl
 import pytest
 import scipy.io
+import yaml
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.unpickle import read_pickle
@@ -158,12 +161,58 @@ def _hdf5(path: Path, rng: np.random.Generator) -> None:
             file[name] = spoiled.astype("S") if spoiled.dtype.kind == "U" else spoiled
 
 
+def _yaml(path: Path, rng: np.random.Generator) -> None:
+    path.write_text(yaml.safe_dump(with_other_type(yaml.safe_load(path.read_text()), rng)))
+
+
+def _safetensors(path: Path, rng: np.random.Generator) -> None:
+    """Another header before the same numbers."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(with_other_type(json.loads(content[8:end]), rng)).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+
+
+def _zip_of_torch(path: Path, rng: np.random.Generator) -> None:
+    """One member of the archive with other bytes, its checksum right."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    names = [name for name in members if name.endswith("data.pkl")] * 3 + sorted(members)
+    name = names[int(rng.integers(len(names)))]
+    members[name] = BYTES[int(rng.integers(len(BYTES)))](members[name], rng) if members[name] else b"x"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+
+
+def _parquet(path: Path, rng: np.random.Generator) -> None:
+    table = pl.read_parquet(path)
+    name = table.columns[int(rng.integers(len(table.columns)))]
+    choices = [
+        table.drop(name),
+        table.head(0),
+        pl.concat([table, table]),
+        table.with_columns(pl.lit(None).cast(table[name].dtype).alias(name)),
+        table.with_columns(pl.lit(-1 if table[name].dtype.is_integer() else "x").alias(name)),
+        table.rename({name: f"{name}2"}),
+    ]
+    if table[name].dtype.is_integer():
+        choices.append(table.with_columns(pl.lit(2**40).cast(table[name].dtype, strict=False).alias(name)))
+    choices[int(rng.integers(len(choices)))].write_parquet(path)
+
+
 INSIDE: dict[str, Callable[[Path, np.random.Generator], None]] = {
     ".json": _json,
     ".pkl": _pickle,
     ".npz": _npz,
     ".mat": _mat,
     ".h5": _hdf5,
+    ".hdf5": _hdf5,
+    ".yaml": _yaml,
+    ".safetensors": _safetensors,
+    ".pt": _zip_of_torch,
+    ".ckpt": _zip_of_torch,
+    ".parquet": _parquet,
 }
 
 

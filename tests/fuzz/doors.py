@@ -7,17 +7,22 @@ a failure. Its parent (test_fuzz_doors.py) starts another one after the input th
 import contextlib
 import io
 import json
+import os
 import resource
+import shutil
 import signal
 import sys
 import tarfile
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import commands
 import cv2
+import folders
 import h5py
 import numpy as np
 from damage import BYTES, damage
@@ -195,8 +200,9 @@ KINDS: dict[str, Kind] = {
 
 def outcome(path: Path, read: Callable[[Path], object]) -> str:
     """`result`, `sentence`, or what went wrong."""
-    start = time.monotonic()
-    before = {other.name for other in path.parent.iterdir()}
+    start = time.process_time()
+    before = content(path.parent)
+    WRITTEN.clear()
     try:
         read(path)
         told = "result"
@@ -206,19 +212,40 @@ def outcome(path: Path, read: Callable[[Path], object]) -> str:
         )
     except BaseException:
         return traceback.format_exc(limit=-3)
-    if time.monotonic() - start > SECONDS:
-        return f"took {time.monotonic() - start:.0f} s"
-    return told if {other.name for other in path.parent.iterdir()} == before else "left a file behind"
+    if time.process_time() - start > SECONDS:
+        return f"took {time.process_time() - start:.0f} s"
+    if strange := [name for name in WRITTEN if not name.startswith((str(path.parent), "/dev/null"))]:
+        return f"wrote or started {strange[:3]}"
+    return told if path.name in MAY_WRITE or content(path.parent) == before else "left a file behind"
+
+
+def content(folder: Path) -> set[str]:
+    return {str(path) for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+WRITTEN: list[str] = []  # since the last input: what Python opened for writing, and what it started
+MAY_WRITE = ("command",)  # into their own folder
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        if isinstance(arguments[0], (str, bytes)):
+            WRITTEN.append(str(Path(os.fsdecode(arguments[0])).absolute()))
+    elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect"):
+        WRITTEN.append(f"{event} {arguments!s:.200}")
 
 
 def inputs(count: int, seed: int) -> Iterator[tuple[int, str]]:
-    names = list(KINDS)
+    names = [kind for kind in EVERYTHING if kind.startswith(os.environ.get("FUZZ_KIND", ""))]
     for number in range(count):
         yield number, names[(number + seed) % len(names)]
 
 
 def child(folder: Path, seed: int, first: int, count: int) -> None:
     """Reads inputs `first` to `count`; a line `> number kind` before each, `< outcome` as JSON after it."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TMPDIR": str(folder)}
+    os.chdir(folder)
+    tempfile.gettempdir()  # tries once whether it can write there
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError(f"more than {3 * SECONDS} s")))
@@ -226,21 +253,61 @@ def child(folder: Path, seed: int, first: int, count: int) -> None:
     for number, kind in inputs(count, seed):
         if number < first:
             continue
-        name, make, read = KINDS[kind]
         if kind not in whole:
-            path = folder / kind.replace(" ", "_").replace("/", "_") / name
-            path.parent.mkdir(exist_ok=True)
-            make(path)
-            whole[kind] = path, path.read_bytes()
-            assert outcome(path, read) == "result", f"the whole {kind} is not read: {outcome(path, read)}"
-        path, content = whole[kind]
+            whole[kind] = prepared(folder / "".join(c if c.isalnum() else "_" for c in kind), kind)
         rng = np.random.default_rng([seed, number])
-        _damage(path, content, rng)
+        path, read, target, content = whole[kind](rng)
+        _damage(target, content, rng)
         print(">", number, kind, flush=True)
-        signal.alarm(3 * SECONDS)  # the clock's; a busy machine is not the reader's fault
+        signal.alarm(6 * SECONDS)  # the clock's; a busy machine is not the reader's fault
         told: Any = outcome(path, read)
         signal.alarm(0)
         print("<", json.dumps(told), flush=True)
+
+
+EVERYTHING = (*KINDS, *folders.FOLDERS, *commands.LINES)
+Chosen = tuple[Path, Callable[[Path], object], Path, bytes]  # what is read, by what; the file to damage, its content
+
+
+def prepared(folder: Path, kind: str) -> Callable[[np.random.Generator], Chosen]:
+    """Makes a whole one, checks that it is read, and returns how to choose what of it is damaged."""
+    whole = folder / "whole"
+    whole.mkdir(parents=True)
+    if kind in KINDS:
+        name, make, read = KINDS[kind]
+        path = whole / name
+        make(path)
+        sound = path.read_bytes()
+        assert (told := outcome(path, read)) == "result", f"the whole {kind} is not read: {told}"
+        return lambda rng: (path, read, path, sound)
+    if kind in folders.FOLDERS:
+        make, reader = folders.FOLDERS[kind]
+    else:
+        make, reader = commands.make, lambda path: commands.run(path.parent, commands.LINES[kind])
+    make(whole)
+    own = folder / "own"
+
+    def fresh() -> None:
+        shutil.rmtree(own, ignore_errors=True)
+        shutil.copytree(whole, own)
+
+    if kind in folders.FOLDERS:
+        fresh()
+        assert (told := outcome(own / "x", lambda _: reader(own))) == "result", f"the whole {kind} is not read: {told}"
+    else:
+        with contextlib.suppress(PoseRftError):  # `predict` has no model; what it imports is no input's time
+            reader(whole / "command")
+
+    def choose(rng: np.random.Generator) -> Chosen:
+        fresh()
+        if kind in folders.FOLDERS:
+            target = folders.file_of(own, rng)
+            return own / "x", lambda _: reader(own), target, target.read_bytes()
+        line = commands.damaged_line(kind, rng)
+        target = commands.file_of(own, kind, rng)
+        return own / "command", lambda _: commands.run(own, line), target, target.read_bytes()
+
+    return choose
 
 
 def _damage(path: Path, content: bytes, rng: np.random.Generator) -> None:
@@ -251,4 +318,5 @@ def _damage(path: Path, content: bytes, rng: np.random.Generator) -> None:
 
 
 if __name__ == "__main__":
+    sys.addaudithook(_watch)
     child(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

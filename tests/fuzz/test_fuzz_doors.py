@@ -64,11 +64,11 @@ def check(folder: Path, seed: int, count: int) -> None:
     assert sum(found.values()) == count
 
 
-def test_a_few_hundred_damaged_files_are_results_or_sentences(tmp_path: Path) -> None:
-    check(tmp_path, int(os.environ.get("FUZZ_SEED", "0")), int(os.environ.get("FUZZ_INPUTS", "320")))
+def test_five_hundred_damaged_inputs_are_results_or_sentences(tmp_path: Path) -> None:
+    check(tmp_path, int(os.environ.get("FUZZ_SEED", "0")), int(os.environ.get("FUZZ_INPUTS", "500")))
 
 
 @pytest.mark.slow
-def test_ten_thousand_damaged_files_are_results_or_sentences(tmp_path: Path) -> None:
+def test_ten_thousand_damaged_inputs_are_results_or_sentences(tmp_path: Path) -> None:
     today = datetime.datetime.now(datetime.UTC).date().toordinal()
     check(tmp_path, int(os.environ.get("FUZZ_SEED", today)), int(os.environ.get("FUZZ_INPUTS", "10000")))

@@ -192,3 +192,18 @@ def test_a_file_on_disk_is_the_same_picture(tmp_path: Path, name: str) -> None:
     assert load_picture(tmp_path / "a.jpg", (90, 60)).data == content
     with pytest.raises(UnreadablePicture, match="declared 9x6"):
         load_picture(tmp_path / "a.jpg", (9, 6))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+@pytest.mark.parametrize("restarts", [0, 3])
+def test_half_a_jpeg_with_an_end_marker_behind_it_is_damaged(progressive: int, restarts: int) -> None:
+    pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8), (0, 0), 2)
+    pixels[100:] = pixels[-1, -1]  # a plain ground is no damage
+    settings = [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive, cv2.IMWRITE_JPEG_RST_INTERVAL, restarts]
+    whole = cv2.imencode(".jpg", pixels, settings)[1].tobytes()
+    start = whole.index(b"\xff\xda") + 20
+    assert pictures.check(whole) and pictures.check(whole + bytes(4000))
+    for part in (0.1, 0.3, 0.5):
+        half = whole[: start + int(part * (len(whole) - start))].rstrip(b"\xff")
+        with pytest.raises(pictures.BadPicture):
+            pictures.check(half + b"\xff\xd9")

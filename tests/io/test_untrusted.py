@@ -160,7 +160,10 @@ def test_complex_numbers_are_refused_and_not_cut_in_half(tmp_path: Path) -> None
 def test_nested_json_and_json_of_another_kind_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     for text, sentence in (
-        ("[" * 100_000, "nested deeper"),
+        ("[" * 100_000, "nests deeper"),
+        ('["]",' * 200 + "1" + "]" * 200, "nests deeper"),  # brackets in strings close nothing
+        ('["\\\\",["\\"]",' * 60 + "1" + "]]" * 60, "nests deeper"),
+        ("[]".encode("utf-16").decode("latin1"), "not UTF-8"),
         ("{", "is not JSON"),
         ("\xff", "is not JSON"),
         ("[1]", "holds a list, expected a dict"),

@@ -274,3 +274,13 @@ def test_a_record_that_cannot_be_a_sample_is_a_defect_and_the_conversion_goes_on
     defects = pl.read_parquet(tmp_path / "out/defects.parquet").select("unit", "row", "reason").rows()
     assert defects == [("u01", "u01_000003", "broken text"), ("u02", "u02_000004", "box outside the picture")]
     assert verify(tmp_path / "out").ok
+
+
+def test_rows_that_changed_in_scratch_are_made_again_and_the_release_is_not_blamed(tmp_path):  # S19
+    run(tmp_path, name="whole")
+    with pytest.raises(PoseRftError):
+        run(tmp_path, FakeRelease(bad={"u05": "error"}))
+    rows = min((tmp_path / "out.scratch/work").glob("*.rows.json"))
+    rows.write_text(rows.read_text().replace("u00", "u99"))
+    run(tmp_path)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
