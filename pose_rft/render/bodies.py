@@ -1,19 +1,28 @@
-"""Bodies and photographs as pictures for the report and for `pose-rft predict`."""
+"""Bodies painted alone or over photographs, for the report, `pose-rft predict` and `pose-rft shards show`."""
 
 import base64
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from pose_rft.body.camera_fit import fit_box
+from pose_rft.body.cameras import intrinsics, project
+from pose_rft.body.frames import amass_to_camera
 from pose_rft.body.smpl import BodyModel
+from pose_rft.record import Camera, Smpl
 from pose_rft.render.renderer import Renderer
 
 PREDICTED = (0.36, 0.60, 0.87)
 TRUE = (0.55, 0.74, 0.50)
 PAPER = 0.96  # grey of the background
+SKIN = (0.59, 0.75, 0.92)
+OPACITY = 0.6
+DISTANCE = 3.5  # metres, for a body that no camera saw
+NEAREST = 0.05  # metres before the camera; nearer triangles are left out
 
 
 class BodyPainter:
@@ -44,6 +53,47 @@ class BodyPainter:
         colours = np.tile(np.asarray(colour, np.float32), (len(self.renderer.faces), 1))
         image, _ = self.renderer.render(placed.astype(np.float32), colours, K, background.shape[:2], background)
         return image
+
+
+def body_vertices(smpl: Smpl, body: BodyModel) -> np.ndarray:
+    """(V, 3) metres, camera frame; a body in the AMASS frame is put before the viewer."""
+    vectors = np.concatenate([smpl.global_orient[None], smpl.body_pose])
+    rotations = torch.from_numpy(Rotation.from_rotvec(vectors).as_matrix()).float()
+    transl = torch.from_numpy(smpl.transl)
+    if smpl.frame == "amass":
+        rotations = torch.cat([amass_to_camera(rotations[:1]), rotations[1:]])
+        transl = torch.tensor([0.0, 0.0, DISTANCE])
+    with torch.no_grad():
+        return body.vertices(rotations[None], torch.from_numpy(smpl.betas)[None], transl[None])[0].numpy()
+
+
+def portrait_camera(side: int) -> Camera:
+    """The camera of a square picture (side px) for a body that no camera saw."""
+    return Camera(intrinsics(1.4 * side, 1.4 * side, side / 2, side / 2))
+
+
+def draw_body(
+    picture: NDArray[np.uint8], vertices: np.ndarray, faces: np.ndarray, camera: Camera, scale: float
+) -> NDArray[np.uint8]:
+    """A body over its photograph, half transparent, as the camera with its lens sees it.
+
+    Args:
+        picture: (H, W, 3) RGB. vertices: (V, 3) metres, camera frame; faces: (F, 3).
+        scale: px of the picture per px of the camera's own.
+    """
+    ahead = faces[(vertices[faces][..., 2] > NEAREST).all(axis=1)]
+    if not len(ahead):
+        return picture
+    K = np.diag([scale, scale, 1.0]) @ camera.K
+    depth = vertices[:, 2:].clip(NEAREST)
+    seen = np.concatenate(
+        [project(np.concatenate([vertices[:, :2], depth], 1), camera) * scale, np.ones_like(depth)], 1
+    )
+    bent = seen @ np.linalg.inv(K).T * depth  # where a camera without distortion sees them at the same place
+    colours = np.tile(np.asarray(SKIN, np.float32), (len(ahead), 1))
+    background = picture.astype(np.float32) / 255
+    painted, _ = Renderer(ahead).render(bent.astype(np.float32), colours, K, background.shape[:2], background)
+    return cv2.addWeighted(painted, OPACITY, picture, 1 - OPACITY, 0).astype(np.uint8)
 
 
 def on_frame(rotations: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic, pictures
 from pose_rft.record import Record
-from pose_rft.render.mesh import body_vertices, draw_body, portrait_camera
+from pose_rft.render.bodies import body_vertices, draw_body, portrait_camera
 from pose_rft.shards.loader import ShardSet
 
 SMALLEST = 512  # px, longer side of the drawing; small pictures are enlarged
@@ -74,7 +74,9 @@ def _mesh(record: Record, picture: PIL.Image.Image, scale: float, body_model: Pa
         camera, scale = portrait_camera(SMALLEST), 1.0
     if camera is not None:
         body = load_body_model(body_model, record.smpl.gender)
-        draw_body(picture, body_vertices(record.smpl, body), body.faces.cpu().numpy(), camera, scale)
+        faces = body.faces.cpu().numpy()
+        mixed = draw_body(np.asarray(picture), body_vertices(record.smpl, body), faces, camera, scale)
+        picture.paste(PIL.Image.fromarray(mixed))
 
 
 def _picture(record: Record) -> tuple[PIL.Image.Image, float]:

@@ -5,7 +5,7 @@ import pytest
 
 from pose_rft.body.cameras import project
 from pose_rft.body.smpl import load_body_model
-from pose_rft.render.mesh import body_vertices
+from pose_rft.render.bodies import body_vertices
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.show import SMALLEST, draw, show
 
@@ -43,7 +43,12 @@ def test_a_body_that_no_camera_saw_stands_upright_on_white(record, tiny_folder):
 
 def test_show_draws_the_mesh_only_with_a_body_model(converted, tiny_folder, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("pose_rft.shards.show.draw_body", lambda *arguments: drawn.append(arguments))
+
+    def draw_body(picture, *arguments):
+        drawn.append(arguments)
+        return picture
+
+    monkeypatch.setattr("pose_rft.shards.show.draw_body", draw_body)
     show(converted, "u01_000003", tmp_path / "plain.png")
     assert not drawn
     show(converted, "u01_000003", tmp_path / "mesh.png", tiny_folder)
