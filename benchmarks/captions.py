@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.smpl import load_body_model
-from pose_rft.captions import describe_pose, describe_poses
+from pose_rft.captions.describe import describe_pose, describe_poses
 from pose_rft.datasets.bedlam.script import farthest_points
 from pose_rft.sample.key_poses import sample_pose
 

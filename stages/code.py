@@ -18,14 +18,15 @@ from pose_rft.io import atomic
 
 OUT = Path("data/code")
 KNOWN = Path(".scratch/code.json")
-TRAINED = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate", "report", "validate")
+WITHOUT_EFFECT = ("pose_rft.code", "stages.code")  # every stage imports them, and no result follows from them
+OWN = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate", "report", "validate")
 
 
 def roots() -> dict[str, tuple[str, ...]]:
     """Name of a file → the modules that the stage starts from: its own, and those that it loads by name."""
     writers = sorted(f"pose_rft.sample.{path.stem}" for path in (FOLDER / "sample").glob("write_*.py"))
     own = {"sample": ("stages.sample", *writers)}
-    own |= {name: (f"stages.{name}",) for name in TRAINED}
+    own |= {name: (f"stages.{name}",) for name in OWN}
     own["validate"] += (*map(facts_module, DATASETS), *map(reader_module, DATASETS))  # counts hold for parameters
     return own | {f"convert_{name}": ("stages.convert", reader_module(name)) for name in DATASETS}
 
@@ -41,7 +42,7 @@ def stamp() -> str:
 
 def code_of(modules: tuple[str, ...]) -> Mapping[str, str]:
     """Module → digest of all that these may execute."""
-    return {name: source.digest for name, source in closure(modules).items()}
+    return {name: source.digest for name, source in closure(modules).items() if name not in WITHOUT_EFFECT}
 
 
 def refuse_other_code(stage: str) -> None:

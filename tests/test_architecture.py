@@ -110,6 +110,30 @@ def test_a_stage_depends_on_the_code_that_it_runs(name):
         assert module in code.roots()[Path(file.replace("${item}", item)).stem]
 
 
+# An everyday edit, and the stages that it re-runs (docs/architecture.md has the table).
+EDITS = {
+    "pose_rft/datasets/coco/reader.py": {"convert_coco", "validate"},
+    "pose_rft/datasets/h36m/facts.py": {"validate"},
+    "pose_rft/shards/show.py": set(),
+    "pose_rft/captions/posecodes.py": {"sample", "convert_bedlam", "validate"},
+    "pose_rft/training/lifting.py": {"pose_encoder"},
+    "pose_rft/training/retrieval.py": {"retrieval"},
+    "pose_rft/training/sft.py": {"sft"},
+    "pose_rft/hygrpo/trainer.py": {"rft"},
+    "pose_rft/evaluation/protocols.py": {"evaluate"},
+    "pose_rft/report/charts.py": {"report"},
+    "pose_rft/cost/hardware.py": set(),
+    "pose_rft/cli.py": set(),
+}
+
+
+@pytest.mark.parametrize("file", EDITS)
+def test_an_edit_reruns_the_stages_whose_result_it_can_change(file):
+    module = file.removesuffix(".py").replace("/", ".")
+    assert (ROOT / file).is_file()
+    assert {name for name, modules in code.roots().items() if module in code.code_of(modules)} == EDITS[file]
+
+
 @pytest.mark.parametrize("stage", ["code", "inventory"])
 def test_a_stage_that_always_runs_starts_without_heavy_imports(stage):
     """A second `dvc repro` runs only these; torch or transformers in its imports would cost seconds."""

@@ -26,7 +26,7 @@ from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations
 from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
-from pose_rft.params import Fraction, NonNegative, Section
+from pose_rft.params import Count, Fraction, NonNegative, Section
 from pose_rft.record import Caption
 from pose_rft.seeds import derive, numpy_rng
 from pose_rft.shards.mixture import Mixture, Source
@@ -65,6 +65,17 @@ class ExampleParams(Section):
     def pictured(self) -> list[str]:
         """Those of `image_pose`, sorted."""
         return sorted(name for name, weight in self.mixture.get("image_pose", {}).items() if weight > 0)
+
+
+class HeldoutParams(Section):
+    """A quick look at the end of training: `samples` pictures of each {data set: split}, and as many texts."""
+
+    samples: Count
+    image_pose: dict[str, str]
+    text_pose: dict[str, str]
+
+    def tasks(self) -> list[tuple[Task, dict[str, str]]]:
+        return [("image_pose", self.image_pose), ("text_pose", self.text_pose)]
 
 
 class ImageRef(NamedTuple):

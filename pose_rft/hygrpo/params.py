@@ -9,14 +9,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pose_rft.batches.examples import ExampleParams
+from pose_rft.batches.examples import ExampleParams, HeldoutParams
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
 from pose_rft.hygrpo.pose_draws import PoseDraws
 from pose_rft.inference.rewards import RewardParams
 from pose_rft.params import Count, NonNegative, Positive, Section
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
-from pose_rft.training.sft import HeldoutParams
 
 Variant = Literal["hygrpo", "grpo"]
 

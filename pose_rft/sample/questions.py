@@ -14,7 +14,7 @@ import torch
 
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.joints import SMPL24
-from pose_rft.captions import Predicates, predicates
+from pose_rft.captions.predicates import Predicates, predicates
 from pose_rft.sample.people import Shot, Studio
 from pose_rft.sample.scene import BackgroundDescription, OutfitDescription
 

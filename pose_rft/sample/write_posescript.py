@@ -15,7 +15,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import remove_heading
-from pose_rft.captions import describe_poses
+from pose_rft.captions.describe import describe_poses
 from pose_rft.io.atomic import canonical_json, write_bytes, write_text
 from pose_rft.render.steps import rounded
 from pose_rft.sample.human_captions import human_captions

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from pose_rft.batches.collate import IGNORED, Batch, Collator
-from pose_rft.batches.examples import ExampleParams, ExampleStream, Task
+from pose_rft.batches.examples import ExampleParams, ExampleStream, HeldoutParams
 from pose_rft.batches.feature_cache import ImageTokenSource
 from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
@@ -25,17 +25,6 @@ from pose_rft.training import loop
 from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.loop import StepStats
 from pose_rft.training.losses import LossParams, answer_losses, pose_losses
-
-
-class HeldoutParams(Section):
-    """A quick look at the end of training: `samples` pictures of each {data set: split}, and as many texts."""
-
-    samples: Count
-    image_pose: dict[str, str]
-    text_pose: dict[str, str]
-
-    def tasks(self) -> list[tuple[Task, dict[str, str]]]:
-        return [("image_pose", self.image_pose), ("text_pose", self.text_pose)]
 
 
 class SFTParams(Section):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from skeleton import REST_JOINTS, pose, random_poses
 
-from pose_rft.captions import describe_pose, describe_poses, mirror_caption
+from pose_rft.captions.describe import describe_pose, describe_poses
+from pose_rft.captions.mirror import mirror_caption
 
 
 def captions_of(n=30, **degrees):

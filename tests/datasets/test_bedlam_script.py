@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import semantic_frame
-from pose_rft.captions import describe_pose
+from pose_rft.captions.describe import describe_pose
 from pose_rft.datasets.bedlam import script as bedlam_script
 from pose_rft.datasets.bedlam.script import captions_of, distinct_poses, farthest_points, well_seen
 from pose_rft.seeds import numpy_rng

@@ -6,7 +6,8 @@ import pytest
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.captions import describe_pose, mirror_caption
+from pose_rft.captions.describe import describe_pose
+from pose_rft.captions.mirror import mirror_caption
 from pose_rft.sample.human_captions import human_captions
 from pose_rft.sample.key_poses import KEY_POSES, key_rotations, sample_pose
 from pose_rft.sample.pose_attributes import Observation

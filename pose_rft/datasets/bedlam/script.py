@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.model_file import find_model_file, read_model_file
-from pose_rft.captions import describe_poses
+from pose_rft.captions.describe import describe_poses
 from pose_rft.captions.geometry import pose_bodies
 from pose_rft.record import Caption
 from pose_rft.seeds import numpy_rng
