@@ -18,6 +18,10 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+# Of what is built from params; each bound lies above all that is published, so that a slip of a zero is a sentence.
+Width = Annotated[int, Field(ge=1, le=32_768)]  # of a layer
+Depth = Annotated[int, Field(ge=1, le=1_000)]  # layers, or heads of one
+Pixels = Annotated[int, Field(ge=1, le=8_192)]  # side of a picture
 
 
 class Section(BaseModel):

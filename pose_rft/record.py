@@ -1,7 +1,8 @@
 """One sample as a frozen, checked thing, and its form as WebDataset members.
 
 A `Record` is one person in one image, or one text-pose pair, or one VQA dialogue. Readers of releases make Records,
-the shard writer stores them, the loader gives them back: `Record.from_members(record.to_members()) == record`.
+the shard writer stores them, the loader gives them back: `Record.from_members(record.to_members()) == record`,
+where records are equal if they are stored as the same bytes.
 
 Units and frames: metres, radians, pixels; camera frame x right, y down, z forward. Text-pose samples (PoseScript) are
 in the AMASS frame (z up); `Smpl.frame` says which. What is unknown is None, never a zero-filled array.
@@ -26,6 +27,8 @@ from pose_rft.io.text import InvalidText
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
+DECIMALS = 9
+"""Of stored metres, radians and pixels: machines differ in the last digits of a product, far below such a step."""
 FLOAT, DOUBLE, TRUTH = (np.dtype(kind) for kind in (np.float32, np.float64, bool))
 SMPL_FORM: Mapping[str, tuple[tuple[int, ...], np.dtype]] = {
     "global_orient": ((3,), FLOAT),
@@ -59,6 +62,13 @@ def _of_type(holder: object, name: str, kind: np.dtype) -> np.ndarray:
         value = np.asarray(value, dtype=kind)
         object.__setattr__(holder, name, value)
     return value
+
+
+def _in_steps(array: np.ndarray) -> np.ndarray:
+    """What is stored of an array: numbers in steps of 1e-9 without a negative zero, the same on every machine."""
+    if array.dtype.kind != "f":
+        return array
+    return (np.round(array.astype(DOUBLE), DECIMALS) + 0.0).astype(array.dtype)
 
 
 @dataclass(frozen=True)
@@ -244,7 +254,7 @@ class Record:
             if value is None:
                 continue
             present = {name: getattr(value, name) for name in names if getattr(value, name) is not None}
-            arrays |= {f"{group}.{name}": array for name, array in present.items()}
+            arrays |= {f"{group}.{name}": _in_steps(array) for name, array in present.items()}
             meta[group] = {key: item for key, item in vars(value).items() if key not in names}
         try:
             members["json"] = canonical_json(meta).encode()

@@ -59,15 +59,18 @@ def trained_tower(
     from pose_rft.batches.samples import load_samples
     from pose_rft.policy.architectures import clip_vision_config
     from pose_rft.policy.hub import base_tokenizer
+    from pose_rft.policy.room import check_room
     from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import contrastive
 
+    tower = clip_vision_config(params.sizes().vision, image.size)
+    check_room(lambda: CLIPVisionModel(tower), "base_model.tiny.vision")
     identity = {"base_model": params.model_dump(mode="json"), "image": image.model_dump(mode="json"), "seed": seed}
     scratch = training_dir("base_model", identity, [TRAIN, TOKENIZER] if params.source == "tiny" else [TRAIN])
     tokenizer = base_tokenizer(params, TOKENIZER)
     torch.manual_seed(derive(seed, "base_model", "vision"))
-    vision = CLIPVisionModel(clip_vision_config(params.sizes().vision, image.size))
+    vision = CLIPVisionModel(tower)
     loaded = {}
     for folder in (TRAIN, HELDOUT):
         samples = load_samples(f"bedlam/{folder.name}", ShardSet(folder), scratch_dir("samples", {}, []))

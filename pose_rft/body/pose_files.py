@@ -24,6 +24,7 @@ AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # numbers of a frame's `poses`
 ONE_POSE = {(j * 3,) for j in (JOINTS, BODY_JOINTS)} | {
     (j, *numbers) for j in (JOINTS, BODY_JOINTS) for numbers in ((3,), (3, 3))
 }
+LARGEST_ANGLE = 1e4  # radians; single precision knows no turn of larger ones
 EXPECTED = (
     "expected the JSON of `pose-rft predict`, .npy or .npz with axis-angles (72,), (24, 3), (66,), (22, 3) or matrices "
     "(24, 3, 3), (22, 3, 3), one or many, or an .npz of AMASS"
@@ -86,8 +87,8 @@ def _values(path: Path) -> np.ndarray:
 
 def _rotations(values: np.ndarray, path: Path) -> Tensor:
     """(24, 3, 3) of axis-angles or matrices of 24 or 22 joints."""
-    if not np.isfinite(values).all():
-        raise PoseRftError(f"{path} holds values that are no finite numbers; {EXPECTED}.")
+    if not (np.abs(values) <= LARGEST_ANGLE).all():  # NaN, infinite, or no angles
+        raise PoseRftError(f"{path} holds values that are no finite numbers of radians; {EXPECTED}.")
     found = torch.eye(3).repeat(JOINTS, 1, 1)
     for joints in (JOINTS, BODY_JOINTS):
         if values.size == joints * 9:

@@ -36,6 +36,7 @@ from pose_rft.policy.model import PoseLlava, check_loaded
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.pose_encoder import Hmr2Vit, PoseEncoder, VitPoseEncoder
 from pose_rft.policy.processor import ImageParams, PoseProcessor, add_pose_token, read_tokenizer, token_id
+from pose_rft.policy.room import check_room
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN, form_of
 
 ROWS = 64
@@ -67,7 +68,7 @@ def create_base(
         tokenizer_folder: for `tiny`, the tokenizer of the sample.
         clip_vision: a trained tower of `clip_vision_config`, where the LLaVA is made here; fresh weights otherwise.
     Raises:
-        PoseRftError: sizes, tokenizer or weights are missing, or a checkpoint does not fit.
+        PoseRftError: sizes, tokenizer or weights are missing, a checkpoint does not fit, or memory does not suffice.
     """
     if not params.is_made_here:
         return load_base(params.source, params.dtype)
@@ -81,6 +82,7 @@ def create_base(
         ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
         text = tiny_text_config(sizes.language, rows, **ids)
     config = small_llava_config(sizes.vision, image.size, text, token_id(tokenizer, IMAGE_TOKEN))
+    check_room(lambda: LlavaForConditionalGeneration(copy.deepcopy(config)), "base_model.tiny")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(seed, "base_model"))
         llava = LlavaForConditionalGeneration(config)

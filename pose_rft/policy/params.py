@@ -11,25 +11,25 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pose_rft.errors import PoseRftError
-from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.params import Count, Depth, Fraction, NonNegative, Pixels, Positive, Section, Width
 from pose_rft.policy.config import FusionKind, PosePrior
 
 
 class TinyVisionParams(Section):
     """A CLIP vision tower that a CPU can train: `patch` divides image.size."""
 
-    width: Count
-    layers: Annotated[int, Field(ge=2)]  # LLaVA reads the last layer but one
-    heads: Count
-    patch: Count
+    width: Width
+    layers: Annotated[Depth, Field(ge=2)]  # LLaVA reads the last layer but one
+    heads: Depth
+    patch: Pixels
 
 
 class TinyLanguageParams(Section):
     """A Llama that a CPU can train."""
 
-    width: Count
-    layers: Count
-    heads: Count
+    width: Width
+    layers: Depth
+    heads: Depth
 
 
 class TinyParams(Section):
@@ -46,7 +46,7 @@ class ContrastiveParams(Section):
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Positive
     weight_decay: NonNegative
-    width: Count
+    width: Width
     """Width of the space that images and captions share."""
 
 
@@ -101,10 +101,10 @@ class PolicyParams(Section):
 
     fusion: FusionKind
     pose_prior: PosePrior = "mean"
-    inner_width: Count | None = None
+    inner_width: Width | None = None
     shortcuts: bool = False
     covariance: Literal["diagonal", "low_rank"]
-    covariance_rank: Count
+    covariance_rank: Annotated[int, Field(ge=1, le=144)]
     log_std: LogStdParams
     mean_scale: Positive
 
@@ -112,9 +112,9 @@ class PolicyParams(Section):
 class ConvVitParams(Section):
     """Sizes of `conv_vit`: channels at stride 4 (tokens are 4x as wide), transformer layers and heads."""
 
-    width: Count
-    layers: Count
-    heads: Count
+    width: Width
+    layers: Depth
+    heads: Depth
 
 
 class KeypointTrainingParams(Section):
@@ -130,8 +130,8 @@ class BlazePoseParams(Section):
     """Which of MediaPipe's landmark networks, and the size of the lifter behind it: residual layers of `width`."""
 
     variant: Literal["lite", "full", "heavy"]
-    width: Count
-    layers: Count
+    width: Width
+    layers: Depth
 
 
 class LifterTrainingParams(Section):
@@ -163,7 +163,7 @@ class PoseEncoderParams(Section):
 class LoRAParams(Section):
     """rank, alpha (the adapter is scaled by alpha / rank), dropout, and the Linear layers by their names in Llama."""
 
-    rank: Count
+    rank: Width
     alpha: Positive
     dropout: Fraction
     targets: Annotated[list[str], Field(min_length=1)]

@@ -19,6 +19,7 @@ from pose_rft.body.joints import COCO17, SMPL24
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.architectures import conv_vit_config
 from pose_rft.policy.config import ConvVitConfig, Hmr2VitConfig
+from pose_rft.policy.room import check_room
 
 if TYPE_CHECKING:  # the model runs without pydantic
     from pose_rft.policy.params import PoseEncoderParams
@@ -314,6 +315,8 @@ def create_conv_vit(params: "PoseEncoderParams", image_size: int) -> ConvVit:
     """A fresh `conv_vit` for crops of `image_size` px (image.pose_size).
 
     Raises:
-        PoseRftError: the section has no `conv_vit` sizes.
+        PoseRftError: the section has no `conv_vit` sizes, or the memory does not hold such a network.
     """
-    return ConvVit(conv_vit_config(params, image_size))
+    config = conv_vit_config(params, image_size)
+    check_room(lambda: ConvVit(config), "pose_encoder.conv_vit")
+    return ConvVit(config)

@@ -21,7 +21,7 @@ from transformers import AddedToken, AutoProcessor, AutoTokenizer, PreTrainedTok
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.json_files import read_json
-from pose_rft.params import Count, Positive, Section, parse
+from pose_rft.params import Pixels, Positive, Section, parse
 from pose_rft.policy import person_crops as crops
 from pose_rft.policy import templates
 from pose_rft.policy.config import PoseLlavaConfig
@@ -36,8 +36,8 @@ class ImageParams(Section):
     """`image`: side of the crops for CLIP (`size`) and the pose encoder (`pose_size`), px; the crop's square is the
     person's box made larger by `box_scale`."""
 
-    size: Count
-    pose_size: Count
+    size: Pixels
+    pose_size: Pixels
     box_scale: Positive
 
 

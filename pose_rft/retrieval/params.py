@@ -1,6 +1,6 @@
 """`retrieval` in params.yaml: the reward model (PoseScript's architecture), the judge, and how both are trained."""
 
-from pose_rft.params import Count, Fraction, NonNegative, Positive, Section
+from pose_rft.params import Count, Depth, Fraction, NonNegative, Positive, Section, Width
 
 
 class SentenceParams(Section):
@@ -10,7 +10,7 @@ class SentenceParams(Section):
     """
 
     model: str
-    layers: Count | None = None
+    layers: Depth | None = None
 
 
 class Schedule(Section):
@@ -24,9 +24,9 @@ class Schedule(Section):
 class TransformerParams(Section):
     """The trained transformer on top of frozen token features; its width is the latent size."""
 
-    layers: Count
-    heads: Count
-    feedforward: Count
+    layers: Depth
+    heads: Depth
+    feedforward: Width
     dropout: Fraction
 
 
@@ -35,10 +35,10 @@ class RewardModelParams(Section):
 
     released: str | None = None
     sentence: SentenceParams
-    latent: Count
+    latent: Width
     text: TransformerParams
-    pose_neurons: Count
-    pose_bottleneck: Count
+    pose_neurons: Width
+    pose_bottleneck: Width
     pretrain: Schedule
     finetune: Schedule
 
@@ -46,10 +46,10 @@ class RewardModelParams(Section):
 class JudgeModelParams(Section):
     """The judge: own word vectors and a GRU on the text side, matrices and joint positions on the pose side."""
 
-    latent: Count
-    word_width: Count
-    recurrent_width: Count
-    pose_width: Count
+    latent: Width
+    word_width: Width
+    recurrent_width: Width
+    pose_width: Width
     dropout: Fraction
     pretrain: Schedule
     finetune: Schedule

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field
 
-from pose_rft.params import Count, Fraction, Section
+from pose_rft.params import Count, Fraction, Pixels, Section
 
 if TYPE_CHECKING:
     from pose_rft.sample.people import Studio
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class VideoSample(Section):
     """A release of videos: sequences x cameras x frames that are rendered."""
 
-    size: Count  # px, the picture's shorter side
+    size: Pixels  # px, the picture's shorter side
     train_sequences: Count  # per training subject
     test_sequences: int = Field(ge=0)  # per test subject; 0 for 3DHP
     frames: Count  # rendered frames per training video; frames between them repeat, as nobody reads them
@@ -31,7 +31,7 @@ class VideoSample(Section):
 class PictureSample(Section):
     """A release of single pictures."""
 
-    size: Count
+    size: Pixels
     train: Count
     val: int = Field(ge=0)
 
@@ -40,7 +40,7 @@ class Pw3dSample(Section):
     """3DPW: sequences of the test set, of one or two people; `train_sequences` more like them, which nobody learns from
     and settings may be chosen on; `hard_sequences`, the validation set, show hard poses and cameras (`varied`)."""
 
-    size: Count
+    size: Pixels
     sequences: Count
     frames: Count
     train_sequences: Count = 1

@@ -72,7 +72,12 @@ def test_describe_says_what_the_file_did_not(tmp_path, tiny_folder):
 
 @pytest.mark.parametrize(
     "content, words",
-    [(np.zeros(5), "shape"), (np.full(72, np.nan), "finite"), (np.ones((24, 3, 3)), "no rotations")],
+    [
+        (np.zeros(5), "shape"),
+        (np.full(72, np.nan), "finite"),
+        (np.full(72, 1e300), "finite"),
+        (np.ones((24, 3, 3)), "no rotations"),
+    ],
 )
 def test_what_is_no_pose_is_refused_with_what_was_expected(tmp_path, content, words):
     path = tmp_path / "bad.npy"

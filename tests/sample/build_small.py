@@ -34,6 +34,8 @@ def main(out: Path, processes: int) -> None:
     params = small_sample(size=48, train=6, val=2, poses=10, dialogues=4)
     params = params.model_copy(update={"processes": processes, "varied": 0.7})
     build.build_sample(params, 1, out / "sample", ["USER: show the <POSE>."])
+    for path in (out / "sample").rglob("*"):
+        os.utime(path, (0, 0))  # a manifest tells of which files, and a file's time is part of what it is
     data = DataParams(
         source="sample", root=out / "sample" / build.RELEASES, body_model=out / "sample" / build.BODY_MODELS
     )
