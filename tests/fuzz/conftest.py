@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "releases"))  # flat_studio: people without pictures
+sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # flat_studio: people without pictures
 
 from flat_studio import FlatStudio
 from small_sample import small_sample

@@ -314,7 +314,7 @@ def _damage(path: Path, content: bytes, rng: np.random.Generator) -> None:
     try:
         damage(path, content, rng)
     except (PoseRftError, ValueError, TypeError, LookupError, AttributeError):  # content that cannot be written thus
-        path.write_bytes(BYTES[int(rng.integers(len(BYTES)))](content, rng))
+        path.write_bytes(BYTES[int(rng.integers(len(BYTES)))](content or b"\0", rng))  # an empty file: one byte
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pose_rft.datasets.mpii.reader import Mpii, MpiiParams
 from pose_rft.record import Camera, Record
 from pose_rft.sample import python2_pickle
 
-sys.path.append(str(Path(__file__).parents[1] / "releases"))
+sys.path.append(str(Path(__file__).parents[1] / "datasets"))
 
 from label_truth import (
     Truth,
