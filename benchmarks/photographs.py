@@ -27,7 +27,7 @@ from pose_rft.batches.samples import load_samples
 from pose_rft.body.joints import COCO17, SMPL24
 from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
-from pose_rft.evaluation.protocols import eval_joints, joint_errors, true_joints
+from pose_rft.evaluation.protocols import eval_joints, is_measured, joint_errors, true_joints
 from pose_rft.io.json_files import read_json
 from pose_rft.io.pictures import decode
 from pose_rft.predict.people import extent
@@ -173,12 +173,14 @@ def on_pictures(predictor: Predictor, file: Path, pictures: Path) -> Iterator[tu
 
 
 def on_shards(predictor: Predictor, folder: Path, most: int) -> dict[str, float]:
-    """Table 1's errors, mm, of the people of a converted split in their own boxes."""
+    """Table 1's errors, mm, of at most `most` people of a converted split, evenly spread, in their own boxes."""
     with tempfile.TemporaryDirectory() as scratch:
         samples = load_samples(str(folder), ShardSet(folder), Path(scratch))
-    rows = [row for row in range(len(samples)) if samples.has_image[row] and samples.labelled[row].any()][:most]
+    known = samples.measured.isfinite().all(2).all(1) if is_measured(samples) else samples.labelled.any(1)
+    rows = (samples.has_image & known).nonzero()[:, 0].tolist()
     if not rows:
-        raise PoseRftError(f"{folder} has no picture with an SMPL fit, so it has no 3D truth.")
+        raise PoseRftError(f"{folder} has no picture with measured joints or an SMPL fit, so it has no 3D truth.")
+    rows = rows[:: -(-len(rows) // most)]
     rotations = []
     for row in rows:
         record = samples.shards.record(row)

@@ -181,7 +181,12 @@ class BlazePose(PoseEncoder):
 
     def landmarks(self, pixels: Tensor) -> Landmarks:
         """What is observed in (B, 3, 256, 256) normalised pixels."""
-        return _landmarks(self.observe(pixels)[:, 0])
+        return self.read(self.observe(pixels))
+
+    @staticmethod
+    def read(observed: Tensor) -> Landmarks:
+        """The landmarks of observations (B, 1, 33 · 8 + 1)."""
+        return _landmarks(observed[:, 0])
 
     def glance(self, pixels: Tensor) -> Landmarks:
         """`landmarks` of one look at each crop as it is: for finding out where to look."""

@@ -59,7 +59,8 @@ def place(
         used = [i for i, name in enumerate(points.names) if name in joints and points.confidence[i] > LEAST_CONFIDENCE]
         if len(used) >= LEAST_POINTS:
             body = np.stack([joints[points.names[i]] for i in used])
-            transl = camera_fit.fit_translation(body, points.xy[used], points.confidence[used], K)
+            seen = (points.xy[used], points.confidence[used], K)
+            transl = camera_fit.refine_translation(body, *seen, camera_fit.fit_translation(body, *seen))
             if transl[2] + min(joint[2] for joint in joints.values()) > NEAREST:
                 return Place(K, transl, "keypoints")
     every = np.stack(list(joints.values()))

@@ -27,7 +27,7 @@ from pose_rft.policy.params import BlazePoseParams
 from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, Square, normalise
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
-from pose_rft.predict import people
+from pose_rft.predict import people, views
 from pose_rft.predict.boxes import check_inside
 from pose_rft.predict.person_detector import PersonDetector
 from pose_rft.predict.photographs import Photograph
@@ -62,7 +62,7 @@ class Predictor:
             PoseRftError: a box lies outside, nobody is in the picture, or an answer holds no pose.
         """
         seen = self.given(photograph, boxes) if boxes else self.everyone(photograph)
-        tokens = self._encode(photograph, [one.region for one in seen])
+        tokens, seen = self._encode(photograph, seen)
         question, source = self.processor.image_questions[0], readable(str(photograph.path))
         answers, poses = self._ask(question, tokens, len(seen), source)
         return [
@@ -131,14 +131,25 @@ class Predictor:
 
     # --- what the policy says
 
-    def _encode(self, photograph: Photograph, regions: Sequence[Region]) -> ImageTokens:
-        image = self.processor.image
+    def _encode(self, photograph: Photograph, seen: Sequence[Seen]) -> tuple[ImageTokens, list[Seen]]:
+        """What the policy reads of each person, and the people with the points that it goes by."""
+        image, encoder, regions = self.processor.image, self.model.pose_encoder, [one.region for one in seen]
+
+        def crops(size: int, norm: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
+            return normalise(np.stack([region.cut(photograph.pixels, size) for region in regions]), norm)
+
         with torch.no_grad():
-            clip, pose = (
-                normalise(np.stack([region.cut(photograph.pixels, size) for region in regions]), norm)
-                for size, norm in ((image.size, CLIP_NORM), (image.pose_size, IMAGENET_NORM))
-            )
-            return self.model.encode_images(clip, pose)
+            clip = crops(image.size, CLIP_NORM)
+            if not isinstance(encoder, BlazePose):
+                return self.model.encode_images(clip, crops(image.pose_size, IMAGENET_NORM)), list(seen)
+            observed = views.observe(encoder, photograph.pixels, regions)
+            tokens = ImageTokens(self.model.clip_tokens(clip), encoder.interpret(observed))
+        found = encoder.read(observed.double())
+        points = zip(found.points[..., :2].numpy(), found.visibility.numpy(), strict=True)
+        return tokens, [
+            replace(one, points=Points(LANDMARKS, one.region.to_picture(where), visibility))
+            for one, (where, visibility) in zip(seen, points, strict=True)
+        ]
 
     def _ask(
         self, question: str, tokens: ImageTokens | None, people: int, source: str

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pose_rft.body.camera_fit import default_intrinsics, fit_box, fit_translation
+from pose_rft.body.camera_fit import default_intrinsics, fit_box, fit_translation, refine_translation
 
 RNG = np.random.default_rng(3)
 
@@ -37,3 +37,20 @@ def test_a_body_fitted_to_a_box_lies_inside_it():
     joints = RNG.normal(size=(24, 3)) * 0.4
     seen = project(joints + fit_box(joints, np.array([200.0, 300.0]), 150.0, K), K)
     assert (np.abs(seen - [200, 300]) < 100).all()
+
+
+def test_a_few_joints_in_wrong_places_do_not_move_the_refined_body():
+    K = default_intrinsics(640, 480)
+    joints, truth = RNG.uniform(-0.8, 0.8, (24, 3)), np.array([0.4, -0.2, 5.0])
+    keypoints, weights = project(joints + truth, K), np.ones(24)
+    keypoints[:5] += RNG.uniform(40, 90, (5, 2))
+    plain = fit_translation(joints, keypoints, weights, K)
+    refined = refine_translation(joints, keypoints, weights, K, plain)
+    assert np.abs(refined - truth).max() < 0.02 < np.abs(plain - truth).max()
+
+
+def test_what_cannot_be_refined_stays_where_it_was():
+    K, start = default_intrinsics(64, 48), np.array([0.0, 0.0, 0.5])
+    joints = np.array([[0, 0, -1.0], [0, 1, 0], [1, 0, 0]])
+    for keypoints in (np.zeros((3, 2)), np.eye(3)[:, :2]):
+        assert (refine_translation(joints, keypoints, np.ones(3), K, start) == start).all()
