@@ -96,7 +96,7 @@ def test_a_processor_survives_its_folder(processor: PoseProcessor, tmp_path: Pat
 
 
 def test_a_folder_without_processor_or_a_tokenizer_without_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PoseRftError, match=r"processor_config\.json is missing"):
+    with pytest.raises(PoseRftError, match=r"processor_config\.json does not exist"):
         PoseProcessor.from_pretrained(tmp_path)
     with pytest.raises(PoseRftError, match="no <POSE> token"):
         PoseProcessor(word_tokenizer(), IMAGE, 4)
