@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import initialization as init
 
 from pose_rft.body.joints import SMPL24, mirrored_name
-from pose_rft.body.rotations import matrix_to_sixd, sixd_to_matrix
+from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_matrix
 from pose_rft.errors import PoseRftError
 from pose_rft.io.tflite import Weights, prune, read_tflite
 from pose_rft.policy import pretrained
@@ -95,6 +95,18 @@ class Lifter(nn.Module):
         raw = self.mean_pose + self.leave(hidden)
         # True rotations: the loss does not see how long raw columns are, but the policy's density would.
         return matrix_to_sixd(sixd_to_matrix(raw.unflatten(-1, (len(SMPL24), 6)))).flatten(1)
+
+    def both_ways(self, landmarks: Tensor) -> Tensor:
+        """The mean of `forward` of the landmarks and, mirrored back, of their mirror image.
+
+        What a lifter says of one side of a body and not of the other is error, and half of it cancels. For use, not for
+        training, which shows it mirrored people as such.
+        """
+        plain, other = (
+            sixd_to_matrix(self(seen).unflatten(-1, (len(SMPL24), 6))) for seen in (landmarks, mirrored(landmarks))
+        )
+        mean = (plain + mirror_rotations(other)) / 2
+        return matrix_to_sixd(sixd_to_matrix(matrix_to_sixd(mean))).flatten(1)
 
 
 def centred(landmarks: Tensor) -> Tensor:
@@ -172,7 +184,7 @@ class BlazePose(PoseEncoder):
     def interpret(self, observed: Tensor) -> Tensor:
         """(B, 1, 33 · 8 + 1) → (B, 1, 33 · 8 + 144), the token: centred landmarks and the lifted pose less its mean."""
         landmarks = _points(observed[:, 0]).to(self.lifter.enter.weight.dtype)
-        lifted = self.lifter(landmarks) - self.lifter.mean_pose
+        lifted = self.lifter.both_ways(landmarks) - self.lifter.mean_pose
         return torch.cat([centred(landmarks).flatten(1), lifted], 1)[:, None]
 
     def pose(self, tokens: Tensor) -> Tensor:
@@ -222,10 +234,15 @@ def _landmarks(seen: Tensor) -> Landmarks:
 
 
 def _mirrored(seen: Tensor) -> Tensor:
-    """What was seen in a mirrored crop, as it lies in the crop: left and right change places, x its sign."""
-    points = _points(seen)[:, MIRRORED].clone()
+    """What was seen in a mirrored crop, as it lies in the crop."""
+    return torch.cat([mirrored(_points(seen)).flatten(1), seen[:, -1:]], 1)
+
+
+def mirrored(landmarks: Tensor) -> Tensor:
+    """(B, 33, 8) of the mirror image: left and right change places, x its sign."""
+    points = landmarks[:, MIRRORED].clone()
     points[..., [0, 5]] *= -1  # in the crop and in metres
-    return torch.cat([points.flatten(1), seen[:, -1:]], 1)
+    return points
 
 
 def _up(seen: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ def spoiled(landmarks: Tensor, generator: torch.Generator) -> Tensor:
 def joint_errors(encoder: BlazePose, data: LiftingSet, body: BodyModel) -> dict[str, float]:
     """mpjpe and pa_mpjpe in mm over SMPL's 24 joints on the mean shape: a quick look, not the protocol of Table 1."""
     encoder.eval()
-    found = torch.cat([encoder.lifter(chunk) for chunk in data.landmarks.split(CHUNK)])
+    found = torch.cat([encoder.lifter.both_ways(chunk) for chunk in data.landmarks.split(CHUNK)])
     reached = body.joints(sixd_to_matrix(found.unflatten(-1, (len(SMPL24), 6))))
     reached = reached - reached[:, :1]
     return {

@@ -1,5 +1,6 @@
 """BlazePose as an encoder: tokens, folders, invariances of the lifter, and the policy that starts at its pose."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ from tiny_blazepose import tiny_blazepose
 from tiny_policies import POLICY, tiny_policy
 
 from pose_rft.body.joints import SMPL24
-from pose_rft.body.rotations import sixd_to_matrix
+from pose_rft.body.rotations import mirror_rotations, sixd_to_matrix
 from pose_rft.errors import PoseRftError
 from pose_rft.policy import blazepose
-from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose, centred
+from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose, centred, mirrored
 from pose_rft.policy.hub import Base, create_policy, load_policy, load_pose_encoder, save_policy
 from pose_rft.policy.params import PolicyParams
+from pose_rft.policy.pose_head import IDENTITY_6D
 from pose_rft.policy.processor import ImageParams
 
 IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)
@@ -48,7 +50,7 @@ def test_the_lifted_pose_of_a_token_is_the_lifters_and_holds_rotations() -> None
     seen = encoder.observe(noise(3))
     landmarks = seen[:, 0, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS))
     pose = encoder.pose(encoder.interpret(seen))
-    assert torch.allclose(pose, encoder.lifter(landmarks), atol=1e-6)
+    assert torch.allclose(pose, encoder.lifter.both_ways(landmarks), atol=1e-6)
     columns = pose.view(3, 24, 2, 3)
     assert torch.allclose(columns.norm(dim=-1), torch.ones(3, 24, 2), atol=1e-5)
 
@@ -62,6 +64,20 @@ def test_where_in_the_crop_and_how_large_a_person_is_does_not_change_the_pose() 
     moved[..., 2] *= 0.5
     assert torch.allclose(centred(moved), centred(landmarks), atol=1e-2)
     assert torch.allclose(encoder.lifter(moved), encoder.lifter(landmarks), atol=1e-2)
+
+
+@torch.no_grad()
+def test_a_mirror_image_is_lifted_to_the_mirrored_pose() -> None:
+    lifter = tiny_blazepose().lifter
+    lifter.mean_pose.copy_(torch.tensor(IDENTITY_6D).repeat(24))
+    landmarks = torch.randn(2, len(LANDMARKS), NUMBERS, generator=torch.Generator().manual_seed(2))
+
+    def both(lift: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        poses = [sixd_to_matrix(lift(seen).view(2, 24, 6)) for seen in (landmarks, mirrored(landmarks))]
+        return [mirror_rotations(poses[0]), poses[1]]
+
+    assert torch.allclose(*both(lifter.both_ways), atol=1e-5)
+    assert not torch.allclose(*both(lifter), atol=1e-3)
 
 
 @torch.no_grad()
