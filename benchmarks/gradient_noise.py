@@ -34,7 +34,7 @@ from pose_rft.params import Seeds, body_model_folder, load
 from pose_rft.policy import hub
 from pose_rft.policy.lora import trainable_parameters
 from pose_rft.policy.processor import ImageParams
-from pose_rft.retrieval.model import load_retrieval
+from pose_rft.retrieval.ensemble import load_ensemble
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 from pose_rft.seeds import derive
 from pose_rft.shards.loader import ShardSet
@@ -59,7 +59,7 @@ class Bench:
         stream = ExampleStream(training, self.params.examples, processor, body, self.seed)
         shown = {samples.name: samples for samples in training.values()}
         tokens = image_token_source(self.model, load("image", ImageParams), shown, None)
-        retrieval, encoder = load_retrieval(RETRIEVAL), SentenceEncoder(self.params.rewards.sentence_encoder)
+        retrieval, encoder = load_ensemble(RETRIEVAL), SentenceEncoder(self.params.rewards.sentence_encoder)
         rewards = Rewards(body, retrieval, encoder, processor, self.params.rewards)
         rewards.remember(captions_ahead(stream.draw, self.params.batch))
         device = torch.device("cpu")

@@ -3,7 +3,8 @@
 A run is `presets/study.yaml` with a few values changed, in a clone of its own of the committed code; all clones share
 DVC's cache and the scratch folder, so what two runs have in common is made once, and what was cut off goes on where it
 stopped when the command is given again. Runs of all groups go side by side, in their order, each with cores of its own.
-`table3` comes first: the other groups take its SFT and retrieval models of seed 0, and a third of its steps.
+`table3` comes first: the other groups take its SFT and retrieval models of seed 0, and a third of its steps. What is
+compared at equal time, `opponents`, `distribution` and `main`, is in `equal_time.py`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import study_figure
+from benchmarks.methods import METHODS
 from flows import hosts
 from flows.dvc_stage import Processes
 from flows.sweep import override, prepare
@@ -103,7 +105,7 @@ GROUPS: dict[str, list[Run]] = {
     ],
     "beta": [
         DEFAULT,
-        *each("β of poses = {}", "rft.beta_pose", (0.0, 0.01, 0.16)),
+        *(Run(f"β of poses = {b}", {**SHORT, "rft.beta_pose": b, "rft.beta_spread": b}) for b in (0.0, 0.01, 0.16)),
         *each("β of words = {}", "rft.beta_text", (0.04, 0.8)),
     ],
 }
@@ -130,14 +132,14 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
 STEP_TIME = "s / step"
 
 
-def reproduce(run: Run, root: Path) -> Path:
-    """`dvc repro` of a run's evaluations in its clone; returns the clone.
+def reproduce(run: Run, root: Path, targets: Sequence[str] = ()) -> Path:
+    """`dvc repro` of a run's evaluations, or of other targets, in its clone; returns the clone.
 
     Raises:
         PoseRftError: a stage failed; ends with its last lines.
     """
     clone = prepare(root, override(read_yaml(root / PRESET), run.overrides))
-    targets = [f"evaluate@{name}" for name in run.evaluated] or ["validate"]
+    targets = targets or [f"evaluate@{name}" for name in run.evaluated] or ["validate"]
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     with hosts.core_share() as cores:
         processes = Processes()
@@ -155,11 +157,13 @@ def reproduce(run: Run, root: Path) -> Path:
     return clone
 
 
-def numbers(clone: Path, name: str) -> dict[str, float]:
+def numbers(
+    clone: Path, name: str, columns: Mapping[str, Callable[[Mapping[str, Any]], float]] = COLUMNS
+) -> dict[str, float]:
     found = json.loads((clone / f"results/evaluate_{name}/metrics.json").read_text())
     steps = map(json.loads, (clone / f"results/{name}/log.jsonl").read_text().splitlines())
     seconds = float(np.median([step["seconds"] for step in steps]))
-    return {column: read(found) for column, read in COLUMNS.items()} | {STEP_TIME: seconds}
+    return {column: read(found) for column, read in columns.items()} | {STEP_TIME: seconds}
 
 
 def table(rows: Mapping[str, Sequence[str]], *more: str) -> str:
@@ -281,19 +285,24 @@ def study(groups: Mapping[str, Sequence[Run]], root: Path, figures: Path | None)
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.study", description=__doc__)
-    parser.add_argument("groups", nargs="+", choices=GROUPS)
+    parser.add_argument("groups", nargs="+", choices=[*GROUPS, *METHODS])
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of table3")
     parser.add_argument("--figures", type=Path, help="folder for study_GROUP.png, held-out rewards over the steps")
     options = parser.parse_args(arguments)
+    from benchmarks import equal_time  # needs this module
+
     root = Path.cwd()
     os.environ.setdefault("POSE_RFT_SCRATCH", str(root / ".scratch"))
-    groups = {group: GROUPS[group] for group in dict.fromkeys(options.groups)}
+    groups = {group: GROUPS[group] for group in dict.fromkeys(options.groups) if group in GROUPS}
     if "table3" in groups:
         groups["table3"] = table_3_runs(options.seeds)
+    failed = []
     try:
-        failed = study(groups, root, options.figures)
+        failed += study(groups, root, options.figures) if groups else []
+        for group in (group for group in dict.fromkeys(options.groups) if group in METHODS):
+            equal_time.study(group, root)
     except PoseRftError as error:
-        failed = [str(error)]
+        failed.append(str(error))
     if failed:
         sys.exit("\n".join(f"error: {line}" for line in failed))
 

@@ -1,7 +1,8 @@
 """Stage `retrieval@reward|judge`: the text-pose model that rewards, and one that judges.
 
 Takes data/shards/posescript/{train,val,test}; makes models/retrieval_X, results/retrieval_X/{metrics.json,log.jsonl}.
-The metrics are the recall of true poses, the upper bound of Table 2.
+The metrics are the recall of true poses, the upper bound of Table 2. `retrieval.members` above 1 trains that many
+reward models, of which metrics and log are the first's.
 """
 
 import argparse
@@ -15,10 +16,12 @@ from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
+from pose_rft.retrieval.ensemble import save_ensemble
 from pose_rft.retrieval.model import Kind, TextPoseModel
 from pose_rft.retrieval.pairs import Pairs, read_pairs
 from pose_rft.retrieval.params import RetrievalParams
 from pose_rft.retrieval.posescript import load_posescript
+from pose_rft.seeds import derive
 from pose_rft.shards.loader import ShardSet
 from pose_rft.training.retrieval import ground_truth_recall, train
 from stages.common import stage_main, training_dir
@@ -40,13 +43,17 @@ def main(arguments: list[str]) -> None:
     began = time.monotonic()
     pairs = {split: read_pairs(ShardSet(SHARDS / DATASET / split)) for split in ("train", "val", "test")}
     model, log, facts = _model(kind, params, pairs, seeds.train, body_model_folder())
+    seeds_of_others = [derive(seeds.train, "member", number) for number in range(1, params.members)]
+    others = (
+        [] if kind == "judge" else [_model(kind, params, pairs, s, body_model_folder())[0] for s in seeds_of_others]
+    )
     metrics = {
         **facts,
         "parameters": sum(weights.numel() for weights in model.parameters()),
         "ground_truth": {split: ground_truth_recall(model, pairs[split]) for split in ("val", "test")},
         "seconds": round(time.monotonic() - began, 1),
     }
-    model.cpu().save(Path(f"models/retrieval_{kind}"))
+    save_ensemble([model.cpu(), *(other.cpu() for other in others)], Path(f"models/retrieval_{kind}"))
     results = Path(f"results/retrieval_{kind}")
     atomic.write_text(results / "log.jsonl", "".join(json.dumps(row) + "\n" for row in log))
     atomic.write_json(results / "metrics.json", metrics)

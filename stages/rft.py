@@ -1,11 +1,12 @@
 """Stage `rft`: reinforcement fine-tuning of models/sft_gaussian by HyGRPO (models/rft_VARIANT).
 
-`--variant hygrpo` is the paper's method, `grpo` its discrete-only ablation: the same run without the pose term. A
-killed run continues from its last checkpoint with the numbers that it would have drawn.
+`--variant hygrpo` is the paper's method, `grpo` its discrete-only ablation: the same run without the pose term. With
+`rft.supervised` both are SFT continued on the same prompts. A killed run continues from its last checkpoint with the
+numbers that it would have drawn.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pose_rft.io import atomic
@@ -28,13 +29,14 @@ def main(arguments: list[str]) -> None:
 
     import torch
 
+    from pose_rft.batches.collate import Collator
     from pose_rft.batches.examples import Example, ExampleStream
     from pose_rft.batches.feature_cache import CachedTokens, image_token_source
     from pose_rft.batches.samples import Samples, load_samples
     from pose_rft.body.smpl import load_body_model
     from pose_rft.hygrpo.params import RFTParams
     from pose_rft.hygrpo.reference import ReferencePolicy
-    from pose_rft.hygrpo.run_artifacts import Records
+    from pose_rft.hygrpo.run_artifacts import Records, watched
     from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
     from pose_rft.inference.answers import Prediction, heldout_examples, predict
     from pose_rft.inference.passes import Preparer, sampling, scoring
@@ -42,15 +44,15 @@ def main(arguments: list[str]) -> None:
     from pose_rft.policy import hub
     from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.processor import ImageParams
-    from pose_rft.retrieval.model import load_retrieval
+    from pose_rft.retrieval.ensemble import load_ensemble
     from pose_rft.retrieval.sentence_encoder import SentenceEncoder
     from pose_rft.seeds import derive, torch_generator
     from pose_rft.shards.loader import ShardSet
-    from pose_rft.training import loop
+    from pose_rft.training import loop, sft
     from pose_rft.training.engine import Engine, start_distributed
 
     params, image = training_of_this_run(load("rft", RFTParams), "rft"), load("image", ImageParams)
-    seed = derive(load("seed", Seeds).train, "rft")  # both variants see the same prompts in the same order
+    seed = derive(load("seed", Seeds).train, "rft", params.seed)  # both variants see the same prompts in the same order
     device = start_distributed()
 
     def samples(name: str) -> Samples:
@@ -85,7 +87,7 @@ def main(arguments: list[str]) -> None:
     sentences = [example for (task, _), found in examples.items() if task == "text_pose" for example in found]
 
     body.to(device)
-    retrieval = load_retrieval(RETRIEVAL).to(device)
+    retrieval = load_ensemble(RETRIEVAL).to(device)
     sentence_encoder = SentenceEncoder(params.rewards.sentence_encoder, device=device)
     rewards = Rewards(body, retrieval, sentence_encoder, processor, params.rewards)
     rewards.remember(captions_ahead(stream.draw, params.steps * params.batch))
@@ -128,8 +130,13 @@ def main(arguments: list[str]) -> None:
         records.after,
     )
     trainer = Trainer(engine, reference, tools, params, variant, seed)
+    one_step: Callable[[int], loop.StepStats] = trainer.step
+    if params.supervised is not None:
+        collator, weights = Collator(processor), params.supervised
+        taught = sft.stepper(engine, stream, collator, tokens, body, params.batch, weights, lockstep)
+        one_step = watched(taught, records.before)
     label, stop = f"rft {variant}", params.stop.reason
-    log = loop.run(engine, trainer.step, params.steps, scratch, params.save_every, label, seed, stop)
+    log = loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed, stop)
 
     results = Path(f"results/rft_{variant}")
     metrics: dict[str, float | str | None] = {**records.finish(results, len(log))}

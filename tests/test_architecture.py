@@ -118,7 +118,7 @@ EDITS = {
     "pose_rft/captions/posecodes.py": {"sample", "convert_bedlam", "validate"},
     "pose_rft/training/lifting.py": {"pose_encoder"},
     "pose_rft/training/retrieval.py": {"retrieval"},
-    "pose_rft/training/sft.py": {"sft"},
+    "pose_rft/training/sft.py": {"sft", "rft"},
     "pose_rft/hygrpo/trainer.py": {"rft"},
     "pose_rft/evaluation/protocols.py": {"evaluate"},
     "pose_rft/report/charts.py": {"report"},

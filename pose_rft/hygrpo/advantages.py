@@ -8,24 +8,35 @@ A group whose rewards do not differ prefers nothing and gets exactly zero. "Do n
 float32 arithmetic carry a residue of about 1e-7 of their size, which a bare z-score, or one with a tiny additive
 epsilon, blows up to advantages near one. Deviations are unbiased (n - 1), as in TRL, verl and VLM-R1: four rewards
 with one winner give the winner 1.5 (1.73 with n).
+
+`rloo` takes the mean of the others off and divides by nothing (leave-one-out, arXiv 2402.14740): an unbiased estimate
+of the gradient of the mean reward itself, in which a group whose rewards differ more counts more.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+AdvantageForm = Literal["z_score", "rloo"]
+
 
 class Advantages(NamedTuple):
-    """values: as the rewards, float32, 0 where not valid; informative (B,) bool: the group's rewards differ."""
+    """values: as the rewards, float32, 0 where not valid; informative (B,) bool: the group's rewards differ; unit (B,):
+    what one unit of reward is worth in them, 0 where nothing is preferred."""
 
     values: Tensor
     informative: Tensor
+    unit: Tensor
+
+    def times(self, weight: Tensor) -> "Advantages":
+        """Of groups that count more or less, weight (B,)."""
+        return Advantages(self.values * weight[:, None], self.informative, self.unit * weight)
 
 
 @torch.no_grad()
-def group_advantages(rewards: Tensor, valid: Tensor, std_floor: float) -> Advantages:
-    """(R - mean) / std inside each group, over its valid members.
+def group_advantages(rewards: Tensor, valid: Tensor, std_floor: float, form: AdvantageForm = "z_score") -> Advantages:
+    """(R - mean) / std inside each group, over its valid members; `rloo`: R - mean of the other members.
 
     Args:
         rewards: (B, N), any unit; entries that are not valid may be NaN.
@@ -45,5 +56,10 @@ def group_advantages(rewards: Tensor, valid: Tensor, std_floor: float) -> Advant
     std = (deviation.square().sum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     largest = exact.abs().amax(1, keepdim=True)
     informative = (count >= 2) & (std > std_floor * largest)
-    values = torch.where(informative, deviation / std.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
-    return Advantages(values.float(), informative[:, 0])
+    if form == "rloo":
+        unit = torch.ones_like(std)
+        deviation = deviation * count / (count - 1).clamp(min=1)  # R - mean of the others = n/(n - 1) (R - mean)
+    else:
+        unit = 1 / std.clamp(min=torch.finfo(torch.float64).tiny)
+    unit = torch.where(informative, unit, 0.0)
+    return Advantages((deviation * unit).float(), informative[:, 0], unit[:, 0].float())

@@ -5,7 +5,7 @@ first ratio is exactly 1 whatever the precision and however the rollout decoded 
 e^±0.7 on a pose).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ from pose_rft.batches.examples import Example
 from pose_rft.hygrpo import objective
 from pose_rft.hygrpo.advantages import Advantages
 from pose_rft.hygrpo.params import RFTParams, Variant
+from pose_rft.hygrpo.pose_gradients import preference, reward_value
+from pose_rft.hygrpo.spread import entropy_lost, split_kl
 from pose_rft.inference.sampling import Answers
 from pose_rft.inference.types import AnswerRewards, PoseRewards, Prompts, Scores
 from pose_rft.policy.pose_head import PoseDistribution
@@ -26,7 +28,7 @@ class Experience:
     """All that the updates on one micro-batch of B groups need; nothing here carries a gradient.
 
     valid: (B, G) bool, the answer has one pose token and a pose was asked for. joint_mask: (B, 24) bool, labelled
-    joints. poses: (B, G, K, 144) raw 6D numbers as drawn.
+    joints. poses: (B, G, K, 144) raw 6D numbers as drawn, from the standard normal numbers noise (B, G, K, …).
     token_anchor, pose_anchor: log-probabilities under the anchor of the ratio, (B, G, R) and (B, G, K, F).
     reference: scores of the frozen SFT policy.
     """
@@ -36,6 +38,7 @@ class Experience:
     valid: Tensor
     joint_mask: Tensor
     poses: Tensor
+    noise: Tensor
     token_anchor: Tensor
     pose_anchor: Tensor
     reference: Scores
@@ -64,39 +67,74 @@ class Loss(NamedTuple):
     metrics: dict[str, float]
 
 
-def hybrid_loss(scores: Scores, experience: Experience, params: RFTParams, variant: Variant) -> Loss:
+Judge = Callable[[Tensor], Tensor]  # rewards of poses (B, G, K, 144) with their gradient, (B, G, K)
+
+
+def hybrid_loss(
+    scores: Scores, experience: Experience, params: RFTParams, variant: Variant, judge: Judge | None = None
+) -> Loss:
     """Minus eq. 6, averaged over the groups of a micro-batch.
 
     `grpo` is the discrete-only ablation: the pose term is off, all else is the same. The pose KL stays, because the KL
     of eq. 6 is that of the whole policy; it holds the pose head at the SFT policy while the backbone moves.
+
+    Args:
+        judge: of the same prompts; `pathwise` and `mean` need it.
     """
     e, mask = experience, experience.answers.mask
     text = objective.answer_surrogate(
         scores.token_log_prob, e.token_anchor, mask, e.answer_advantages.values, params.epsilon, params.ratio_level
     )
     text_kl = objective.answer_kl(scores.token_log_prob, e.reference.token_log_prob, mask, params.kl_estimator)
+    metrics = {"kl": float(text_kl.detach().mean()), **objective.ratio_metrics(text, params.epsilon)}
+    loss = params.beta_text * text_kl - text.value
+    if variant == "hygrpo":
+        value, seen = pose_term(scores.poses, e, params, judge)
+        loss = loss - params.pose_weight * value
+        metrics |= {f"pose/{name}": number for name, number in seen.items()}
 
+    each = e.joint_mask.repeat_interleave(e.valid.shape[1], 0)
+    numbers = (6 * e.joint_mask.sum(-1, keepdim=True)).clamp(min=1)
+    kl = split_kl(scores.poses, e.reference.poses, each)
+    held = (params.beta_pose * kl.mean + params.beta_spread * kl.spread).view_as(e.valid)
+    loss = loss + objective.pose_kl(held / (numbers if params.pose_kl == "mean" else 1), e.valid)
+    if params.entropy_weight:
+        lost = entropy_lost(scores.poses, e.reference.poses, each).view_as(e.valid) / numbers
+        loss = loss + params.entropy_weight * objective.pose_kl(lost, e.valid)
+    for name, part in (("kl", kl.mean + kl.spread), ("kl_spread", kl.spread)):
+        metrics[f"pose/{name}"] = float(objective.pose_kl(part.detach().view_as(e.valid) / numbers, e.valid).mean())
+    return Loss(loss.mean(), metrics)
+
+
+def pose_term(
+    poses: PoseDistribution, e: Experience, params: RFTParams, judge: Judge | None
+) -> tuple[Tensor, dict[str, float]]:
+    """What the poses of each group add to the objective, (B,), by `rft.pose_gradient`, and numbers for the log."""
+    poses = poses if params.reward_moves_sigma else poses.with_spread_held()
+    shape, numbers = e.poses.shape[:3], (6 * e.joint_mask.sum(-1)).clamp(min=1)
+    advantages = e.pose_advantages.values.view(shape)
+    if params.pose_gradient in ("pathwise", "mean"):
+        assert judge is not None
+        mean = params.pose_gradient == "mean"
+        drawn = poses.mean[:, None] if mean else poses.at(e.noise.flatten(0, 1))
+        drawn = drawn.unflatten(0, shape[:2])
+        labelled = e.joint_mask.repeat_interleave(6, 1)[:, None, None]
+        rewards = judge(torch.where(labelled, drawn, drawn.detach()))
+        return reward_value(rewards, e.valid, e.pose_advantages.unit, numbers), {}
+    if params.pose_gradient == "dpo":
+        now, before = (
+            pose_log_prob(p, e.poses, e.joint_mask, per_joint=False)[..., 0] for p in (poses, e.reference.poses)
+        )
+        return preference(now, before, advantages, e.valid, params.dpo_beta), {}
     per_joint = params.pose_ratio == "per_joint"
-    log_prob = pose_log_prob(scores.poses, e.poses, e.joint_mask, per_joint)
-    numbers = 6 * e.joint_mask.sum(-1)
-    pose = objective.pose_surrogate(
-        log_prob,
+    surrogate = objective.pose_surrogate(
+        pose_log_prob(poses, e.poses, e.joint_mask, per_joint),
         e.pose_anchor,
         e.valid,
         e.joint_mask if per_joint else e.joint_mask.any(-1, keepdim=True),
-        objective.pose_ratio_scale(params.pose_ratio, numbers.clamp(min=1)),
-        e.pose_advantages.values.view(e.poses.shape[:3]),
+        objective.pose_ratio_scale(params.pose_ratio, numbers),
+        advantages,
         params.epsilon_pose,
     )
-    candidates = e.valid.shape[1]
-    kl = scores.poses.kl(e.reference.poses, e.joint_mask.repeat_interleave(candidates, 0)).view_as(e.valid)
-    per_number = objective.pose_kl(kl / numbers.clamp(min=1)[:, None], e.valid)
-    pose_kl = per_number if params.pose_kl == "mean" else objective.pose_kl(kl, e.valid)
-
-    weight = params.pose_weight * objective.pose_balance(params.pose_ratio, numbers.clamp(min=1))
-    gain = text.value + weight * pose.value if variant == "hygrpo" else text.value
-    total = (-gain + params.beta_text * text_kl + params.beta_pose * pose_kl).mean()
-    metrics = {"kl": float(text_kl.detach().mean()), "pose/kl": float(per_number.detach().mean())}
-    metrics |= objective.ratio_metrics(text, params.epsilon)
-    metrics |= {f"pose/{name}": value for name, value in objective.ratio_metrics(pose, params.epsilon_pose).items()}
-    return Loss(total, metrics)
+    value = objective.pose_balance(params.pose_ratio, numbers) * surrogate.value
+    return value, objective.ratio_metrics(surrogate, params.epsilon_pose)

@@ -10,12 +10,15 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pose_rft.batches.examples import ExampleParams, HeldoutParams
+from pose_rft.hygrpo.advantages import AdvantageForm
 from pose_rft.hygrpo.objective import KLEstimator, PoseRatio, RatioLevel
 from pose_rft.hygrpo.pose_draws import PoseDraws
+from pose_rft.hygrpo.pose_gradients import PoseGradient
 from pose_rft.inference.rewards import RewardParams
 from pose_rft.params import Count, NonNegative, Positive, Section
 from pose_rft.policy.params import LoRAParams
 from pose_rft.training.engine import EngineParams
+from pose_rft.training.losses import LossParams
 
 Variant = Literal["hygrpo", "grpo"]
 
@@ -48,6 +51,9 @@ class StopParams(Section):
 class RFTParams(Section):
     """One run of reinforcement fine-tuning."""
 
+    seed: int = 0  # of prompts and draws alone: other runs from the same SFT model, whose seed is `seed.train`
+    # Not reinforcement but SFT with these losses, on the same prompts, rate and engine: the opponent at equal time.
+    supervised: LossParams | None = None
     steps: Count  # paper: 1,000
     batch: Count  # prompts per update over all ranks; paper: 16, read as prompts (R1's script: 8 GPUs x 1 prompt x 2)
     group_size: int = Field(ge=2)  # G, answers per prompt; paper: not given, R1: 8
@@ -63,7 +69,9 @@ class RFTParams(Section):
     epsilon: Positive = 0.2  # clip of the answer's ratio; paper: one ε, not given; R1: 0.2
     epsilon_pose: Positive = 0.2  # clip of the pose's ratio, on the scale that `pose_ratio` chooses
     beta_text: NonNegative = 0.2  # weight of the token KL; not in the paper; R1: 0.04, too little (docs/results.md)
-    beta_pose: NonNegative = 0.04  # weight of the pose KL
+    beta_pose: NonNegative = 0.04  # weight of the pose KL: of its part by the mean
+    beta_spread: NonNegative = 0.04  # of its part by the deviations (`spread.py`); eq. 6: the same
+    entropy_weight: NonNegative = 0.0  # of the entropy per number that a pose has less than the SFT policy's; eq. 6: 0
     pose_kl: Literal["sum", "mean"] = "mean"  # KL of a pose: over its numbers (eq. 6 as written), or per number
     # Eq. 4 writes π_ref into the ratio; "PPO-style clipping" and "online" mean the sampling policy. With a frozen
     # anchor nearly every ratio of 144 numbers leaves 1 ± ε after a small step, and the pose gradient dies.
@@ -73,7 +81,12 @@ class RFTParams(Section):
     # Of the pose term beside the answer's, whatever the ratio: at ratio 1 its gradient is pose_weight · Δ̂ · ∇log N / √d
     # for d labelled numbers. Eq. 6 as written, whose gradient is not divided, has √d: 12 for a whole pose.
     pose_weight: NonNegative = 1.0
+    pose_gradient: PoseGradient = "score"  # how the reward reaches the pose head; paper: score
+    # False: the pose term moves μ only, and σ is left to its KL and to what the shared layers do. Paper: true.
+    reward_moves_sigma: bool = True
+    dpo_beta: Positive = 0.1  # of `pose_gradient: dpo`; DPO's paper: 0.1
     kl_estimator: KLEstimator = "k3+"  # R1: k3
+    advantage: AdvantageForm = "z_score"  # rloo: no division by the group's deviation; paper: z_score
     advantage_std_floor: NonNegative = 1e-4  # relative; R1 adds 1e-4 to the deviation instead
     rewards: RewardParams
 

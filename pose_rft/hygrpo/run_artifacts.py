@@ -6,6 +6,7 @@ that is done again after a kill writes the same file again.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from pose_rft.hygrpo.experience import Experience
 from pose_rft.inference.answers import Prediction, heldout_rewards
 from pose_rft.inference.rewards import Rewards
 from pose_rft.io import atomic
+from pose_rft.training.loop import StepStats
 
 GROUPS_PER_PAGE = 8
+NO_CANDIDATES = pl.DataFrame(schema={"step": pl.Int64, "key": pl.String})
 MOMENTS = (0.0, 0.25, 0.5, 1.0)  # parts of the run at which fixed sentences are posed
 
 
@@ -103,8 +106,9 @@ class Records:
         """Writes candidates.parquet and fixed_sentences.json; returns held-out rewards after `step` updates."""
         numbers = self.before(step, last=True)
         if self.leader:
-            pages = sorted((self.scratch / "candidates").glob("*.parquet"))
-            atomic.write_parquet(results / "candidates.parquet", pl.concat([pl.read_parquet(page) for page in pages]))
+            pages = [pl.read_parquet(page) for page in sorted((self.scratch / "candidates").glob("*.parquet"))]
+            # A run without rewards (`rft.supervised`) has no candidates, and DVC wants every out.
+            atomic.write_parquet(results / "candidates.parquet", pl.concat(pages) if pages else NO_CANDIDATES)
             moments = sorted((self.scratch / "fixed_sentences").glob("*.json"))
             atomic.write_json(
                 results / "fixed_sentences.json", self._sentences([json.loads(p.read_text()) for p in moments])
@@ -142,3 +146,16 @@ def _axis_angle(poses: torch.Tensor) -> torch.Tensor:
 def _numbers(values: torch.Tensor) -> Any:
     """Nested lists with as many digits as a picture needs."""
     return (values.double() * 1e5).round().div(1e5).tolist()
+
+
+def watched(
+    step: Callable[[int], StepStats], before: Callable[[int], Mapping[str, float]]
+) -> Callable[[int], StepStats]:
+    """A training step that is preceded by a look at the policy, whose numbers go into its row."""
+
+    def looked_at(number: int) -> StepStats:
+        seen = before(number)
+        stats = step(number)
+        return replace(stats, values={**stats.values, **seen})
+
+    return looked_at

@@ -9,6 +9,7 @@ a picture with a short question is not padded to a long caption.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from pose_rft.batches.examples import Example
 from pose_rft.errors import PoseRftError
-from pose_rft.hygrpo.advantages import Advantages, group_advantages
+from pose_rft.hygrpo.advantages import group_advantages
 from pose_rft.hygrpo.experience import Experience, hybrid_loss, joint_masks, pose_log_prob
 from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.hygrpo.pose_draws import pose_noise
@@ -139,7 +140,8 @@ class Trainer:
             known = self._experience(model, batch, answers, scores, log)
             log.add(describe(known, scores))
         with log.phase("update"):
-            loss = hybrid_loss(scores, known, self.params, self.variant)
+            judge = partial(self.tools.rewards.graded, batch.prompts.examples, valid=known.valid)
+            loss = hybrid_loss(scores, known, self.params, self.variant, judge)
         log.add(loss.metrics)
         return loss.total, known
 
@@ -151,12 +153,11 @@ class Trainer:
             [torch.rand(shape, generator=self._generator("tokens", p), device=device) for p in positions]
         )
 
-    def _draw_poses(self, scores: Scores, positions: Sequence[int]) -> Tensor:
-        """(B, G, K, 144): K poses of each candidate, from the scoring pass."""
+    def _noise(self, scores: Scores, positions: Sequence[int]) -> Tensor:
+        """(B, G, K, …): the standard normal numbers of K poses of each candidate."""
         shape = scores.has_pose.shape[1], self.params.poses_per_answer, scores.poses.noise_width
         generators = [self._generator("poses", position) for position in positions]
-        noise = pose_noise(self.params.pose_draws, shape, generators)
-        return scores.poses.at(noise.flatten(0, 1)).unflatten(0, scores.has_pose.shape)
+        return pose_noise(self.params.pose_draws, shape, generators)
 
     def _experience(self, model: Any, batch: MicroBatch, answers: Answers, scores: Scores, log: StepLog) -> Experience:
         """Draws the poses from the scoring pass, asks the reference, and judges."""
@@ -167,7 +168,8 @@ class Trainer:
         joint_mask = joint_masks(examples, device)
         with torch.no_grad():
             with log.phase("score"):
-                poses = self._draw_poses(scores, batch.positions)
+                noise = self._noise(scores, batch.positions)
+                poses = scores.poses.at(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
                 with self.reference.use(model) as frozen:
                     reference = self.tools.score(frozen, prompts, answers)
                 anchor = reference if self.params.ratio_anchor == "ref" else scores
@@ -176,19 +178,19 @@ class Trainer:
             with log.phase("reward"):
                 answer_rewards = self.tools.rewards.answers(examples, answers)
                 pose_rewards = self.tools.rewards.poses(examples, poses, valid)
-            floor = self.params.advantage_std_floor
+            floor, form = self.params.advantage_std_floor, self.params.advantage
             totals = answer_rewards.total.to(device)
-            answer_advantages = group_advantages(totals, torch.ones_like(valid), floor)
+            answer_advantages = group_advantages(totals, torch.ones_like(valid), floor, form)
             each = valid[..., None].expand(poses.shape[:3]).flatten(1)
-            pose_advantages = group_advantages(pose_rewards.value.flatten(1), each, floor)
-            weight = self.tools.rewards.weights(examples).to(device)
-            pose_advantages = Advantages(pose_advantages.values * weight[:, None], pose_advantages.informative)
+            pose_advantages = group_advantages(pose_rewards.value.flatten(1), each, floor, form)
+            pose_advantages = pose_advantages.times(self.tools.rewards.weights(examples).to(device))
         return Experience(
             prompts=prompts,
             answers=answers,
             valid=valid,
             joint_mask=joint_mask,
             poses=poses,
+            noise=noise,
             token_anchor=anchor.token_log_prob.detach(),
             pose_anchor=pose_anchor,
             reference=reference,

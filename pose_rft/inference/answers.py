@@ -112,7 +112,7 @@ def heldout_rewards(prediction: Prediction, rewards: Rewards) -> dict[str, Tenso
     `format`; `text` of VQA answers; `joint` and `semantic` of the mean pose, `joint.sampled` and `semantic.sampled` of
     the drawn one: 0 where a pose was asked for and the answer has none.
     """
-    examples = prediction.examples
+    examples, rewards = prediction.examples, rewards.alone()
     said = rewards.answers(examples, prediction.answers)
     valid = prediction.has_pose & torch.tensor([example.pose6d is not None for example in examples])
     found = {"format": said.format[:, 0], "text": said.text[:, 0]}

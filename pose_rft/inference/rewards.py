@@ -7,13 +7,16 @@
 | format | every answer | 1 if it is exactly the template with its one pose (VQA: a clean end and no pose), else 0 |
 | text | VQA | cosine of the sentence embeddings of the answer and the true answer |
 
+`energy` (of joints, and of poses from text) is not the paper's: a draw's share of its group's energy score, in metres,
+or in the retrieval model's space with the true pose's embedding as the truth (`energy.py`).
+
 The semantic reward reads the bare caption, never the question around it, and the pose without its heading: a caption
 does not say which way the person looks. Joints come from the kinematic chain of the neutral body in its mean shape,
 for prediction and truth alike, since the policy predicts no shape. A sample with picture and caption takes the joint
 reward.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -24,11 +27,13 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
+from pose_rft.inference.energy import energy_shares
 from pose_rft.inference.sampling import Answers
 from pose_rft.inference.types import AnswerRewards, PoseRewards
 from pose_rft.metrics.pose_error import MILLIMETRES, mpjpe
 from pose_rft.params import NonNegative, Positive, Section
 from pose_rft.policy.processor import PoseProcessor
+from pose_rft.retrieval.ensemble import Ensemble
 from pose_rft.retrieval.model import TextPoseModel
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 
@@ -49,16 +54,23 @@ class RewardParams(Section):
     format_weight: NonNegative = 1.0
     text_weight: NonNegative = 1.0
     # Eq. 7 is 1 / MPJPE; the floor keeps it finite. `exponential`, exp(-MPJPE / scale), favours the best pose less.
-    joint_form: Literal["inverse", "exponential"] = "inverse"
+    # `energy` is a draw's share of its group's energy score, highest for the true distribution (`energy.py`).
+    joint_form: Literal["inverse", "exponential", "energy"] = "inverse"
     joint_floor: Positive = 0.001  # metres, added to MPJPE
     joint_scale: Positive = 0.1  # metres, of the exponential form
+    semantic_form: Literal["cosine", "energy"] = "cosine"  # eq. 8; energy is of the true pose's embedding
     sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
+
+
+def pelvis_joints(body: BodyModel, rotations: Tensor) -> Tensor:
+    """(..., 24, 3, 3) → (..., 24, 3) metres, from the pelvis."""
+    joints = body.joints(rotations)
+    return joints - joints[..., :1, :]
 
 
 def joint_error(body: BodyModel, rotations: Tensor, target: Tensor) -> Tensor:
     """MPJPE in metres, (N,), of rotations (N, 24, 3, 3) against joints (N, 24, 3), both taken from the pelvis."""
-    joints = body.joints(rotations)
-    return mpjpe(joints - joints[:, :1], target - target[:, :1]) / MILLIMETRES
+    return mpjpe(pelvis_joints(body, rotations), target - target[:, :1]) / MILLIMETRES
 
 
 def joint_reward(error: Tensor, params: RewardParams) -> Tensor:
@@ -74,7 +86,7 @@ class Rewards:
     def __init__(
         self,
         body: BodyModel,
-        retrieval: TextPoseModel,
+        retrieval: TextPoseModel | Ensemble,
         sentences: SentenceEncoder,
         processor: PoseProcessor,
         params: RewardParams,
@@ -127,27 +139,64 @@ class Rewards:
         Raises:
             PoseRftError: the reward of a valid pose is not finite.
         """
+        rewards = self._poses(examples, poses, valid, centred=True)
+        _require_finite(rewards.value, valid[..., None].expand_as(rewards.joint), examples)
+        return rewards
+
+    def alone(self) -> "Rewards":
+        """These judges with rewards that a pose has by itself, which what is held out is measured in: a share of an
+        energy score needs a group, and curves of all forms have one unit."""
+        forms = {"joint_form": self.params.joint_form, "semantic_form": self.params.semantic_form}
+        single = {"joint_form": "inverse", "semantic_form": "cosine"}
+        update = {name: single[name] if form == "energy" else form for name, form in forms.items()}
+        params = self.params.model_copy(update=update)
+        other = Rewards(self.body, self.retrieval, self.sentences, self.processor, params)
+        other._captions = self._captions
+        return other
+
+    def graded(self, examples: Sequence[Example], poses: Tensor, valid: Tensor) -> Tensor:
+        """`poses(...).value` with its gradient in the poses, (B, G, K)."""
+        return self._poses(examples, poses, valid, centred=False).value
+
+    def _poses(self, examples: Sequence[Example], poses: Tensor, valid: Tensor, centred: bool) -> PoseRewards:
         asked_on, poses, valid = poses.device, poses.to(self.retrieval.device), valid.to(self.retrieval.device)
-        joint = torch.full(poses.shape[:3], float("nan"), device=poses.device)
-        semantic = joint.clone()
+        nothing = torch.full(poses.shape[:3], float("nan"), device=poses.device)
         rotations = sixd_to_matrix(poses.float().unflatten(-1, (24, 6)))
-        per_group = rotations.shape[1] * rotations.shape[2]
-        pictured = [
-            i for i, example in enumerate(examples) if example.task in JOINT_TASKS and example.joints is not None
-        ]
-        if pictured:
-            targets = torch.stack([_joints(examples[i]) for i in pictured]).to(poses)
-            error = joint_error(self.body, rotations[pictured].flatten(0, 2), targets.repeat_interleave(per_group, 0))
-            joint[pictured] = joint_reward(error, self.params).view(joint[pictured].shape)
-        described = [i for i, example in enumerate(examples) if example.task in SEMANTIC_TASKS]
-        if described:
-            captions = self._embedded([str(examples[i].caption) for i in described]).to(poses)
-            shown = self.retrieval.embed_pose(semantic_frame(rotations[described], "camera").flatten(0, 2)).to(poses)
-            alike = (shown.unflatten(0, (len(described), per_group)) * captions[:, None]).sum(-1)
-            semantic[described] = alike.view(semantic[described].shape)
-        rewards = PoseRewards(joint, semantic)
-        _require_finite(rewards.value, valid[..., None].expand_as(joint), examples)
-        return PoseRewards(joint.to(asked_on), semantic.to(asked_on))
+
+        def judged(rows: list[int], judge: Callable[..., Tensor]) -> Tensor:
+            """(B, G, K), NaN outside the rows."""
+            if not rows:
+                return nothing
+            draws, counts = rotations[rows].flatten(1, 2), valid[rows][..., None].expand(-1, -1, poses.shape[2])
+            values = judge([examples[row] for row in rows], draws, counts.flatten(1), centred)
+            return nothing.index_copy(0, torch.tensor(rows, device=poses.device), values.view(-1, *poses.shape[1:3]))
+
+        pictured = [i for i, e in enumerate(examples) if e.task in JOINT_TASKS and e.joints is not None]
+        described = [i for i, e in enumerate(examples) if e.task in SEMANTIC_TASKS]
+        rewards = PoseRewards(judged(pictured, self._joint), judged(described, self._semantic))
+        return PoseRewards(*(values.to(asked_on) for values in rewards))
+
+    def _joint(self, examples: Sequence[Example], rotations: Tensor, valid: Tensor, centred: bool) -> Tensor:
+        """(B, N) of rotations (B, N, 24, 3, 3)."""
+        targets = torch.stack([_joints(example) for example in examples]).to(rotations)
+        if self.params.joint_form == "energy":
+            joints = pelvis_joints(self.body, rotations)
+            return energy_shares(joints, targets - targets[:, :1], valid, centred)
+        each = targets.repeat_interleave(rotations.shape[1], 0)
+        return joint_reward(joint_error(self.body, rotations.flatten(0, 1), each), self.params).view(valid.shape)
+
+    def _semantic(self, examples: Sequence[Example], rotations: Tensor, valid: Tensor, centred: bool) -> Tensor:
+        """(B, N) of rotations (B, N, 24, 3, 3)."""
+
+        def embedded(poses: Tensor) -> Tensor:
+            return self.retrieval.encode_pose(semantic_frame(poses, "camera")).to(rotations)
+
+        shown = embedded(rotations.flatten(0, 1)).unflatten(0, valid.shape)
+        if self.params.semantic_form == "energy":
+            truth = torch.stack([_pose(example) for example in examples]).to(rotations)
+            return energy_shares(shown[:, :, None], embedded(sixd_to_matrix(truth))[:, None], valid, centred)
+        captions = self._embedded([str(example.caption) for example in examples]).to(rotations)
+        return (shown * captions[:, None]).sum(-1)
 
     def weights(self, examples: Sequence[Example]) -> Tensor:
         """(B,) what multiplies the pose advantage of each sample."""
@@ -169,6 +218,11 @@ class Rewards:
 def _joints(example: Example) -> Tensor:
     assert example.joints is not None  # those without are not asked for
     return example.joints
+
+
+def _pose(example: Example) -> Tensor:
+    assert example.pose6d is not None  # every caption of `text_pose` has its pose
+    return example.pose6d
 
 
 def _require_finite(values: Tensor, where: Tensor, examples: Sequence[Example]) -> None:

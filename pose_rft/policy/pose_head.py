@@ -43,6 +43,11 @@ class PoseDistribution:
     def detach(self) -> "PoseDistribution":
         return PoseDistribution(*(None if x is None else x.detach() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
+    def with_spread_held(self) -> "PoseDistribution":
+        """The same one, whose gradient reaches the mean only."""
+        held = self.detach()
+        return PoseDistribution(self.mean, held.log_std, held.factor)
+
     @property
     def noise_width(self) -> int:
         """Standard normal numbers behind one pose: one for each of its own, and r more for U."""
@@ -54,9 +59,9 @@ class PoseDistribution:
         shape = (len(self), k, self.noise_width)
         return self.at(torch.randn(shape, generator=generator, device=self.mean.device))
 
-    @torch.no_grad()
     def at(self, noise: Tensor) -> Tensor:
-        """The poses that k rows of standard normal numbers each stand for: (N, k, noise_width) → (N, k, 144)."""
+        """The poses that k rows of standard normal numbers each stand for: (N, k, noise_width) → (N, k, 144);
+        differentiable in mean and deviation."""
         own, shared = noise[..., : self.mean.shape[-1]], noise[..., self.mean.shape[-1] :]
         if self.log_std is None:
             return self.mean[:, None].expand_as(own).clone()

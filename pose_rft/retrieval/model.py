@@ -72,6 +72,10 @@ class TextPoseModel(nn.Module):
     @torch.no_grad()
     def embed_pose(self, rotations: Tensor) -> Tensor:
         """(N, D) float32 of length 1, of (N, 24, 3, 3) local rotations in the AMASS frame without heading."""
+        return self.encode_pose(rotations)
+
+    def encode_pose(self, rotations: Tensor) -> Tensor:
+        """`embed_pose` with gradients as the caller's mode says."""
         return self.pose(rotations.to(self.device, torch.float32))
 
     def save(self, folder: Path) -> None:

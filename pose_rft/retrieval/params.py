@@ -1,5 +1,9 @@
 """`retrieval` in params.yaml: the reward model (PoseScript's architecture), the judge, and how both are trained."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from pose_rft.params import Count, Depth, Fraction, NonNegative, Positive, Section, Width
 
 
@@ -60,7 +64,8 @@ class RetrievalParams(Section):
 
     pose_noise: standard deviation of a random turn of each joint in training, degrees: a policy's samples are noisy
     too, and a model that never saw such scores them arbitrarily. pretrain_captions: automatic captions per pose that
-    are used (null: all).
+    are used (null: all). members: reward models that differ in their seed and reward together (`ensemble.py`); recall
+    is measured with the first.
     """
 
     mirror: Fraction
@@ -68,5 +73,12 @@ class RetrievalParams(Section):
     pretrain_captions: Count | None = None
     validate_every: Count
     save_every: Count
+    members: Count = 1
     reward: RewardModelParams
     judge: JudgeModelParams
+
+    @model_validator(mode="after")
+    def _one_release_is_one_member(self) -> Self:
+        if self.reward.released and self.members > 1:
+            raise ValueError(f"members is {self.members}, but reward.released is one model; leave it out or set 1")
+        return self

@@ -4,7 +4,7 @@ Each step draws `batch` examples of the mixture, answers are learned by cross-en
 variants of Table 3 differ in the pose head: `point` ("Baseline") and `gaussian` ("Baseline + Dist.").
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +66,39 @@ def train(
     Raises:
         PoseRftError: the batch cannot be split over the ranks, or a loss is not finite.
     """
+    lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
+    one_step = stepper(engine, stream, collator, image_tokens, body, params.batch, params.loss, lockstep)
+    return loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed)
+
+
+def stepper(
+    engine: Engine,
+    stream: ExampleStream,
+    collator: Collator,
+    image_tokens: ImageTokenSource,
+    body: BodyModel,
+    batch_size: int,
+    weights: LossParams,
+    lockstep: bool,
+) -> Callable[[int], StepStats]:
+    """One supervised update of `batch_size` examples over all ranks, as a function of its number.
+
+    Args:
+        lockstep: encode also where no example has a picture, because encoding is collective (ZeRO-3).
+    Raises:
+        PoseRftError: the batch cannot be split over the ranks.
+    """
     pieces = engine.world_size * engine.accumulation
-    if params.batch % pieces:
+    if batch_size % pieces:
         raise PoseRftError(
-            f"`sft.batch` is {params.batch}, expected a multiple of {pieces} "
+            f"The batch is {batch_size}, expected a multiple of {pieces} "
             f"({engine.world_size} processes x accumulation {engine.accumulation})."
         )
-    size = params.batch // engine.world_size
+    size = batch_size // engine.world_size
 
     def batches(step: int) -> Iterator[tuple[Batch, float]]:
         """This rank's micro-batches, and how many poses each micro-batch of the step holds on average."""
-        drawn = [stream.draw(position) for position in range(step * params.batch, (step + 1) * params.batch)]
+        drawn = [stream.draw(position) for position in range(step * batch_size, (step + 1) * batch_size)]
         poses = sum(example.pose6d is not None for example in drawn) / pieces
         drawn = drawn[engine.rank * size : (engine.rank + 1) * size]
         for part in collator.by_length(drawn, engine.accumulation):
@@ -85,17 +107,16 @@ def train(
     def one_step(step: int) -> StepStats:
         total, parts = 0.0, []
         for batch, poses in batches(step):
-            lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
             tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs or lockstep else None
             tokens = tokens if batch.image_refs else None
-            loss, values = engine.forward(batch_loss, batch, tokens, params.loss, body, poses)
+            loss, values = engine.forward(batch_loss, batch, tokens, weights, body, poses)
             engine.backward(loss, batch.keys)
             total += float(loss.detach()) / engine.accumulation
             parts.append(values)
         norm = engine.step(step)
-        return StepStats(engine.mean(total), params.batch, {"gradient_norm": norm} | _means(parts))
+        return StepStats(engine.mean(total), batch_size, {"gradient_norm": norm} | _means(parts))
 
-    return loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed)
+    return one_step
 
 
 def batch_loss(

@@ -133,13 +133,14 @@ def synthetic(per_joint: bool, rows: list[int], width: int) -> Case:
         valid=valid[rows],
         joint_mask=joints[rows],
         poses=drawn[rows],
+        noise=((drawn - means[:, :, None]) / log_stds.exp()[:, :, None])[rows].detach(),
         token_anchor=cut(anchor),
         pose_anchor=pose_log_prob(held, drawn[rows], joints[rows], per_joint),
         reference=Scores(cut(reference), nothing, held, valid[rows]),
         answer_rewards=AnswerRewards(nothing, nothing, nothing),
         pose_rewards=PoseRewards(nothing, nothing),
-        answer_advantages=Advantages(answer_advantages[rows], informative),
-        pose_advantages=Advantages(pose_advantages[rows], informative),
+        answer_advantages=Advantages(answer_advantages[rows], informative, torch.ones(len(rows))),
+        pose_advantages=Advantages(pose_advantages[rows], informative, torch.ones(len(rows))),
     )
     return Case(scores, experience, leaves)
 
@@ -175,8 +176,8 @@ def test_a_group_that_prefers_nothing_is_still_pulled_to_the_reference():
             torch.zeros_like(a.values) for a in (case.experience.answer_advantages, case.experience.pose_advantages)
         ]
         informative = case.experience.answer_advantages.informative
-        answer, pose = (Advantages(values, informative) for values in nothing)
+        answer, pose = (Advantages(values, informative, torch.zeros(2)) for values in nothing)
         even = replace(case.experience, answer_advantages=answer, pose_advantages=pose)
-        params = rft_params(group_size=3, beta_text=beta, beta_pose=beta)
+        params = rft_params(group_size=3, beta_text=beta, beta_pose=beta, beta_spread=beta)
         _, gradients = gradients_of(replace(case, experience=even), params)
         assert all(bool(g.any()) == (beta > 0) for g in gradients)

@@ -55,6 +55,14 @@ def test_fixed_sentences_are_posed_at_four_moments(trained):
     assert poses.shape == (4, len(texts), 24, 3) and not torch.equal(poses[0], poses[-1])
 
 
+def test_a_run_without_candidates_has_an_empty_table_of_them(tmp_path):
+    """`rft.supervised` has no rewards, and every out must be there."""
+    trainer, _ = make_trainer(tmp_path)
+    records = Records(tmp_path / "scratch", None, trainer.tools.rewards, {}, [], 4, 2, 2, leader=True)
+    assert records.finish(tmp_path / "results", 4) == {}
+    assert pl.read_parquet(tmp_path / "results/candidates.parquet").is_empty()
+
+
 def test_a_look_at_the_policy_changes_nothing_about_it(trained):
     *_, texts, answer = trained
     first, second = answer(texts), answer(texts)

@@ -82,8 +82,8 @@ def test_the_semantic_reward_does_not_see_the_heading_but_sees_the_lean(processo
 
 def test_the_retrieval_model_gets_the_pose_in_its_own_frame(processor):
     rewards, seen = fake_rewards(processor), []
-    embed = rewards.retrieval.embed_pose
-    rewards.retrieval.embed_pose = lambda r: seen.append(r) or embed(r)
+    embed = rewards.retrieval.encode_pose
+    rewards.retrieval.encode_pose = lambda r: seen.append(r) or embed(r)
     pose = rotations(0)
     rewards.poses([example("text_pose", pose, caption="he sits")], raw(pose), ONE)
     torch.testing.assert_close(seen[0][:, 0], remove_heading(camera_to_amass(pose[:, 0])), atol=1e-5, rtol=0)

@@ -214,9 +214,9 @@ def test_no_two_groups_draw_the_same_numbers_and_a_group_always_draws_its_own(tm
     assert torch.equal(trainer._uniforms([2]), numbers[2:3])
     one = PoseDistribution(torch.zeros(6, 144), torch.zeros(6, 144))  # two groups of three equal candidates
     scores = Scores(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1), one, torch.ones(2, 3, dtype=torch.bool))
-    drawn = trainer._draw_poses(scores, [4, 5])
+    drawn = trainer._noise(scores, [4, 5])
     assert len({float(x) for x in drawn[..., 0].flatten()}) == drawn[..., 0].numel()
-    assert torch.equal(trainer._draw_poses(scores, [5, 4]), drawn.flip(0))
+    assert torch.equal(trainer._noise(scores, [5, 4]), drawn.flip(0))
 
 
 def test_a_batch_that_the_ranks_cannot_share_evenly_is_refused(tmp_path):

@@ -1,0 +1,171 @@
+"""`python -m benchmarks.study opponents distribution main`: methods at equal wall time, over several seeds.
+
+The clock is the preset's HyGRPO for `STEPS` steps. A probe of a few steps tells what a step of each method takes,
+beside as much other work as in the runs themselves, and every method gets as many steps as fit into that time (each
+learning rate then ends its cosine there). A probe lies in a clone of its own, so a study that is started again finds
+the same.
+
+`opponents` and `distribution` are for choosing: one start, three seeds of RFT, measured on validation sets only. `main`
+reads the test sets, with seeds that nothing was chosen with: five of training on each of two rendered worlds.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.methods import HYGRPO, METHODS, Method
+from benchmarks.study import COLUMNS, Run, numbers, reproduce, spread
+from flows import hosts
+from pose_rft.evaluation.tables import BASELINE
+
+STEPS, PROBE_STEPS = 400, 12
+CHOSEN_WITH = {"seed.train": 21}  # the start of what is chosen
+RFT_SEEDS = (1, 2, 3)
+# Labels stay those of the preset, so that one reader of the numbers serves both: `3dpw` is its `train`, of 3DPW's kind
+# and never trained on, `h36m_p2` BEDLAM's validation part.
+VALIDATION = {"evaluate.image_sets.3dpw": "3dpw/train", "evaluate.image_sets.h36m_p2": "bedlam/val"}
+FRESH = [{"seed.train": train, "seed.data": data} for data in (5, 6) for train in (31, 32, 33, 34, 35)]
+SEMANTIC = "heldout/text_pose/posescript/val/semantic"
+
+
+def of_distribution(dataset: str, name: str) -> Callable[[Mapping[str, Any]], float]:
+    """NaN where the evaluation has none: of a set that is left out."""
+    return lambda found: found.get("distribution", {}).get(dataset, {}).get(name, math.nan)
+
+
+DISTRIBUTION: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "best of 25": of_distribution("3dpw", "best_of_25_mpjpe"),
+    "energy score": of_distribution("3dpw", "energy_score"),
+    "90 % covers": of_distribution("3dpw", "coverage_90"),
+    "rms z": of_distribution("3dpw", "rms_z"),
+    "NLL": of_distribution("3dpw", "nll_per_number"),
+}
+POSES = {name: COLUMNS[name] for name in ("3DPW MPJPE", "PA", "H36M MPJPE", "PA ")}
+ON_VALIDATION = {"3DPW-like MPJPE": POSES["3DPW MPJPE"], "PA": POSES["PA"], "BEDLAM MPJPE": POSES["H36M MPJPE"]}
+ON_VALIDATION |= {"PA ": POSES["PA "], **DISTRIBUTION}
+ON_TEST = {**COLUMNS, **DISTRIBUTION}
+
+
+class Timed(NamedTuple):
+    """A method with the steps that fit into the time, and the seconds that one takes."""
+
+    method: Method
+    steps: int
+    seconds: float
+
+
+def steps_for(budget: float, seconds: float) -> int:
+    """Steps of so many seconds in a budget, to two digits: timing is no finer."""
+    steps = max(1.0, budget / seconds)
+    unit = 10 ** max(0, math.floor(math.log10(steps)) - 1)
+    return max(1, round(steps / unit) * unit)
+
+
+def timed(methods: Sequence[Method], start: Mapping[str, Any], root: Path, pool: ThreadPoolExecutor) -> list[Timed]:
+    """Each method's steps in the time that HyGRPO takes for `STEPS`.
+
+    Raises:
+        PoseRftError: a probe failed.
+    """
+
+    def probe(method: Method) -> float:
+        overrides = {**start, **method.overrides, "rft.steps": PROBE_STEPS}
+        clone = reproduce(Run(f"timing of {method.label}", overrides), root, [method.run.replace("_", "@")])
+        return seconds_per_step(clone, method.run)
+
+    seconds = list(pool.map(probe, [HYGRPO, *methods]))
+    budget = STEPS * seconds[0]
+    return [Timed(m, steps_for(budget, each), each) for m, each in zip(methods, seconds[1:], strict=True)]
+
+
+def seconds_per_step(clone: Path, run: str) -> float:
+    lines = (clone / f"results/{run}/log.jsonl").read_text().splitlines()
+    return float(np.median([json.loads(line)["seconds"] for line in lines]))
+
+
+def runs_of(entry: Timed, starts: Iterable[Mapping[str, Any]]) -> list[Run]:
+    evaluated = (BASELINE, entry.method.run)
+    return [
+        Run(entry.method.label, {**start, **entry.method.overrides, "rft.steps": entry.steps}, evaluated)
+        for start in starts
+    ]
+
+
+def table(
+    found: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], timings: Mapping[str, Timed], names: Sequence[str]
+) -> str:
+    """A row per method: mean ± standard deviation over runs, in brackets the mean change against each run's own SFT.
+
+    Args:
+        found: {label: [{"before" | "after": {column: number}} of each run]}.
+    """
+    lines = [f"| | {' | '.join(names)} | steps | s / step |", f"|---|{'---:|' * (len(names) + 2)}"]
+    first = next(iter(found.values()))
+    start = [spread([run["before"][name] for run in first], ".2f") for name in names]
+    lines.append(f"| SFT, the start | {' | '.join(start)} | | |")
+    for label, runs in found.items():
+        cells = []
+        for name in names:
+            change = np.mean([100 * (run["after"][name] / run["before"][name] - 1) for run in runs])
+            cells.append(f"{spread([run['after'][name] for run in runs], '.2f')} ({change:+.1f})")
+        timing = timings[label]
+        lines.append(f"| {label} | {' | '.join(cells)} | {timing.steps} | {timing.seconds:.2f} |")
+    return "\n".join(lines)
+
+
+def ledger(group: str, timings: Sequence[Timed], starts: Sequence[Mapping[str, Any]], measured_on: str) -> str:
+    """Lines for docs/results.md: what was run with which seeds and values, and on what it was measured."""
+    seeds = "; ".join(", ".join(f"{key} {value}" for key, value in start.items() if "seed" in key) for start in starts)
+    lines = [f"{group}, measured on {measured_on}; {seeds}"]
+    for entry in timings:
+        values = ", ".join(f"{key} = {value}" for key, value in entry.method.overrides.items()) or "the preset"
+        lines.append(f"- {entry.method.label} ({entry.method.run}, {entry.steps} steps): {values}")
+    return "\n".join(lines)
+
+
+def study(group: str, root: Path) -> None:
+    """Runs a group and prints its table and its ledger.
+
+    Raises:
+        PoseRftError: a run failed; what is done stays, and the same command continues.
+    """
+    main = group == "main"
+    starts = FRESH if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
+    columns = ON_TEST if main else ON_VALIDATION
+    reproduce(Run("shared", starts[0]), root, ["sft@gaussian", "retrieval@reward", "retrieval@judge"])
+    with ThreadPoolExecutor(hosts.side_by_side()) as pool:
+        timings = timed(METHODS[group], starts[0], root, pool)
+        runs = {entry.method.label: runs_of(entry, starts) for entry in timings}
+        clones = {label: [pool.submit(reproduce, run, root) for run in of_label] for label, of_label in runs.items()}
+        made = {label: [future.result() for future in futures] for label, futures in clones.items()}
+    by_label = {entry.method.label: entry for entry in timings}
+    found = {
+        label: [seen(clone, by_label[label].method.run, columns, main) for clone in folders]
+        for label, folders in made.items()
+    }
+    names = [*columns] if main else [*columns, "semantic"]
+    measured_on = "the test sets" if main else "3dpw/train, bedlam/val, posescript/val"
+    print(
+        f"\n{group}\n\n{table(found, by_label, names)}\n\n{ledger(group, timings, starts, measured_on)}\n", flush=True
+    )
+
+
+def seen(
+    clone: Path, run: str, columns: Mapping[str, Callable[[Mapping[str, Any]], float]], main: bool
+) -> dict[str, dict[str, float]]:
+    """A run's numbers and those of its start.
+
+    The evaluation reads captions of the test set only: where something is chosen, the semantic reward of validation
+    captions comes from the training's own looks.
+    """
+    before, after = (numbers(clone, name, columns) for name in (BASELINE, run))
+    if not main:
+        first = json.loads((clone / f"results/{run}/log.jsonl").read_text().splitlines()[0])
+        before["semantic"] = 100 * first[SEMANTIC]
+        after["semantic"] = 100 * json.loads((clone / f"results/{run}/metrics.json").read_text())[SEMANTIC]
+    return {"before": before, "after": after}

@@ -1,0 +1,64 @@
+"""The methods that HyGRPO is compared with, each a few values of params.yaml, and the forms of it that keep σ.
+
+All start from one SFT model with a Gaussian head and take the same prompts. `opponents` asks whether another method
+does better, `distribution` which form of HyGRPO keeps the distribution, `main` is the table of docs/results.md.
+"""
+
+from typing import Any, NamedTuple
+
+GIVEN: dict[str, Any] = {"answer": 1.0, "rotation": 2.0, "nll": 0.1}  # `sft.loss` of the study
+ENERGY = {"rft.rewards.joint_form": "energy", "rft.rewards.semantic_form": "energy"}
+FEW_DRAWS = {"rft.poses_per_answer": 8, "rft.pose_draws": "independent"}  # where each draw gives a whole gradient
+PATHWISE = {"rft.pose_gradient": "pathwise", **FEW_DRAWS}
+
+
+class Method(NamedTuple):
+    """label: its row; overrides: dotted params; run: the run of the graph that it is."""
+
+    label: str
+    overrides: dict[str, Any]
+    run: str = "rft_hygrpo"
+
+
+HYGRPO = Method("HyGRPO, as in the preset", {})
+SFT = Method("SFT continued", {"rft.supervised": {**GIVEN, "joints": 0.0}})
+SFT_JOINTS = Method("SFT with joints continued", {"rft.supervised": {**GIVEN, "joints": 10.0}})
+ENERGY_PATHWISE = Method("energy score, pathwise", {**ENERGY, **PATHWISE})
+
+OPPONENTS = [
+    HYGRPO,
+    SFT,
+    SFT_JOINTS,
+    Method("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
+    Method("pathwise", PATHWISE),
+    # Undivided rewards differ in size: 1/metre beside a cosine. The weights make their usual deviations alike.
+    Method("RLOO", {"rft.advantage": "rloo", "rft.rewards.joint_weight": 0.3, "rft.rewards.semantic_weight": 10.0}),
+    Method("DPO, best and worst draw", {"rft.pose_gradient": "dpo", "rft.pose_weight": 0.1}),
+    Method("GRPO, words only", {}, "rft_grpo"),
+    Method(
+        "the paper's settings",
+        {
+            "rft.poses_per_answer": 1,
+            "rft.group_size": 8,
+            "rft.pose_draws": "independent",
+            "rft.pose_ratio": "sum",
+            "rft.pose_weight": 12.0,
+            "rft.pose_kl": "sum",
+            "rft.kl_estimator": "k3",
+            "rft.beta_text": 0.04,
+        },
+    ),
+]
+FORMS = [
+    HYGRPO,
+    Method("σ outside the gradient", {"rft.reward_moves_sigma": False}),
+    Method("σ with a tighter KL", {"rft.beta_spread": 1.0}),
+    Method("entropy floor", {"rft.entropy_weight": 1.0}),
+    Method("energy score", ENERGY),
+    Method("pathwise", PATHWISE),
+    Method("pathwise, σ outside", {**PATHWISE, "rft.reward_moves_sigma": False}),
+    ENERGY_PATHWISE,
+    Method("four retrieval models", {"retrieval.members": 4}),
+]
+MAIN = [HYGRPO, SFT_JOINTS, ENERGY_PATHWISE]
+METHODS = {"opponents": OPPONENTS, "distribution": FORMS, "main": MAIN}

@@ -1,0 +1,113 @@
+"""Methods at equal time: what they set, how many steps they get, and what their table says."""
+
+import json
+
+import pytest
+
+from benchmarks import equal_time
+from benchmarks.equal_time import (
+    CHOSEN_WITH,
+    FRESH,
+    VALIDATION,
+    Timed,
+    ledger,
+    of_distribution,
+    runs_of,
+    steps_for,
+    table,
+)
+from benchmarks.methods import HYGRPO, METHODS, Method
+from benchmarks.study import GROUPS, PRESET, SEEDS
+from flows.sweep import override
+from pose_rft.evaluation.protocols import EvaluateParams
+from pose_rft.hygrpo.params import RFTParams
+from pose_rft.params import parse
+from pose_rft.params_file import read_yaml
+from pose_rft.retrieval.params import RetrievalParams
+
+ALL = [(group, method) for group, methods in METHODS.items() for method in methods]
+
+
+@pytest.mark.parametrize(("group", "method"), ALL, ids=[f"{group}: {method.label}" for group, method in ALL])
+def test_every_method_sets_keys_that_the_preset_has_to_other_values(group, method):
+    base = read_yaml(PRESET)
+    content = override(base, {**CHOSEN_WITH, **VALIDATION, **method.overrides, "rft.seed": 1})
+    parse(content["rft"], RFTParams, "rft")
+    parse(content["retrieval"], RetrievalParams, "retrieval")
+    parse(content["evaluate"], EvaluateParams, "evaluate")
+    changed = override(base, method.overrides) != base
+    assert changed or method == HYGRPO or method.run == "rft_grpo"
+
+
+def test_the_paper_s_method_is_the_paper_preset_s():
+    (method,) = [m for m in METHODS["opponents"] if m.label == "the paper's settings"]
+    paper, own = read_yaml(PRESET.with_name("paper.yaml")), override(read_yaml(PRESET), method.overrides)
+    for key in (name.removeprefix("rft.") for name in method.overrides):
+        assert own["rft"][key] == paper["rft"][key], key
+
+
+def test_what_is_chosen_reads_no_test_set_and_the_main_table_no_seed_that_was_chosen_with():
+    read = override(read_yaml(PRESET), VALIDATION)["evaluate"]["image_sets"]
+    assert not {"3dpw/test", "h36m/p2"} & set(read.values())
+    used = {CHOSEN_WITH["seed.train"], *SEEDS, *(run.overrides.get("seed.train") for run in GROUPS["poses"])}
+    assert not used & {start["seed.train"] for start in FRESH}
+    assert len({start["seed.train"] for start in FRESH}) == 5 and len({start["seed.data"] for start in FRESH}) == 2
+    assert read_yaml(PRESET)["seed"]["data"] not in {start["seed.data"] for start in FRESH}
+
+
+def test_steps_fill_the_time_to_two_digits():
+    assert steps_for(400 * 0.6, 0.6) == 400
+    assert steps_for(240.0, 0.37) == 650
+    assert steps_for(100.0, 0.031) == 3200
+    assert steps_for(0.1, 5.0) == 1
+    for seconds in (0.05, 0.3, 1.7):
+        assert steps_for(240.0, seconds) * seconds == pytest.approx(240.0, rel=0.05)
+
+
+def test_every_run_of_a_method_has_its_steps_and_one_start():
+    runs = runs_of(Timed(Method("GRPO", {"rft.batch": 8}, "rft_grpo"), 70, 0.5), [{"rft.seed": 1}, {"rft.seed": 2}])
+    assert [run.overrides for run in runs] == [{"rft.seed": s, "rft.batch": 8, "rft.steps": 70} for s in (1, 2)]
+    assert runs[0].evaluated == ("sft_gaussian", "rft_grpo")
+
+
+def test_the_table_has_mean_deviation_and_change_of_each_run_against_its_own_start():
+    found = {
+        "one": [{"before": {"PA": 100.0}, "after": {"PA": 90.0}}, {"before": {"PA": 200.0}, "after": {"PA": 180.0}}]
+    }
+    rows = table(found, {"one": Timed(HYGRPO, 400, 0.6)}, ["PA"]).splitlines()
+    assert rows[2] == "| SFT, the start | 150.00 ± 70.71 | | |"
+    assert rows[3] == "| one | 135.00 ± 63.64 (-10.0) | 400 | 0.60 |"
+    assert "rft.batch = 8" in ledger("main", [Timed(Method("x", {"rft.batch": 8}), 4, 1.0)], FRESH, "the test sets")
+
+
+def test_an_evaluation_without_a_set_leaves_its_cells_empty():
+    read = of_distribution("3dpw", "coverage_90")
+    assert read({"distribution": {"3dpw": {"coverage_90": 88.0}}}) == 88.0
+    assert read({}) != read({})
+
+
+@pytest.mark.parametrize("group", METHODS)
+def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
+    asked = []
+
+    def reproduce(run, root, targets=()):
+        asked.append((run.label, tuple(targets), run.overrides))
+        clone = root / str(len(asked))
+        for name in ("sft_gaussian", "rft_hygrpo", "rft_grpo"):
+            folder = clone / f"results/{name}"
+            folder.mkdir(parents=True)
+            first = {"seconds": 0.5 if run.label.endswith("HyGRPO, as in the preset") else 0.25}
+            (folder / "log.jsonl").write_text(json.dumps(first | {equal_time.SEMANTIC: 0.4}) + "\n")
+            (folder / "metrics.json").write_text(json.dumps({equal_time.SEMANTIC: 0.5}))
+        return clone
+
+    monkeypatch.setattr(equal_time, "reproduce", reproduce)
+    monkeypatch.setattr(equal_time, "numbers", lambda clone, name, columns: dict.fromkeys(columns, 2.0))
+    equal_time.study(group, tmp_path)
+    shown = capsys.readouterr().out
+    runs = [entry for entry in asked if not entry[1]]
+    starts = len(FRESH) if group == "main" else 3
+    assert len(runs) == starts * len(METHODS[group])
+    assert {o["rft.steps"] for label, _, o in runs} == {400, 800}
+    assert all(method.label in shown for method in METHODS[group])
+    assert ("(+25.0)" in shown) == (group != "main"), "of the semantic reward on validation captions"
