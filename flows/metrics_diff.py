@@ -19,8 +19,8 @@ from pose_rft.errors import PoseRftError, visible
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
 MACHINE = "machine"  # of the summary: where its numbers were made (report/machine.py)
-LOWER_IS_BETTER = ("mpjpe", "defects")
-HIGHER_IS_BETTER = ("recall", "heldout_reward", "heldout_gain")
+LOWER_IS_BETTER = ("mpjpe", "defects", "energy_score", "nll_per_number", "fid")
+HIGHER_IS_BETTER = ("recall", "heldout_reward", "heldout_gain", "posecodes")
 REFERENCES = ("chance", "ground_truth", "mean_pose", "ci95_low", "ci95_high")  # no result of a run, or its bounds
 
 

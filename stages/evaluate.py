@@ -1,7 +1,8 @@
-"""Stage `evaluate`: one run's answers on the test sets, per sample and summed up (results/evaluate_RUN).
+"""Stage `evaluate`: one run's answers on test and validation sets, per sample and summed up (results/evaluate_RUN).
 
-`--run` is a folder of models: sft_point, sft_gaussian, rft_grpo, rft_hygrpo. Test sets that the run does not have are
-missing in the tables; without PoseScript there is no recall, and nothing is evaluated.
+`--run` is a folder of models: sft_point, sft_gaussian, rft_grpo, rft_hygrpo. Sets that the run does not have are
+missing in the tables; without PoseScript there is no recall, and nothing is evaluated. The tables of samples are of the
+test sets; what is measured on validation sets stands below `validation` in metrics.json.
 """
 
 import argparse
@@ -13,7 +14,6 @@ from stages.common import scratch_dir, stage_main
 from stages.shard_sets import SHARDS, of_this_run
 
 MODELS = Path("models")
-TEXT_SET, VQA_SET = "posescript/test", "llava_instruct/heldout"
 TRAIN = "train"
 
 
@@ -23,16 +23,18 @@ def main(arguments: list[str]) -> None:
     run = parser.parse_args(arguments).run
 
     from functools import lru_cache
+    from typing import Any
 
     import polars as pl
     import torch
 
-    from pose_rft.batches.examples import Task
     from pose_rft.batches.feature_cache import image_token_source
     from pose_rft.batches.samples import Samples, load_samples
     from pose_rft.body.smpl import load_body_model
     from pose_rft.errors import PoseRftError
-    from pose_rft.evaluation import protocols
+    from pose_rft.evaluation import posecodes, protocols
+    from pose_rft.evaluation.measuring import Measured
+    from pose_rft.evaluation.sets import TEXT_SET, VALIDATION_TEXT, VQA_SET, asked_sets
     from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
     from pose_rft.inference.passes import Preparer
     from pose_rft.inference.rewards import RewardParams, Rewards
@@ -55,12 +57,8 @@ def main(arguments: list[str]) -> None:
 
     model, processor = hub.load_policy(MODELS / run)
     torch.nn.Module.to(model, device)
-    pictured = dict.fromkeys(params.image_sets.values())
-    asked: dict[str, tuple[Task, int | None]] = dict.fromkeys(pictured, ("image_pose", params.image_samples))
-    asked |= {TEXT_SET: ("text_pose", params.text_samples), VQA_SET: ("vqa", params.vqa_samples)}
-    asked = {name: asked[name] for name in of_this_run(asked, "evaluation", optional=True)}
-    image_sets = {label: name for label, name in params.image_sets.items() if name in asked}
-    sets = {name: samples(name) for name in asked}
+    chosen = asked_sets(params, lambda names: of_this_run(names, "evaluation", optional=True))
+    sets = {name: samples(name) for name in chosen.asked}
     examples = {
         name: heldout_examples(
             task,
@@ -68,11 +66,15 @@ def main(arguments: list[str]) -> None:
             processor,
             body,
             most,
-            human_only=name == TEXT_SET,
+            human_only=task == "text_pose",
             measured=task == "image_pose" and protocols.is_measured(sets[name]),
         )
-        for name, (task, most) in asked.items()
+        for name, (task, most) in chosen.asked.items()
     }
+    stated = {"human": posecodes.true_codes(examples[TEXT_SET], body)}
+    for grammar in posecodes.GRAMMARS:
+        asked_in = posecodes.asked_in(grammar, examples[TEXT_SET], stated["human"], processor.text_questions)
+        examples[grammar], stated[grammar] = asked_in
     cache = scratch_dir("features", {}, []) if params.cache_tokens else None
     tokens = image_token_source(model, image, sets, cache)
     prepare = Preparer(processor, tokens, device)
@@ -87,7 +89,7 @@ def main(arguments: list[str]) -> None:
 
     found: dict[str, tuple[Prediction, dict[str, torch.Tensor]]] = {}
     with Progress(f"evaluate {run}", sum(map(len, examples.values())), "answers") as progress:
-        for name in asked:
+        for name in examples:
             prediction = predict(
                 model,
                 prepare,
@@ -98,9 +100,9 @@ def main(arguments: list[str]) -> None:
                 generator=torch_generator(seed, "evaluate", name, device=device),
                 progress=progress,
             )
-            found[name] = (prediction, heldout_rewards(prediction, rewards))
+            judged = name in sets  # the posecode judge's own captions get no rewards
+            found[name] = (prediction, heldout_rewards(prediction, rewards) if judged else {})
 
-    fallback = model.pose_head.mean_pose.float().cpu()
     body.cpu()
     mean_sets = of_this_run(params.mean_pose_sets, "`evaluate.mean_pose_sets`")
     if not mean_sets:
@@ -108,35 +110,41 @@ def main(arguments: list[str]) -> None:
     mean_joints = protocols.mean_training_joints(
         [samples(f"{name}/{TRAIN}") for name in mean_sets], body, params.mean_pose_samples
     )
-    pose_error, image_tables = {}, []
-    for label, name in image_sets.items():
-        refs = [example.image for example in examples[name] if example.image is not None]
-        truth = protocols.true_joints(sets[name], [ref.row for ref in refs], body_of)
-        table = protocols.image_pose_table(label, *found[name], truth, body, fallback, processor)
-        image_tables.append(protocols.with_units(table, protocols.units(sets[name])))
-        pose_error[label] = protocols.pose_errors(table, truth, mean_joints, fallback, body)
-        if lifted := protocols.lifter_errors(model.pose_encoder, tokens, refs, truth, body):
-            pose_error[label]["encoder_lifter"] = lifted
-    prediction, values = found[TEXT_SET]
-    text_table = protocols.text_pose_table("posescript", prediction, values, fallback, processor)
-    tables = {"text_pose": protocols.with_units(text_table, protocols.units(sets[TEXT_SET]))}
+    measured = Measured(model, processor, found, sets, tokens, judges, body, body_of, mean_joints, params, seed)
+
+    pose_error, spreads, image_tables = measured.pictures(chosen.test)
+    recall, spreads["posescript"], text_table = measured.sentences("posescript", TEXT_SET)
+    tables = {"text_pose": text_table}
     if image_tables:
         tables["image_pose"] = pl.concat(image_tables)
     if VQA_SET in found:
-        vqa = protocols.vqa_table("llava_instruct", *found[VQA_SET], processor)
-        tables["vqa"] = protocols.with_units(vqa, protocols.units(sets[VQA_SET]))
-    poses = {
-        "policy": protocols.shown_poses(prediction, prediction.mean, fallback),
-        "ground_truth": protocols.true_text_poses(prediction),
-    }
-    recall = protocols.recall_table(text_table["caption"].to_list(), poses, judges, params.random_repeats, seed)
+        tables["vqa"] = measured.answers("llava_instruct", VQA_SET)
+
+    validation: dict[str, Any] = {}
+    validation["pose_error"], validation["distribution"], image_tables = measured.pictures(chosen.validation)
+    validated = {"image_pose": pl.concat(image_tables)} if image_tables else {}
+    if VALIDATION_TEXT in found:
+        both = validation["distribution"]
+        validation["recall"], both["posescript"], validated["text_pose"] = measured.sentences(
+            "posescript", VALIDATION_TEXT
+        )
+    if validated:
+        validation["heldout_reward"] = protocols.heldout_reward(validated)
 
     results = Path(f"results/evaluate_{run}")
     nothing = pl.DataFrame(schema={"dataset": pl.String, "key": pl.String})  # DVC wants every out
     for name in ("image_pose", "text_pose", "vqa"):
         atomic.write_parquet(results / f"{name}.parquet", tables.get(name, nothing))
     metrics = {"pose_error": pose_error, "recall": recall, "heldout_reward": protocols.heldout_reward(tables)}
-    metrics["image_sets"] = image_sets
+    asked_for = {"human": TEXT_SET} | dict(zip(posecodes.GRAMMARS, posecodes.GRAMMARS, strict=True))
+    metrics["distribution"] = spreads
+    metrics["posecodes"] = {
+        "policy": posecodes.agreements({kind: measured.shown(name) for kind, name in asked_for.items()}, stated, body),
+        "mean_pose": posecodes.constant(measured.fallback, stated, body),
+    }
+    metrics["validation"] = validation
+    metrics["sets"] = chosen.roles()
+    metrics["image_sets"] = dict(chosen.test)
     metrics["samples"] = {name: len(table) for name, table in tables.items()}
     atomic.write_json(results / "metrics.json", metrics)
 

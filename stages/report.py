@@ -13,13 +13,13 @@ SUMMARY, PAGE, CURVES = Path("metrics/summary.json"), Path("report/index.html"),
 def main(arguments: list[str]) -> None:
     from pose_rft.body.smpl import load_body_model
     from pose_rft.datasets.registry import DataParams
-    from pose_rft.evaluation.tables import summary
+    from pose_rft.evaluation.distribution_tables import whole_summary
     from pose_rft.report.build import build
     from pose_rft.report.curves import write_curves
     from pose_rft.report.machine import facts
 
     data = load("data", DataParams)
-    content = summary(RESULTS)
+    content = whole_summary(RESULTS)
     page = build(content, RESULTS, SHARDS, load_body_model(data.body_model), data.source == "sample")
     atomic.write_json(SUMMARY, content | {"machine": facts()})  # `make diff` asks where numbers come from
     atomic.write_text(PAGE, page)

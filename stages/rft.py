@@ -13,7 +13,7 @@ from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
-from stages.shard_sets import SHARDS, training_of_this_run
+from stages.shard_sets import SHARDS, training_of_this_run, validation_of_this_run
 
 POLICY, RETRIEVAL = Path("models/sft_gaussian"), Path("models/retrieval_reward")
 TRAIN = "train"
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from pose_rft.batches.collate import Collator
-    from pose_rft.batches.examples import Example, ExampleStream
+    from pose_rft.batches.examples import Example, ExampleStream, HeldoutParams
     from pose_rft.batches.feature_cache import CachedTokens, image_token_source
     from pose_rft.batches.samples import Samples, load_samples
     from pose_rft.body.smpl import load_body_model
@@ -49,9 +49,11 @@ def main(arguments: list[str]) -> None:
     from pose_rft.seeds import derive, torch_generator
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import loop, sft
+    from pose_rft.training.calibration import calibrate
     from pose_rft.training.engine import Engine, start_distributed
 
     params, image = training_of_this_run(load("rft", RFTParams), "rft"), load("image", ImageParams)
+    calibration = load("calibration", HeldoutParams)
     seed = derive(load("seed", Seeds).train, "rft", params.seed)  # both variants see the same prompts in the same order
     device = start_distributed()
 
@@ -64,7 +66,8 @@ def main(arguments: list[str]) -> None:
         for task, sets in params.heldout.tasks()
         for name, split in sets.items()
     }
-    shown = {s.name: s for s in [*training.values(), *heldout.values()]}
+    validation = {(task, name): samples(name) for task, name in validation_of_this_run(calibration.tasks())}
+    shown = {s.name: s for s in [*training.values(), *heldout.values(), *validation.values()]}
 
     body = load_body_model(body_model_folder())
     model, processor = hub.load_policy(POLICY)
@@ -144,6 +147,8 @@ def main(arguments: list[str]) -> None:
         metrics |= {"stopped_after": len(log), "stopped_because": stop(log.row(-1, named=True))}
     trained = engine.finish()
     if engine.rank == 0:
+        body.cpu()  # as the samples are
+        calibrate(trained, processor, body, validation, tokens, calibration.samples, seed)
         with atomic.folder(Path(f"models/rft_{variant}")) as folder:
             hub.save_policy(folder, trained, processor)
         atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())

@@ -11,7 +11,7 @@ from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
 from stages.common import scratch_dir, stage_main, training_dir
 from stages.launch import launched
-from stages.shard_sets import SHARDS, training_of_this_run
+from stages.shard_sets import SHARDS, training_of_this_run, validation_of_this_run
 
 BASE, ENCODER = Path("models/base"), Path("models/pose_encoder")
 TRAIN = "train"
@@ -40,10 +40,12 @@ def main(arguments: list[str]) -> None:
     from pose_rft.seeds import derive
     from pose_rft.shards.loader import ShardSet
     from pose_rft.training import sft
+    from pose_rft.training.calibration import calibrate
     from pose_rft.training.engine import Engine, start_distributed
 
     params = training_of_this_run(load("sft", sft.SFTParams), "sft")
     policy, image = load("policy", PolicyParams), load("image", ImageParams)
+    calibration = load("calibration", sft.HeldoutParams)
     seed = derive(load("seed", Seeds).train, "sft")  # both variants see the same examples in the same order
     device = start_distributed()
 
@@ -56,7 +58,8 @@ def main(arguments: list[str]) -> None:
         for task, sets in params.heldout.tasks()
         for name, split in sets.items()
     }
-    shown = {s.name: s for s in [*training.values(), *heldout.values()]}
+    validation = {(task, name): samples(name) for task, name in validation_of_this_run(calibration.tasks())}
+    shown = {s.name: s for s in [*training.values(), *heldout.values(), *validation.values()]}
 
     body = load_body_model(body_model_folder())
     encoder = None if policy.fusion == "clip_only" else hub.load_pose_encoder(ENCODER)
@@ -86,7 +89,9 @@ def main(arguments: list[str]) -> None:
 
     trained = engine.finish()
     if engine.rank == 0:
+        body.cpu()  # as the samples are
         metrics = heldout_metrics(trained, processor, body, heldout, tokens, params.heldout.samples, seed)
+        calibrate(trained, processor, body, validation, tokens, calibration.samples, seed)
         results = Path(f"results/sft_{variant}")
         with atomic.folder(Path(f"models/sft_{variant}")) as folder:
             hub.save_policy(folder, trained, processor)

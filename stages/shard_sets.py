@@ -7,7 +7,7 @@ split that a training wants is not left out but a mistake; a test set may be mis
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # heavy, and most who ask here do not need it
     from pose_rft.params import Section
 
 P = TypeVar("P", bound="Section")
+T = TypeVar("T")  # a task
 SHARDS = Path("data/shards")
 MARK = "left_out.json"
 
@@ -48,6 +49,17 @@ def of_this_run(names: Iterable[str], whose: str, optional: bool = False) -> lis
     if left_out and os.environ.get("RANK", "0") == "0":
         print(f"note: {whose} goes without {', '.join(left_out)}: left out of `datasets`.", file=sys.stderr)
     return [name for name in names if name not in left_out]
+
+
+def validation_of_this_run(tasks: Iterable[tuple[T, Mapping[str, str]]]) -> list[tuple[T, str]]:
+    """(task, DATASET/SPLIT) of the validation sets of `calibration` that this run has; without any, nothing is fitted.
+
+    Raises:
+        PoseRftError: a name is no data set's.
+    """
+    named = [(task, f"{name}/{split}") for task, sets in tasks for name, split in sets.items()]
+    kept = of_this_run([name for _, name in named], "`calibration`", optional=True)
+    return [(task, name) for task, name in named if name in kept]
 
 
 def training_of_this_run(params: P, section: str) -> P:

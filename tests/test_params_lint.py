@@ -15,7 +15,7 @@ from test_presets import PRESETS, SECTIONS
 from pose_rft.params_file import read_yaml
 
 # Keys that are names of things (data sets, tasks), not of choices: presets may differ in them.
-FREE = ("datasets", "image_sets", "mixture", "heldout", "counts", "expected")
+FREE = ("datasets", "image_sets", "validation_sets", "mixture", "heldout", "counts", "expected")
 # Choices that exclude each other (a tiny model or a checkpoint), and DeepSpeed's, which a CPU has no use for.
 ALTERNATIVES = re.compile(
     r"base_model\.(tiny|contrastive|checkpoint)|pose_encoder\.(blazepose|lifter|conv_vit|training|checkpoint)"

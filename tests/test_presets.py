@@ -17,7 +17,7 @@ from pose_rft.policy.processor import ImageParams
 from pose_rft.retrieval.params import RetrievalParams
 from pose_rft.sample.plan import SampleParams
 from pose_rft.shards.plan import ShardParams
-from pose_rft.training.sft import SFTParams
+from pose_rft.training.sft import HeldoutParams, SFTParams
 from pose_rft.validation.run import ValidateParams
 from stages.launch import LaunchParams
 
@@ -34,6 +34,7 @@ SECTIONS = {
     "pose_encoder": PoseEncoderParams,
     "policy": PolicyParams,
     "sft": SFTParams,
+    "calibration": HeldoutParams,
     "retrieval": RetrievalParams,
     "rft": RFTParams,
     "evaluate": EvaluateParams,

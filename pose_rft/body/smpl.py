@@ -185,7 +185,7 @@ class BodyModel(nn.Module):
         if betas is not None:
             points = points + _of_betas(self._eval_shapedirs, betas)
         features = (rotations[..., 1:, :, :] - torch.eye(3, device=rotations.device, dtype=rotations.dtype)).flatten(-3)
-        points = points + (self._eval_posedirs @ features[..., None, :, None]).squeeze(-1)
+        points = points + (features @ self._eval_posedirs.flatten(0, 1).T).unflatten(-1, (-1, 3))  # one product for all
         shift = posed - (turns @ rest.unsqueeze(-1)).squeeze(-1)
         per_vertex = (self._eval_weights @ turns.flatten(-2)).unflatten(-1, (3, 3))
         points = (per_vertex @ points.unsqueeze(-1)).squeeze(-1) + self._eval_weights @ shift

@@ -18,16 +18,30 @@ RARITY_NOISE = 0.25  # spread of the factor on each clause's rarity: captions of
 
 
 class Clause(NamedTuple):
-    """`text` is a main clause, or with `participle` one that hangs on to the opener ("leaning forward")."""
+    """`text` is a main clause, or with `participle` one that hangs on to the opener ("leaning forward"); it tells
+    `codes`."""
 
     group: str
     text: str
     rarity: float
+    codes: tuple[Posecode, ...]
     participle: bool = False
 
 
+class Told(NamedTuple):
+    """A caption and the facts that it states."""
+
+    text: str
+    codes: tuple[Posecode, ...]
+
+
 def caption(codes: Sequence[Posecode], rng: Draws) -> str:
-    """One caption of one pose.
+    """One caption of one pose, see `told`."""
+    return told(codes, rng).text
+
+
+def told(codes: Sequence[Posecode], rng: Draws) -> Told:
+    """One caption of one pose, and which of the pose's facts it states.
 
     Args:
         codes: the facts of the pose, from `posecodes`.
@@ -43,7 +57,9 @@ def caption(codes: Sequence[Posecode], rng: Draws) -> str:
         *_limb_pair("leg", facts, rng),
         *_relations(facts, rng),
     ]
-    return _compose(opener, _select(opener, clauses, rng), rng)
+    kept = _select(opener, clauses, rng)
+    stated = (facts["body"]["posture"], *(code for clause in kept for code in clause.codes))
+    return Told(_compose(opener, kept, rng), stated)
 
 
 def _opener(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> str:
@@ -60,11 +76,13 @@ def _trunk(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clau
     for kind, code in facts.get("torso", {}).items():
         name, degree = kind.rsplit(" ", 1)
         phrases = wording.TWIST if name == "twist" else wording.LEAN[code.value]
-        clauses.append(Clause("torso", _degree(phrases, degree, rng, side=code.value), code.rarity + 0.1, True))
+        clauses.append(
+            Clause("torso", _degree(phrases, degree, rng, side=code.value), code.rarity + 0.1, (code,), True)
+        )
     for kind, code in facts.get("head", {}).items():
         name, degree = kind.rsplit(" ", 1)
         text = _degree(wording.HEAD[f"{name} {code.value}"], degree, rng)
-        clauses.append(Clause("head", text, code.rarity, True))
+        clauses.append(Clause("head", text, code.rarity, (code,), True))
     return clauses
 
 
@@ -77,14 +95,21 @@ def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: Draw
     )
     tells = [{kind: own[kind] for kind in ("touch", "near") if kind in own} for own in (left, right)]
     if same and not any(tells):
-        return [Clause(limb, _limb(limb, "", left, rng), _rarity(left))]
-    return [
-        Clause(limb, _limb(limb, side, own, rng), _rarity(own)) for side, own in zip(SIDES, (left, right), strict=True)
-    ]
+        text, kinds = _limb(limb, "", left, rng)
+        codes = [own[kind] for own in (left, right) for kind in kinds if kind in own]
+        stated = tuple(
+            code for code in codes if code.value == left[code.kind].value
+        )  # of heights only the left's is told
+        return [Clause(limb, text, _rarity(left), stated)]
+    clauses = []
+    for side, own in zip(SIDES, (left, right), strict=True):
+        text, kinds = _limb(limb, side, own, rng)
+        clauses.append(Clause(limb, text, _rarity(own), tuple(own[kind] for kind in kinds)))
+    return clauses
 
 
-def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> str:
-    """A limb's direction, bend and end. No side means both.
+def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> tuple[str, tuple[str, ...]]:
+    """A limb's direction, bend and end, and the kinds of facts that this tells. No side means both.
 
     A limb that is nearly straight is one line; a bent one is told by both segments, the lower one left out where the
     place of the hand or foot says it.
@@ -97,7 +122,7 @@ def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> str:
         else ("thigh", "shin", "knee", "foot", wording.LEG_CELL, wording.KNEE)
     )
     bend = own["bend"].value
-    place = _place(end, own, rng)
+    place, kinds = _place(end, own, rng)
     direction = _direction(own[first].value, cells, rng)
     if bend in ("straight", "slightly bent"):
         verb = _pick(("points", "reaches", "is held") if limb == "arm" else ("points", "reaches", "goes"), rng)
@@ -107,25 +132,26 @@ def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> str:
         manner = _pick(bends[bend][1:] if repeats else bends[bend], rng)
         line = f"{name} {_plural(verb) if both else verb} {direction}"
         ends = f"the {hinge}{'s' if both else ''} {manner}"
-        told = f"{line}, {ends}" if bend == "slightly bent" or rng.random() < 0.5 else f"{line}, {manner}"
-        return f"{told}, {place}" if place else told
+        said = f"{line}, {ends}" if bend == "slightly bent" or rng.random() < 0.5 else f"{line}, {manner}"
+        return f"{said}, {place}" if place else said, (first, "bend", *kinds)
     segment = first.replace("_", " ")
     upper = f"both {segment}s point" if both else f"the {side} {segment} points"
     bent = f"the {hinge}{'s' if both else ''} {_pick(bends[bend], rng)}"
     if place and rng.random() < 0.6:
-        return f"{upper} {direction}, {bent}, {place}"
+        return f"{upper} {direction}, {bent}, {place}", (first, "bend", *kinds)
     lower = f"the {second}{'s' if both else ''} {_direction(own[second].value, cells, rng)}"
-    return ", ".join(filter(None, (f"{upper} {direction}", bent, lower, place)))
+    return ", ".join(filter(None, (f"{upper} {direction}", bent, lower, place))), (first, "bend", second, *kinds)
 
 
-def _place(end: str, own: Mapping[str, Posecode], rng: Draws) -> str:
-    """Where the hand or foot is, if it touches something or is at a telling height; "" otherwise."""
+def _place(end: str, own: Mapping[str, Posecode], rng: Draws) -> tuple[str, tuple[str, ...]]:
+    """Where the hand or foot is, if it touches something or is at a telling height ("" otherwise), and that fact's
+    kind."""
     for kind, phrases in (("touch", wording.TOUCH), ("near", wording.NEAR)):
         if kind in own:
-            return f"the {end} {_pick(phrases, rng).format(place='the ' + own[kind].value)}"
+            return f"the {end} {_pick(phrases, rng).format(place='the ' + own[kind].value)}", (kind,)
     if "height" in own and own["height"].rarity > 0.3 and rng.random() < 0.6:
-        return f"the {end} {_pick(wording.HAND_LEVEL[own['height'].value], rng)}"
-    return ""
+        return f"the {end} {_pick(wording.HAND_LEVEL[own['height'].value], rng)}", ("height",)
+    return "", ()
 
 
 def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clause]:
@@ -137,7 +163,7 @@ def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[
             other = SIDES[1 - SIDES.index(code.value)] if sided else ""
             phrase = _pick(table[kind if sided else f"{kind} {code.value}"], rng)
             group = "arm" if part == "hands" else "leg"
-            clauses.append(Clause(group, phrase.format(side=code.value, other=other), code.rarity * 0.9))
+            clauses.append(Clause(group, phrase.format(side=code.value, other=other), code.rarity * 0.9, (code,)))
     return clauses
 
 

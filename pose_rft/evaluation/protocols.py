@@ -41,6 +41,7 @@ class EvaluateParams(Section):
     max_new_tokens: Count
     cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode as they are needed
     image_sets: dict[SetLabel, SetName] = Field(min_length=1)  # label in tables and summary: data set/split
+    validation_sets: dict[SetLabel, SetName]  # the same of sets that settings may be chosen by; reported apart
     image_samples: Count | None = None  # of each image test set, evenly spread
     text_samples: Count | None = None
     vqa_samples: Count | None = None

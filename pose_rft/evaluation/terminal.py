@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from pose_rft.errors import PoseRftError
+from pose_rft.evaluation.distribution_tables import extra_tables
 from pose_rft.evaluation.tables import Table, table1, table2, table3
 from pose_rft.io import door
 from pose_rft.io.json_files import read_json
@@ -14,14 +15,14 @@ STYLES = {"paper": "dim", "bound": "", "ours": "bold"}
 
 
 def print_tables(summary: Path) -> None:
-    """Prints the three tables; where output is not a terminal, wide enough to keep every column whole.
+    """Prints the paper's three tables and our own; where output is no terminal, wide enough to keep columns whole.
 
     Raises:
         PoseRftError: there is no summary, or it is not one.
     """
     try:
         content = read_json(summary, dict)
-        tables = [table1(content), table2(content), table2(content, "judge"), table3(content)]
+        tables = [table1(content), table2(content), table2(content, "judge"), table3(content), *extra_tables(content)]
     except door.Missing:
         raise PoseRftError(f"{summary} does not exist; run `make run` (or `dvc repro`).") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -18,6 +18,7 @@ from pose_rft.inference.passes import roll_out, score_packed
 from pose_rft.inference.rewards import Rewards
 from pose_rft.inference.sampling import Answers
 from pose_rft.inference.types import Prompts
+from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.progress import Progress
 from pose_rft.seeds import numpy_rng
@@ -27,16 +28,24 @@ from pose_rft.seeds import numpy_rng
 class Prediction:
     """N answers, on the CPU.
 
-    answers: (N, 1, R). has_pose: (N,) bool, exactly one pose token. mean, std, drawn: (N, 144) raw 6D numbers, root in
-    the camera frame; without meaning where has_pose is False. A point head has std 0 and drawn = mean.
+    answers: (N, 1, R). has_pose: (N,) bool, exactly one pose token. poses: the N distributions, not calibrated.
+    mean, std, drawn: (N, 144) raw 6D numbers, root in the camera frame; without meaning where has_pose is False. A
+    point head has std 0 and drawn = mean.
     """
 
     examples: tuple[Example, ...]
     answers: Answers
     has_pose: Tensor
-    mean: Tensor
-    std: Tensor
+    poses: PoseDistribution
     drawn: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        return self.poses.mean
+
+    @property
+    def std(self) -> Tensor:
+        return self.poses.std()
 
 
 @torch.no_grad()
@@ -60,7 +69,8 @@ def predict(
     training = model.training
     model.eval()
     lists: list[list[list[int]]] = []
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    poses: list[PoseDistribution] = []
+    parts: list[tuple[Tensor, Tensor]] = []
     for first in range(0, len(examples), batch):
         prompts = prepare(examples[first : first + batch])
         answers = roll_out(
@@ -75,12 +85,14 @@ def predict(
         scores = score_packed(model, prompts, answers, temperature=1.0)
         lists += [[answers.answer(i, 0)] for i in range(len(prompts.ids))]
         drawn = scores.poses.sample(generator)[:, 0]
-        parts.append((scores.has_pose[:, 0], scores.poses.mean, scores.poses.std(), drawn))
+        poses.append(scores.poses.cpu())
+        parts.append((scores.has_pose[:, 0], drawn))
         if progress is not None:
             progress.advance(len(prompts.ids))
     model.train(training)
-    has_pose, mean, std, drawn = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    return Prediction(tuple(examples), Answers.from_lists(lists, end_token_id), has_pose, mean, std, drawn)
+    has_pose, drawn = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    said = Answers.from_lists(lists, end_token_id)
+    return Prediction(tuple(examples), said, has_pose, PoseDistribution.join(poses), drawn)
 
 
 def heldout_examples(

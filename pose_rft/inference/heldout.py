@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pose_rft.batches.collate import Collator
+from pose_rft.batches.collate import Batch, Collator
 from pose_rft.batches.examples import Example, ExampleMaker, ExampleParams, Task
 from pose_rft.batches.feature_cache import ImageTokenSource
 from pose_rft.batches.samples import Samples
@@ -17,7 +17,9 @@ from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.inference.sampling import generate
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
+from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.seeds import numpy_rng
 
@@ -82,14 +84,19 @@ def _answers(
         batch = collator(examples[first : first + CHUNK]).to(device)
         tokens = image_tokens(batch.image_refs).to(device) if batch.image_refs else None
         with torch.no_grad():
-            out = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, logits_to_keep=1)
-            hidden = out.hidden_states[batch.pose_rows, batch.pose_positions]
-            mean = model.pose_distribution(hidden, out.pose_start[batch.pose_rows]).mean
+            mean = template_poses(model, batch, tokens).mean
         poses.append(mean.unflatten(-1, (24, 6)).cpu())
         prompts = [processor.prompt_ids(e.question, e.image is not None) for e in batch.examples]
         answers = generate(model, prompts, tokens, 1, LONGEST_ANSWER, temperature=0.0)
         good += sum(processor.answer_is_pose(answers.answer(row, 0)) for row in range(len(prompts)))
     return torch.cat(poses), good
+
+
+def template_poses(model: PoseLlava, batch: Batch, tokens: ImageTokens | None) -> PoseDistribution:
+    """The distributions of a batch's poses behind their template answers."""
+    out = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, logits_to_keep=1)
+    hidden = out.hidden_states[batch.pose_rows, batch.pose_positions]
+    return model.pose_distribution(hidden, out.pose_start[batch.pose_rows])
 
 
 def centred(joints: Tensor) -> Tensor:

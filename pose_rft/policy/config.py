@@ -71,6 +71,7 @@ class PoseLlavaConfig(PretrainedConfig):
 
     suppressed_token_ids: tokens that are no words (`<image>`, padding, unused rows); the policy never emits them.
     adapters: rank, alpha and targets of the LoRA adapters that lie beside the weights, the oldest first (`lora.py`).
+    sigma_scale: factors of each joint's σ, {image | text: 24 numbers} (`calibration.py`); None before calibration.
     """
 
     model_type = "pose_llava"
@@ -96,6 +97,7 @@ class PoseLlavaConfig(PretrainedConfig):
     end_token_id: int = 2
     suppressed_token_ids: list[int] | None = None
     adapters: list[dict[str, Any]] | None = None
+    sigma_scale: dict[str, list[float]] | None = None
     tie_word_embeddings: bool = False
 
     def get_text_config(self, *args: object, **kwargs: object) -> PretrainedConfig:

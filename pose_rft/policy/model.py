@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput
 from pose_rft.errors import PoseRftError
 from pose_rft.io.model_folder import look_at, one_sentence
 from pose_rft.policy import lora, shared_attention
+from pose_rft.policy.calibration import Asked, check_sigma_scale
 from pose_rft.policy.config import POSE_NUMBERS, PoseLlavaConfig
 from pose_rft.policy.encoder_kinds import pose_encoder_from_config
 from pose_rft.policy.fusion import Fusion, ImageTokens
@@ -206,6 +207,12 @@ class PoseLlava(PreTrainedModel):
         distributions in float32."""
         return self.pose_head(hidden, start)
 
+    def calibrated(self, poses: PoseDistribution, asked: Asked) -> PoseDistribution:
+        """The same distributions with σ as validation data want it, for whoever reads σ or draws poses for people;
+        unchanged where this policy was not calibrated. Training samples and scores without it."""
+        scale = (self.config.sigma_scale or {}).get(asked)
+        return poses if scale is None else poses.scaled(torch.tensor(scale, device=poses.mean.device))
+
     def forward(
         self,
         input_ids: Tensor,
@@ -318,6 +325,7 @@ class PoseLlava(PreTrainedModel):
             )
             model, info = loaded
             check_loaded(info, str(source))
+            check_sigma_scale(model.config.sigma_scale, str(source))
             if model.config.adapters:
                 lora.load_adapters(model, folder)
         return loaded if output_loading_info else model

@@ -7,6 +7,7 @@ because 144 log-densities in bfloat16 are wrong by half a nat.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,44 @@ class PoseDistribution:
         """The same one, whose gradient reaches the mean only."""
         held = self.detach()
         return PoseDistribution(self.mean, held.log_std, held.factor)
+
+    @staticmethod
+    def join(parts: "Sequence[PoseDistribution]") -> "PoseDistribution":
+        """One after the other; all of one kind."""
+        columns = zip(*((part.mean, part.log_std, part.factor) for part in parts), strict=True)
+        return PoseDistribution(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+
+    def cpu(self) -> "PoseDistribution":
+        return PoseDistribution(*(None if x is None else x.cpu() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
+
+    def scaled(self, scale: Tensor) -> "PoseDistribution":
+        """Each joint's deviation times its factor, (24,); means and correlations stay, and so does a point."""
+        numbers = scale.to(self.mean).repeat_interleave(POSE_NUMBERS // JOINTS)
+        log_std = None if self.log_std is None else self.log_std + numbers.log()
+        return PoseDistribution(self.mean, log_std, None if self.factor is None else self.factor * numbers[:, None])
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """(N, 144) → (N, 24, 6): deviation of each number over its own σ.
+
+        Raises:
+            PoseRftError: a point has no density.
+        """
+        self._log_std()
+        return ((x - self.mean) / self.std()).unflatten(-1, (JOINTS, 6))
+
+    def whitened(self, x: Tensor) -> Tensor:
+        """(N, 144) → (N, 24, 6): deviation of each joint times the inverse root of its 6 × 6 covariance.
+
+        Raises:
+            PoseRftError: a point has no density.
+        """
+        if self.factor is None:
+            return self.standardised(x)
+        factor = self.factor.double().unflatten(1, (JOINTS, 6))  # σ and U may differ by orders of magnitude
+        variance = torch.exp(2 * self._log_std().double()).unflatten(-1, (JOINTS, 6))
+        root = torch.linalg.cholesky(factor @ factor.transpose(-1, -2) + torch.diag_embed(variance))
+        deviation = (x - self.mean).double().unflatten(-1, (JOINTS, 6, 1))
+        return torch.linalg.solve_triangular(root, deviation, upper=False)[..., 0].float()
 
     @property
     def noise_width(self) -> int:

@@ -1,7 +1,8 @@
 """A trained policy at work: the people of one photograph in one batch, or a sentence.
 
-The answer is decoded greedily and the pose is the mean of the policy's Gaussian; `samples` draws from it. Shape is not
-predicted: betas are 0. A person's square may be turned (`predict/regions.py`); the predicted root is turned back.
+The answer is decoded greedily and the pose is the mean of the policy's Gaussian; `samples` draws from it, its σ as
+calibrated on validation data (`policy/calibration.py`). Shape is not predicted: betas are 0. A person's square may be
+turned (`predict/regions.py`); the predicted root is turned back.
 """
 
 from collections.abc import Sequence
@@ -165,7 +166,8 @@ class Predictor:
                 raise PoseRftError(
                     f"The policy answered {answer!r} to {source}, without a pose; ask for a pose or retrain."
                 )
-        return said, self.model.pose_distribution(scores.hidden[:, 0], scores.start[:, 0])
+            poses = self.model.pose_distribution(scores.hidden[:, 0], scores.start[:, 0])
+        return said, self.model.calibrated(poses, "text" if tokens is None else "image")
 
     def _prediction(
         self,

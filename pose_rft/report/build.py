@@ -18,10 +18,11 @@ from torch import Tensor
 
 from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.body.smpl import BodyModel
+from pose_rft.evaluation.distribution_tables import extra_tables
 from pose_rft.evaluation.tables import LABELS, Row, Table, set_labels, table1, table2, table3
 from pose_rft.policy.person_crops import Square, crop
 from pose_rft.render.bodies import PREDICTED, TRUE, BodyPainter, data_uri, on_frame
-from pose_rft.report.charts import line_chart
+from pose_rft.report.charts import line_chart, reliability_chart
 from pose_rft.shards.loader import ShardSet
 from pose_rft.validation.checks import tables
 
@@ -66,6 +67,7 @@ def build(
         table2(summary),
         table2(summary, "judge"),
         table3(summary),
+        *extra_tables(summary),
         errors_table(summary),
         rewards_table(summary),
     ]
@@ -76,6 +78,7 @@ def build(
     return environment.get_template("page.html").render(
         sample=sample,
         tables=[_table(table) for table in numbers],
+        reliability=reliability_charts(results),
         charts=charts(results),
         photographs={
             label: photographs(results, shards / folders[name], name, painter, cases)
@@ -149,6 +152,30 @@ def charts(results: Path) -> list[str]:
         if series:
             drawn.append(line_chart(title, series, smooth=SMOOTH))
     drawn += heldout_charts(results)
+    return drawn
+
+
+def reliability_charts(results: Path) -> list[str]:
+    """One diagram for each test set: how often an interval of each level holds the truth, before and after calibration.
+
+    The two runs that differ most, SFT and HyGRPO; without the point head, which has no intervals.
+    """
+    runs = {"SFT": BEFORE, "HyGRPO": AFTER}
+    found = {
+        label: json.loads((results / f"evaluate_{run}" / "metrics.json").read_text())["distribution"]
+        for label, run in runs.items()
+    }
+    drawn = []
+    for name in found["SFT"]:
+        series = {}
+        for label, sets in found.items():
+            one = sets.get(name, {})
+            for form, content in ((label, one), (f"{label}, calibrated", one.get("calibrated", {}))):
+                if points := content.get("reliability"):
+                    line = sorted((float(level), 100 * share) for level, share in points.items())  # JSON sorts as text
+                    series[form] = ([level for level, _ in line], [share for _, share in line])
+        if series:
+            drawn.append(reliability_chart(f"Reliability, {name}", series))
     return drawn
 
 

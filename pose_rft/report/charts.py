@@ -45,9 +45,31 @@ def line_chart(
         axes.grid(color="#edf2f7")
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
+        return _inline(figure)
+
+
+def reliability_chart(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """An SVG element: levels of intervals against the share of truths that they hold, both in percent, with the
+    diagonal where both are equal. A line below it is of a distribution that is too sure; pairs share a colour, the
+    second dashed."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(3.4, 3.4), layout="constrained")
+        axes.plot([0, 100], [0, 100], color="#a0aec0", linewidth=0.8)
+        for place, (label, (levels, shares)) in enumerate(series.items()):
+            style = "--" if place % 2 else "-"
+            axes.plot(levels, shares, style, color=COLOURS[place // 2], label=label, linewidth=1.6)
+        axes.set(title=title, xlabel="interval, %", ylabel="holds the truth, %", xlim=(0, 100), ylim=(0, 100))
+        axes.set_aspect("equal")
+        axes.grid(color="#edf2f7")
+        axes.legend(frameon=False, fontsize=7, loc="upper left")
+        return _inline(figure)
+
+
+def _inline(figure: Any) -> str:
+    """The figure as an SVG element without metadata; closes it."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    plt.close(figure)
     svg = buffer.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
 

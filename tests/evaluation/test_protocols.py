@@ -18,6 +18,7 @@ from pose_rft.evaluation import protocols
 from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
 from pose_rft.inference.passes import Preparer
 from pose_rft.inference.sampling import Answers
+from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.record import Keypoints, Record
 
 
@@ -32,7 +33,8 @@ def prediction(poses: torch.Tensor, has_pose: list[bool]) -> Prediction:
         Example(f"k{i}", "text_pose", "?", "!", f"caption {i}", pose6d=sixd.view(24, 6)) for i, sixd in enumerate(raw)
     )
     answers = Answers.from_lists([[[7, 2]]] * len(raw), 2)
-    return Prediction(examples, answers, torch.tensor(has_pose), raw, torch.full_like(raw, 0.1), raw + 0.05)
+    poses = PoseDistribution(raw, torch.full_like(raw, 0.1).log())
+    return Prediction(examples, answers, torch.tensor(has_pose), poses, raw + 0.05)
 
 
 def turns(seed: int, n: int) -> torch.Tensor:

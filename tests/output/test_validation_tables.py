@@ -13,7 +13,15 @@ def test_the_report_has_one_table_of_checks_per_data_set_and_escapes_what_stands
     ]
     folder = Path(report.__file__).parent
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True)
-    nothing = {"tables": [], "charts": [], "photographs": {}, "sentences": [], "fixed": [], "image_names": []}
+    nothing = {
+        "tables": [],
+        "reliability": [],
+        "charts": [],
+        "photographs": {},
+        "sentences": [],
+        "fixed": [],
+        "image_names": [],
+    }
     page = environment.get_template("page.html").render(
         sample=True, data={"header": [], "rows": []}, validation=tables(as_rows(checks)), **nothing
     )

@@ -30,6 +30,11 @@ def test_every_number_that_the_summary_promises_is_there(finished):
         for reward in ("joint", "semantic"):
             gain = summary["heldout_gain"][run][reward]
             assert gain["ci95_low"] <= gain["mean"] <= gain["ci95_high"]
+    for run in RUNS:
+        assert 0 <= summary["posecodes"][run]["recall"] <= 1 and "unheard" in summary["posecodes"][run]
+        assert summary["validation"]["pose_error"]["bedlam"][run]["mpjpe"] > 0
+    assert set(summary["distribution"]) == {*summary["pose_error"], "posescript"}
+    assert summary["sets"]["validation"]["posescript"] == "posescript/val"
     for name in DATASETS:
         assert summary["data"][name]["samples"] > 0 and summary["data"][name]["shards"] > 0
 

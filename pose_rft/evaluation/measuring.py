@@ -1,0 +1,97 @@
+"""One run's answers on its sets, turned into errors, recall and distributions: what test and validation sets share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from pose_rft.batches.feature_cache import ImageTokenSource
+from pose_rft.batches.samples import Samples
+from pose_rft.body.model_file import Gender
+from pose_rft.body.smpl import BodyModel
+from pose_rft.evaluation import distribution, protocols
+from pose_rft.evaluation.protocols import EvaluateParams
+from pose_rft.inference.answers import Prediction
+from pose_rft.policy.calibration import Asked
+from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.processor import PoseProcessor
+from pose_rft.retrieval.model import TextPoseModel
+from pose_rft.seeds import torch_generator
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a policy answered, and what it is measured with.
+
+    found: {set: (answers, their rewards)}. sets: the samples of sets that have their own. mean_joints: (14, 3), the
+    constant answer of Table 1. body: the neutral one, on the CPU; body_of: of a gender.
+    """
+
+    model: PoseLlava
+    processor: PoseProcessor
+    found: Mapping[str, tuple[Prediction, dict[str, Tensor]]]
+    sets: Mapping[str, Samples]
+    tokens: ImageTokenSource
+    judges: Mapping[str, TextPoseModel]
+    body: BodyModel
+    body_of: Callable[[Gender], BodyModel]
+    mean_joints: Tensor
+    params: EvaluateParams
+    seed: int
+
+    @property
+    def fallback(self) -> Tensor:
+        """(144,) the pose that an answer without one is measured with."""
+        return self.model.pose_head.mean_pose.float().cpu()
+
+    def shown(self, name: str) -> Tensor:
+        """(N, 24, 3, 3) mean poses."""
+        prediction = self.found[name][0]
+        return protocols.shown_poses(prediction, prediction.mean, self.fallback)
+
+    def pictures(self, labelled: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any], list[pl.DataFrame]]:
+        """Joint errors and distributions of {label: set}, by label, and the tables of their samples."""
+        errors, spreads, tables = {}, {}, []
+        for label, name in labelled.items():
+            refs = [example.image for example in self.found[name][0].examples if example.image is not None]
+            truth = protocols.true_joints(self.sets[name], [ref.row for ref in refs], self.body_of)
+            answered = (*self.found[name], truth, self.body, self.fallback, self.processor)
+            table = protocols.image_pose_table(label, *answered)
+            tables.append(self._with_units(table, name))
+            errors[label] = protocols.pose_errors(table, truth, self.mean_joints, self.fallback, self.body)
+            if lifted := protocols.lifter_errors(self.model.pose_encoder, self.tokens, refs, truth, self.body):
+                errors[label]["encoder_lifter"] = lifted
+            spreads[label] = self._distribution(name, truth.joints, "image")
+        return errors, spreads, tables
+
+    def sentences(self, label: str, name: str) -> tuple[dict[str, Any], dict[str, Any], pl.DataFrame]:
+        """Recall and distribution of a set with captions, and the table of its samples."""
+        prediction, values = self.found[name]
+        table = protocols.text_pose_table(label, prediction, values, self.fallback, self.processor)
+        true = protocols.true_text_poses(prediction)
+        poses = {"policy": self.shown(name), "ground_truth": true}
+        repeats = self.params.random_repeats
+        recall = protocols.recall_table(table["caption"].to_list(), poses, self.judges, repeats, self.seed)
+        spread = self._distribution(name, protocols.eval_joints(self.body, true), "text")
+        drawing = torch_generator(self.seed, "evaluate", name, "features")
+        spread |= distribution.drawn_features(prediction, self.judges["judge"], drawing)
+        return recall, spread, self._with_units(table, name)
+
+    def answers(self, label: str, name: str) -> pl.DataFrame:
+        """The table of questions without a pose."""
+        return self._with_units(protocols.vqa_table(label, *self.found[name], self.processor), name)
+
+    def _distribution(self, name: str, truth: Tensor, asked: Asked) -> dict[str, Any]:
+        prediction = self.found[name][0]
+
+        def noise() -> torch.Generator:
+            return torch_generator(self.seed, "evaluate", name, "distribution")
+
+        calibrated = self.model.calibrated(prediction.poses, asked)
+        return distribution.measured(prediction, calibrated, truth, self.body, noise)
+
+    def _with_units(self, table: pl.DataFrame, name: str) -> pl.DataFrame:
+        return protocols.with_units(table, protocols.units(self.sets[name]))

@@ -1,0 +1,64 @@
+"""Post-hoc calibration: by how much σ of each joint has to grow for its 90 % intervals to hold 90 % of validation data.
+
+Fitted once, after SFT or RFT, on sets that are neither trained nor tested on (`calibration` in params.yaml), apart for
+pictures and sentences, and kept in the policy's config.json. The mean pose and everything that training uses stay.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from pose_rft.batches.collate import Collator
+from pose_rft.batches.examples import IMAGE_TASKS, Example, ExampleMaker, ExampleParams, Task
+from pose_rft.batches.feature_cache import ImageTokenSource
+from pose_rft.batches.samples import Samples
+from pose_rft.body.smpl import BodyModel
+from pose_rft.inference.heldout import CHUNK, template_poses
+from pose_rft.metrics.distribution import sigma_scales
+from pose_rft.policy.calibration import Asked
+from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.processor import PoseProcessor
+from pose_rft.seeds import numpy_rng
+
+
+@torch.no_grad()
+def calibrate(
+    model: PoseLlava,
+    processor: PoseProcessor,
+    body: BodyModel,
+    sets: Mapping[tuple[Task, str], Samples],
+    image_tokens: ImageTokenSource,
+    most: int,
+    seed: int,
+) -> None:
+    """Sets `model.config.sigma_scale` from what the policy says of validation samples behind the template answer.
+
+    Args:
+        sets: {(task, name): samples}; `most` samples of each, evenly spread. Without a set for pictures (or sentences),
+            or with a point head, these stay uncalibrated.
+    """
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    collator = Collator(processor)
+    found: dict[Asked, tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
+    for (task, name), samples in sets.items() if model.config.pose_head == "gaussian" else ():
+        z, counted = found.setdefault("image" if task in IMAGE_TASKS else "text", ([], []))
+        for examples in _chunks(task, name, samples, processor, body, most, seed):
+            batch = collator(examples).to(device)
+            tokens = image_tokens(batch.image_refs).to(device) if batch.image_refs else None
+            z.append(template_poses(model, batch, tokens).standardised(batch.pose6d).cpu())
+            counted.append(batch.pose_mask.cpu())
+    scales = {asked: sigma_scales(torch.cat(z), torch.cat(counted)).tolist() for asked, (z, counted) in found.items()}
+    model.config.sigma_scale = {asked: [round(one, 6) for one in scale] for asked, scale in scales.items()} or None
+    model.train(training)
+
+
+def _chunks(
+    task: Task, name: str, samples: Samples, processor: PoseProcessor, body: BodyModel, most: int, seed: int
+) -> Iterator[list[Example]]:
+    params = ExampleParams(mixture={task: {name: 1.0}}, human_captions=1.0)  # the captions that are tested with
+    maker = ExampleMaker(samples, task, processor, body, params)
+    rows = maker.rows[:: max(1, -(-len(maker.rows) // most))]
+    for first in range(0, len(rows), CHUNK):
+        yield [maker.make(row, numpy_rng(seed, "calibration", name, row)) for row in rows[first : first + CHUNK]]
