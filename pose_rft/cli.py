@@ -1,11 +1,12 @@
 """`pose-rft`: the command for people. Each verb parses, calls the library and prints; heavy imports happen inside."""
 
+import math
 import os
 import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -26,37 +27,74 @@ DEFAULT_SHARDS = {"samples_per_shard": 1000, "jpeg_quality": 95}  # presets/pape
 
 @app.command()
 def predict(
-    images: Annotated[list[Path] | None, typer.Argument(help="Photographs, JPEG or PNG.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Photographs, videos, folders, glob patterns; - for a list of them on stdin."),
+    ] = None,
     text: Annotated[list[str] | None, typer.Option(help="A sentence instead of a photograph; may repeat.")] = None,
     box: Annotated[
         str | None, typer.Option(help="X,Y,W,H of one person, px of the upright picture (one photograph only).")
     ] = None,
     boxes: Annotated[Path | None, typer.Option(help="COCO annotation file with the persons' boxes.")] = None,
+    max_persons: Annotated[int | None, typer.Option(min=1, help="Only so many in a picture, the surest.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Of a video, every so-manieth frame.")] = 1,
+    smooth: Annotated[float, typer.Option(min=0, help="Of a video: smooth over so many seconds (0: not).")] = 0.0,
     samples: Annotated[int, typer.Option("-n", "--samples", min=0, help="Poses to draw beside the mean.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Folder for the results; those that are there stay.")] = Path("predictions"),
+    overlay: Annotated[bool, typer.Option("--overlay", help="Pictures of the bodies over what they were in.")] = False,
+    export: Annotated[str, typer.Option(help="Of glb (rigged), bvh, amass, obj, separated by commas.")] = "",
+    format: Annotated[str, typer.Option(help="jsonl, or parquet for a table beside it.")] = "jsonl",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
+    batch: Annotated[int, typer.Option(min=1, help="People that go through the policy together.")] = 32,
     model: Annotated[Path, typer.Option(help="A trained policy.")] = Path("models/rft_hygrpo"),
     body_model: Annotated[
         Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model of params.yaml).")
     ] = None,
-    mesh: Annotated[str, typer.Option(help="glb or obj.")] = "glb",
     seed: Annotated[int, typer.Option(help="For the drawn poses.")] = 0,
 ) -> None:
-    """Writes JSON, mesh and picture of everyone in each photograph, from left to right, or of each sentence."""
-    from pose_rft.predict.command import Inputs, check, run
+    """Writes a line of JSON for everyone in each photograph and each frame, and for each sentence (docs/predict.md).
 
-    sentences, paths = text or [], images or []
-    if not sentences and not paths:
+    A run that was stopped goes on where it ended; what is there already is not predicted again.
+    """
+    from pose_rft.export.write import parse_kinds
+    from pose_rft.predict.command import Request, Run, check
+
+    if not text and not inputs:
         raise PoseRftError("There is nothing to predict; give photographs, or --text 'a sentence'.")
-    if box and (boxes or len(paths) != 1):
+    if box and boxes:
         raise PoseRftError("--box names the person in exactly one photograph; use --boxes FILE for several.")
-    if mesh not in ("glb", "obj"):
-        raise PoseRftError(f"--mesh {mesh!r} is not known; choose glb or obj.")
+    if format not in ("jsonl", "parquet"):
+        raise PoseRftError(f"--format {format!r:.40} is not known; choose jsonl or parquet.")
+    if not math.isfinite(smooth):
+        raise PoseRftError(f"--smooth {smooth} is no time; give seconds, e.g. 0.1.")
     if not model.is_dir():
         raise PoseRftError(f"{model} does not exist; run `make run` (or `dvc repro`), or name a policy with --model.")
-    inputs = check(Inputs(paths, sentences, box, boxes, out))  # all that can be wrong, before the model loads
-    kind: Literal["glb", "obj"] = "glb" if mesh == "glb" else "obj"
-    if not run(inputs, model, body_model or _body_model(), seed, samples, kind):
+    asked = Request(
+        inputs or [], text or [], out, box, boxes, max_persons, every, smooth, samples, seed, batch, overlay,
+        parse_kinds(export, "--export"), format == "parquet", overwrite,
+    )  # fmt: skip
+    plan = check(asked, map(os.fsdecode, sys.stdin.buffer))  # all that can be wrong, before the model loads
+    if not Run(plan, model, body_model or _body_model())():
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    predictions: Annotated[Path, typer.Argument(help="predictions.jsonl of `predict`, its folder, or one .json.")],
+    to: Annotated[str, typer.Option(help="Of glb (rigged), bvh, amass, obj, separated by commas.")] = "glb",
+    name: Annotated[str | None, typer.Option(help="Only the input of this name (`name` in its lines).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write into (default: beside the file).")] = None,
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
+) -> None:
+    """Writes predictions as files for Blender and others: one for each person, moving where it was a video."""
+    from pose_rft.body.smpl import load_body_model
+    from pose_rft.export.write import export_file, parse_kinds
+
+    kinds = parse_kinds(to, "--to")
+    if not kinds:
+        raise PoseRftError("--to names no format; choose of glb, bvh, amass, obj.")
+    for path in export_file(predictions, kinds, out, load_body_model(body_model or _body_model()), name):
+        print(path)
 
 
 @app.command()

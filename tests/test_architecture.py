@@ -20,7 +20,7 @@ FLOORS = {
     "data": ["datasets", "validation.checks", "shards", "validation", "sample"],
     "models": ["policy", "retrieval"],
     "learning": ["batches", "inference", "training", "hygrpo"],
-    "outputs": ["evaluation", "report", "cost", "predict", "cli"],
+    "outputs": ["evaluation", "report", "cost", "predict", "export", "cli"],
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms]
 

@@ -30,6 +30,7 @@ OWN = {
     "retrieval/posescript.py": "a released checkpoint, weights_only",
     "retrieval/sentence_encoder.py": "weights of a model folder, by hash",
     "training/retrieval.py": "the run's own checkpoint, weights_only",
+    "predict/table.py": "parts of a table that it has just written",
     "report/machine.py": "/proc/cpuinfo",
     "sample/build.py": "texts that the sample wrote",
     "sample/h36m_files.py": "a file that it wrote itself",

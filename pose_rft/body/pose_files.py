@@ -5,6 +5,7 @@ do not have, are left as they rest.
 """
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import door
 from pose_rft.io.json_files import read_json
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
+from pose_rft.predict.store import heads, read_lines
 
+MOST_LINES = 100_000
 LARGEST = 1 << 28  # bytes; the longest sequence of AMASS has a tenth
 JOINTS, BODY_JOINTS = 24, 22
 AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # numbers of a frame's `poses`
@@ -26,8 +29,8 @@ ONE_POSE = {(j * 3,) for j in (JOINTS, BODY_JOINTS)} | {
 }
 LARGEST_ANGLE = 1e4  # radians; single precision knows no turn of larger ones
 EXPECTED = (
-    "expected the JSON of `pose-rft predict`, .npy or .npz with axis-angles (72,), (24, 3), (66,), (22, 3) or matrices "
-    "(24, 3, 3), (22, 3, 3), one or many, or an .npz of AMASS"
+    "expected the JSON lines of `pose-rft predict`, .npy or .npz with axis-angles (72,), (24, 3), (66,), (22, 3) or "
+    "matrices (24, 3, 3), (22, 3, 3), one or many, or an .npz of AMASS"
 )
 
 
@@ -67,6 +70,8 @@ def _values(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".json":
             values: Any = read_json(path, dict)["rotation_matrices"]
+        elif path.suffix == ".jsonl":
+            values = [line["rotation_matrices"] for line in read_lines(path, islice(heads(path), MOST_LINES))]
         elif path.suffix == ".npz":
             names = sorted(names_in_npz(path))
             name = next((name for name in ("pose", "poses") if name in names), names[0])

@@ -6,8 +6,9 @@ with an error; the frames before it are good.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -28,10 +29,49 @@ MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 MOST_PIXELS = 50_000_000  # of a frame
 
 
-def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, picture) of the wanted frames (all of them without `wanted`), in the video's order.
+@dataclass(frozen=True)
+class Facts:
+    """rate: frames a second, on average; count: as the container declares it, None where it does not; turns: quarter
+    turns counter-clockwise after which a frame stands upright (phones store their films lying)."""
 
-    Of the frames in between only those are decoded that others are predicted from.
+    rate: float
+    count: int | None
+    turns: int
+
+
+def facts(path: Path) -> Facts:
+    """What a video says of itself, after its first frame.
+
+    Raises:
+        As `frames`; PoseRftError: it holds no frame.
+    """
+    if door.check_file(path) == 0:
+        raise PoseRftError(f"{path} is empty; download it again.")
+    with _explained(path, lambda: "its start"), _opened(path) as container:
+        stream = container.streams.video[0]
+        first = next(container.decode(stream), None)
+        if first is None:
+            raise PoseRftError(f"{path} holds no frame; download it again.")
+        rate = stream.average_rate or stream.guessed_rate
+        return Facts(float(rate) if rate else 25.0, stream.frames or None, round(first.rotation / 90) % 4)
+
+
+@contextmanager
+def _explained(path: Path, where: Callable[[], str]) -> Iterator[None]:
+    try:
+        yield
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        cause = " ".join(str(error).replace(str(path), "").split())[:120]
+        raise PoseRftError(f"{path} cannot be decoded after {where()} ({cause}); download it again.") from None
+
+
+def frames(
+    path: Path, wanted: range | Collection[int] | None = None, every: int = 1, start: int = 0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, picture) of the wanted frames, in the video's order; without `wanted` those from `start` on whose index
+    is a multiple of `every`.
+
+    Of the frames between wanted ones only those are decoded that others are predicted from.
 
     Yields:
         index from 0, and (H, W, 3) uint8 BGR, as OpenCV encodes it; a wanted frame after the end is simply not there.
@@ -43,19 +83,16 @@ def frames(path: Path, wanted: range | Collection[int] | None = None) -> Iterato
     chosen = None if wanted is None else frozenset(wanted)
     last = None if chosen is None else max(chosen, default=-1)
     index = -1
-    try:
+    with _explained(path, lambda: f"frame {index}"):
         for index, frame in _decoded(path, chosen):
             if last is not None and index > last:
                 return
             if frame.is_corrupt:
                 raise PoseRftError(f"{path} is damaged at frame {index}; download it again.")
-            if chosen is None or index in chosen:
+            if index in chosen if chosen is not None else index >= start and index % every == 0:
                 yield index, frame.reformat(format="bgr24", interpolation=EXACT).to_ndarray()
             if index == last:
                 return
-    except (av.error.FFmpegError, ValueError, EOFError) as error:
-        cause = " ".join(str(error).replace(str(path), "").split())[:120]
-        raise PoseRftError(f"{path} cannot be decoded after frame {index} ({cause}); download it again.") from None
 
 
 def _decoded(path: Path, chosen: frozenset[int] | None) -> Iterator[tuple[int, av.VideoFrame]]:

@@ -1,96 +1,300 @@
-"""The steps of `pose-rft predict`: look at all inputs, load the model, predict one by one, name what failed."""
+"""The steps of `pose-rft predict`: look at all inputs, load the model, predict in batches, name what failed."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pose_rft.errors import PoseRftError
-from pose_rft.predict.boxes import boxes_from_coco, check_inside, parse_box
-from pose_rft.predict.photographs import read_photograph
+from pose_rft.export.motion import Kind as ExportKind
+from pose_rft.export.write import export_input
+from pose_rft.predict.boxes import boxes_from_coco, parse_box
+from pose_rft.predict.film import Film
+from pose_rft.predict.inputs import Input, expand, fingerprint, look_at
+from pose_rft.predict.photographs import Photograph, read_photograph
 from pose_rft.predict.prediction import SAMPLE_NOTICE, Prediction
-from pose_rft.predict.predictor import Predictor, check_text
-from pose_rft.predict.results import Mesh, Writer, check_folder, spoken
+from pose_rft.predict.predictor import Looked, Predictor, check_text
+from pose_rft.predict.results import Painter
+from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, Store, heads, writing
+from pose_rft.predict.table import write_table
+from pose_rft.progress import Progress
 from pose_rft.record import Box
+
+MOST_PIXELS = 1 << 26  # of pictures that wait for their batch
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a user asks for; after `check`, `people` holds the boxes of each photograph that can be predicted (none:
-    everyone is looked for) and `failures` a sentence for each that cannot."""
+class Request:
+    """What a user asks for. batch: people that go through the policy together; smooth: time constant, seconds."""
 
-    photographs: Sequence[Path]
+    arguments: Sequence[str]
     sentences: Sequence[str]
-    box: str | None
-    boxes: Path | None
     out: Path
-    people: Sequence[tuple[Path, Sequence[Box]]] = ()
-    failures: Sequence[str] = field(default=())
+    box: str | None = None
+    boxes: Path | None = None
+    most: int | None = None
+    every: int = 1
+    smooth: float = 0.0
+    samples: int = 0
+    seed: int = 0
+    batch: int = 32
+    overlay: bool = False
+    export: Sequence[ExportKind] = ()
+    table: bool = False
+    overwrite: bool = False
 
 
-def check(inputs: Inputs) -> Inputs:
-    """Finds everything that is wrong before anything heavy is done.
+@dataclass(frozen=True)
+class Plan:
+    """A checked request: the inputs that can be read, the boxes, and a sentence for each input that cannot."""
+
+    request: Request
+    inputs: Sequence[Input]
+    given: Sequence[Box]
+    known: dict[str, list[Box]] | None
+    failures: Sequence[str]
+
+    def boxes(self, one: Input) -> Sequence[Box]:
+        """
+        Raises:
+            PoseRftError: the file of boxes names nobody in this picture.
+        """
+        if self.known is None or one.path is None:
+            return self.given
+        found = self.known.get(one.path.name, [])
+        if not found:
+            raise PoseRftError(
+                f"{self.request.boxes} lists no person in {one.source}; give --box, or leave --boxes out."
+            )
+        return found
+
+
+def check(request: Request, lines: Iterable[str] = ()) -> Plan:
+    """Finds everything that is wrong before anything heavy is done; `lines` are those of stdin.
 
     Raises:
-        PoseRftError: an option, a sentence or the output folder is wrong, or there is no photograph that can be read.
+        PoseRftError: an option, a folder, a pattern or a sentence is wrong, or there is no input that can be read.
     """
-    for sentence in inputs.sentences:
+    for sentence in request.sentences:
         check_text(sentence)
-    given = [parse_box(inputs.box)] if inputs.box else []
-    known = boxes_from_coco(inputs.boxes) if inputs.boxes else {}
-    people, failures = [], []
-    for path in inputs.photographs:
+    given = [parse_box(request.box)] if request.box else []
+    known = boxes_from_coco(request.boxes) if request.boxes else None
+    inputs, failures = [], []
+    for path in expand(request.arguments, lines, request.out):
         try:
-            size = read_photograph(path).size
-            boxes = known.get(path.name, []) if inputs.boxes else given
-            if inputs.boxes and not boxes:
-                raise PoseRftError(
-                    f"{inputs.boxes} lists no person in {spoken(path)}; give --box, or leave --boxes out."
-                )
-            for box in boxes:
-                check_inside(box, size, spoken(path))
-            people.append((path, boxes))
+            inputs.append(look_at(path, request.every))
         except PoseRftError as error:
             failures.append(str(error))
-    if failures and not people and not inputs.sentences:
+    if failures and not inputs and not request.sentences:
         raise PoseRftError("\nerror: ".join(failures))
-    check_folder(inputs.out)
-    return replace(inputs, people=people, failures=failures)
+    if given and (len(inputs) != 1 or inputs[0].kind != "photograph"):
+        raise PoseRftError("--box names the person in exactly one photograph; use --boxes FILE for several.")
+    inputs += [Input("text", sentence) for sentence in dict.fromkeys(request.sentences)]
+    return Plan(request, inputs, given, known, failures)
 
 
-def run(inputs: Inputs, model: Path, body: Path, seed: int, samples: int, mesh: Mesh) -> bool:
-    """Predicts and writes; one photograph that fails does not stop the others. Returns whether all went well.
+@dataclass
+class Job:
+    """An input at work: its key and name in the store, and what has been written of it."""
 
-    Raises:
-        PoseRftError: the model cannot be loaded, or results cannot be written.
-    """
-    for sentence in inputs.failures:
-        _complain(sentence)
-    predictor = Predictor(model, body, seed)
-    if predictor.body.is_standin:
-        print(f"note: {SAMPLE_NOTICE}", file=sys.stderr)
-    writer = Writer(predictor, inputs.out, mesh)
-    well = not inputs.failures
-    for path, boxes in inputs.people:
+    input: Input
+    key: str
+    name: str
+    film: Film | None = None
+    frames: int = 0
+    persons: int = 0
+    spread: float = 0.0
+    failed: bool = False
+
+
+class Run:
+    """Predicts and writes; an input that fails does not stop the others."""
+
+    def __init__(self, plan: Plan, model: Path, body: Path) -> None:
+        self.plan, self.request, self.model, self.body = plan, plan.request, model, body
+        self.well = not plan.failures
+        self.store = Store(plan.request.out)
+        self.waiting: list[tuple[Job, Looked]] = []
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """Loaded when the first input needs it: a run that finds everything done says so at once."""
+        predictor = Predictor(self.model, self.body, self.request.seed)
+        if predictor.body.is_standin:
+            print(f"note: {SAMPLE_NOTICE}", file=sys.stderr)
+        return predictor
+
+    @cached_property
+    def painter(self) -> Painter:
+        return Painter(self.predictor.body, self.request.out)
+
+    def __call__(self) -> bool:
+        """Whether all went well."""
+        for sentence in self.plan.failures:
+            complain(sentence)
+        keys = self._keys()
+        if self.request.overwrite:
+            self.store = self.store.without(set(keys.values()))
+        total = sum(one.pictures for one in keys)
+        with Progress("predict", total, "pictures") as self.progress:
+            for one, key in keys.items():
+                if key in self.store.finished:
+                    done = self.store.finished[key]
+                    print(f"{one.source}: is there already ({done.persons} in {done.frames} pictures) in {self._where}")
+                    self.progress.advance(one.pictures)
+                else:
+                    self._start(one, key)
+            self._flush()
+        self.store.close()
+        self._export(keys)
+        return self.well
+
+    @property
+    def _where(self) -> Path:
+        return self.request.out / PREDICTIONS
+
+    def _keys(self) -> dict[Input, str]:
+        asked, found = self.request, {}
+        settings = {"model": fingerprint(self.model), "body": str(self.body), "seed": asked.seed, "most": asked.most}
+        settings |= {"samples": asked.samples, "every": asked.every, "smooth": asked.smooth}
+        for one in self.plan.inputs:
+            try:
+                boxes = [] if one.kind == "text" else [[*box.center, box.side] for box in self.plan.boxes(one)]
+                found[one] = one.key(settings | {"boxes": boxes})
+            except PoseRftError as error:
+                self._fail(None, error)
+        return found
+
+    def _start(self, one: Input, key: str) -> None:
+        facts: dict[str, Any] = {"kind": one.kind, "source": one.source}
+        if one.path is None:
+            name = f"text_{[other.source for other in self.plan.inputs if other.path is None].index(one.source)}"
+        else:
+            name, facts["frames_per_second"] = one.path.stem, one.rate
+        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        job = Job(one, key, self.store.begin(key, name, facts))
+        if one.kind != "video" and key in self.store.last:  # killed between its lines and the note that it is done
+            job.frames, job.persons = 1, sum(head.input == key for head in heads(self._where))
+            self._close(job)
+            return
         try:
-            photograph = read_photograph(path)
-            found = predictor.photograph(photograph, boxes, samples)
+            if one.path is None:
+                self._write(job, [self.predictor.text(one.source, self.request.samples)], None)
+                self._close(job)
+                return
+            for looked in self._pictures(job, one.path):
+                self.waiting.append((job, looked))
+                if self._full():
+                    self._flush()
         except PoseRftError as error:
-            _complain(str(error))
-            well = False
-            continue
-        for one, files in zip(found, writer.people(found, photograph), strict=True):
-            _report(one, files)
-    for number, sentence in enumerate(inputs.sentences):
-        prediction = predictor.text(sentence, samples)
-        _report(prediction, writer.sentence(prediction, number))
-    return well
+            self._fail(job, error)
+        if one.kind == "video":
+            self._flush()
+        if not any(other is job for other, _ in self.waiting):
+            self._close(job)
+
+    def _full(self) -> bool:
+        people = sum(len(looked.seen) for _, looked in self.waiting)
+        pixels = sum(looked.photograph.pixels.size for _, looked in self.waiting)
+        return people >= self.request.batch or pixels >= MOST_PIXELS
+
+    def _pictures(self, job: Job, path: Path) -> Iterator[Looked]:
+        """The pictures of an input that have no lines yet, with who is in them."""
+        boxes = self.plan.boxes(job.input)
+        if job.input.kind == "photograph":
+            photograph, job.frames = read_photograph(path), 1
+            yield Looked(photograph, self.predictor.see(photograph, boxes, self.request.most))
+            return
+        start = self.store.last.get(job.key)
+        job.film = Film(job.input, self.request.every, self.request.smooth)
+        job.frames, job.persons = job.film.resume(self._where, job.key, start)
+        self.progress.advance(job.frames)
+        for frame, photograph in job.film.pictures(0 if start is None else start + 1):
+            job.frames += 1
+            try:
+                seen = self.predictor.see(photograph, boxes, self.request.most)
+            except PoseRftError:  # nobody is there for a while
+                self.progress.advance()
+                continue
+            yield Looked(photograph, seen, frame)
+
+    def _flush(self) -> None:
+        """Predicts and writes what waits."""
+        waiting, self.waiting = self.waiting, []
+        if not waiting:
+            return
+        found = self.predictor.people([looked for _, looked in waiting], self.request.samples)
+        for (job, looked), people in zip(waiting, found, strict=True):
+            if isinstance(people, PoseRftError):
+                self._fail(job, people)
+            else:
+                self._write(job, people, looked)
+            if job.input.kind == "photograph":
+                self._close(job)
+
+    def _write(self, job: Job, people: Sequence[Prediction], looked: Looked | None) -> None:
+        frame = 0 if looked is None or looked.frame is None else looked.frame
+        tracks: Sequence[int | None] = [None] * len(people)
+        if job.film is not None:
+            people, tracks = job.film.follow(frame, people, self.predictor.body)
+        photograph = None if looked is None else looked.photograph
+        if self.request.overlay:
+            self.painter.paint(job.name, people, photograph, frame, tracks)
+        lines = [
+            self._line(job, frame, index, len(people), track, one, photograph)
+            for index, (one, track) in enumerate(zip(people, tracks, strict=True))
+        ]
+        self.store.add(lines)
+        job.persons += len(people)
+        job.spread += sum(float(one.spread.mean()) for one in people if one.spread is not None)
+        self.progress.advance()
+
+    def _line(
+        self, job: Job, frame: int, index: int, persons: int, track: int | None, one: Prediction,
+        photograph: Photograph | None,
+    ) -> dict[str, Any]:  # fmt: skip
+        head = {"schema": SCHEMA, "version": VERSION, "input": job.key, "frame": frame}
+        head |= {"index": index, "persons": persons, "track": track, "name": job.name, "kind": job.input.kind}
+        rate = job.input.rate
+        head |= {"time_seconds": round(frame / rate, 6) if rate else None, "frames_per_second": rate}
+        head |= {
+            "picture_size_px": photograph and list(photograph.size),
+            "smoothed_seconds": self.request.smooth or None,
+        }
+        return head | one.content(self.predictor.folder, self.predictor.body)
+
+    def _close(self, job: Job) -> None:
+        if job.failed:
+            return
+        if not job.persons:
+            self._fail(job, PoseRftError(f"{job.input.source} shows no person that is found; name one with --box."))
+            return
+        self.store.finish(job.key, job.frames, job.persons)
+        spread = f" (mean spread {job.spread / job.persons:.1f} degrees)" if job.spread else ""
+        said = f"{job.persons} in {job.frames} pictures" if job.input.kind == "video" else f"{job.persons} found"
+        print(f"{job.input.source}: {said}{spread} -> {self._where}")
+
+    def _export(self, keys: dict[Input, str]) -> None:
+        """What else is wanted, made of the lines on disk, also of those that an earlier run wrote."""
+        if self.request.export:
+            wanted = {key: self.store.names[key] for key in keys.values() if key in self.store.finished}
+            for path in export_input(
+                self._where, wanted, self.request.export, self.request.out, self.predictor.body, True
+            ):
+                print(f"-> {path}")
+        if self.request.table:
+            with writing(self.request.out):
+                print(f"-> {write_table(self._where)}")
+
+    def _fail(self, job: Job | None, error: PoseRftError) -> None:
+        complain(str(error))
+        self.well = False
+        if job is not None:
+            job.failed = True
+            self.progress.advance()
 
 
-def _complain(sentence: str) -> None:
+def complain(sentence: str) -> None:
     print(f"error: {sentence}", file=sys.stderr)
-
-
-def _report(prediction: Prediction, files: Sequence[Path]) -> None:
-    spread = "" if prediction.spread is None else f" (mean spread {float(prediction.spread.mean()):.1f} degrees)"
-    print(f"{prediction.source}: {prediction.answer}{spread} -> {', '.join(map(spoken, files))}")

@@ -52,12 +52,7 @@ def read_photograph(path: Path) -> Photograph:
     Raises:
         PoseRftError: there is no such file, or it is no whole JPEG or PNG; the sentence names it.
     """
-    try:
-        data = door.read_file(path, LARGEST_FILE)
-    except door.Unreadable as error:
-        raise PoseRftError(f"{path} cannot be read ({error.reason}); give a JPEG or PNG.") from None
-    if not data:
-        raise PoseRftError(f"{path} is empty, expected a JPEG or PNG.")
+    data = file_bytes(path)
     try:
         pictures.check(data)
         pixels = pictures.decode(data)
@@ -68,6 +63,21 @@ def read_photograph(path: Path) -> Photograph:
     pixels = np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
     focal, source = focal_length(exif.tags(data), pixels.shape[1], pixels.shape[0])
     return Photograph(path, pixels, focal, source)
+
+
+def file_bytes(path: Path) -> bytes:
+    """The content of a picture's file, whatever it is.
+
+    Raises:
+        PoseRftError: there is no such file, it cannot be read, or it is empty.
+    """
+    try:
+        data = door.read_file(path, LARGEST_FILE)
+    except door.Unreadable as error:
+        raise PoseRftError(f"{path} cannot be read ({error.reason}); give a JPEG or PNG.") from None
+    if not data:
+        raise PoseRftError(f"{path} is empty, expected a JPEG or PNG.")
+    return data
 
 
 def focal_length(tags: dict[int, Any], width: int, height: int) -> tuple[float, str]:

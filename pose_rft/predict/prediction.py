@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_axis_angle
 from pose_rft.body.smpl import BodyModel
+from pose_rft.policy.blazepose import LANDMARKS
+from pose_rft.predict.people import whole
 from pose_rft.predict.place import Place, Points
 from pose_rft.predict.regions import Region
 
@@ -51,6 +54,15 @@ class Prediction:
     place: Place | None = None
     focal_source: str | None = None
 
+    @property
+    def box(self) -> NDArray[np.float64]:
+        """x0, y0, x1, y1 px of a person in a photograph: around the landmarks, else the square that was looked at."""
+        assert self.seen is not None
+        points, region = self.seen.points, self.seen.region
+        if points is not None and tuple(points.names) == LANDMARKS:
+            return np.concatenate(whole(points.xy))
+        return np.concatenate([np.array(region.center) - region.side / 2, np.array(region.center) + region.side / 2])
+
     def content(self, model_folder: Path, body: BodyModel) -> dict[str, Any]:
         """The JSON form; units and frames are in its keys."""
         return {
@@ -91,7 +103,13 @@ class Prediction:
             name: numbers(np.append(xy, seen))
             for name, xy, seen in zip(points.names, points.xy, points.confidence, strict=True)
         }
-        return {"from": self.seen.source, "crop": square, "score": self.seen.score, "points_px_and_confidence": found}
+        return {
+            "from": self.seen.source,
+            "score": self.seen.score,
+            "box_px": numbers(self.box),
+            "crop": square,
+            "points_px_and_confidence": found,
+        }
 
     def _camera(self) -> dict[str, Any] | None:
         if self.place is None:

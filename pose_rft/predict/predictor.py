@@ -1,4 +1,4 @@
-"""A trained policy at work: the people of one photograph in one batch, or a sentence.
+"""A trained policy at work: the people of one photograph, or of many, in one batch, or a sentence.
 
 The answer is decoded greedily and the pose is the mean of the policy's Gaussian; `samples` draws from it, its σ as
 calibrated on validation data (`policy/calibration.py`). Shape is not predicted: betas are 0. A person's square may be
@@ -6,13 +6,12 @@ turned (`predict/regions.py`); the predicted root is turned back.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pose_rft.body.joints import SMPL24
@@ -43,6 +42,39 @@ LONGEST_TEXT = 200  # words; human captions of PoseScript stay below
 SPREAD_DRAWS = 64
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A picture and who is in it; `frame`: its number where the picture is one of a video's."""
+
+    photograph: Photograph
+    seen: Sequence[Seen]
+    frame: int | None = None
+
+    @property
+    def source(self) -> str:
+        return readable(str(self.photograph.path))
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """One person or sentence in a batch; index: which of the picture's people."""
+
+    source: str
+    question: str
+    answer: str
+    index: int = 0
+    frame: int | None = None
+    seen: Seen | None = None
+    photograph: Photograph | None = None
+
+    def turn(self) -> Tensor:
+        """(3, 3): from the axes of the crop's camera to those of the picture's."""
+        if self.seen is None or self.photograph is None:
+            return torch.eye(3)
+        region = self.seen.region
+        return torch.from_numpy(region.view_turn(self.photograph.K) @ region.root_turn()).float()
+
+
 class Predictor:
     """A policy with its body model, ready for photographs and sentences.
 
@@ -62,16 +94,44 @@ class Predictor:
         Raises:
             PoseRftError: a box lies outside, nobody is in the picture, or an answer holds no pose.
         """
-        seen = self.given(photograph, boxes) if boxes else self.everyone(photograph)
-        tokens, seen = self._encode(photograph, seen)
-        question, source = self.processor.image_questions[0], readable(str(photograph.path))
-        answers, poses = self._ask(question, tokens, len(seen), source)
-        return [
-            self._placed(
-                self._prediction(source, index, question, answers[index], poses, samples, one, photograph.K), photograph
-            )
-            for index, one in enumerate(seen)
+        (found,) = self.people([Looked(photograph, self.see(photograph, boxes))], samples)
+        if isinstance(found, PoseRftError):
+            raise found
+        return found
+
+    def see(self, photograph: Photograph, boxes: Sequence[Box] = (), most: int | None = None) -> list[Seen]:
+        """Who is there: the people in the boxes, else everyone that is found, of whom the `most` surest are kept.
+
+        Raises:
+            PoseRftError: a box lies outside, or nobody is in the picture.
+        """
+        if boxes:
+            return self.given(photograph, boxes)
+        found = self.everyone(photograph)
+        if most is None or len(found) <= most:
+            return found
+        surest = sorted(found, key=lambda one: -(one.score or 0.0))[:most]
+        return [one for one in found if one in surest]
+
+    def people(self, looked: Sequence[Looked], samples: int = 0) -> list[list[Prediction] | PoseRftError]:
+        """The people of many pictures in one batch: what `photograph` says of each of them, or why it cannot."""
+        everyone = [(one, index) for one in looked for index in range(len(one.seen))]
+        if not everyone:
+            return [[] for _ in looked]
+        tokens, seen = self._encode([(one.photograph, one.seen[index]) for one, index in everyone])
+        question = self.processor.image_questions[0]
+        answers, poses, has_pose = self._ask(question, tokens, len(everyone))
+        asked = [
+            _Asked(one.source, question, answer, index, one.frame, who, one.photograph)
+            for (one, index), answer, who in zip(everyone, answers, seen, strict=True)
         ]
+        predictions = iter(zip(self._predictions(asked, poses, samples), has_pose, strict=True))
+        results: list[list[Prediction] | PoseRftError] = []
+        for one in looked:
+            own = [next(predictions) for _ in one.seen]
+            silent = next((said for said, has in own if not has), None)
+            results.append(_no_pose(silent.answer, one.source) if silent else [said for said, _ in own])
+        return results
 
     def text(self, sentence: str, samples: int = 0) -> Prediction:
         """The pose that a sentence describes, heading removed.
@@ -81,8 +141,10 @@ class Predictor:
         """
         check_text(sentence)
         question = self.processor.text_questions[0].format(caption=sentence.strip())
-        answers, poses = self._ask(question, None, 1, repr(sentence))
-        return self._prediction(sentence, 0, question, answers[0], poses, samples)
+        answers, poses, has_pose = self._ask(question, None, 1)
+        if not has_pose[0]:
+            raise _no_pose(answers[0], repr(sentence))
+        return self._predictions([_Asked(sentence, question, answers[0])], poses, samples)[0]
 
     # --- who is in a photograph
 
@@ -116,85 +178,93 @@ class Predictor:
         return [_seen(person, "detector") for person in found]
 
     def given(self, photograph: Photograph, boxes: Sequence[Box]) -> list[Seen]:
-        """The people in boxes; a policy that reads landmarks may turn the square."""
-        found = []
+        """The people in boxes; a policy that reads landmarks may turn the square.
+
+        Raises:
+            PoseRftError: a box lies outside the picture.
+        """
         for box in boxes:
             check_inside(box, photograph.size, readable(str(photograph.path)))
-            upright = Region.of(self.processor.square(box, photograph.size))
-            if self.network is not self.model.pose_encoder or self.network is None:
-                found.append(Seen(upright, box.convention))
-                continue
-            first = people.look(photograph.pixels, [upright], self.network.landmarks)[0]
-            turned = Region(upright.center, upright.side, people.torso_angle(first.landmarks))
-            others = people.look(photograph.pixels, [turned], self.network.landmarks)
-            found.append(_seen(people.surest([first, *others]), box.convention))
-        return found
+        upright = [Region.of(self.processor.square(box, photograph.size)) for box in boxes]
+        encoder = self.model.pose_encoder
+        if not isinstance(encoder, BlazePose):
+            return [Seen(region, box.convention) for region, box in zip(upright, boxes, strict=True)]
+        first = people.look(photograph.pixels, upright, encoder.landmarks)
+        turned = [Region(one.region.center, one.region.side, people.torso_angle(one.landmarks)) for one in first]
+        second = people.look(photograph.pixels, turned, encoder.landmarks)
+        pairs = zip(boxes, zip(first, second, strict=True), strict=True)
+        return [_seen(people.surest(pair), box.convention) for box, pair in pairs]
 
     # --- what the policy says
 
-    def _encode(self, photograph: Photograph, seen: Sequence[Seen]) -> tuple[ImageTokens, list[Seen]]:
+    def _encode(self, people: Sequence[tuple[Photograph, Seen]]) -> tuple[ImageTokens, list[Seen]]:
         """What the policy reads of each person, and the people with the points that it goes by."""
-        image, encoder, regions = self.processor.image, self.model.pose_encoder, [one.region for one in seen]
+        image, encoder = self.processor.image, self.model.pose_encoder
+        given = [seen for _, seen in people]
 
         def crops(size: int, norm: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
-            return normalise(np.stack([region.cut(photograph.pixels, size) for region in regions]), norm)
+            return normalise(np.stack([seen.region.cut(photo.pixels, size) for photo, seen in people]), norm)
 
         with torch.no_grad():
             clip = crops(image.size, CLIP_NORM)
             if not isinstance(encoder, BlazePose):
-                return self.model.encode_images(clip, crops(image.pose_size, IMAGENET_NORM)), list(seen)
-            observed = views.observe(encoder, photograph.pixels, regions)
+                looks = None if encoder is None else crops(image.pose_size, IMAGENET_NORM)
+                return self.model.encode_images(clip, looks), given
+            observed = views.observe(encoder, [(photo.pixels, seen.region) for photo, seen in people])
             tokens = ImageTokens(self.model.clip_tokens(clip), encoder.interpret(observed))
         found = encoder.read(observed.double())
         points = zip(found.points[..., :2].numpy(), found.visibility.numpy(), strict=True)
         return tokens, [
             replace(one, points=Points(LANDMARKS, one.region.to_picture(where), visibility))
-            for one, (where, visibility) in zip(seen, points, strict=True)
+            for one, (where, visibility) in zip(given, points, strict=True)
         ]
 
     def _ask(
-        self, question: str, tokens: ImageTokens | None, people: int, source: str
-    ) -> tuple[list[str], PoseDistribution]:
-        prompt = self.processor.prompt_ids(question, tokens is not None)
-        prompts = [prompt] * people
+        self, question: str, tokens: ImageTokens | None, people: int
+    ) -> tuple[list[str], PoseDistribution, list[bool]]:
+        """What is answered to each, the pose of each answer, and whether the answer holds one."""
+        prompts = [self.processor.prompt_ids(question, tokens is not None)] * people
         answers = generate(self.model, prompts, tokens, 1, LONGEST_ANSWER, temperature=0.0)
         said = [self.processor.decode(answers.answer(index, 0)) for index in range(people)]
         with torch.no_grad():
             scores = score(self.model, pack(prompts, answers, self.model.config), tokens)
-        for index, answer in enumerate(said):
-            if not bool(scores.has_pose[index, 0]):
-                raise PoseRftError(
-                    f"The policy answered {answer!r} to {source}, without a pose; ask for a pose or retrain."
-                )
             poses = self.model.pose_distribution(scores.hidden[:, 0], scores.start[:, 0])
-        return said, self.model.calibrated(poses, "text" if tokens is None else "image")
+        calibrated = self.model.calibrated(poses, "text" if tokens is None else "image")
+        return said, calibrated, scores.has_pose[:, 0].tolist()
 
-    def _prediction(
-        self,
-        source: str,
-        index: int,
-        question: str,
-        answer: str,
-        poses: PoseDistribution,
-        samples: int,
-        seen: Seen | None = None,
-        K: NDArray[np.float64] | None = None,
-    ) -> Prediction:
-        generator = torch_generator(self.seed, "predict", source, index)
-        one = poses.select(slice(index, index + 1))
+    def _predictions(self, asked: Sequence[_Asked], poses: PoseDistribution, samples: int) -> list[Prediction]:
+        """What a distribution says of each: the body of the mean, uncertainty and samples, placed in its picture."""
         with torch.no_grad():
-            rotations = sixd_to_matrix(one.mean[0].view(24, 6))
-            std = spread = None
-            if one.log_std is not None:
-                std = one.std()[0].view(24, 6)
-                draws = sixd_to_matrix(one.sample(generator, SPREAD_DRAWS)[0].view(-1, 24, 6))
-                spread = geodesic_angle(draws, rotations).square().mean(0).sqrt().rad2deg()
-            drawn = sixd_to_matrix(one.sample(generator, samples)[0].view(-1, 24, 6))
-            if seen is not None and K is not None:
-                back = torch.from_numpy(seen.region.view_turn(K) @ seen.region.root_turn()).to(rotations)
-                rotations, drawn = turned_root(back, rotations), turned_root(back, drawn)
-            joints, vertices = self.body.joints(rotations[None])[0], self.body.vertices(rotations[None])[0]
-        return Prediction(source, question, answer, rotations, std, spread, drawn, joints, vertices, seen)
+            means = sixd_to_matrix(poses.mean.view(-1, 24, 6))
+            drawn = [
+                self._drawn(one, poses.select(slice(index, index + 1)), means[index], samples)
+                for index, one in enumerate(asked)
+            ]
+            turned = torch.stack([turned_root(one.turn(), mean) for one, mean in zip(asked, means, strict=True)])
+            joints, vertices = self.body.joints(turned), self.body.vertices(turned)
+        found = []
+        for index, (one, (std, spread, draws)) in enumerate(zip(asked, drawn, strict=True)):
+            draws = turned_root(one.turn(), draws)
+            prediction = Prediction(
+                one.source, one.question, one.answer, turned[index], std, spread, draws, joints[index], vertices[index],
+                one.seen,
+            )  # fmt: skip
+            found.append(prediction if one.photograph is None else self._placed(prediction, one.photograph))
+        return found
+
+    def _drawn(
+        self, asked: _Asked, pose: PoseDistribution, mean: Tensor, samples: int
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
+        """std (24, 6), spread (24,) degrees and samples (n, 24, 3, 3); the numbers depend on the picture, the frame and
+        the person alone, not on the batch."""
+        frame = () if asked.frame is None else (asked.frame,)
+        generator = torch_generator(self.seed, "predict", asked.source, *frame, asked.index)
+        std = spread = None
+        if pose.log_std is not None:
+            std = pose.std()[0].view(24, 6)
+            draws = sixd_to_matrix(pose.sample(generator, SPREAD_DRAWS)[0].view(-1, 24, 6))
+            spread = geodesic_angle(draws, mean).square().mean(0).sqrt().rad2deg()
+        return std, spread, sixd_to_matrix(pose.sample(generator, samples)[0].view(-1, 24, 6))
 
     # --- where the body stands
 
@@ -228,6 +298,10 @@ class Predictor:
         except PoseRftError:
             return None
         return Points(SMPL24.joints, region.to_picture(found[:, :2]), found[:, 2])
+
+
+def _no_pose(answer: str, source: str) -> PoseRftError:
+    return PoseRftError(f"The policy answered {answer!r} to {source}, without a pose; ask for a pose or retrain.")
 
 
 def check_text(sentence: str) -> None:

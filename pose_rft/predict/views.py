@@ -21,17 +21,20 @@ VIEWS = ((1.0, 0.0), (1.15, 0.0), (0.88, 0.0), (1.0, 10.0), (1.0, -10.0))
 
 
 @torch.no_grad()
-def observe(encoder: BlazePose, pixels: NDArray[np.uint8], regions: Sequence[Region]) -> Tensor:
-    """(B, 1, 33 · 8 + 1) observations of B regions of a picture (H, W, 3), as `BlazePose.observe` of their crops."""
-    return torch.stack([_observe(encoder, pixels, region) for region in regions])
+def observe(encoder: BlazePose, people: Sequence[tuple[NDArray[np.uint8], Region]]) -> Tensor:
+    """(B, 1, 33 · 8 + 1) observations of B regions, each of a picture (H, W, 3), as `BlazePose.observe` of crops."""
+    cut = [(view, view.cut(pixels, CROP)) for pixels, region in people for view in _views(region)]
+    crops = normalise(np.stack([crop for _, crop in cut]), IMAGENET_NORM)
+    seen = encoder.observe(crops.to(next(encoder.parameters())))[:, 0].unflatten(0, (len(people), len(VIEWS)))
+    means = [
+        torch.stack([into(region, view, one) for view, one in zip(_views(region), own, strict=True)]).mean(0)
+        for (_, region), own in zip(people, seen, strict=True)
+    ]
+    return torch.stack(means)[:, None]
 
 
-def _observe(encoder: BlazePose, pixels: NDArray[np.uint8], region: Region) -> Tensor:
-    views = [Region(region.center, scale * region.side, region.angle + np.radians(turn)) for scale, turn in VIEWS]
-    crops = normalise(np.stack([view.cut(pixels, CROP) for view in views]), IMAGENET_NORM)
-    seen = encoder.observe(crops.to(next(encoder.parameters())))[:, 0]
-    back = torch.stack([into(region, view, one) for view, one in zip(views, seen, strict=True)])
-    return back.mean(0)[None]
+def _views(region: Region) -> list[Region]:
+    return [Region(region.center, scale * region.side, region.angle + np.radians(turn)) for scale, turn in VIEWS]
 
 
 def into(region: Region, view: Region, seen: Tensor) -> Tensor:

@@ -142,3 +142,28 @@ def test_a_red_video_gives_red_jpegs(tmp_path: Path, name: str, codec: video.Cod
     for _, picture in video.frames(tmp_path / name, [0, 2]):
         with PIL.Image.open(io.BytesIO(video.encode_jpeg(picture, 92))) as jpeg:
             np.testing.assert_allclose(np.asarray(jpeg)[24, 32], red[0, 0], atol=8)
+
+
+def test_every_so_manieth_frame_from_a_start_is_the_same_picture(tmp_path):
+    pictures = [np.full((16, 32, 3), 12 * i, np.uint8) for i in range(12)]
+    video.encode(tmp_path / "a.mp4", pictures, 10, "h264")
+    whole = dict(video.frames(tmp_path / "a.mp4"))
+    for every, start in ((1, 0), (3, 0), (3, 4), (5, 11), (1, 12)):
+        found = dict(video.frames(tmp_path / "a.mp4", every=every, start=start))
+        assert list(found) == [i for i in range(12) if i >= start and i % every == 0]
+        assert all((found[i] == whole[i]).all() for i in found)
+
+
+@pytest.mark.parametrize("degrees, turns", [(0, 0), (90, 1), (180, 2), (270, 3)])
+def test_a_video_says_how_it_stands_and_how_fast_it_runs(tmp_path, degrees, turns):
+    import struct
+
+    picture = np.zeros((16, 32, 3), np.uint8)
+    video.encode(tmp_path / "a.mp4", [picture] * 4, 10, "h264")
+    data = (tmp_path / "a.mp4").read_bytes()
+    one, plain = 1 << 16, struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    cos, sin = ((1, 0), (0, -1), (-1, 0), (0, 1))[turns]  # the track header's matrix, counter-clockwise
+    turned = struct.pack(">9i", cos * one, sin * one, 0, -sin * one, cos * one, 0, 0, 0, 1 << 30)
+    at = data.index(plain, data.index(b"tkhd"))
+    (tmp_path / "a.mp4").write_bytes(data[:at] + turned + data[at + 36 :])
+    assert video.facts(tmp_path / "a.mp4") == video.Facts(10.0, 4, turns)

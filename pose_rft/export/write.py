@@ -1,0 +1,141 @@
+"""Lines of predictions to files: one for each person of a photograph, of a video, or each sentence."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pose_rft.body.smpl import BodyModel
+from pose_rft.errors import PoseRftError
+from pose_rft.export.amass import amass
+from pose_rft.export.bvh import bvh
+from pose_rft.export.glb import glb
+from pose_rft.export.motion import KINDS, UPSIDE, Kind, Motion, Rig
+from pose_rft.io import atomic, door
+from pose_rft.io.json_files import read_json
+from pose_rft.predict.prediction import readable
+from pose_rft.predict.store import PREDICTIONS, Head, heads, read_lines, writing
+
+EXTENSIONS: Mapping[Kind, str] = {"glb": "glb", "bvh": "bvh", "amass": "npz", "obj": "obj"}
+NOTE = "LICENCE_OF_THE_BODY.txt"
+
+
+def parse_kinds(text: str, option: str) -> list[Kind]:
+    """`glb,bvh` as kinds.
+
+    Raises:
+        PoseRftError: an unknown one.
+    """
+    found: list[Kind] = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        kind = next((kind for kind in KINDS if kind == name), None)
+        if kind is None:
+            raise PoseRftError(f"{option} {name!r:.40} is not known; choose of {', '.join(KINDS)}.")
+        found.append(kind)
+    return found
+
+
+def export_file(
+    path: Path, kinds: Sequence[Kind], out: Path | None, body: BodyModel, name: str | None = None
+) -> list[Path]:
+    """The inputs in a file of predictions (a folder of results stands for its own), all or the one called `name`.
+
+    Raises:
+        PoseRftError: no such file, no predictions in it, none of that name, or a file is there with another content.
+    """
+    path = path / PREDICTIONS if path.is_dir() else path
+    if path.suffix == ".json":
+        content = read_json(path, dict)
+        if name not in (None, path.stem):
+            raise PoseRftError(f"{readable(str(path))} holds one prediction; leave --name away.")
+        return list(_files([content], path.stem, Rig.of(body), kinds, out or path.parent, path, False))
+    names: dict[str, str] = {}
+    for head in heads(path):
+        if head.input not in names:
+            names[head.input] = str(next(read_lines(path, [head])).get("name"))
+    wanted = {key: own for key, own in names.items() if name in (None, own)}
+    if not wanted:
+        known = ", ".join(list(names.values())[:10]) or "no predictions at all"
+        raise PoseRftError(f"{readable(str(path))} holds no input called {name}; it has {known}.")
+    return list(export_input(path, wanted, kinds, out or path.parent, body))
+
+
+def export_input(
+    path: Path, wanted: Mapping[str, str], kinds: Sequence[Kind], out: Path, body: BodyModel, replace: bool = False
+) -> Iterator[Path]:
+    """The wanted inputs ({key: name}) of a file of lines; yields each file once it is there.
+
+    The poses of one person of a video are in memory together (about 2 KB a frame), pictures are not.
+
+    Raises:
+        PoseRftError: as `export_file`; `replace`: files of another content are overwritten.
+    """
+    rig = Rig.of(body)
+    people: dict[str, dict[int, list[Head]]] = {}
+    for head in heads(path):
+        if head.input in wanted:
+            who = head.index if head.track is None else head.track
+            people.setdefault(head.input, {}).setdefault(who, []).append(head)
+    for key, own in people.items():
+        for who, lines in sorted(own.items()):
+            name = wanted[key] if len(own) == 1 else f"{wanted[key]}_{who}"
+            needed = [_needed(line) for line in read_lines(path, lines)]
+            yield from _files(needed, name, rig, kinds, out, path, replace)
+
+
+def _needed(line: dict[str, Any]) -> dict[str, Any]:
+    """What of a line a motion is made of, as small as it can be: a film has many."""
+    names = ["camera", "kind", "frame", "frames_per_second", "body_model"]
+    names += [] if line.get("kind") == "video" else ["samples_rotation_matrices"]
+    kept = {name: line[name] for name in names if name in line}
+    return kept | {"rotation_matrices": np.array(line["rotation_matrices"], np.float32)}
+
+
+def _files(
+    lines: Sequence[dict[str, Any]], name: str, rig: Rig, kinds: Sequence[Kind], out: Path, path: Path, replace: bool
+) -> Iterator[Path]:
+    try:
+        motion = Motion.of_lines(lines)
+        if not np.isfinite(motion.rotations).all() or not np.isfinite(motion.transl).all():
+            raise ValueError("a number that is not finite")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise PoseRftError(
+            f"{readable(str(path))} holds no prediction of `pose-rft predict` ({error!r:.80})."
+        ) from None
+    if (made := lines[0].get("body_model")) not in (None, rig.name):
+        raise PoseRftError(f"{readable(str(path))} was predicted with the body {made}, and this one is {rig.name}.")
+    for kind in kinds:
+        target = out / f"{name}.{EXTENSIONS[kind]}"
+        _write(target, _content(kind, motion, rig, name), replace)
+        yield target
+    if "bvh" in kinds:  # a format without comments
+        _write(out / NOTE, f"{rig.note}\n".encode(), True)
+
+
+def _content(kind: Kind, motion: Motion, rig: Rig, name: str) -> bytes:
+    if kind == "glb":
+        return glb(motion, rig, name)
+    if kind == "amass":
+        return amass(motion, rig)
+    return (bvh(motion, rig) if kind == "bvh" else _obj(motion, rig)).encode()
+
+
+def _obj(motion: Motion, rig: Rig) -> str:
+    """The surface of the first pose, y up, metres."""
+    turns, joints = rig.chain(motion.rotations[:1], rig.joints[:1] + motion.transl[:1])
+    shift = joints[0] - np.einsum("jab,jb->ja", turns[0], rig.joints)
+    per_vertex = np.einsum("vj,jab->vab", rig.weights, turns[0])
+    surface = np.einsum("vab,vb->va", per_vertex, rig.posed(motion.rotations[0])) + rig.weights @ shift
+    lines = [f"# {rig.note}", *(f"v {x:.6f} {y:.6f} {z:.6f}" for x, y, z in surface @ UPSIDE)]
+    return "\n".join([*lines, *(f"f {a} {b} {c}" for a, b, c in rig.faces + 1)]) + "\n"
+
+
+def _write(target: Path, content: bytes, replace: bool) -> None:
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not replace and door.read_file(target) != content:
+            raise PoseRftError(
+                f"{readable(str(target))} is there with another content; name another folder with --out."
+            )
+        atomic.write_bytes(target, content)

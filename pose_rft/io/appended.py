@@ -1,0 +1,34 @@
+"""Files of lines that only grow, written by one process at a time."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from pose_rft.io import door
+from pose_rft.io.lock import Busy
+
+
+def open_appended(path: Path) -> BinaryIO:
+    """The file, made where it is missing, open for reading and for writing at its end; a kill ends the lock too.
+
+    Raises:
+        Busy: another process has it open. door.Unreadable: it is no regular file. OSError: it cannot be written.
+    """
+    if path.exists():
+        door.check_file(path)
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666), "r+b")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise Busy(f"Another run writes {path}; wait for its end, or name another folder.") from None
+    return file
+
+
+def append(file: BinaryIO, content: bytes) -> None:
+    """On disk when this returns."""
+    file.seek(0, os.SEEK_END)
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,80 @@
+"""A video as photographs one after the other, and its people followed from frame to frame."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pose_rft.body.smpl import BodyModel
+from pose_rft.io import video
+from pose_rft.predict.inputs import Input
+from pose_rft.predict.photographs import Photograph, focal_length
+from pose_rft.predict.prediction import Prediction
+from pose_rft.predict.store import Head, heads, read_lines
+from pose_rft.predict.tracking import LONGEST_GAP, Smoother, Tracker
+
+
+class Film:
+    """Decodes, turns upright, and follows. One frame is in memory at a time."""
+
+    def __init__(self, source: Input, every: int, smooth: float) -> None:
+        assert source.path is not None and source.rate
+        self.path, self.rate, self.turns, self.every = source.path, source.rate, source.turns, every
+        self.tracker = Tracker()
+        self.smoother = Smoother(smooth) if smooth else None
+
+    def pictures(self, start: int) -> Iterator[tuple[int, Photograph]]:
+        """(frame, picture) of every so-manieth frame from `start` on, upright.
+
+        Raises:
+            PoseRftError: the video is damaged; frames before that are good.
+        """
+        for frame, pixels in video.frames(self.path, every=self.every, start=start):
+            upright = np.ascontiguousarray(np.rot90(pixels[..., ::-1], self.turns))
+            focal, source = focal_length({}, upright.shape[1], upright.shape[0])
+            yield frame, Photograph(self.path, upright, focal, source)
+
+    def follow(self, frame: int, people: Sequence[Prediction], body: BodyModel) -> tuple[list[Prediction], list[int]]:
+        """The people of a frame, smoothed where that is wanted, and each one's number in the video."""
+        time = frame / self.rate
+        tracks = self.tracker.numbers(time, [one.box for one in people])
+        if self.smoother is None:
+            return list(people), tracks
+        return [self._smoothed(one, track, time, body) for one, track in zip(people, tracks, strict=True)], tracks
+
+    def _smoothed(self, one: Prediction, track: int, time: float, body: BodyModel) -> Prediction:
+        assert self.smoother is not None and one.place is not None
+        transl = torch.from_numpy(one.place.transl)
+        rotations, transl = self.smoother.smooth(track, time, one.rotations, transl)
+        with torch.no_grad():
+            moved = transl.float()[None]
+            joints, vertices = body.joints(rotations[None], transl=moved), body.vertices(rotations[None], transl=moved)
+        place = replace(one.place, transl=transl.numpy())
+        return replace(one, rotations=rotations, joints=joints[0], vertices=vertices[0], place=place)
+
+    def resume(self, path: Path, key: str, last: int | None) -> tuple[int, int]:
+        """Takes up who is who from the lines of an earlier run.
+
+        Returns:
+            how many pictures were looked at, and how many lines there are.
+        """
+        if last is None:
+            return 0, 0
+        recent: list[Head] = []
+        count = 0
+        for head in heads(path):
+            if head.input != key:
+                continue
+            count += 1
+            self.tracker.next = max(self.tracker.next, 1 + (head.track or 0))
+            recent = [old for old in recent if head.frame - old.frame <= LONGEST_GAP * self.rate]
+            recent.append(head)
+        for line in read_lines(path, recent):
+            track, time = int(line["track"]), line["frame"] / self.rate
+            self.tracker.last[track] = (time, np.array(line["person"]["box_px"]))
+            if self.smoother is not None:
+                rotations = torch.tensor(line["rotation_matrices"])
+                self.smoother.last[track] = (time, rotations, torch.tensor(line["camera"]["transl_metres"]))
+        return last // self.every + 1, count

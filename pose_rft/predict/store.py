@@ -1,0 +1,216 @@
+"""The folder of results: `predictions.jsonl`, a line for each person in each picture, and `inputs.jsonl`: of what.
+
+Both files only grow, and whoever is killed leaves at most half a group of lines at their end, which the next run cuts
+off. So a run can be taken up at the frame where it ended, and no run touches what another has written. Every input has
+a name that no other has, under which its pictures and exports lie; the name is written down before they are.
+"""
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic, door
+from pose_rft.io.appended import append, open_appended
+from pose_rft.io.json_files import parse_json
+
+PREDICTIONS, INPUTS = "predictions.jsonl", "inputs.jsonl"
+SCHEMA, VERSION = "pose-rft/prediction", 1
+HEAD = re.compile(
+    rb'\{"schema":"pose-rft/prediction","version":1,"input":"([0-9a-f]{16})",'
+    rb'"frame":(\d+),"index":(\d+),"persons":(\d+),"track":(\d+|null),'
+)
+LONGEST_LINE = 1 << 26  # bytes
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the beginning of a line says: whose it is; `end`: where the next one begins in the file."""
+
+    input: str
+    frame: int
+    index: int
+    persons: int
+    track: int | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How many pictures of an input were looked at, and how many lines it has."""
+
+    frames: int
+    persons: int
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """
+    Raises:
+        PoseRftError: instead of an OSError, with the file's name and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise PoseRftError(
+            f"{error.filename or folder} cannot be written ({error.strerror}); name another folder with --out."
+        ) from None
+
+
+class Store:
+    """The folder, open for one run.
+
+    Raises:
+        PoseRftError: it cannot be written, or holds files of these names that this version did not write.
+        Busy: another run has it open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, str] = {}
+        self.finished: dict[str, Finished] = {}
+        self.last: dict[str, int] = {}
+        """Key of an unfinished input → its last frame with all its lines; those of finished ones too."""
+        self._files: dict[str, BinaryIO] = {}
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._files = {name: open_appended(folder / name) for name in (PREDICTIONS, INPUTS)}
+            self._read_inputs()
+            self._read_predictions()
+            self._blocked = {base for entry in folder.iterdir() for base in _bases(entry.name.partition(".")[0])}
+
+    def _read_inputs(self) -> None:
+        file, whole = self._files[INPUTS], 0
+        file.seek(0)
+        for line in file:
+            if not line.endswith(b"\n"):
+                file.truncate(whole)
+                return
+            whole += len(line)
+            event = parse_json(line, self.folder / INPUTS, dict)
+            try:
+                if event["event"] == "begun":
+                    self.names[str(event["input"])] = str(event["name"])
+                else:
+                    self.finished[str(event["input"])] = Finished(int(event["frames"]), int(event["persons"]))
+            except (KeyError, TypeError, ValueError):
+                raise PoseRftError(
+                    f"{self.folder / INPUTS} holds a line that `predict` did not write; name another folder with --out."
+                ) from None
+
+    def _read_predictions(self) -> None:
+        file = self._files[PREDICTIONS]
+        first, count, whole = None, 0, 0  # of the group of lines of one picture; where whole groups end
+        for head in heads(self.folder / PREDICTIONS):
+            if first is None or (first.input, first.frame) != (head.input, head.frame):
+                first, count = head, 0
+            count += 1
+            if count == head.persons:
+                whole, self.last[head.input] = head.end, head.frame
+        if file.seek(0, os.SEEK_END) > whole:
+            file.truncate(whole)
+
+    def begin(self, key: str, name: str, facts: dict[str, Any]) -> str:
+        """The input's own name; of one that was begun before the same as then."""
+        if key not in self.names:
+            self.names[key] = self._free(name)
+            line = {"schema": "pose-rft/input", "version": VERSION, "event": "begun", "input": key}
+            self._append(INPUTS, [line | {"name": self.names[key]} | facts])
+        return self.names[key]
+
+    def _free(self, name: str) -> str:
+        """NAME, or NAME-2, … if another input (or a file that is none of ours) would share a file with it."""
+        name = name.replace(".", "-")[:LONGEST_NAME]
+        claimed = {other.casefold() for other in self.names.values()}
+        for copy in range(1, len(self._blocked) + len(claimed) + 2):
+            found = name if copy == 1 else f"{name.replace('_', '-')}-{copy}"  # `a_0-2` might still be `a`'s
+            bases = _bases(found)
+            if found.casefold() not in self._blocked and not bases & claimed:
+                self._blocked |= bases
+                return found
+        raise AssertionError("each copy meets at least one taken name")
+
+    def add(self, lines: Sequence[dict[str, Any]]) -> None:
+        """All lines of one or more pictures, on disk when this returns."""
+        self._append(PREDICTIONS, lines)
+
+    def finish(self, key: str, frames: int, persons: int) -> None:
+        facts = {"schema": "pose-rft/input", "version": VERSION, "event": "finished", "input": key}
+        self._append(INPUTS, [facts | {"frames": frames, "persons": persons}])
+        self.finished[key] = Finished(frames, persons)
+
+    def _append(self, name: str, lines: Sequence[dict[str, Any]]) -> None:
+        with writing(self.folder / name):
+            append(self._files[name], b"".join(line_bytes(line) for line in lines))
+
+    def without(self, keys: Collection[str]) -> "Store":
+        """The folder without the lines of these inputs, so that they are predicted again; their names stay theirs."""
+        unwanted = {key for key in keys if key in self.finished or key in self.last}
+        if not unwanted:
+            return self
+        with writing(self.folder):
+            path = self.folder / INPUTS
+            events = (parse_json(line, path, dict) for line in door.read_file(path).splitlines())
+            kept = [event for event in events if event["event"] == "begun" or event["input"] not in unwanted]
+            atomic.write_bytes(self.folder / INPUTS, b"".join(line_bytes(event) for event in kept))
+            beside = atomic.unfinished(self.folder / PREDICTIONS)
+            with atomic.create(beside) as target, door.open_file(self.folder / PREDICTIONS) as source:
+                for head in heads(self.folder / PREDICTIONS):
+                    if head.input not in unwanted:
+                        source.seek(head.start)
+                        target.write(source.read(head.end - head.start))
+            os.replace(beside, self.folder / PREDICTIONS)
+        self.close()
+        return Store(self.folder)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+
+def heads(path: Path) -> Iterator[Head]:
+    """What the whole lines of a file begin with, in their order; the last one may be cut and is left out then.
+
+    Raises:
+        PoseRftError: no such file, or a line that this version did not write.
+    """
+    end = 0
+    with door.open_file(path) as file:
+        while line := file.readline(LONGEST_LINE):
+            if not line.endswith(b"\n"):
+                return
+            found, start, end = HEAD.match(line), end, end + len(line)
+            if found is None:
+                raise PoseRftError(
+                    f"{path} holds a line that is no {SCHEMA} of version {VERSION}; name another folder with --out."
+                )
+            frame, index, persons = (int(found[i]) for i in (2, 3, 4))
+            track = None if found[5] == b"null" else int(found[5])
+            yield Head(found[1].decode(), frame, index, persons, track, start, end)
+
+
+def read_lines(path: Path, chosen: Iterable[Head]) -> Iterator[dict[str, Any]]:
+    """The content of lines, one after the other."""
+    with door.open_file(path) as file:
+        for head in chosen:
+            file.seek(head.start)
+            yield parse_json(file.read(head.end - head.start), path, dict)
+
+
+def line_bytes(content: dict[str, Any]) -> bytes:
+    """A line in the order of its keys, for `HEAD` to be found at its beginning; what UTF-8 cannot hold is escaped."""
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _bases(name: str) -> set[str]:
+    """The names whose inputs might have written a file of this name: `a_0` may be `a`, person 0."""
+    parts = name.casefold().split("_")
+    return {"_".join(parts[:count]) for count in range(1, len(parts) + 1)}

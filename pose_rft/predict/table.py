@@ -1,0 +1,78 @@
+"""`--format parquet`: the lines of predictions as a table, a row for each person in each picture.
+
+Rows are read and written in parts, so a film of any length takes the same memory.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pose_rft.io import atomic
+from pose_rft.predict.store import heads, read_lines
+
+NUMBERS = pl.List(pl.Float64)
+POINTS = pl.List(NUMBERS)
+MATRICES = pl.List(POINTS)
+PLAIN: dict[str, Any] = {
+    "schema": pl.String, "version": pl.Int64, "input": pl.String, "frame": pl.Int64, "index": pl.Int64,
+    "persons": pl.Int64, "track": pl.Int64, "name": pl.String, "kind": pl.String, "time_seconds": pl.Float64,
+    "frames_per_second": pl.Float64, "picture_size_px": pl.List(pl.Int64), "smoothed_seconds": pl.Float64,
+    "source": pl.String, "model": pl.String, "body_model": pl.String, "question": pl.String, "answer": pl.String,
+    "joint_names": pl.List(pl.String), "rotation_matrices": MATRICES, "axis_angle_radians": POINTS, "betas": NUMBERS,
+    "joints_metres_camera": POINTS, "samples_rotation_matrices": pl.List(MATRICES),
+}  # fmt: skip
+"""Columns with the lines' own keys."""
+INNER: dict[str, Any] = {
+    "spread_degrees": NUMBERS, "std_6d": POINTS, "from": pl.String, "score": pl.Float64, "box_px": NUMBERS,
+    "crop_center_px": NUMBERS, "crop_side_px": pl.Float64, "crop_turned_degrees": pl.Float64,
+    "point_names": pl.List(pl.String), "points_px_and_confidence": POINTS, "K": POINTS, "transl_metres": NUMBERS,
+    "focal_length_from": pl.String, "fitted_to": pl.String,
+}  # fmt: skip
+"""Columns of what lies deeper in a line."""
+PART = 2_000  # rows
+
+
+def write_table(lines: Path) -> Path:
+    """`NAME.parquet` beside `NAME.jsonl`, whole or not at all."""
+    target = lines.with_suffix(".parquet")
+    beside = atomic.unfinished(target)
+    try:
+        with tempfile.TemporaryDirectory(dir=lines.parent, prefix=".parts-") as folder:
+            parts = []
+            rows = (_row(line) for line in read_lines(lines, heads(lines)))
+            for number, part in enumerate(_parts(rows)):
+                parts.append(Path(folder) / f"{number:06d}.parquet")
+                part.write_parquet(parts[-1])
+            pl.scan_parquet(parts).sink_parquet(beside)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
+    return target
+
+
+def _parts(rows: Iterable[dict[str, Any]]) -> Iterator[pl.DataFrame]:
+    rows = iter(rows)
+    first = True
+    while (part := list(islice(rows, PART))) or first:
+        first = False
+        yield pl.DataFrame(part, schema=PLAIN | INNER)
+
+
+def _row(line: dict[str, Any]) -> dict[str, Any]:
+    uncertainty, person, camera = (line.get(name) or {} for name in ("uncertainty", "person", "camera"))
+    crop, points = person.get("crop") or {}, person.get("points_px_and_confidence") or {}
+    spread = uncertainty.get("spread_degrees")
+    return {name: line.get(name) for name in PLAIN} | {
+        "spread_degrees": spread and [spread[joint] for joint in line["joint_names"]],
+        "std_6d": uncertainty.get("std_6d"),
+        **{name: person.get(name) for name in ("from", "score", "box_px")},
+        **{f"crop_{name}": crop.get(name) for name in ("center_px", "side_px", "turned_degrees")},
+        "point_names": list(points) or None,
+        "points_px_and_confidence": list(points.values()) or None,
+        **{name: camera.get(name) for name in ("K", "transl_metres", "focal_length_from", "fitted_to")},
+    }
