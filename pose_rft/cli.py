@@ -153,9 +153,9 @@ def describe(
 ) -> None:
     """Prints captions of a pose."""
     from pose_rft.body.frames import semantic_frame
-    from pose_rft.body.pose_files import read_pose
     from pose_rft.body.smpl import load_body_model
     from pose_rft.captions.describe import describe_pose
+    from pose_rft.predict.pose_files import read_pose
     from pose_rft.seeds import numpy_rng
 
     if frame not in ("camera", "amass", None):

@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up, six floors of rooms in order: a module may import its own room and those before it.
 FLOORS = {
     "ground": ["errors", "code", "io", "params_file", "params", "seeds", "progress", "record"],
-    "body": ["body", "metrics", "captions", "render"],
+    "body": ["body", "captions", "metrics", "render"],
     "data": ["datasets", "validation.checks", "shards", "validation", "sample"],
     "models": ["policy", "retrieval"],
     "learning": ["batches", "inference", "training", "hygrpo"],
-    "outputs": ["evaluation", "report", "cost", "predict", "export", "cli"],
+    "outputs": ["evaluation", "report", "cost", "export", "predict", "cli"],
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms]
 
@@ -115,7 +115,7 @@ EDITS = {
     "pose_rft/datasets/coco/reader.py": {"convert_coco", "validate"},
     "pose_rft/datasets/h36m/facts.py": {"validate"},
     "pose_rft/shards/show.py": set(),
-    "pose_rft/captions/posecodes.py": {"sample", "convert_bedlam", "validate"},
+    "pose_rft/captions/posecodes.py": {"sample", "convert_bedlam", "validate", "evaluate", "report"},
     "pose_rft/training/lifting.py": {"pose_encoder"},
     "pose_rft/training/retrieval.py": {"retrieval"},
     "pose_rft/training/sft.py": {"sft", "rft"},

@@ -11,7 +11,6 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import SMPL24
-from pose_rft.body.pose_files import read_pose
 from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.export.amass import amass
@@ -20,6 +19,7 @@ from pose_rft.export.glb import glb
 from pose_rft.export.motion import UPSIDE, Motion, Rig
 from pose_rft.export.write import NOTE, export_file, parse_kinds
 from pose_rft.io.npz import read_npz
+from pose_rft.predict.pose_files import read_pose
 from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, line_bytes
 
 MILLIMETRE = 1e-3

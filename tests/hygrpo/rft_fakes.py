@@ -70,6 +70,9 @@ class FakeRetrieval:
         self.read += texts
         return torch.stack([_vector(text, 8) for text in texts])
 
+    def embed_pose(self, rotations: Tensor) -> Tensor:
+        return self.encode_pose(rotations)
+
     def encode_pose(self, rotations: Tensor) -> Tensor:
         return torch.nn.functional.normalize(rotations.flatten(1) @ self.map, dim=1)
 

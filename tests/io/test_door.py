@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pose_rft.body.pose_files import read_pose
 from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture
 from pose_rft.errors import PoseRftError, visible
 from pose_rft.evaluation.terminal import print_tables
@@ -26,6 +25,7 @@ from pose_rft.io.video import frames
 from pose_rft.io.xml_files import read_xml
 from pose_rft.io.yaml_files import parse_yaml
 from pose_rft.params_file import read_yaml
+from pose_rft.predict.pose_files import read_pose
 from pose_rft.record import Caption, Defect, Record
 
 

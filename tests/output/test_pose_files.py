@@ -5,10 +5,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pose_rft.body.pose_files import read_pose
 from pose_rft.body.rotations import axis_angle_to_matrix, geodesic_angle
 from pose_rft.cli import app
 from pose_rft.errors import PoseRftError
+from pose_rft.predict.pose_files import read_pose
 
 POSE = torch.randn(24, 3, generator=torch.Generator().manual_seed(0)) * 0.5
 
