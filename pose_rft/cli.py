@@ -56,8 +56,8 @@ def predict(
 
     A run that was stopped goes on where it ended; what is there already is not predicted again.
     """
-    from pose_rft.export.write import parse_kinds
     from pose_rft.predict.command import Request, Run, check
+    from pose_rft.predict.exports import parse_kinds
 
     if not text and not inputs:
         raise PoseRftError("There is nothing to predict; give photographs, or --text 'a sentence'.")
@@ -88,7 +88,7 @@ def export(
 ) -> None:
     """Writes predictions as files for Blender and others: one for each person, moving where it was a video."""
     from pose_rft.body.smpl import load_body_model
-    from pose_rft.export.write import export_file, parse_kinds
+    from pose_rft.predict.exports import export_file, parse_kinds
 
     kinds = parse_kinds(to, "--to")
     if not kinds:

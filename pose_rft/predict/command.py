@@ -9,8 +9,8 @@ from typing import Any
 
 from pose_rft.errors import PoseRftError
 from pose_rft.export.motion import Kind as ExportKind
-from pose_rft.export.write import export_input
 from pose_rft.predict.boxes import boxes_from_coco, parse_box
+from pose_rft.predict.exports import export_input
 from pose_rft.predict.film import Film
 from pose_rft.predict.inputs import Input, expand, fingerprint, look_at
 from pose_rft.predict.photographs import Photograph, read_photograph

@@ -17,8 +17,8 @@ from pose_rft.export.amass import amass
 from pose_rft.export.bvh import bvh
 from pose_rft.export.glb import glb
 from pose_rft.export.motion import UPSIDE, Motion, Rig
-from pose_rft.export.write import NOTE, export_file, parse_kinds
 from pose_rft.io.npz import read_npz
+from pose_rft.predict.exports import NOTE, export_file, parse_kinds
 from pose_rft.predict.pose_files import read_pose
 from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, line_bytes
 
