@@ -3,10 +3,10 @@ PYTHON ?= python3
 # Relative, since a path with a space is several words to make.
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-EXTRAS := sample,flows,agents,cluster,dev
+EXTRAS := sample,flows,agents,cluster,demo,dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install run status diff test test-fast test-slow lint format sbom clean
+.PHONY: install run status diff test test-fast test-slow lint format sbom docs wheel clean
 
 run: $(INSTALLED)
 	dvc --wait-for-lock repro
@@ -58,6 +58,19 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	ruff check --fix .
 	ruff format .
+
+# The site in .scratch/site, from docs/ and the docstrings; a link that leads nowhere is an error.
+docs: $(INSTALLED)
+	python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	@echo "$(CURDIR)/.scratch/site/index.html"
+
+# A wheel in .scratch/dist that carries the model of this folder's run, so that it predicts wherever it is installed.
+wheel: $(INSTALLED)
+	python -m pose_rft.wheel_model
+	python -m pip wheel --quiet --no-deps --wheel-dir .scratch/dist .
+	rm -rf pose_rft/default_model build
+	ls -l .scratch/dist
 
 # Everything that is installed, with versions and licences, for whoever watches advisories.
 sbom: $(INSTALLED)

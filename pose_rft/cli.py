@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from pose_rft import __version__
 from pose_rft.errors import PoseRftError
 
 app = typer.Typer(
@@ -21,8 +22,38 @@ doctor = typer.Typer(help="Check what a run needs before it starts.", no_args_is
 app.add_typer(doctor, name="doctor")
 
 Folder = Annotated[Path, typer.Argument(help="A folder of shards, e.g. data/shards/coco/train.")]
+MODEL_HELP = "A trained policy (default: models/rft_hygrpo, else the one that the wheel carries)."
 USAGE_ERROR = 2
 DEFAULT_SHARDS = {"samples_per_shard": 1000, "jpeg_quality": 95}  # presets/paper.yaml
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pose-rft {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Says the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def quickstart(
+    photo: Annotated[Path | None, typer.Argument(help="A photograph (default: a sentence is posed).")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
+) -> None:
+    """From nothing to a picture with everyone's body over it, and what to try next."""
+    from pose_rft import quickstart as library
+
+    model = library.prepare()
+    sentence = None if photo else ["sitting with crossed legs"]
+    predict([str(photo)] if photo else None, text=sentence, model=model, out=out, overlay=True)
+    print(library.outcome(out))
 
 
 @app.command()
@@ -46,7 +77,7 @@ def predict(
     format: Annotated[str, typer.Option(help="jsonl, or parquet for a table beside it.")] = "jsonl",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="People that go through the policy together.")] = 32,
-    model: Annotated[Path, typer.Option(help="A trained policy.")] = Path("models/rft_hygrpo"),
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     body_model: Annotated[
         Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model of params.yaml).")
     ] = None,
@@ -56,6 +87,7 @@ def predict(
 
     A run that was stopped goes on where it ended; what is there already is not predicted again.
     """
+    from pose_rft.predict import chosen
     from pose_rft.predict.command import Request, Run, check
     from pose_rft.predict.exports import parse_kinds
 
@@ -67,14 +99,13 @@ def predict(
         raise PoseRftError(f"--format {format!r:.40} is not known; choose jsonl or parquet.")
     if not math.isfinite(smooth):
         raise PoseRftError(f"--smooth {smooth} is no time; give seconds, e.g. 0.1.")
-    if not model.is_dir():
-        raise PoseRftError(f"{model} does not exist; run `make run` (or `dvc repro`), or name a policy with --model.")
+    policy = chosen.policy(model)
     asked = Request(
         inputs or [], text or [], out, box, boxes, max_persons, every, smooth, samples, seed, batch, overlay,
         parse_kinds(export, "--export"), format == "parquet", overwrite,
     )  # fmt: skip
     plan = check(asked, map(os.fsdecode, sys.stdin.buffer))  # all that can be wrong, before the model loads
-    if not Run(plan, model, body_model or _body_model())():
+    if not Run(plan, policy, chosen.body(body_model, policy))():
         raise typer.Exit(1)
 
 
@@ -100,14 +131,62 @@ def export(
 @app.command()
 def ask(
     questions: Annotated[list[str], typer.Argument(help="Ordinary questions, each in quotes.")],
-    model: Annotated[Path, typer.Option(help="A trained policy.")] = Path("models/rft_hygrpo"),
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     longest: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 64,
 ) -> None:
     """Prints what a policy answers to ordinary questions without a picture (the preset `smollm` has words for them)."""
+    from pose_rft.predict import chosen
     from pose_rft.predict.ask import answers
 
-    for answer in answers(model, questions, longest):
+    for answer in answers(chosen.policy(model), questions, longest):
         print(answer)
+
+
+@app.command()
+def demo(
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
+    body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: any that is free.")] = 8765,
+) -> None:
+    """Opens a page on this machine: drop a photograph or type a sentence, turn the body, slide through samples."""
+    from pose_rft.demo.serve import serve
+    from pose_rft.predict import chosen
+
+    policy = chosen.policy(model)
+    serve(policy, chosen.body(body_model, policy), port)
+
+
+@app.command()
+def push(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
+    hub: Annotated[str | None, typer.Option(help="OWNER/NAME: put it there too, with the token in HF_TOKEN.")] = None,
+    require: Annotated[
+        list[str] | None, typer.Option(help="NAME<NUMBER of the summary, or nothing is written; may repeat.")
+    ] = None,
+    summary: Annotated[Path, typer.Option(help="The numbers of the run.")] = Path("metrics/summary.json"),
+    onnx: Annotated[bool, typer.Option("--onnx", help="Adds encoder and heads as ONNX (extra export).")] = False,
+) -> None:
+    """Writes a policy for others: safetensors, code that loads it without this project, a model card."""
+    if hub:
+        os.environ["HF_HUB_OFFLINE"] = "0"  # before anything imports the hub's client
+    from pose_rft.datasets.registry import DataParams
+    from pose_rft.io.json_files import read_json
+    from pose_rft.params import load
+    from pose_rft.predict import chosen
+    from pose_rft.push import folder, gate
+
+    policy, numbers = chosen.policy(model), read_json(summary, dict)
+    gate.check(numbers, require or [])
+    from_sample = load("data", DataParams).source == "sample"
+    written = folder.write(policy, out, hub or out.name, numbers, from_sample)
+    if onnx:
+        from pose_rft.push.onnx import export
+
+        written += export(policy, out / "onnx")
+    print(f"{out}: {len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")
+    if hub:
+        print(folder.to_hub(out, hub))
 
 
 @app.command()
@@ -328,10 +407,9 @@ def shards_show(
 
 
 def _body_model() -> Path:
-    from pose_rft.datasets.registry import DataParams
-    from pose_rft.params import load
+    from pose_rft.predict import chosen
 
-    return load("data", DataParams).body_model
+    return chosen.body(None)
 
 
 def main() -> None:

@@ -20,7 +20,18 @@ FLOORS = {
     "data": ["datasets", "validation.checks", "shards", "validation", "sample"],
     "models": ["policy", "retrieval"],
     "learning": ["batches", "inference", "training", "hygrpo"],
-    "outputs": ["evaluation", "report", "cost", "export", "predict", "cli"],
+    "outputs": [
+        "evaluation",
+        "report",
+        "cost",
+        "export",
+        "predict",
+        "demo",
+        "push",
+        "quickstart",
+        "wheel_model",
+        "cli",
+    ],
 }
 ROOMS = [room for rooms in FLOORS.values() for room in rooms]
 

@@ -24,6 +24,7 @@ OWN = {
     "policy/hub.py": "weights of a model folder, checked there (weights_only)",
     "policy/pretrained.py": "a network of an installed package, checked there",
     "policy/processor.py": "the processor's own configuration in a model folder",
+    "push/bundle.py": "the project's own code",
     "report/build.py": "results of the stages",
     "report/curves.py": "logs of the stages",
     "retrieval/pairs.py": "texts and features that the run prepared in scratch",

@@ -1,10 +1,12 @@
 """The wheel in an environment of its own, away from the repository, with the core dependencies and nothing else: G1."""
 
 import importlib.metadata as metadata
+import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import venv
 from pathlib import Path
@@ -14,7 +16,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from pose_rft import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
+MODEL = ROOT / "pose_rft/default_model"  # `.ci/wheel` puts it there
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -58,6 +63,8 @@ def home(tmp_path_factory) -> Path:
         if name.startswith(("pose_rft/", "stages/", "flows/", "presets/", "pyproject.toml", "README.md", "LICENSE")):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name, follow_symlinks=False)
+    if MODEL.is_dir():
+        shutil.copytree(MODEL, source / "pose_rft/default_model")
     venv.create(home / "env", symlinks=True)
     link_packages(core_packages(), site)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -69,6 +76,7 @@ def home(tmp_path_factory) -> Path:
 
 def run(home: Path, command: str, *arguments: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "POSE_RFT", "VIRTUAL"))}
+    kept["POSE_RFT_CACHE"] = str(home / "nothing_fetched")
     return subprocess.run(
         [home / "env/bin" / command, *arguments], cwd=home, env=kept, capture_output=True, text=True, timeout=900
     )
@@ -108,6 +116,28 @@ def test_the_commands_work_with_the_core_dependencies_alone(home, tiny_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not MODEL.is_dir(), reason="no model was packed; `.ci/wheel` packs one")
+def test_the_wheel_predicts_with_nothing_trained_and_nothing_fetched(home):
+    shutil.copy(ROOT / "docs/images/skier.jpg", home / "photo.jpg")
+    began = time.monotonic()
+    done = run(home, "pose-rft", "quickstart", "photo.jpg")
+    assert done.returncode == 0, done.stderr
+    (picture,) = [Path(line[len("Look at ") :]) for line in done.stdout.splitlines() if line.startswith("Look at ")]
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.is_relative_to(home / "predictions")
+    content = json.loads(sorted((home / "predictions").glob("photo*.json"))[0].read_text())
+    assert np.shape(content["rotation_matrices"]) == (24, 3, 3)
+    done = run(home, "pose-rft", "predict", "--text", "sitting with crossed legs", "-n", "2")
+    assert done.returncode == 0, done.stderr
+    print(f"{time.monotonic() - began:.0f} s from the installed wheel to a photograph and a sentence")
+
+
+@pytest.mark.slow
+def test_the_version_and_the_shells_completion(home):
+    assert run(home, "pose-rft", "--version").stdout == f"pose-rft {__version__}\n"
+    assert "pose-rft" in run(home, "pose-rft", "--show-completion", "bash").stdout
+
+
+@pytest.mark.slow
 def test_what_needs_a_checkout_says_so(home):
     done = run(home, "pose-rft", "up")
     assert (done.returncode, done.stdout) == (2, "") and "needs the project's checkout" in done.stderr
@@ -116,6 +146,12 @@ def test_what_needs_a_checkout_says_so(home):
 def test_every_file_of_the_library_that_is_no_code_is_in_the_wheel():
     data = PROJECT["tool"]["setuptools"]["package-data"]
     others = [f for f in (ROOT / "pose_rft").rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc", ".yaml")]
-    known = {ROOT / package.replace(".", "/") / pattern for package, patterns in data.items() for pattern in patterns}
+    assert ROOT / "pose_rft/demo/page/three.module.min.js" in others
+    known = {
+        file
+        for package, patterns in data.items()
+        for pattern in patterns
+        for file in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
     assert {file for file in others if file.name != ".dvcignore"} <= known
     assert (ROOT / "pose_rft/presets").resolve() == ROOT / "presets"

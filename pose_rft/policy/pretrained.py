@@ -18,6 +18,7 @@ from typing import Any
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.policy import packaged
 
 CACHE_VARIABLE = "POSE_RFT_CACHE"
 COMMAND = "pose-rft fetch"
@@ -81,12 +82,12 @@ def cache_folder() -> Path:
 
 
 def find(source: Source) -> Path:
-    """Where the file lies, its content checked.
+    """Where the file lies, in the package or else in the cache folder; its content is checked.
 
     Raises:
         PoseRftError: it is not there, or is another file; the sentence says what to run.
     """
-    path = cache_folder() / source.file
+    path = packaged.network(source.file) or cache_folder() / source.file
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
@@ -115,7 +116,7 @@ def fetch(smollm: bool = False) -> list[Path]:
             raise PoseRftError(
                 f"{folder} cannot be written ({error.strerror}); name another folder in {CACHE_VARIABLE}."
             ) from None
-    return [folder / source.file for source in wanted]
+    return [find(source) for source in wanted]
 
 
 def _remedy(source: Source) -> str:

@@ -1,21 +1,41 @@
-"""An ordinary question to a policy, without a picture: what words it still has beside poses (`pose-rft ask`)."""
+"""An ordinary question to a policy: what words it has beside poses (`pose-rft ask`, and `pose-rft demo`)."""
 
 from pathlib import Path
 
-from pose_rft.errors import PoseRftError
+import numpy as np
+from numpy.typing import NDArray
+
 from pose_rft.inference.sampling import generate
 from pose_rft.policy import hub
+from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, normalise
+from pose_rft.policy.processor import PoseProcessor
+from pose_rft.predict.regions import Region
+
+LONGEST_ANSWER = 64  # tokens
 
 
 def answers(folder: Path, questions: list[str], longest: int) -> list[str]:
-    """The likeliest answer to each question, of at most `longest` tokens.
+    """The likeliest answer to each question without a picture, of at most `longest` tokens.
 
     Raises:
         PoseRftError: the folder holds no policy.
     """
-    if not folder.is_dir():
-        raise PoseRftError(f"{folder} does not exist; run `make run` (or `dvc repro`), or name a policy with --model.")
     model, processor = hub.load_policy(folder)
     prompts = [processor.prompt_ids(question, False) for question in questions]
     said = generate(model.eval(), prompts, None, n=1, max_new_tokens=longest, temperature=0.0)
     return [processor.decode(said.answer(i, 0)) for i in range(len(questions))]
+
+
+def about_picture(
+    model: PoseLlava, processor: PoseProcessor, pixels: NDArray[np.uint8], region: Region, question: str
+) -> str:
+    """The likeliest answer to a question about a region of a picture (H, W, 3) RGB."""
+    image = processor.image
+    clip, pose = (
+        normalise(region.cut(pixels, size), norm)[None]
+        for size, norm in ((image.size, CLIP_NORM), (image.pose_size, IMAGENET_NORM))
+    )
+    tokens = model.encode_images(clip, pose)
+    said = generate(model, [processor.prompt_ids(question, True)], tokens, 1, LONGEST_ANSWER, temperature=0.0)
+    return processor.decode(said.answer(0, 0))

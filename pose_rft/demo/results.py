@@ -1,0 +1,114 @@
+"""What a job makes: predictions with all that the page shows of them, through the same library calls as `predict`."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+from numpy.typing import NDArray
+
+from pose_rft.body.frames import semantic_frame
+from pose_rft.captions import describe_pose
+from pose_rft.errors import PoseRftError
+from pose_rft.predict.ask import about_picture
+from pose_rft.predict.boxes import parse_box
+from pose_rft.predict.photographs import Photograph, encode_png, read_photograph
+from pose_rft.predict.prediction import SAMPLE_NOTICE, Prediction
+from pose_rft.predict.predictor import Predictor
+from pose_rft.predict.results import Scene
+from pose_rft.render.bodies import BodyPainter
+from pose_rft.seeds import numpy_rng
+
+TO_VIEWER = np.array([1.0, -1.0, -1.0])
+"""From the camera's axes (y down, z forward) to a viewer's (y up, z towards the viewer)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """bodies (1 + n, V, 3) and joints (1 + n, 24, 3): metres, a viewer's axes, pelvis near the origin, of the mean pose
+    and the n samples."""
+
+    prediction: Prediction
+    caption: str
+    bodies: NDArray[np.float32]
+    joints: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """overlay: PNG of the photograph with everyone's body over it. answer: of a question about a picture."""
+
+    name: str
+    people: Sequence[Person] = ()
+    photograph: Photograph | None = None
+    overlay: bytes | None = None
+    answer: str | None = None
+
+
+class Studio:
+    """One predictor, and what is painted with its body; used by one thread at a time."""
+
+    def __init__(self, model: Path, body: Path) -> None:
+        self.predictor = Predictor(model, body)
+        self.painter = BodyPainter(self.predictor.body)
+
+    @property
+    def notice(self) -> str | None:
+        return SAMPLE_NOTICE if self.predictor.body.is_standin else None
+
+    def photograph(self, data: bytes, name: str, samples: int, box: str | None) -> Result:
+        """Everyone in a picture file's bytes, or the person in the box.
+
+        Raises:
+            PoseRftError: as `pose-rft predict`, in the page's words.
+        """
+        boxes = [parse_box(box)] if box else []
+        with tempfile.TemporaryDirectory(prefix="pose-rft-") as folder:  # of this account alone
+            path = Path(folder) / "upload"
+            path.write_bytes(data)
+            try:
+                photograph = replace(read_photograph(path), path=Path(name))
+            except PoseRftError as error:
+                raise PoseRftError(str(error).replace(str(path), name)) from None
+        try:
+            found = self.predictor.photograph(photograph, boxes, samples)
+        except PoseRftError as error:
+            raise PoseRftError(str(error).replace("name one with --box", "draw a box around one")) from None
+        overlay = encode_png(Scene(photograph).overlay(found, self.painter))
+        return Result(name, [self._person(one) for one in found], photograph, overlay)
+
+    def sentence(self, text: str, samples: int) -> Result:
+        return Result(text, [self._person(self.predictor.text(text, samples))])
+
+    def question(self, result: Result, person: int, question: str) -> Result:
+        """The policy's answer to a question about one person of a photograph."""
+        seen = result.people[person].prediction.seen
+        assert result.photograph is not None and seen is not None
+        model, processor = self.predictor.model, self.predictor.processor
+        answer = about_picture(model, processor, result.photograph.pixels, seen.region, question)
+        return Result(question, answer=answer)
+
+    def _person(self, prediction: Prediction) -> Person:
+        body = self.predictor.body
+        poses = torch.cat([prediction.rotations[None], prediction.samples])
+        with torch.no_grad():
+            bodies, joints = body.vertices(poses).numpy() * TO_VIEWER, body.joints(poses).numpy() * TO_VIEWER
+        upright = semantic_frame(prediction.rotations, "camera")
+        (caption,) = describe_pose(upright, body.rest_joints()[0], numpy_rng(0, "demo", prediction.source))
+        return Person(prediction, caption, bodies.astype(np.float32), joints.astype(np.float32))
+
+    def json(self, person: Person) -> dict[str, Any]:
+        """As `predict` writes it."""
+        return person.prediction.content(self.predictor.folder, self.predictor.body)
+
+    def glb(self, person: Person) -> bytes:
+        """The mean body, where it stands in the picture."""
+        vertices = person.prediction.vertices.numpy() * TO_VIEWER
+        shape: Any = trimesh.Trimesh(vertices, self.predictor.body.faces.numpy(), process=False)
+        exported = shape.export(file_type="glb")
+        assert isinstance(exported, bytes)
+        return exported

