@@ -287,8 +287,8 @@ def _person_view(person: Person) -> PersonView:
     return PersonView(
         answer=one.answer,
         caption=person.caption,
-        outline=one.seen and one.seen.region.to_picture(CORNERS).round(1).tolist(),
-        score=one.seen and one.seen.score,
+        outline=None if one.seen is None else one.seen.region.to_picture(CORNERS).round(1).tolist(),
+        score=None if one.seen is None else one.seen.score,
         spread_degrees=None if spread is None else dict(zip(SMPL24.joints, spread.double().tolist(), strict=True)),
         joints=person.joints.astype(float).round(4).tolist(),
     )

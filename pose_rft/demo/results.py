@@ -12,7 +12,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from pose_rft.body.frames import semantic_frame
-from pose_rft.captions import describe_pose
+from pose_rft.captions.describe import describe_pose
 from pose_rft.errors import PoseRftError
 from pose_rft.predict.ask import about_picture
 from pose_rft.predict.boxes import parse_box

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from skeleton import REST_JOINTS, random_poses
 
-from pose_rft.captions import describe_poses, unheard, wording
+from pose_rft.captions import unheard, wording
+from pose_rft.captions.describe import describe_poses
 from pose_rft.captions.draws import Draws
 from pose_rft.captions.geometry import pose_bodies
 from pose_rft.captions.posecodes import posecodes
