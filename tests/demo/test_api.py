@@ -8,7 +8,6 @@ import time
 import numpy as np
 import pytest
 import trimesh
-from conftest import png
 from starlette.testclient import TestClient
 
 from pose_rft.demo import api as module
@@ -17,6 +16,7 @@ from pose_rft.demo.desk import MOST_KEPT, MOST_WAITING, Desk, Full
 from pose_rft.demo.gate import closed
 from pose_rft.demo.serve import listening
 from pose_rft.errors import PoseRftError
+from tests.demo.conftest import png
 
 PORT, TOKEN = 8765, "secret"
 KEY = {"authorization": f"Bearer {TOKEN}"}
