@@ -137,6 +137,22 @@ def check_safetensors(path: Path) -> None:
         )
 
 
+def check_words(tokenizer: Any, rows: int, source: str | Path) -> None:
+    """Tries a tokenizer, and compares its ids with the `rows` that the model beside it has for them.
+
+    Raises:
+        PoseRftError: it fails at a word (some settings are first looked at then), or knows more ids than there are.
+    """
+    with one_sentence(source, "tokenizer"):
+        tokenizer.encode("a word")
+        highest = max(tokenizer.get_vocab().values(), default=0)
+    if highest >= rows:
+        raise PoseRftError(
+            f"{source} has a tokenizer with ids up to {highest}, but a model of {rows} words; the two do not belong "
+            "together."
+        )
+
+
 @contextmanager
 def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
     """Turns what loaders raise about a folder into one sentence; a PoseRftError passes as it is."""

@@ -7,7 +7,6 @@ an error which lists them. `models/base` is a LLaVA folder in the hub's own form
 
 import copy
 import math
-import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +25,8 @@ from transformers import (
 
 from pose_rft import seeds
 from pose_rft.errors import PoseRftError
-from pose_rft.io.model_folder import check_promise, look_at, one_sentence
-from pose_rft.io.parsing import DAMAGE
+from pose_rft.io.checkpoints import read_checkpoint
+from pose_rft.io.model_folder import check_promise, check_words, look_at, one_sentence
 from pose_rft.policy import smollm
 from pose_rft.policy.architectures import policy_config, small_llava_config, tiny_text_config
 from pose_rft.policy.config import HeadKind, Hmr2VitConfig
@@ -217,30 +216,6 @@ class Inert:
         return OrderedDict()  # the one mapping that torch's restricted loader lets a file fill
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A Lightning checkpoint's tensors and plain containers; its other objects (yacs settings, callbacks) are left out.
-
-    torch's restricted loader does the reading: no class of the file is ever imported.
-
-    Raises:
-        PoseRftError: no such file, or not a checkpoint.
-    """
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-        with torch.serialization.safe_globals([(Inert, name) for name in names]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist, expected a HMR2.0 or TokenHMR checkpoint.") from None
-    except pickle.UnpicklingError:
-        raise PoseRftError(
-            f"{path} holds objects that are no weights and cannot be skipped; save its `state_dict` alone."
-        ) from None
-    except (*DAMAGE, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise PoseRftError(f"{path} is no PyTorch checkpoint ({reason}).") from None
-    return content if isinstance(content, dict) else {}
-
-
 HMR2_PREFIX = "backbone."
 HMR2_HEADS = 16
 
@@ -251,17 +226,20 @@ def load_hmr2(path: Path) -> Hmr2Vit:
     Raises:
         PoseRftError: no such file, not a checkpoint, or its weights do not fit.
     """
-    state = read_checkpoint(path).get("state_dict", {})
-    weights = {key.removeprefix(HMR2_PREFIX): value for key, value in state.items() if key.startswith(HMR2_PREFIX)}
-    if "pos_embed" not in weights or "patch_embed.proj.weight" not in weights:
-        raise PoseRftError(f"{path} has no weights `{HMR2_PREFIX}pos_embed`, expected a HMR2.0 or TokenHMR checkpoint.")
-    encoder = Hmr2Vit(_hmr2_config(weights))
-    outcome = encoder.load_state_dict(weights, strict=False)
-    check_loaded(
-        {"missing_keys": outcome.missing_keys, "unexpected_keys": outcome.unexpected_keys, "mismatched_keys": []},
-        str(path),
-    )
-    return encoder.eval()
+    wanted = "HMR2.0 or TokenHMR checkpoint"
+    content = read_checkpoint(path, f"a {wanted}", stand_in=Inert)
+    with one_sentence(path, wanted):
+        state = content.get("state_dict", {})
+        weights = {key.removeprefix(HMR2_PREFIX): value for key, value in state.items() if key.startswith(HMR2_PREFIX)}
+        if "pos_embed" not in weights or "patch_embed.proj.weight" not in weights:
+            raise PoseRftError(f"{path} has no weights `{HMR2_PREFIX}pos_embed`, expected a {wanted}.")
+        encoder = Hmr2Vit(_hmr2_config(weights))
+        outcome = encoder.load_state_dict(weights, strict=False)
+        check_loaded(
+            {"missing_keys": outcome.missing_keys, "unexpected_keys": outcome.unexpected_keys, "mismatched_keys": []},
+            str(path),
+        )
+        return encoder.eval()
 
 
 def _hmr2_config(weights: dict[str, Tensor]) -> Hmr2VitConfig:
@@ -367,9 +345,40 @@ def load_policy(folder: Path) -> tuple[PoseLlava, PoseProcessor]:
     """A policy folder: model (eval mode) and processor.
 
     Raises:
-        PoseRftError: either is missing or does not fit.
+        PoseRftError: either is missing, or they do not fit each other.
     """
-    return PoseLlava.from_pretrained(folder).eval(), PoseProcessor.from_pretrained(folder)
+    model, processor = PoseLlava.from_pretrained(folder).eval(), PoseProcessor.from_pretrained(folder)
+    with one_sentence(folder, "policy"):
+        _check_pair(model, processor, folder)
+    return model, processor
+
+
+def _check_pair(model: PoseLlava, processor: PoseProcessor, folder: Path) -> None:
+    """Compares what two files say twice: one of them may be of another policy, or damaged.
+
+    Raises:
+        PoseRftError: they differ, or the weights are no fractions.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr, index]
+    check_words(processor.tokenizer, rows, folder)
+    _check_sizes(model.llava, model.pose_encoder, processor.image)
+    config: Any = model.config
+    pairs = {
+        "tokens of a picture": (processor.num_image_tokens, model.num_image_tokens),
+        "<POSE>": (processor.pose_token_id, config.pose_token_id),
+        "<image>": (processor.image_token_id, config.llava.image_token_index),
+        "end of an answer": (processor.eos_token_id, config.end_token_id),
+    }
+    for what, (ours, its) in pairs.items():
+        if ours != its:
+            raise PoseRftError(
+                f"{folder}: processor and model do not belong together ({what}: {ours} and {its}); "
+                "copy the whole folder again."
+            )
+    if any(not 0 <= number < rows for number in config.suppressed_token_ids or ()):
+        raise PoseRftError(f"{folder / 'config.json'} suppresses words that the model lacks; copy the folder again.")
+    if kinds := {str(weight.dtype) for weight in model.parameters() if not weight.is_floating_point()}:
+        raise PoseRftError(f"{folder} has weights of {', '.join(kinds)}, expected fractions; copy the folder again.")
 
 
 def save_policy(folder: Path, model: PoseLlava, processor: PoseProcessor) -> None:

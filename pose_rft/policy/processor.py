@@ -192,7 +192,9 @@ def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         PoseRftError: none there, or damaged.
     """
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer.encode("a word")  # some settings are first looked at then
+        return tokenizer
     except Exception as error:  # the tokenizers library raises bare ones about damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PoseRftError(f"{source} holds no tokenizer that can be read ({reason}).") from None

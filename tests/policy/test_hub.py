@@ -253,7 +253,7 @@ def test_files_that_are_no_hmr2_checkpoint_are_named(tmp_path: Path) -> None:
     with pytest.raises(PoseRftError, match="does not exist"):
         load_hmr2(tmp_path / "none.ckpt")
     (tmp_path / "text.ckpt").write_text("hello")
-    with pytest.raises(PoseRftError, match="no PyTorch checkpoint"):
+    with pytest.raises(PoseRftError, match="cannot be read as a HMR2"):
         load_hmr2(tmp_path / "text.ckpt")
     lightning_checkpoint(tmp_path / "other.ckpt", prefix="encoder.")
     with pytest.raises(PoseRftError, match=r"expected a HMR2\.0 or TokenHMR checkpoint"):

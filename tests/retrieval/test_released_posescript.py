@@ -3,58 +3,12 @@ import os
 
 import pytest
 import torch
-from retrieval_fakes import HIDDEN, pairs, tiny_encoder, tiny_params
+from retrieval_fakes import LATENT, pairs, released_posescript, tiny_encoder, tiny_params
 
 from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.model import load_retrieval
 from pose_rft.retrieval.params import RewardModelParams
 from pose_rft.retrieval.posescript import load_posescript
-
-LATENT, NEURONS, NECK, FEEDFORWARD = 8, 12, 4, 16
-
-
-def released(encoder, folder, topping="avgp"):
-    """A checkpoint with the released model's key names and shapes in small."""
-    from transformers import AutoModel
-
-    torch.manual_seed(3)
-    weights = {"loss_weight": torch.tensor([12.0])}
-
-    def linear(name, out, into):
-        weights[f"{name}.weight"], weights[f"{name}.bias"] = torch.randn(out, into) * 0.3, torch.randn(out) * 0.1
-
-    def norm(name, size):
-        linear(name, size, size)
-        weights[f"{name}.weight"] = torch.rand(size) + 0.5
-
-    for number, size in ((1, 156), (4, NEURONS)):
-        norm(f"pose_encoder.encoder.{number}", size)
-        weights[f"pose_encoder.encoder.{number}.running_mean"] = torch.zeros(size)
-        weights[f"pose_encoder.encoder.{number}.running_var"] = torch.ones(size)
-        weights[f"pose_encoder.encoder.{number}.num_batches_tracked"] = torch.tensor(7)
-    for number, out, into in ((2, NEURONS, 156), (6, NEURONS, NEURONS), (7, NEURONS, NEURONS), (8, NECK, NEURONS)):
-        linear(f"pose_encoder.encoder.{number}", out, into)
-    linear("pose_encoder.encoder.10", LATENT, NECK)
-    linear("text_encoder.projection.1", LATENT, HIDDEN)
-    weights["text_encoder.positional_encoding.pe"] = torch.zeros(5000, 1, LATENT)
-    for layer in range(2):
-        name = f"text_encoder.transformer_encoder.layers.{layer}"
-        linear(f"{name}.self_attn.out_proj", LATENT, LATENT)
-        weights[f"{name}.self_attn.in_proj_weight"] = torch.randn(3 * LATENT, LATENT) * 0.3
-        weights[f"{name}.self_attn.in_proj_bias"] = torch.zeros(3 * LATENT)
-        linear(f"{name}.linear1", FEEDFORWARD, LATENT)
-        linear(f"{name}.linear2", LATENT, FEEDFORWARD)
-        norm(f"{name}.norm1", LATENT)
-        norm(f"{name}.norm2", LATENT)
-    if topping == "augtokens":
-        weights["text_encoder.augm_tokens.0"] = torch.randn(LATENT)
-        linear("text_encoder.augm_token_final_FC_layers.0", LATENT, LATENT)
-    own = AutoModel.from_pretrained(encoder).state_dict()
-    weights |= {f"text_encoder.pretrained_text_encoder.{name}": value for name, value in own.items()}
-    options = argparse.Namespace(text_encoder_name="distilbertUncased", transformer_topping=topping, latentD=LATENT)
-    path = folder / "checkpoint_best.pth"
-    torch.save({"epoch": 3, "model": weights, "optimizer": {}, "args": options, "best_score": 47.9}, path)
-    return path, weights
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +22,7 @@ def params(encoder) -> RewardModelParams:
 
 @pytest.mark.parametrize("topping", ["avgp", "augtokens"])
 def test_a_released_checkpoint_becomes_a_reward_model(topping, encoder, tmp_path):
-    path, weights = released(encoder, tmp_path, topping)
+    path, weights = released_posescript(encoder, tmp_path, topping)
     model = load_posescript(path, params(encoder))
     assert model.scale.item() == 12.0 and not model.training
     assert torch.equal(model.pose.layers[9].weight, weights["pose_encoder.encoder.10.weight"])
@@ -82,7 +36,7 @@ def test_a_released_checkpoint_becomes_a_reward_model(topping, encoder, tmp_path
 
 
 def test_missing_and_unexpected_weights_are_listed(encoder, tmp_path):
-    path, weights = released(encoder, tmp_path)
+    path, weights = released_posescript(encoder, tmp_path)
     weights["pose_encoder.encoder.12.weight"] = weights.pop("text_encoder.projection.1.bias")
     torch.save({"model": weights, "args": argparse.Namespace()}, path)
     with pytest.raises(
@@ -92,7 +46,7 @@ def test_missing_and_unexpected_weights_are_listed(encoder, tmp_path):
 
 
 def test_a_checkpoint_over_another_encoder_is_refused(encoder, tmp_path):
-    path, weights = released(encoder, tmp_path)
+    path, weights = released_posescript(encoder, tmp_path)
     name = next(name for name in weights if name.startswith("text_encoder.pretrained_text_encoder."))
     weights[name] = weights[name] + 1
     torch.save({"model": weights, "args": argparse.Namespace()}, path)
@@ -124,3 +78,18 @@ def test_files_that_are_no_checkpoint_are_one_sentence(encoder, tmp_path):
     )
     with pytest.raises(PoseRftError, match="glovebigru"):
         load_posescript(tmp_path / "other.pth", params(encoder))
+
+
+def test_a_damaged_archive_is_one_sentence(encoder, tmp_path):  # S21
+    path, _ = released_posescript(encoder, tmp_path)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:cut] + b"\xff" * 30 + whole[cut + 30 :] if cut % 2 else whole[:cut])
+        try:
+            load_posescript(path, params(encoder))
+        except PoseRftError as error:
+            assert str(path) in str(error)
+    for content in ({"model": {1: torch.ones(2)}}, {"model": {"pose_encoder.encoder.x": torch.ones(2)}}, [1]):
+        torch.save(content, path)
+        with pytest.raises(PoseRftError, match=r"checkpoint_best\.pth"):
+            load_posescript(path, params(encoder))

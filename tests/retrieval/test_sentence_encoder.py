@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_sentences_are_vectors_of_length_one_and_like_ones_are_close():
     assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-4)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
     assert torch.allclose(encoder.encode(texts[:1])[0], vectors[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{"cls_token": "<new>"}, {"model_max_length": "long"}])
+def test_a_tokenizer_of_another_model_is_one_sentence(tmp_path, changes):  # S21
+    folder = tiny_encoder(tmp_path / "bert")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    for use in (SentenceEncoder.encode, SentenceEncoder.token_features):
+        with pytest.raises(PoseRftError, match=r"do not belong together|cannot be loaded"):
+            use(SentenceEncoder(str(folder)), TEXTS)
 
 
 def test_an_encoder_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
