@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from pose_rft import __version__
-from pose_rft.errors import PoseRftError
+from pose_rft.errors import PoseRftError, visible
 
 app = typer.Typer(
     help="Photographs and sentences to 3D human poses.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -349,7 +349,7 @@ def shards_convert(
     from pose_rft.datasets.names import chosen_datasets
     from pose_rft.datasets.registry import DataParams
     from pose_rft.params import parse
-    from pose_rft.params_file import params_path, read_yaml
+    from pose_rft.params_file import params_path, read_yaml, section
     from pose_rft.shards.convert import convert_release
     from pose_rft.shards.plan import ShardParams
 
@@ -357,10 +357,10 @@ def shards_convert(
     known = chosen_datasets(choices).get(dataset) or {} if choices else {}
     root = root.resolve()
     split, own_choices = one_split(dataset, split, root, known, fits, labels, images)
-    body = body_model or choices.get("data", {}).get("body_model") or root.parent / "body_models"
-    data = DataParams(source="releases", root=root.parent, body_model=Path(body))
+    body = body_model or section(choices, "data").get("body_model") or root.parent / "body_models"
+    data = parse({"source": "releases", "root": root.parent, "body_model": body}, DataParams, "`data` in params.yaml")
     own = {"executor": executor, "workers": workers, "cluster": cluster}
-    plan = parse({**DEFAULT_SHARDS, **choices.get("shards", {}), **own}, ShardParams, "the options of this command")
+    plan = parse({**DEFAULT_SHARDS, **section(choices, "shards"), **own}, ShardParams, "the options of this command")
     summary = convert_release(dataset, split, out, data, {dataset: own_choices}, plan)
     print(f"{dataset} {split}: {summary.manifest.samples} samples in {len(summary.manifest.shards)} shards -> {out}")
 
@@ -413,7 +413,7 @@ def _body_model() -> Path:
 
 
 def main() -> None:
-    """Entry point: a `PoseRftError` is one sentence and status 2."""
+    """Entry point: a `PoseRftError` is one sentence and status 2, and so is what the system says of a file."""
     for name, value in {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -421,4 +421,8 @@ def main() -> None:
         app()
     except PoseRftError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from None
+    except OSError as error:  # a name that is too long, a folder that may not be entered, a full disk
+        place = visible(str(error.filename or "A file"))[:200]
+        print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None

@@ -26,3 +26,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise PoseRftError(f"{path} holds {type(content).__name__}, expected sections such as `data:` and `sft:`.")
     return content
+
+
+def section(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a file that `read_yaml` read; empty where there is none.
+
+    Raises:
+        PoseRftError: it is no mapping.
+    """
+    found = content.get(name)
+    if not isinstance(found, dict | None):
+        raise PoseRftError(f"`{name}` in {params_path()} is {found!r:.60}, expected a section such as `{name}: {{}}`.")
+    return found or {}

@@ -235,7 +235,8 @@ class Record:
         """{extension: content} in a fixed order and with fixed bytes: image, json, npz.
 
         Raises:
-            InvalidText: a name, caption or turn that UTF-8 cannot hold (see `problem`).
+            InvalidText: a name, caption or turn that UTF-8 cannot hold (see `problem`). PoseRftError: a number that is
+                not finite outside the arrays.
         """
         members: dict[str, bytes] = {}
         meta: dict[str, Any] = {"schema": SCHEMA_VERSION, "valid": {}}
@@ -262,6 +263,8 @@ class Record:
             raise InvalidText(
                 f"Sample {self.key} of {self.dataset} holds text that is not Unicode ({error.object[error.start]!r})."
             ) from None
+        except ValueError:
+            raise PoseRftError(f"Sample {self.key} of {self.dataset} holds a number that is not finite.") from None
         if arrays:
             members["npz"] = pack(arrays)
         return members
@@ -274,7 +277,7 @@ class Record:
             PoseRftError: a member is missing or damaged, or was written by another schema version.
         """
         try:
-            meta = from_json(members["json"])
+            meta = from_json(members["json"], allow_inf_nan=False)
             if meta["schema"] != SCHEMA_VERSION:
                 raise PoseRftError(
                     f"Sample {meta.get('key')} has schema {meta['schema']}, this version reads {SCHEMA_VERSION}; "

@@ -76,6 +76,15 @@ def test_damaged_members_are_one_sentence_or_a_record(name, place, value, cut):
         assert isinstance(Record.from_members(members), Record)
 
 
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"1e999"])
+def test_a_number_that_is_not_finite_is_refused_when_read_or_when_written(number):  # S21
+    members = full().to_members()
+    spoiled = members["json"].replace(b'"frame":5', b'"frame":' + number)
+    assert spoiled != members["json"]
+    with pytest.raises(PoseRftError, match=r"damaged|not finite"):
+        Record.from_members({**members, "json": spoiled}).to_members()
+
+
 def test_arrays_of_objects_are_refused():
     members = full().to_members()
     objects = io.BytesIO()

@@ -13,12 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pose_rft.errors import PoseRftError
+
 if TYPE_CHECKING:
     import polars as pl
 
 
 def unfinished(path: Path) -> Path:
-    """A name beside `path` for what is to become it, `.NAME.tmp-` and 64 random bits."""
+    """A name beside `path` for what is to become it, `.NAME.tmp-` and 64 random bits.
+
+    Raises:
+        PoseRftError: `path` names no file (`.`, `..`, `/`).
+    """
+    if path.name in ("", ".."):
+        raise PoseRftError(f"Nothing can be written as {str(path)!r}; give a name to write to.")
     return path.with_name(f".{path.name}.tmp-{os.urandom(8).hex()}")
 
 
@@ -33,8 +41,8 @@ def create(path: Path) -> BinaryIO:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with create(temporary) as file:
             file.write(content)
@@ -78,8 +86,8 @@ def write_json(path: Path, content: Any) -> None:
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
     """A fresh folder to fill; it takes the place of `path` only when the block ends without an exception."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = unfinished(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary.mkdir()
     try:
         yield temporary

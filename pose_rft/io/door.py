@@ -6,11 +6,13 @@ of `pose_rft.io` opens through here, and modules outside `io` open nothing thems
 
 import os
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from pose_rft.errors import PoseRftError, visible
 
+PIECE = 1 << 20  # bytes
 MOST = 1 << 33  # bytes read at once; the largest annotation files of releases have 2 GB
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -81,7 +83,10 @@ def read_file(path: Path, most: int = MOST) -> bytes:
         if size > most:
             raise Unreadable(path, f"has {size} bytes, expected at most {most}")
         try:
-            return file.read(most + 1)[:most] if size == 0 else file.read()
+            if size:
+                return file.read()
+            # Empty, or the kernel's (/proc), which says no size: in pieces, as room for a piece is made before it.
+            return b"".join(islice(iter(lambda: file.read(PIECE), b""), most // PIECE + 1))[:most]
         except OSError as error:
             raise Unreadable(path, f"cannot be read ({error.strerror})") from None
 

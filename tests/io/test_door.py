@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import stat
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,26 @@ def test_a_planted_link_is_not_followed_and_names_cannot_be_foreseen(tmp_path: P
             atomic.write_bytes(tmp_path / "a", b"theirs")
         (tmp_path / "planted").unlink(missing_ok=True)
     assert victim.read_text() == "mine" and not (tmp_path / "new").exists()
+
+
+def test_an_empty_file_takes_no_room(tmp_path):  # S21: not 8 GB for what may be read at most
+    (tmp_path / "empty").touch()
+    tracemalloc.start()
+    try:
+        assert door.read_file(tmp_path / "empty") == b""
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/"])
+def test_what_is_no_name_of_a_file_is_refused_before_anything_is_made(tmp_path, monkeypatch, name):  # S21
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PoseRftError, match="give a name to write to"):
+        atomic.write_bytes(Path(name), b"x")
+    with pytest.raises(PoseRftError, match="give a name to write to"), atomic.folder(Path(name)):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_new_files_have_the_mode_that_the_umask_gives(tmp_path: Path) -> None:  # S17
