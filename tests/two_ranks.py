@@ -24,7 +24,7 @@ def environment(*folders: Path) -> dict[str, str]:
     return clean | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *folders)))}
 
 
-def run(module: Path, folder: Path, timeout: float = 900) -> str:
+def run(module: Path, folder: Path, timeout: float = 3600) -> str:
     """Calls `module.work(folder)` in two processes; returns what they wrote to stderr."""
     worker = folder / "worker.py"
     worker.write_text(

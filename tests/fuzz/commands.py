@@ -10,9 +10,10 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from folders import make_shards
+from folders import make_policy, make_shards, tiny_bodies
 
 from pose_rft.errors import PoseRftError
 
@@ -20,18 +21,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LINES = {
     "command: tables": ["tables", "summary.json"],
     "command: plan": ["plan"],
-    "command: describe": ["describe", "pose.npz", "--body-model", "none"],
-    "command: predict": ["predict", "a.jpg", "--boxes", "boxes.json", "--model", "model", "--body-model", "none"],
+    "command: describe": ["describe", "pose.npz", "--body-model", "bodies"],
+    "command: predict": ["predict", "a.jpg", "--boxes", "boxes.json", "--model", "model", "--body-model", "bodies"],
     "command: shards verify": ["shards", "verify", "shards"],
     "command: shards stats": ["shards", "stats", "shards"],
-    "command: shards show": ["shards", "show", "shards", "u00-000", "--out", "a.png"],
+    "command: shards show": ["shards", "show", "shards", "u00_000003", "--out", "a.png"],
     "command: shards convert": ["shards", "convert", "coco", "--root", "coco", "--split", "train", "--out", "out"],
     "command: doctor data": ["doctor", "data", "--root", "."],
 }
 FILES = {  # beside params.yaml, which every command may read
     "tables": "summary.json",
     "describe": "pose.npz",
-    "predict": "[bam]*.j*",
+    "predict": "a.jpg boxes.json model/*",
     "shards verify": "shards/*",
     "shards stats": "shards/*",
     "shards show": "shards/*",
@@ -66,12 +67,29 @@ def make(folder: Path) -> None:
         "annotations": [{"id": 1, "image_id": 1, "bbox": [5, 5, 30, 30], "category_id": 1}],
     }
     (folder / "boxes.json").write_text(json.dumps(boxes))
-    (folder / "model").mkdir()
-    (folder / "model/config.json").write_text('{"model_type": "pose_llava"}')
+    make_policy(folder / "model")
+    show_poses(folder / "model")
+    (folder / "bodies").symlink_to(tiny_bodies())
     (folder / "coco/annotations").mkdir(parents=True)
     (folder / "coco/annotations/person_keypoints_train2017.json").write_text(json.dumps(boxes))
     (folder / "shards").mkdir()
     make_shards(folder / "shards")
+
+
+def show_poses(model: Path) -> None:
+    """An untrained policy's words are noise: once it has spoken, its answer is the template's, and has a pose."""
+    from pose_rft.inference.sampling import Answers
+    from pose_rft.policy.processor import PoseProcessor
+    from pose_rft.predict import predictor
+
+    ids, generate = list(PoseProcessor.from_pretrained(model).answer_ids), predictor.generate
+
+    def template(model: Any, prompts: list[list[int]], *given: Any, **named: Any) -> Answers:
+        generate(model, prompts, *given, **named)
+        return Answers.from_lists([[ids] for _ in prompts], model.config.end_token_id)
+
+    if generate.__name__ != template.__name__:
+        predictor.generate = template
 
 
 def damaged_line(kind: str, rng: np.random.Generator) -> list[str]:
@@ -82,7 +100,8 @@ def damaged_line(kind: str, rng: np.random.Generator) -> list[str]:
 
 
 def file_of(folder: Path, kind: str, rng: np.random.Generator) -> Path:
-    files = sorted(folder.glob(FILES.get(kind.removeprefix("command: "), "params.yaml")))
+    patterns = FILES.get(kind.removeprefix("command: "), "params.yaml").split()
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
     files += [folder / "params.yaml"] if rng.random() < 0.2 else []
     return files[int(rng.integers(len(files)))]
 

@@ -246,8 +246,6 @@ def child(folder: Path, seed: int, first: int, count: int) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TMPDIR": str(folder)}
     os.chdir(folder)
     tempfile.gettempdir()  # tries once whether it can write there
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError(f"more than {3 * SECONDS} s")))
     whole: dict[str, tuple[Path, bytes]] = {}
     for number, kind in inputs(count, seed):
@@ -258,6 +256,9 @@ def child(folder: Path, seed: int, first: int, count: int) -> None:
         rng = np.random.default_rng([seed, number])
         path, read, target, content = whole[kind](rng)
         _damage(target, content, rng)
+        # The bound is an input's: libraries that an earlier one loaded stay mapped.
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
         print(">", number, kind, flush=True)
         signal.alarm(6 * SECONDS)  # the clock's; a busy machine is not the reader's fault
         told: Any = outcome(path, read)

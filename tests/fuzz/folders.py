@@ -5,6 +5,7 @@ Everything is tiny and made here; what needs torch is imported when the first fo
 
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 TESTS = Path(__file__).resolve().parents[1]
-for name in ("policy", "training", "shards"):
+for name in ("policy", "training", "shards", "retrieval"):
     sys.path.append(str(TESTS / name))
 sys.path.append(str(TESTS))
 
@@ -25,14 +26,12 @@ Reader = Callable[[Path], object]
 
 @cache
 def _base() -> Any:
-    from tempfile import TemporaryDirectory
-
     from tiny_policies import BASE, IMAGE, word_tokenizer
 
     from pose_rft.policy.hub import create_base
     from pose_rft.policy.params import BaseModelParams
 
-    with TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         word_tokenizer().save_pretrained(folder)
         return create_base(BaseModelParams.model_validate(BASE), IMAGE, Path(folder))
 
@@ -139,6 +138,59 @@ def read_hmr2(folder: Path) -> None:
     load_hmr2(folder / "epoch.ckpt")
 
 
+@cache
+def tiny_bodies() -> Path:
+    """`data.body_model` with the small body of tests/conftest.py, in the child's folder."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    from pose_rft.sample import python2_pickle
+
+    spec = spec_from_file_location("tests_conftest", TESTS / "conftest.py")
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    content = module.tiny_content()
+    folder = Path(tempfile.mkdtemp())
+    python2_pickle.dump(content, folder / "smpl/SMPL_NEUTRAL.pkl")
+    np.save(folder / "J_regressor_h36m.npy", module.tiny_h36m_regressor(content))
+    return folder
+
+
+def make_sentences(folder: Path) -> None:
+    from retrieval_fakes import tiny_encoder as tiny_bert
+
+    tiny_bert(folder)
+
+
+def read_sentences(folder: Path) -> None:
+    from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+
+    encoder = SentenceEncoder(str(folder))
+    assert len(encoder.encode(["a person", "the left arm"])) == 2
+    encoder.token_features(["a person", "the left arm"])
+
+
+@cache
+def _distilbert() -> Path:
+    from retrieval_fakes import tiny_encoder as tiny_bert
+
+    return tiny_bert(tiny_bodies() / "distilbert", kind="distilbert")
+
+
+def make_posescript(folder: Path) -> None:
+    from retrieval_fakes import released_posescript
+
+    released_posescript(_distilbert(), folder)
+
+
+def read_posescript(folder: Path) -> None:
+    from retrieval_fakes import tiny_params
+
+    from pose_rft.retrieval.posescript import load_posescript
+
+    load_posescript(folder / "checkpoint_best.pth", tiny_params(_distilbert()).reward)
+
+
 def make_shards(folder: Path) -> None:
     from fake_release import FakeRelease
 
@@ -197,6 +249,8 @@ FOLDERS: dict[str, tuple[Maker, Reader]] = {
     "folder: retrieval model": (make_judge, read_judge),
     "folder: training checkpoint": (make_checkpoint, read_checkpoint),
     "folder: HMR2.0 checkpoint": (make_hmr2, read_hmr2),
+    "folder: sentence encoder": (make_sentences, read_sentences),
+    "folder: PoseScript checkpoint": (make_posescript, read_posescript),
     "folder: shards": (make_shards, read_shards),
     "folder: conversion's scratch": (make_scratch, read_scratch),
 }

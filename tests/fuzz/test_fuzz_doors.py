@@ -18,11 +18,10 @@ FINE = ("result", "sentence")
 MOST_DEATHS = 20
 
 
-def run(folder: Path, seed: int, count: int) -> tuple[collections.Counter[tuple[str, str]], list[str]]:
-    """How often each (kind, outcome) came, and what is neither a result nor a sentence."""
+def run(folder: Path, seed: int, count: int, first: int = 0) -> tuple[collections.Counter[tuple[str, str]], list[str]]:
+    """Inputs `first` to `count`: how often each (kind, outcome) came, and what is neither a result nor a sentence."""
     found: collections.Counter[tuple[str, str]] = collections.Counter()
     bad: list[str] = []
-    first = 0
     while first < count and len(bad) < MOST_DEATHS:
         command = [sys.executable, str(CHILD), str(folder), str(seed), str(first), str(count)]
         environment = os.environ | {
