@@ -227,8 +227,19 @@ class Predictor:
         with torch.no_grad():
             scores = score(self.model, pack(prompts, answers, self.model.config), tokens)
             poses = self.model.pose_distribution(scores.hidden[:, 0], scores.start[:, 0])
+        self._check_numbers(poses.mean[scores.has_pose[:, 0]])
         calibrated = self.model.calibrated(poses, "text" if tokens is None else "image")
         return said, calibrated, scores.has_pose[:, 0].tolist()
+
+    def _check_numbers(self, found: Tensor) -> None:
+        """
+        Raises:
+            PoseRftError: what the networks say is infinite or none at all, as damaged weights make it.
+        """
+        if not torch.isfinite(found).all():
+            raise PoseRftError(
+                f"{self.folder} gives poses that are no numbers: its weights are damaged; copy it again."
+            )
 
     def _predictions(self, asked: Sequence[_Asked], poses: PoseDistribution, samples: int) -> list[Prediction]:
         """What a distribution says of each: the body of the mean, uncertainty and samples, placed in its picture."""
@@ -271,6 +282,8 @@ class Predictor:
         assert seen is not None
         if seen.points is None:
             seen = replace(seen, points=self._keypoints(photograph, seen.region))
+        if seen.points is not None:
+            self._check_numbers(torch.from_numpy(seen.points.xy))
         joints = named_joints(self.body, prediction.joints, prediction.vertices)
         box = (np.asarray(seen.region.center), seen.region.side / self.processor.image.box_scale)
         found = place(joints, seen.points, box, photograph.K)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from folders import make_policy, make_shards, tiny_bodies
+from test_cli_convert import small_coco
 
 from pose_rft.errors import PoseRftError
 
@@ -26,7 +27,10 @@ LINES = {
     "command: shards verify": ["shards", "verify", "shards"],
     "command: shards stats": ["shards", "stats", "shards"],
     "command: shards show": ["shards", "show", "shards", "u00_000003", "--out", "a.png"],
-    "command: shards convert": ["shards", "convert", "coco", "--root", "coco", "--split", "train", "--out", "out"],
+    "command: shards convert": [
+        *("shards", "convert", "coco", "--root", "coco", "--split", "train", "--out", "out", "--no-fits"),
+        *("--executor", "serial", "--workers", "1", "--body-model", "bodies"),
+    ],
     "command: doctor data": ["doctor", "data", "--root", "."],
 }
 FILES = {  # beside params.yaml, which every command may read
@@ -36,7 +40,7 @@ FILES = {  # beside params.yaml, which every command may read
     "shards verify": "shards/*",
     "shards stats": "shards/*",
     "shards show": "shards/*",
-    "shards convert": "coco/annotations/*",
+    "shards convert": "coco/annotations/* coco/train2017/*",
 }
 ODD = (
     "",
@@ -70,8 +74,7 @@ def make(folder: Path) -> None:
     make_policy(folder / "model")
     show_poses(folder / "model")
     (folder / "bodies").symlink_to(tiny_bodies())
-    (folder / "coco/annotations").mkdir(parents=True)
-    (folder / "coco/annotations/person_keypoints_train2017.json").write_text(json.dumps(boxes))
+    small_coco(folder / "coco")
     (folder / "shards").mkdir()
     make_shards(folder / "shards")
 

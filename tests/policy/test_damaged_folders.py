@@ -217,10 +217,11 @@ def change(path: Path, **changes: Any) -> None:
         ("processor_config.json", {"image": {"size": 1, "pose_size": 32, "box_scale": 1.25}}, "CLIP takes 32"),
         ("processor_config.json", {"num_image_tokens": 3}, "tokens of a picture: 3"),
         ("tokenizer_config.json", {"model_max_length": "long"}, "no tokenizer that can be read"),
-        ("config.json", {"dtype": "int64"}, "expected fractions"),
+        ("config.json", {"dtype": "int64"}, "floating-point"),
         ("config.json", {"end_token_id": [2]}, "end of an answer"),
         ("config.json", {"pose_token_id": 3}, "<POSE>"),
         ("config.json", {"suppressed_token_ids": [10**6]}, "suppresses words"),
+        ("config.json", {"suppressed_token_ids": [3.5]}, "suppresses words"),
     ],
 )
 def test_a_policy_whose_files_do_not_fit_each_other_is_refused(

@@ -268,3 +268,12 @@ def test_a_picture_without_a_person_says_so_and_the_others_go_on(start, tmp_path
     well, found = start([save(tmp_path / "empty.png", picture)], ["he stands"], box=None)
     assert not well and [content["name"] for content in found] == ["text_0"]
     assert "empty.png shows no person" in capsys.readouterr().err
+
+
+def test_weights_that_give_no_numbers_are_one_sentence(policy_folder, tiny_folder, answering):  # S21
+    predictor = Predictor(policy_folder, tiny_folder)
+    with torch.no_grad():
+        for weight in predictor.model.pose_head.parameters():
+            weight.fill_(float("nan"))
+    with pytest.raises(PoseRftError, match="weights are damaged"):
+        predictor.text("he stands")
