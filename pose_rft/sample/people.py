@@ -24,7 +24,7 @@ from pose_rft.sample import stored
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit
 
-BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
+BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture
 Size = tuple[int, int]  # (width, height) px
 
 

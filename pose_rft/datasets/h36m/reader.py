@@ -3,7 +3,7 @@ that MMPose makes of them (`h36m_frames.py`).
 
 Protocol (SPIN, HMR2): every 5th frame; train = S1, S5, S6, S7, S8; `p1` = S9 and S11 from all cameras, `p2` the same
 from the frontal camera 60457274. Video frame i belongs to pose i (peers that read one frame before their loop are off
-by one). Layout and traps: dataset notes section 1.
+by one). Layout and traps: docs/formats.md, Human3.6M.
 """
 
 from collections.abc import Iterator, Mapping

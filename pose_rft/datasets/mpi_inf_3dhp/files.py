@@ -1,7 +1,7 @@
 """The files of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5) and extracted frames of a training sequence,
 annot_data.mat (v7.3) of a test sequence.
 
-Fourteen cameras are calibrated and annotated; the test set has no calibration. Layout: dataset notes section 2.
+Fourteen cameras are calibrated and annotated; the test set has no calibration. Layout: docs/formats.md, MPI-INF-3DHP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
