@@ -62,6 +62,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
+    """What SFT and RFT of a preset cost, and what was assumed."""
+
     source: str
     policy: str
     gpu: Gpu

@@ -48,7 +48,8 @@ class SparseMatrix:
         self.kind, self.state = kind, {}  # type: ignore[var-annotated]
 
     def toarray(self) -> np.ndarray:
-        """
+        """The matrix as a dense array.
+
         Raises:
             PoseRftError: its arrays do not fit together, or point out of the matrix.
         """

@@ -43,6 +43,7 @@ class View:
 
     @property
     def size(self) -> Size:
+        """Width and height of the picture, px."""
         return self.width, self.height
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
@@ -218,10 +219,12 @@ class Studio:
 
     @cache  # noqa: B019 (one studio per process)
     def body(self, gender: Gender = "neutral") -> NumpyBody:
+        """The body of a gender, loaded when it is first needed."""
         return NumpyBody(self.folder, gender)
 
     @cache  # noqa: B019
     def wardrobe(self, gender: Gender = "neutral") -> Wardrobe:
+        """The clothes of a gender's body, made when they are first needed."""
         return Wardrobe(self.body(gender))
 
     @cache  # noqa: B019

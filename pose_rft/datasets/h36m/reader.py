@@ -89,10 +89,12 @@ class VideoUnit:
 
     @property
     def key(self) -> str:
+        """The unit's key: subject, sequence and camera."""
         return sample_key("h36m", f"S{self.sequence.subject}", self.sequence.name, CAMERAS[self.camera])
 
     @property
     def stem(self) -> str:
+        """The release's own name of the video, without its suffix."""
         return f"{self.sequence.name}.{CAMERAS[self.camera]}"
 
     @property
@@ -124,6 +126,7 @@ class VideoUnit:
 
     @property
     def is_known_missing(self) -> bool:
+        """Whether the release itself lacks this video."""
         return (self.sequence.subject, self.sequence.name, CAMERAS[self.camera]) == KNOWN_MISSING
 
 

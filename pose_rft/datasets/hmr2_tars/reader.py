@@ -43,6 +43,7 @@ class Hmr2TarsParams(Section):
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """One split for each folder of tars."""
         return tuple(self.folders)
 
 

@@ -127,6 +127,7 @@ def _counts_from_0(root: Path, layout: str) -> bool:
 
 
 def of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:
+    """The calibration of one camera."""
     if number not in cameras:
         raise PoseRftError(f"{folder / 'camera.calibration'} has no camera {number}; get the file again.")
     return cameras[number]

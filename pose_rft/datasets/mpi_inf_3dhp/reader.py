@@ -84,6 +84,7 @@ class VideoUnit:
 
     @property
     def folder(self) -> str:
+        """The sequence's folder below the release."""
         return f"S{self.subject}/Seq{self.sequence}"
 
     @property

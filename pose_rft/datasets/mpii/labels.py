@@ -81,7 +81,8 @@ def read_mat_labels(path: Path) -> Pictures:
 
 
 def read_h5_labels(path: Path) -> Pictures:
-    """
+    """The people of an .h5 file of pose-hg-train.
+
     Raises:
         PoseRftError: no such file, not HDF5, or without the columns of pose-hg-train.
     """
