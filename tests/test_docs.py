@@ -1,4 +1,4 @@
-"""What the documents say exists and is current: paths, commands, make targets, params keys, stages, numbers; README's blocks run.
+"""What the documents say exists and is current: paths, commands, params keys, stages, numbers; README's blocks run.
 
 Numbers of a run stand in tables behind a comment that says where they come from:
 
@@ -9,25 +9,23 @@ Numbers of a run stand in tables behind a comment that says where they come from
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 import yaml
-from test_architecture import FLOORS
 
 from pose_rft import cli
+from tests.support.pages import blocks, paste, readme_block
+from tests.test_architecture import FLOORS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which tells of what has gone
 SUMMARY = json.loads((ROOT / "metrics/summary.json").read_text())
-# What commands write, what an owner's release holds, and folders below which documents name modules without their package.
+# What commands write; folders below which documents name modules without their package.
 MADE = ("data/", "models/", "results/", "report/", "predictions/", ".scratch/", ".prefect/", ".venv/", "metrics/")
 FOLDERS = ("", "docs", "pose_rft", "pose_rft/datasets", "tests")
 OURS = ("pose_rft", "stages", "flows", "tests", "docs", "presets", "benchmarks", "examples", ".dvc", ".ci")
@@ -41,10 +39,6 @@ def pages(*parts: Path) -> Any:
 def prose(page: Path) -> str:
     """The page without its fenced blocks."""
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: Path, language: str = r"\w*") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def code_spans(page: Path) -> list[str]:
@@ -155,8 +149,9 @@ def test_readme_has_a_table_of_results() -> None:
     assert "README.md" in {name for name, *_ in tables()}
 
 
-@pytest.mark.parametrize("name, rows, columns, cells", tables(), ids=lambda value: value if isinstance(value, str) else "")
-def test_numbers_are_those_of_the_summary(name: str, rows: list[str], columns: list[str], cells: list[list[str]]) -> None:
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table[0])
+def test_numbers_are_those_of_the_summary(table: tuple[str, list[str], list[str], list[list[str]]]) -> None:
+    name, rows, columns, cells = table
     assert len(cells) == len(rows) and {len(row) for row in cells} == {len(columns)}
     for row, line in zip(rows, cells, strict=True):
         for column, cell in zip(columns, line, strict=True):
@@ -199,29 +194,6 @@ def test_sections_of_formats_that_the_code_cites_exist() -> None:
     assert cited and cited <= headings
 
 
-def shell(block: str, folder: Path, **environment: str) -> str:
-    """A block as a reader pastes it into a fresh bash, stopped at the first command that fails."""
-    clean = {"HOME": os.environ["HOME"], "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-    done = subprocess.run(
-        ["bash", "-e", "-c", block], cwd=folder, env=clean | environment, capture_output=True, text=True, timeout=1800
-    )
-    assert done.returncode == 0, f"{block}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
-
-
-def readme_block(holding: str) -> str:
-    (block,) = (block for block in blocks(ROOT / "README.md", "bash") if holding in block)
-    return block
-
-
-def checkout(folder: Path) -> Path:
-    """A folder with README's files and this environment as its .venv."""
-    for name in ("examples", "docs", "pose_rft", "params.yaml"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / ".venv").symlink_to(Path(sys.prefix))
-    return folder
-
-
 def test_every_block_of_the_readme_is_run_by_a_test() -> None:
     known = ("make run", "pose-rft predict", "dvc repro", "examples/")
     for block in blocks(ROOT / "README.md", "bash"):
@@ -229,7 +201,9 @@ def test_every_block_of_the_readme_is_run_by_a_test() -> None:
 
 
 def test_readme_examples_run_as_pasted(tmp_path: Path) -> None:
-    said = shell(readme_block("examples/"), checkout(tmp_path), OMP_NUM_THREADS="1")
+    for name in ("examples", "docs", "params.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    said = paste(readme_block("examples/"), tmp_path, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
     assert said.count("\n") >= 3
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert names == set(re.findall(r"examples/(\w+\.py)", readme_block("examples/")))

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from skeleton import REST_JOINTS, pose, random_poses
 
 from pose_rft.body.rotations import mirror_rotations
 from pose_rft.captions.geometry import pose_bodies
 from pose_rft.captions.posecodes import CELL_NAMES, mirrored, posecodes
+from tests.support.skeleton import REST_JOINTS, pose, random_poses
 
 
 def codes_of(**degrees):
