@@ -52,6 +52,7 @@ class Looked:
 
     @property
     def source(self) -> str:
+        """The picture's path, as it is shown."""
         return readable(str(self.photograph.path))
 
 
