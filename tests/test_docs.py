@@ -175,7 +175,11 @@ def test_architecture_names_floors_rooms_and_stages() -> None:
 
 def test_every_page_of_docs_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert not [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in readme]
+    assert not [
+        page.name
+        for page in (ROOT / "docs").glob("*.md")
+        if f"docs/{page.name}" not in readme and page.name != "index.md"
+    ]
 
 
 @pytest.mark.parametrize("words", ["dataset notes", "sample world", "first design"])
