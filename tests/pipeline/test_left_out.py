@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from conftest import new_project
+
+from tests.pipeline.conftest import new_project
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 

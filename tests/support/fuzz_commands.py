@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from folders import make_shards
 
 from pose_rft.errors import PoseRftError
+from tests.support.fuzz_folders import make_shards
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = {
