@@ -20,7 +20,6 @@ from torch import Tensor
 
 from pose_rft.batches.examples import ExampleStream
 from pose_rft.batches.feature_cache import image_token_source
-from pose_rft.batches.samples import load_samples
 from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.params import RFTParams
@@ -37,9 +36,8 @@ from pose_rft.policy.processor import ImageParams
 from pose_rft.retrieval.ensemble import load_ensemble
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 from pose_rft.seeds import derive
-from pose_rft.shards.loader import ShardSet
-from stages.common import scratch_dir
-from stages.rft import POLICY, RETRIEVAL, SHARDS, TRAIN
+from stages.rft import POLICY, RETRIEVAL
+from stages.sessions import TRAIN, samples
 
 
 class Bench:
@@ -52,10 +50,7 @@ class Bench:
         self.model, processor = hub.load_policy(policy)
         trainable_parameters(self.model, "full")
         self.weights = [weight for weight in self.model.parameters() if weight.requires_grad]
-        training = {
-            name: load_samples(f"{name}/{TRAIN}", ShardSet(SHARDS / f"{name}/{TRAIN}"), scratch_dir("samples", {}, []))
-            for name in self.params.examples.datasets()
-        }
+        training = {name: samples(f"{name}/{TRAIN}") for name in self.params.examples.datasets()}
         stream = ExampleStream(training, self.params.examples, processor, body, self.seed)
         shown = {samples.name: samples for samples in training.values()}
         tokens = image_token_source(self.model, load("image", ImageParams), shown, None)

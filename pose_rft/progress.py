@@ -21,6 +21,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=start, desc=label, unit=unit, leave=True) if sys.stderr.isatty() else None
 
     def advance(self, n: int = 1, note: str = "") -> None:
+        """Counts work that is done, and shows it now and then."""
         self.done += n
         if self._bar is not None:
             self._bar.update(n)

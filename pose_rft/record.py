@@ -158,6 +158,8 @@ class Camera:
 
 @dataclass(frozen=True)
 class Caption:
+    """A sentence about a pose, and who wrote it."""
+
     text: str
     kind: CaptionKind
 

@@ -19,12 +19,14 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 def numpy_rng(seed: int, *purpose: str | int) -> "np.random.Generator":
+    """A numpy generator for a purpose."""
     import numpy as np
 
     return np.random.default_rng(derive(seed, *purpose))
 
 
 def torch_generator(seed: int, *purpose: str | int, device: "str | torch.device" = "cpu") -> "torch.Generator":
+    """A torch generator for a purpose."""
     import torch
 
     return torch.Generator(device=device).manual_seed(derive(seed, *purpose))

@@ -8,86 +8,73 @@ numbers that it would have drawn.
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
-from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
-from stages.common import scratch_dir, stage_main, training_dir
+from stages.common import stage_main
 from stages.launch import launched
-from stages.shard_sets import SHARDS, training_of_this_run, validation_of_this_run
+from stages.shard_sets import training_of_this_run
 
+if TYPE_CHECKING:  # heavy, and the launcher's parent does without
+    from pose_rft.batches.examples import Example
+    from pose_rft.hygrpo.params import RFTParams
+    from pose_rft.inference.answers import Prediction
+    from pose_rft.inference.passes import Preparer
+    from pose_rft.policy.processor import PoseProcessor
+    from pose_rft.training.engine import Engine
+
+Variant = Literal["hygrpo", "grpo"]
 POLICY, RETRIEVAL = Path("models/sft_gaussian"), Path("models/retrieval_reward")
-TRAIN = "train"
 PROMPTS_AT_ONCE = 64
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.rft", description=__doc__)
-    parser.add_argument("--variant", choices=("hygrpo", "grpo"), required=True)
-    variant = parser.parse_args(arguments).variant
-    if launched("stages.rft", arguments):
-        return
+    parser.add_argument("--variant", choices=get_args(Variant), required=True)
+    variant: Variant = parser.parse_args(arguments).variant
+    if not launched("stages.rft", arguments):
+        train(variant)
 
-    import torch
 
+def train(variant: Variant) -> None:
+    """Sets → policy and reference → tokens → rewards → records → trainer → calibration → models/rft_VARIANT."""
     from pose_rft.batches.collate import Collator
-    from pose_rft.batches.examples import Example, ExampleStream, HeldoutParams
-    from pose_rft.batches.feature_cache import CachedTokens, image_token_source
-    from pose_rft.batches.samples import Samples, load_samples
+    from pose_rft.batches.examples import ExampleStream, HeldoutParams
     from pose_rft.body.smpl import load_body_model
     from pose_rft.hygrpo.params import RFTParams
     from pose_rft.hygrpo.reference import ReferencePolicy
     from pose_rft.hygrpo.run_artifacts import Records, watched
     from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
-    from pose_rft.inference.answers import Prediction, heldout_examples, predict
+    from pose_rft.inference.answers import heldout_examples
     from pose_rft.inference.passes import Preparer, sampling, scoring
     from pose_rft.inference.rewards import Rewards
     from pose_rft.policy import hub
-    from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.processor import ImageParams
     from pose_rft.retrieval.ensemble import load_ensemble
     from pose_rft.retrieval.sentence_encoder import SentenceEncoder
-    from pose_rft.seeds import derive, torch_generator
-    from pose_rft.shards.loader import ShardSet
+    from pose_rft.seeds import derive
     from pose_rft.training import loop, sft
     from pose_rft.training.calibration import calibrate
     from pose_rft.training.engine import Engine, start_distributed
+    from stages import sessions
 
     params, image = training_of_this_run(load("rft", RFTParams), "rft"), load("image", ImageParams)
     calibration = load("calibration", HeldoutParams)
     seed = derive(load("seed", Seeds).train, "rft", params.seed)  # both variants see the same prompts in the same order
     device = start_distributed()
-
-    def samples(name: str) -> Samples:
-        return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
-
-    training = {name: samples(f"{name}/{TRAIN}") for name in params.examples.datasets()}
-    heldout = {
-        (task, f"{name}/{split}"): samples(f"{name}/{split}")
-        for task, sets in params.heldout.tasks()
-        for name, split in sets.items()
-    }
-    validation = {(task, name): samples(name) for task, name in validation_of_this_run(calibration.tasks())}
-    shown = {s.name: s for s in [*training.values(), *heldout.values(), *validation.values()]}
-
+    sets = sessions.Sets.of(params, calibration)
     body = load_body_model(body_model_folder())
+
     model, processor = hub.load_policy(POLICY)
-    if params.lora is not None:
-        add_lora(model, params.lora)
-    trainable_parameters(model, "full" if params.lora is None else "lora")
-    torch.nn.Module.to(model, device)
+    sessions.make_trainable(model, params, device)
     reference = ReferencePolicy(model)
-    cache = scratch_dir("features", {}, []) if params.cache_tokens else None
-    tokens = image_token_source(model, image, shown, cache)
-    if isinstance(tokens, CachedTokens):
-        mirrored = params.examples.pictured() if params.examples.flip > 0 else []
-        tokens.prepare([training[name].name for name in mirrored])
+    tokens = sessions.image_tokens(model, params, sets)
     engine = Engine(model, params.engine, params.steps)
-    stream = ExampleStream(training, params.examples, processor, body, seed)
+    stream = ExampleStream(sets.training, params.examples, processor, body, seed)
     examples = {
         (task, name): heldout_examples(task, found, processor, body, params.heldout.samples)
-        for (task, name), found in heldout.items()
+        for (task, name), found in sets.heldout.items()
     }
-    sentences = [example for (task, _), found in examples.items() if task == "text_pose" for example in found]
 
     body.to(device)
     retrieval = load_ensemble(RETRIEVAL).to(device)
@@ -97,27 +84,14 @@ def main(arguments: list[str]) -> None:
     lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
     prepare = Preparer(processor, tokens, device, lockstep)
 
-    def answer(asked: Sequence[Example]) -> Prediction:
-        return predict(
-            engine.module,
-            prepare,
-            asked,
-            end_token_id=processor.eos_token_id,
-            max_new_tokens=params.max_new_tokens,
-            batch=PROMPTS_AT_ONCE,
-            generator=torch_generator(seed, "rft", "heldout", device=device),
-            all_done=engine.on_every_rank,
-        )
-
-    sections = {name: section.model_dump(mode="json") for name, section in (("rft", params), ("image", image))}
-    identity = {"variant": variant, "seed": seed} | sections
-    scratch = training_dir("rft", identity, [POLICY, RETRIEVAL, *(s.shards.folder for s in training.values())])
+    sections = {"rft": params, "image": image}
+    scratch = sessions.run_folder("rft", variant, seed, sections, [POLICY, RETRIEVAL, *sets.folders])
     records = Records(
         scratch,
-        answer,
+        _answerer(engine, prepare, processor, params, seed),
         rewards,
         {f"{task}/{name}": found for (task, name), found in examples.items()},
-        sentences[:: max(1, len(sentences) // params.fixed_sentences)][: params.fixed_sentences],
+        _some([one for (task, _), found in examples.items() if task == "text_pose" for one in found], params),
         params.steps,
         params.heldout_every,
         params.table_every,
@@ -132,8 +106,7 @@ def main(arguments: list[str]) -> None:
         records.before,
         records.after,
     )
-    trainer = Trainer(engine, reference, tools, params, variant, seed)
-    one_step: Callable[[int], loop.StepStats] = trainer.step
+    one_step: Callable[[int], loop.StepStats] = Trainer(engine, reference, tools, params, variant, seed).step
     if params.supervised is not None:
         collator, weights = Collator(processor), params.supervised
         taught = sft.stepper(engine, stream, collator, tokens, body, params.batch, weights, lockstep)
@@ -141,19 +114,42 @@ def main(arguments: list[str]) -> None:
     label, stop = f"rft {variant}", params.stop.reason
     log = loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed, stop)
 
-    results = Path(f"results/rft_{variant}")
-    metrics: dict[str, float | str | None] = {**records.finish(results, len(log))}
+    metrics: dict[str, float | str | None] = {**records.finish(Path(f"results/rft_{variant}"), len(log))}
     if len(log) < params.steps:
         metrics |= {"stopped_after": len(log), "stopped_because": stop(log.row(-1, named=True))}
     trained = engine.finish()
     if engine.rank == 0:
         body.cpu()  # as the samples are
-        calibrate(trained, processor, body, validation, tokens, calibration.samples, seed)
-        with atomic.folder(Path(f"models/rft_{variant}")) as folder:
-            hub.save_policy(folder, trained, processor)
-        atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
-        atomic.write_json(results / "metrics.json", metrics)
+        calibrate(trained, processor, body, sets.validation, tokens, calibration.samples, seed)
+        sessions.leave_results(f"rft_{variant}", trained, processor, scratch, metrics)
     engine.leave()
+
+
+def _answerer(
+    engine: "Engine", prepare: "Preparer", processor: "PoseProcessor", params: "RFTParams", seed: int
+) -> "Callable[[Sequence[Example]], Prediction]":
+    """What the policy under training answers to held-out examples, with the same draws at every look."""
+    from pose_rft.inference.answers import predict
+    from pose_rft.seeds import torch_generator
+
+    def answer(asked: "Sequence[Example]") -> "Prediction":
+        return predict(
+            engine.module,
+            prepare,
+            asked,
+            end_token_id=processor.eos_token_id,
+            max_new_tokens=params.max_new_tokens,
+            batch=PROMPTS_AT_ONCE,
+            generator=torch_generator(seed, "rft", "heldout", device=engine.device),
+            all_done=engine.on_every_rank,
+        )
+
+    return answer
+
+
+def _some(sentences: "Sequence[Example]", params: "RFTParams") -> "Sequence[Example]":
+    """The sentences whose poses are followed over time, evenly spread."""
+    return sentences[:: max(1, len(sentences) // params.fixed_sentences)][: params.fixed_sentences]
 
 
 if __name__ == "__main__":

@@ -6,97 +6,70 @@ checkpoint; the model folder holds the weights, LoRA's adapters beside them, and
 
 import argparse
 from pathlib import Path
+from typing import Literal, get_args
 
-from pose_rft.io import atomic
 from pose_rft.params import Seeds, body_model_folder, load
-from stages.common import scratch_dir, stage_main, training_dir
+from stages.common import stage_main
 from stages.launch import launched
-from stages.shard_sets import SHARDS, training_of_this_run, validation_of_this_run
+from stages.shard_sets import training_of_this_run
 
+Variant = Literal["point", "gaussian"]
 BASE, ENCODER = Path("models/base"), Path("models/pose_encoder")
-TRAIN = "train"
 
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.sft", description=__doc__)
-    parser.add_argument("--variant", choices=("point", "gaussian"), required=True)
-    variant = parser.parse_args(arguments).variant
-    if launched("stages.sft", arguments):
-        return
+    parser.add_argument("--variant", choices=get_args(Variant), required=True)
+    variant: Variant = parser.parse_args(arguments).variant
+    if not launched("stages.sft", arguments):
+        train(variant)
 
-    import torch
 
+def train(variant: Variant) -> None:
+    """Sets → base and encoder → policy → tokens → training → calibration → models/sft_VARIANT."""
     from pose_rft.batches.collate import Collator
-    from pose_rft.batches.examples import ExampleStream, Task
-    from pose_rft.batches.feature_cache import CachedTokens, image_token_source
-    from pose_rft.batches.samples import Samples, load_samples, mean_pose
+    from pose_rft.batches.examples import ExampleStream
+    from pose_rft.batches.samples import mean_pose
     from pose_rft.body.rotations import matrix_to_sixd
     from pose_rft.body.smpl import load_body_model
     from pose_rft.inference.heldout import heldout_metrics
     from pose_rft.policy import hub
-    from pose_rft.policy.lora import add_lora, trainable_parameters
     from pose_rft.policy.params import PolicyParams
     from pose_rft.policy.processor import ImageParams
     from pose_rft.seeds import derive
-    from pose_rft.shards.loader import ShardSet
     from pose_rft.training import sft
     from pose_rft.training.calibration import calibrate
     from pose_rft.training.engine import Engine, start_distributed
+    from stages import sessions
 
     params = training_of_this_run(load("sft", sft.SFTParams), "sft")
     policy, image = load("policy", PolicyParams), load("image", ImageParams)
     calibration = load("calibration", sft.HeldoutParams)
     seed = derive(load("seed", Seeds).train, "sft")  # both variants see the same examples in the same order
     device = start_distributed()
-
-    def samples(name: str) -> Samples:
-        return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
-
-    training = {name: samples(f"{name}/{TRAIN}") for name in params.examples.datasets()}
-    heldout: dict[tuple[Task, str], Samples] = {
-        (task, f"{name}/{split}"): samples(f"{name}/{split}")
-        for task, sets in params.heldout.tasks()
-        for name, split in sets.items()
-    }
-    validation = {(task, name): samples(name) for task, name in validation_of_this_run(calibration.tasks())}
-    shown = {s.name: s for s in [*training.values(), *heldout.values(), *validation.values()]}
-
+    sets = sessions.Sets.of(params, calibration)
     body = load_body_model(body_model_folder())
-    encoder = None if policy.fusion == "clip_only" else hub.load_pose_encoder(ENCODER)
-    mean = matrix_to_sixd(mean_pose([training[name] for name in params.examples.pictured() or training]))
-    base = hub.load_base(BASE, "auto")
-    model, processor = hub.create_policy(base, encoder, policy, image, variant, mean, seed)
-    if params.lora is not None:
-        add_lora(model, params.lora)
-    trainable_parameters(model, "full" if params.lora is None else "lora")
 
-    torch.nn.Module.to(model, device)
-    cache = scratch_dir("features", {}, []) if params.cache_tokens else None
-    tokens = image_token_source(model, image, shown, cache)
-    if isinstance(tokens, CachedTokens):
-        mirrored = params.examples.pictured() if params.examples.flip > 0 else []
-        tokens.prepare([training[name].name for name in mirrored])
+    encoder = None if policy.fusion == "clip_only" else hub.load_pose_encoder(ENCODER)
+    mean = matrix_to_sixd(mean_pose([sets.training[name] for name in params.examples.pictured() or sets.training]))
+    model, processor = hub.create_policy(hub.load_base(BASE, "auto"), encoder, policy, image, variant, mean, seed)
+    sessions.make_trainable(model, params, device)
+    tokens = sessions.image_tokens(model, params, sets)
+
     engine = Engine(model, params.engine, params.steps)
-    stream = ExampleStream(training, params.examples, processor, body, seed)
-    inputs = [BASE, *([ENCODER] if encoder is not None else []), *(s.shards.folder for s in training.values())]
-    identity = {"variant": variant, "seed": seed} | {
-        name: section.model_dump(mode="json")
-        for name, section in (("sft", params), ("policy", policy), ("image", image))
-    }
-    scratch = training_dir("sft", identity, inputs)
+    stream = ExampleStream(sets.training, params.examples, processor, body, seed)
+    sections = {"sft": params, "policy": policy, "image": image}
+    inputs = [BASE, *([ENCODER] if encoder is not None else []), *sets.folders]
+    scratch = sessions.run_folder("sft", variant, seed, sections, inputs)
     body.to(device)
     sft.train(engine, stream, Collator(processor), tokens, body, params, scratch, f"sft {variant}", seed)
 
     trained = engine.finish()
     if engine.rank == 0:
         body.cpu()  # as the samples are
-        metrics = heldout_metrics(trained, processor, body, heldout, tokens, params.heldout.samples, seed)
-        calibrate(trained, processor, body, validation, tokens, calibration.samples, seed)
-        results = Path(f"results/sft_{variant}")
-        with atomic.folder(Path(f"models/sft_{variant}")) as folder:
-            hub.save_policy(folder, trained, processor)
-        atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
-        atomic.write_json(results / "metrics.json", metrics)
+        metrics = heldout_metrics(trained, processor, body, sets.heldout, tokens, params.heldout.samples, seed)
+        calibrate(trained, processor, body, sets.validation, tokens, calibration.samples, seed)
+        sessions.leave_results(f"sft_{variant}", trained, processor, scratch, metrics)
     engine.leave()
 
 

@@ -91,7 +91,7 @@ def test_a_module_that_has_gone_is_an_error_and_no_empty_digest(copy: Path) -> N
 
 RESUME = """
 from pathlib import Path
-from fake_release import FakeRelease
+from tests.support.fake_release import FakeRelease
 from pose_rft.shards.convert import convert
 from pose_rft.errors import PoseRftError
 from pose_rft.shards.plan import ShardParams
@@ -105,7 +105,7 @@ except PoseRftError:
 
 
 def test_an_edit_of_the_shard_format_between_kill_and_resume_mixes_no_shards(copy: Path, tmp_path: Path) -> None:
-    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parent / "shards")])
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
 
     def run(bad: dict[str, str]) -> str:
         command = [sys.executable, "-c", RESUME.format(bad=bad)]

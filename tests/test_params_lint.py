@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
-from test_architecture import ROOT, closure, imports, module_file, stages
-from test_presets import PRESETS, SECTIONS
 
 from pose_rft.params_file import read_yaml
+from tests.test_architecture import ROOT, closure, imports, module_file, stages
+from tests.test_presets import PRESETS, SECTIONS
 
 # Keys that are names of things (data sets, tasks), not of choices: presets may differ in them.
 FREE = ("datasets", "image_sets", "validation_sets", "mixture", "heldout", "counts", "expected")

@@ -1,15 +1,10 @@
 """Each check fails on shards that were converted from data broken on purpose."""
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "shards"))  # fake_release
-
-from fake_release import FakeRelease
 
 from pose_rft.datasets.common.facts import Explanation, Published
 from pose_rft.record import Camera, Record
@@ -17,6 +12,7 @@ from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 from pose_rft.validation.checks import as_rows, failure, metrics, report, tables
 from pose_rft.validation.run import validate
+from tests.support.fake_release import FakeRelease
 
 SHARDS = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
 

@@ -38,9 +38,11 @@ class Batch:
 
     @property
     def keys(self) -> list[str]:
+        """The keys of the examples, in order."""
         return [example.key for example in self.examples]
 
     def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         values |= {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
         return Batch(**values)

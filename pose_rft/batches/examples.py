@@ -75,6 +75,7 @@ class HeldoutParams(Section):
     text_pose: dict[str, str]
 
     def tasks(self) -> list[tuple[Task, dict[str, str]]]:
+        """The tasks that have held-out examples."""
         return [("image_pose", self.image_pose), ("text_pose", self.text_pose)]
 
 
@@ -217,6 +218,7 @@ class ExampleStream:
         self._mixture = Mixture(sources, derive(seed, "examples"))
 
     def draw(self, position: int) -> Example:
+        """The example at a position of the stream: a pure function of (seed, position)."""
         source, index = self._mixture.draw(position)
         return self.makers[source].draw(index, numpy_rng(self.seed, "example", position))
 

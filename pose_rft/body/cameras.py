@@ -2,7 +2,7 @@
 
 `Camera.distortion_model` names the model. `h36m` is Human3.6M's own: like OpenCV's rational-free form, but with a
 tangential part half as strong; OpenCV's form misses the set's 2D labels by up to 0.19 px, this one by 3e-5 px
-(measured on MMPose's sample of the real labels, dataset notes section 1.3). Other sets have no distortion.
+(measured on MMPose's sample of the real labels, docs/formats.md, Human3.6M). Other sets have no distortion.
 """
 
 import numpy as np

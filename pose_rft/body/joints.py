@@ -39,6 +39,7 @@ class JointSet:
         return self._positions[joint]
 
     def indices(self, joints: Sequence[str]) -> list[int]:
+        """The indices of several joints by name."""
         return [self.index(joint) for joint in joints]
 
     def __contains__(self, joint: str) -> bool:

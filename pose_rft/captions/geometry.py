@@ -131,6 +131,7 @@ def pose_bodies(rotations: np.ndarray, rest_joints: np.ndarray) -> Body:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (…, 3) divided by their length."""
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(min=1e-9)
 
 

@@ -79,6 +79,7 @@ def mirrored(code: Posecode) -> Posecode:
 
 
 def swap_sides(name: str) -> str:
+    """The name with left and right exchanged."""
     return name.replace("left", "\0").replace("right", "left").replace("\0", "right")
 
 

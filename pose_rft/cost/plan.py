@@ -62,6 +62,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
+    """What SFT and RFT of a preset cost, and what was assumed."""
+
     source: str
     policy: str
     gpu: Gpu
@@ -189,7 +191,7 @@ def preset_path(name: str) -> Path:
     Raises:
         PoseRftError: there is none of that name.
     """
-    folders = (Path("presets"), Path(__file__).resolve().parent / "presets")
+    folders = (Path("presets"), Path(__file__).resolve().parents[1] / "presets")
     for folder in folders:
         if (folder / f"{name}.yaml").is_file():
             return folder / f"{name}.yaml"

@@ -26,7 +26,8 @@ def facts_module(name: str) -> str:
 
 
 def check_names(names: Iterable[Any], where: str) -> None:
-    """
+    """Refuses names of data sets that are not known.
+
     Raises:
         PoseRftError: one of the names is no data set's.
     """

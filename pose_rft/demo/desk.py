@@ -63,7 +63,8 @@ class Desk(Generic[T]):
         return job
 
     def job(self, key: str) -> Job[T]:
-        """
+        """A job by its id.
+
         Raises:
             PoseRftError: there is none, or it is forgotten; only the last ones are kept.
         """

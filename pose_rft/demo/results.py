@@ -58,6 +58,7 @@ class Studio:
 
     @property
     def notice(self) -> str | None:
+        """What to expect of the model."""
         return SAMPLE_NOTICE if self.predictor.body.is_standin else None
 
     def photograph(self, data: bytes, name: str, samples: int, box: str | None) -> Result:
@@ -82,6 +83,7 @@ class Studio:
         return Result(name, [self._person(one) for one in found], photograph, overlay)
 
     def sentence(self, text: str, samples: int) -> Result:
+        """The result of a sentence."""
         return Result(text, [self._person(self.predictor.text(text, samples))])
 
     def question(self, result: Result, person: int, question: str) -> Result:

@@ -152,6 +152,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
+    """A table as it is printed and shown in the report: title, columns, rows, note."""
+
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]

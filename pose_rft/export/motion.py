@@ -87,6 +87,7 @@ class Rig:
 
     @classmethod
     def of(cls, body: BodyModel) -> "Rig":
+        """The rig of a body model at rest."""
         skin = body.smplx
         vertices = skin.v_template.double().numpy()
         return cls(
@@ -102,6 +103,7 @@ class Rig:
 
     @property
     def parents(self) -> tuple[int, ...]:
+        """The parent of each joint."""
         assert SMPL24.parents is not None
         return SMPL24.parents
 

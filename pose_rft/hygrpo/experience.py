@@ -63,6 +63,8 @@ def joint_masks(examples: Sequence[Example], device: torch.device) -> Tensor:
 
 
 class Loss(NamedTuple):
+    """The loss of a micro-batch and what its step logs."""
+
     total: Tensor
     metrics: dict[str, float]
 

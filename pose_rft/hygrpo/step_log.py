@@ -52,6 +52,7 @@ class StepLog:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
+        """Times what runs inside as one phase of the step."""
         began = self._now()
         try:
             yield
@@ -70,6 +71,7 @@ class StepLog:
             self.add({"flops": self.costs.rft_step(groups, updates, encode).total})
 
     def add(self, values: Mapping[str, float]) -> None:
+        """Adds numbers to the step's row."""
         for name, value in values.items():
             self._numbers[name].append(value)
 

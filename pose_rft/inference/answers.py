@@ -41,10 +41,12 @@ class Prediction:
 
     @property
     def mean(self) -> Tensor:
+        """The means of the pose distributions."""
         return self.poses.mean
 
     @property
     def std(self) -> Tensor:
+        """Their deviations."""
         return self.poses.std()
 
 

@@ -43,6 +43,7 @@ class Rows:
     group: GroupColumns | None
 
     def to(self, device: torch.device | str) -> "Rows":
+        """The same rows on another device."""
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         values |= {name: x.to(device) for name, x in values.items() if isinstance(x, Tensor)}
         return Rows(**values)

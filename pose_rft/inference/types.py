@@ -37,6 +37,7 @@ class Prompts:
 
     @property
     def keys(self) -> list[str]:
+        """The keys of the examples, in order."""
         return [example.key for example in self.examples]
 
 
@@ -82,4 +83,5 @@ class PoseRewards(NamedTuple):
 
     @property
     def value(self) -> Tensor:
+        """Each pose's reward: that of its joints where it has one, else that of its meaning."""
         return torch.where(self.joint.isnan(), self.semantic, self.joint)

@@ -41,6 +41,7 @@ def create(path: Path) -> BinaryIO:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     temporary = unfinished(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -57,10 +58,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
+    """Writes a UTF-8 text whole or not at all."""
     write_bytes(path, content.encode())
 
 
 def write_parquet(path: Path, table: "pl.DataFrame") -> None:
+    """Writes a table whole or not at all."""
     buffer = io.BytesIO()
     table.write_parquet(buffer)
     write_bytes(path, buffer.getvalue())
@@ -80,6 +83,7 @@ def json_bytes(content: Any, indent: int | None = None) -> bytes:
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Writes canonical JSON whole or not at all."""
     write_bytes(path, json_bytes(content, indent=2) + b"\n")
 
 

@@ -45,6 +45,7 @@ class Table:
         return np.frombuffer(self.data, kind, count, at + 4)
 
     def table(self, field: int) -> "Table | None":
+        """The table that a field refers to."""
         at = self._follow(field)
         return None if at is None else Table(self.data, at)
 

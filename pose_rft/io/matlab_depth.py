@@ -20,7 +20,8 @@ COMPLEX = 0x800
 
 
 def check_depth(content: bytes) -> None:
-    """
+    """Refuses a MAT file that nests deeper than any release does.
+
     Raises:
         ValueError, struct.error, zlib.error: nested absurdly, of a kind that no release has, or damaged.
     """

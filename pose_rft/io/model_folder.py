@@ -77,7 +77,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_sizes(config: Any, source: str) -> None:
-    """
+    """Refuses a configuration with sizes that no model has.
+
     Raises:
         PoseRftError: a number of layers, a width or the like that no model has.
     """

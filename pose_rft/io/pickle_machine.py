@@ -53,7 +53,8 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """
+        """Runs the pickle's instructions and returns the object that they build.
+
         Raises:
             NotData, ValueError, IndexError, KeyError, TypeError, struct.error: not a pickle of plain data.
         """
@@ -71,7 +72,8 @@ class Machine:
             opcode(self)
 
     def data(self, value: Any) -> Any:
-        """
+        """The value, if it is data.
+
         Raises:
             NotData: the value is a token.
         """
@@ -88,11 +90,13 @@ class Machine:
         return found
 
     def unpack(self, form: struct.Struct) -> Any:
+        """The next number of the pickle, in a form of `struct`."""
         (value,) = form.unpack_from(self.content, self.position)
         self.position += form.size
         return value
 
     def line(self) -> bytes:
+        """The next bytes up to a newline."""
         end = self.content.index(b"\n", self.position)
         found = self.content[self.position : end]
         self.position = end + 1
@@ -106,18 +110,22 @@ class Machine:
         return found
 
     def pop(self) -> Any:
+        """Takes the top of the stack."""
         if self.marks and len(self.stack) <= self.marks[-1]:
             raise ValueError("an object from below a mark")
         return self.stack.pop()
 
     def top(self) -> Any:
+        """The top of the stack, left where it is."""
         return self.stack[-1]
 
     def tuple_of(self, items: list[Any]) -> None:
+        """Pushes the items as one tuple."""
         kind = Arguments if any(isinstance(item, Token) for item in items) else tuple
         self.stack.append(kind(items))
 
     def extend(self, items: list[Any]) -> None:
+        """Appends the items to the list on top of the stack."""
         target = self.top()
         if type(target) is not list:
             raise NotData(f"items for a {type(target).__name__}")
@@ -126,6 +134,7 @@ class Machine:
         target.extend(items)
 
     def update(self, items: list[Any]) -> None:
+        """Adds keys and values, in turn, to the dictionary on top of the stack."""
         target = self.top()
         if type(target) is not dict or len(items) % 2:
             raise NotData(f"keys and values for a {type(target).__name__}")
@@ -133,27 +142,32 @@ class Machine:
             target[scalar(key)] = self.data(value)
 
     def find(self, module: str, name: str) -> None:
+        """Pushes what stands for a class or function that the pickle names."""
         self.stack.append(self.names(module, name))
 
     def reduce(self) -> None:
+        """Calls what stands below the arguments on the stack."""
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple) or function.call is None:
             raise NotData(f"a call of {getattr(function, 'name', type(function).__name__)}")
         self.stack.append(function.call(*arguments))
 
     def new_object(self) -> None:
+        """Makes an object of the class below the arguments on the stack."""
         arguments, kind = self.pop(), self.pop()
         if not isinstance(kind, Name) or kind.new is None or arguments != ():
             raise NotData(f"an object of {getattr(kind, 'name', type(kind).__name__)}")
         self.stack.append(kind.new())
 
     def set_state(self) -> None:
+        """Gives the object below it the state on the stack."""
         state = self.pop()
         self.build(self.top(), state)
 
 
 def scalar(value: Any) -> Any:
-    """
+    """The value, if it can be a key of a dictionary.
+
     Raises:
         NotData: not a number, string or None; hashing a tuple of tuples may take for ever.
     """
@@ -163,7 +177,8 @@ def scalar(value: Any) -> Any:
 
 
 def integer(value: int) -> int:
-    """
+    """The value, if 64 bits hold it.
+
     Raises:
         ValueError: beyond 64 bits.
     """

@@ -20,6 +20,7 @@ class Socket(NamedTuple):
 
 
 def sockets() -> Iterator[Socket]:
+    """The TCP sockets that the kernel lists for this machine."""
     for table in ("tcp", "tcp6"):
         file = Path("/proc/net") / table
         for line in file.read_text().splitlines()[1:] if file.exists() else ():

@@ -4,7 +4,7 @@
 matrices and, in SMPL v1.0.0, `chumpy` objects. `pickle_machine` runs their opcodes; here is the short list of what a
 name in them may stand for, each with a builder that checks shapes, types and indices before anything exists. numpy's
 own `dtype` and `_reconstruct`, scipy's matrices and chumpy (no Python 3.11) are not called at all. Source of the
-formats: docs of the releases; dataset notes sections 0.4 and 16; numpy's `ndarray.__reduce__`.
+formats: docs of the releases; docs/formats.md, Pickles and MATLAB files; numpy's `ndarray.__reduce__`.
 """
 
 import math
@@ -48,7 +48,8 @@ class SparseMatrix:
         self.kind, self.state = kind, {}  # type: ignore[var-annotated]
 
     def toarray(self) -> np.ndarray:
-        """
+        """The matrix as a dense array.
+
         Raises:
             PoseRftError: its arrays do not fit together, or point out of the matrix.
         """

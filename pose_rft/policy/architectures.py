@@ -161,7 +161,8 @@ def pose_encoder_config(params: "PoseEncoderParams", image_size: int) -> Pretrai
 
 
 def conv_vit_config(params: "PoseEncoderParams", image_size: int) -> ConvVitConfig:
-    """
+    """The configuration of the small encoder that the params describe.
+
     Raises:
         PoseRftError: the section has no `conv_vit` sizes.
     """

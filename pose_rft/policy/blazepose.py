@@ -179,6 +179,7 @@ class BlazePose(PoseEncoder):
         return torch.cat([numbers, score.view(-1, 1)], 1)
 
     def mirror(self, observed: Tensor) -> Tensor:
+        """What the network sees in the mirrored crops."""
         return _mirrored(observed[:, 0])[:, None]  # exact: both were seen for both
 
     def interpret(self, observed: Tensor) -> Tensor:
@@ -205,6 +206,7 @@ class BlazePose(PoseEncoder):
         return _landmarks(self._look(pixels))
 
     def keypoints(self, pixels: Tensor) -> Tensor:
+        """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
         landmarks = self.landmarks(pixels)
         found = torch.zeros(len(pixels), len(SMPL24), 3, device=pixels.device)
         for index, name in enumerate(LANDMARKS):

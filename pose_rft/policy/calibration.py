@@ -16,7 +16,8 @@ Asked = Literal["image", "text"]
 
 
 def check_sigma_scale(scale: Any, source: str) -> None:
-    """
+    """Refuses factors of the deviations that are not those of 24 joints.
+
     Raises:
         PoseRftError: not None, and not {image: 24 positive numbers, text: …}, either of which may be missing.
     """

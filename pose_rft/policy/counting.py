@@ -47,12 +47,14 @@ class Passes(NamedTuple):
 
     @property
     def total(self) -> float:
+        """Forward and backward passes together."""
         return self.forward + self.backward
 
     def __add__(self, other: tuple) -> "Passes":  # type: ignore[override]
         return Passes(self.forward + other[0], self.backward + other[1])
 
     def times(self, n: float) -> "Passes":
+        """The same passes `n` times."""
         return Passes(n * self.forward, n * self.backward)
 
 
@@ -85,6 +87,7 @@ class StepFlops(NamedTuple):
 
     @property
     def total(self) -> float:
+        """FLOPs of the whole step."""
         return sum(self)
 
 

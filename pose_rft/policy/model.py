@@ -106,15 +106,18 @@ class PoseLlava(PreTrainedModel):
         return [self.llava.model.vision_tower] + ([self.pose_encoder] if self.pose_encoder is not None else [])
 
     def train(self, mode: bool = True) -> "PoseLlava":
+        """Training mode for what is trained; frozen encoders stay in evaluation mode."""
         super().train(mode)
         for tower in self.towers():
             tower.eval()  # their batch statistics and dropout belong to their own training
         return self
 
     def get_input_embeddings(self) -> nn.Module:
+        """The language model's table of token embeddings."""
         return self.llava.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
+        """The language model's output layer."""
         return self.llava.lm_head
 
     @torch.no_grad()

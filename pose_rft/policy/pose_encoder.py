@@ -84,6 +84,8 @@ class PoseEncoder(PreTrainedModel):
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention with one projection for queries, keys and values."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -98,6 +100,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with GELU between them."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
@@ -188,6 +192,7 @@ class ConvVit(PoseEncoder):
         return self.norm(self.blocks(maps.flatten(2).transpose(1, 2) + self.position))
 
     def observe(self, pixels: Tensor) -> Tensor:
+        """The features of crops."""
         features = self.features(pixels)
         found = soft_argmax(self.heatmaps(features)).flatten(1).to(features.dtype)
         return torch.cat([features, found[:, None].expand(-1, features.shape[1], -1)], -1)
@@ -199,6 +204,7 @@ class ConvVit(PoseEncoder):
         return patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, joints, rows * up, columns * up)
 
     def keypoints(self, pixels: Tensor) -> Tensor:
+        """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
         return soft_argmax(self.heatmaps(self.features(pixels)))
 
     @torch.no_grad()
@@ -253,10 +259,12 @@ class VitPoseEncoder(PoseEncoder):
         return torch.zeros(len(pixels), dtype=torch.long, device=pixels.device) if several else None
 
     def observe(self, pixels: Tensor) -> Tensor:
+        """The features of crops."""
         person = middle_columns(pixels, self._columns)
         return self.vitpose.backbone(person, dataset_index=self._expert(person)).feature_maps[-1]
 
     def keypoints(self, pixels: Tensor) -> Tensor:
+        """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
         person = middle_columns(pixels, self._columns)
         peaks = soft_argmax(20 * self.vitpose(person, dataset_index=self._expert(person)).heatmaps)
         found = torch.zeros(len(pixels), len(SMPL24), 3, device=pixels.device)
@@ -298,6 +306,7 @@ class Hmr2Vit(PoseEncoder):
         self.post_init()
 
     def observe(self, pixels: Tensor) -> Tensor:
+        """The features of crops."""
         x = self.patch_embed(middle_columns(pixels, self.config.image_size[1]))
         x = x + self.pos_embed[:, 1:] + self.pos_embed[:, :1]  # row 0 was the class token's; it shifts all patches
         for block in self.blocks:

@@ -42,6 +42,7 @@ class PoseDistribution:
         return PoseDistribution(*(None if x is None else x[index] for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
     def detach(self) -> "PoseDistribution":
+        """The same distribution outside the graph of gradients."""
         return PoseDistribution(*(None if x is None else x.detach() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
     def with_spread_held(self) -> "PoseDistribution":
@@ -56,6 +57,7 @@ class PoseDistribution:
         return PoseDistribution(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
 
     def cpu(self) -> "PoseDistribution":
+        """The same distribution on the CPU."""
         return PoseDistribution(*(None if x is None else x.cpu() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
     def scaled(self, scale: Tensor) -> "PoseDistribution":

@@ -129,6 +129,7 @@ class PoseProcessor:
         return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))))
 
     def sentence_ids(self, text: str) -> list[int]:
+        """The token ids of a sentence, without the begin token."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     @cached_property

@@ -52,8 +52,10 @@ def boxes_from_coco(path: Path) -> dict[str, list[Box]]:
 
 
 def square(values: Sequence[float], where: str, convention: str) -> Box:
-    """Raises:
-    PoseRftError: no area.
+    """The square crop around a box.
+
+    Raises:
+        PoseRftError: no area.
     """
     x, y, width, height = values
     if width <= 0 or height <= 0:
@@ -62,8 +64,10 @@ def square(values: Sequence[float], where: str, convention: str) -> Box:
 
 
 def check_inside(box: Box, size: tuple[int, int], where: str) -> None:
-    """Raises:
-    PoseRftError: the box and a picture of `size` (width, height) px share nothing.
+    """Refuses a box that lies outside its picture.
+
+    Raises:
+        PoseRftError: the box and a picture of `size` (width, height) px share nothing.
     """
     for center, length in zip(box.center, size, strict=True):
         if not (center + box.side / 2 > 0 and center - box.side / 2 < length):

@@ -57,7 +57,8 @@ class Plan:
     failures: Sequence[str]
 
     def boxes(self, one: Input) -> Sequence[Box]:
-        """
+        """The boxes of the people in an input.
+
         Raises:
             PoseRftError: the file of boxes names nobody in this picture.
         """
@@ -128,6 +129,7 @@ class Run:
 
     @cached_property
     def painter(self) -> Painter:
+        """Draws overlays, made when it is first needed."""
         return Painter(self.predictor.body, self.request.out)
 
     def __call__(self) -> bool:
@@ -297,4 +299,5 @@ class Run:
 
 
 def complain(sentence: str) -> None:
+    """Prints one sentence about an input to stderr."""
     print(f"error: {sentence}", file=sys.stderr)

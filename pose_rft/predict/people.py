@@ -52,10 +52,12 @@ class Person:
 
     @property
     def sureness(self) -> float:
+        """How sure the detector is of the person, 0 to 1."""
         return self.score * float(self.visibility.mean())
 
     @property
     def size(self) -> float:
+        """The larger extent of the person's landmarks, px."""
         return float(np.ptp(self.landmarks, axis=0).max())
 
 
@@ -75,6 +77,7 @@ def look(pixels: NDArray[np.uint8], regions: Sequence[Region], see: Look) -> lis
 
 
 def surest(people: Iterable[Person]) -> Person:
+    """The person of whom the detector is surest."""
     return max(people, key=lambda person: person.sureness)
 
 

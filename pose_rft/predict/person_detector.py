@@ -37,8 +37,10 @@ class Candidate:
 
 
 class PersonDetector:
-    """Raises:
-    PoseRftError: the network was not fetched.
+    """BlazePose's detector of people in a photograph.
+
+    Raises:
+        PoseRftError: the network was not fetched.
     """
 
     def __init__(self) -> None:

@@ -123,6 +123,7 @@ class Prediction:
 
 
 def numbers(values: Tensor | np.ndarray) -> Any:
+    """An array as nested lists of rounded numbers, for JSON."""
     return np.round(np.asarray(values, dtype=np.float64), 6).tolist()
 
 

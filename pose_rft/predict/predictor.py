@@ -51,6 +51,7 @@ class Looked:
 
     @property
     def source(self) -> str:
+        """The picture's path, as it is shown."""
         return readable(str(self.photograph.path))
 
 
@@ -158,6 +159,7 @@ class Predictor:
 
     @cached_property
     def detector(self) -> PersonDetector:
+        """The detector of people, loaded when it is first needed."""
         return PersonDetector()
 
     def everyone(self, photograph: Photograph) -> list[Seen]:
@@ -316,8 +318,10 @@ def _no_pose(answer: str, source: str) -> PoseRftError:
 
 
 def check_text(sentence: str) -> None:
-    """Raises:
-    PoseRftError: there is no text, too much of it, or broken text.
+    """Refuses a sentence that is empty or too long.
+
+    Raises:
+        PoseRftError: there is no text, too much of it, or broken text.
     """
     if not sentence.strip():
         raise PoseRftError("The text is empty; describe a pose, e.g. --text 'sitting with crossed legs'.")

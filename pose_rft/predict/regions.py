@@ -24,6 +24,7 @@ class Region:
 
     @classmethod
     def of(cls, square: Square) -> "Region":
+        """The region that a square crop shows, not turned."""
         return cls((square.left + square.side / 2, square.top + square.side / 2), square.side)
 
     def axes(self) -> NDArray[np.float64]:

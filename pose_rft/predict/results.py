@@ -44,7 +44,8 @@ class Painter:
         frame: int,
         tracks: Sequence[int | None],
     ) -> None:
-        """
+        """Writes the overlay of a picture or a sentence.
+
         Raises:
             PoseRftError: the picture cannot be written.
         """

@@ -52,7 +52,8 @@ class Finished:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """
+    """Turns what a full or closed disk raises into one sentence.
+
     Raises:
         PoseRftError: instead of an OSError, with the file's name and what to do.
     """
@@ -171,6 +172,7 @@ class Store:
         return Store(self.folder)
 
     def close(self) -> None:
+        """Closes the files."""
         for file in self._files.values():
             file.close()
 

@@ -59,6 +59,7 @@ class Smoother:
     last: dict[int, tuple[float, Tensor, Tensor]] = field(default_factory=dict)
 
     def smooth(self, number: int, time: float, rotations: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
+        """A person's rotations and place, blended with those of the frame before."""
         before = self.last.get(number)
         if before is not None:
             then, turned, moved = before

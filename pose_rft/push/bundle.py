@@ -58,11 +58,13 @@ class _Module:
 
 
 def source(module: str) -> Path:
+    """The source of a module of the bundle."""
     path = ROOT.parent.joinpath(*module.split("."))
     return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
 
 
 def is_module(name: str) -> bool:
+    """Whether the name is a module of the bundle."""
     return source(name).is_file()
 
 

@@ -14,7 +14,8 @@ FORM = re.compile(r"\s*([\w.\-]+?)\s*(<=|>=|<|>)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\
 
 
 def check(summary: Mapping[str, Any], requirements: list[str]) -> None:
-    """
+    """Refuses a summary that does not meet the requirements.
+
     Raises:
         PoseRftError: a requirement is not of the form NAME<NUMBER, names no number of the summary, or is not met.
     """

@@ -25,9 +25,11 @@ class Ensemble:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return self.members[0].device
 
     def to(self, device: torch.device) -> "Ensemble":
+        """The same models on another device."""
         return Ensemble([member.to(device) for member in self.members])
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:

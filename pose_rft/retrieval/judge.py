@@ -29,6 +29,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Vocabulary":
+        """The words that occur often enough in some texts."""
         uses = Counter(word for text in texts for word in split_words(text))
         return cls(sorted(word for word, count in uses.items() if count >= FEWEST_USES))
 

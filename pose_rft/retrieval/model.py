@@ -47,6 +47,7 @@ class TextPoseModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return self.scale.device
 
     def prepare(self, texts: Sequence[str]) -> list[Tensor]:
@@ -105,9 +106,11 @@ class RewardModel(TextPoseModel):
         )
 
     def prepare(self, texts: Sequence[str]) -> list[Tensor]:
+        """Texts as the encoder takes them."""
         return self.sentences.to(self.device).token_features(texts)
 
     def describe(self) -> dict[str, object]:
+        """What a saved model needs beside its weights."""
         return {"params": self.params.model_dump(mode="json"), "summary_token": self.summary_token}
 
 
@@ -124,9 +127,11 @@ class JudgeModel(TextPoseModel):
         self.params, self.vocabulary = params, vocabulary
 
     def prepare(self, texts: Sequence[str]) -> list[Tensor]:
+        """Texts as the encoder takes them."""
         return [self.vocabulary.numbers(text) for text in texts]
 
     def describe(self) -> dict[str, object]:
+        """What a saved model needs beside its weights."""
         return {"params": self.params.model_dump(mode="json"), "vocabulary": list(self.vocabulary.words)}
 
 
@@ -163,7 +168,8 @@ def _built(config: dict[str, Any], weights: dict[str, Tensor], path: Path) -> Te
 
 
 def load_strictly(model: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """
+    """Loads weights that must fit the model key by key and shape by shape.
+
     Raises:
         PoseRftError: keys are missing or unexpected, or shapes differ; all are listed.
     """
@@ -183,4 +189,5 @@ def load_strictly(model: nn.Module, weights: dict[str, Tensor], where: str) -> N
 
 
 def frozen(model: TextPoseModel) -> TextPoseModel:
+    """The model in evaluation mode, without gradients."""
     return cast(TextPoseModel, model.eval().requires_grad_(False))

@@ -32,6 +32,7 @@ class Pairs:
         return len(self.keys)
 
     def subset(self, rows: Sequence[int]) -> "Pairs":
+        """The pairs of some rows."""
         return Pairs(
             tuple(self.keys[i] for i in rows),
             self.rotations[list(rows)],

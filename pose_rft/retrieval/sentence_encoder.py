@@ -52,6 +52,7 @@ class SentenceEncoder:
         self._source = locate(model)
 
     def to(self, device: torch.device | str) -> "SentenceEncoder":
+        """Moves the encoder to another device."""
         self.device = torch.device(device)
         return self
 
@@ -136,7 +137,8 @@ def locate(model: str) -> str:
 
 
 def verify_minilm(folder: Path) -> None:
-    """
+    """Refuses files that are not those of the original model.
+
     Raises:
         PoseRftError: a file is missing or is not all-MiniLM-L6-v2's, or there is one more that a loader would read.
     """

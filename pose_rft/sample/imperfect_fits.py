@@ -42,6 +42,7 @@ class Fit:
 
 
 def habit(rng: np.random.Generator) -> Habit:
+    """The habit by which all fits of a subject miss the truth."""
     turns = STIFF * rng.normal(0, np.deg2rad(SUBJECT_TURN), (len(SMPL24), 3))
     return Habit(turns, rng.normal(0, SUBJECT_BETA, 10))
 

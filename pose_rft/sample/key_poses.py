@@ -370,6 +370,7 @@ class PoseSampler:
     own_root: float = 0.7
 
     def key_index(self, rng: np.random.Generator) -> np.ndarray:
+        """Quaternions of a key pose at random, or of its mirror image."""
         plain, mirrored = _key_quaternions(self.keys)
         return (mirrored if rng.uniform() < 0.5 else plain)[rng.integers(len(plain))]
 

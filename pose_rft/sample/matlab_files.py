@@ -1,7 +1,7 @@
 """Writes MATLAB files of both kinds for the miniature releases, with the same bytes each time.
 
 v7.3 is HDF5 behind a 512-byte user block whose first 128 bytes are MATLAB's header; arrays are stored transposed, and
-a cell array is a data set of references into the group `#refs#`. Source: dataset notes sections 1.4 and 16.
+a cell array is a data set of references into the group `#refs#`. Source: docs/formats.md, Pickles and MATLAB files.
 """
 
 import io

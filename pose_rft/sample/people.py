@@ -24,7 +24,7 @@ from pose_rft.sample import stored
 from pose_rft.sample.key_poses import sample_pose
 from pose_rft.sample.scene import Background, Outfit, Wardrobe, background, light, outfit
 
-BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture (docs: sample world)
+BETA_SD = 0.5  # modest shapes: stature cannot be seen in a cropped picture
 Size = tuple[int, int]  # (width, height) px
 
 
@@ -43,6 +43,7 @@ class View:
 
     @property
     def size(self) -> Size:
+        """Width and height of the picture, px."""
         return self.width, self.height
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
@@ -218,10 +219,12 @@ class Studio:
 
     @cache  # noqa: B019 (one studio per process)
     def body(self, gender: Gender = "neutral") -> NumpyBody:
+        """The body of a gender, loaded when it is first needed."""
         return NumpyBody(self.folder, gender)
 
     @cache  # noqa: B019
     def wardrobe(self, gender: Gender = "neutral") -> Wardrobe:
+        """The clothes of a gender's body, made when they are first needed."""
         return Wardrobe(self.body(gender))
 
     @cache  # noqa: B019

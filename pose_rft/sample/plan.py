@@ -95,7 +95,9 @@ class Task:
 class Writer(Protocol):
     """What `pose_rft.sample.write_*` modules offer. Paths: `root` is the folder that holds one folder per release."""
 
-    def tasks(self, params: SampleParams, seed: int) -> list[Task]: ...
+    def tasks(self, params: SampleParams, seed: int) -> list[Task]:
+        """The pieces of work that render the release."""
+        ...
 
     def render(self, task: Task, params: SampleParams, seed: int, studio: "Studio", root: Path) -> Any:
         """Writes the task's media below `root`; returns picklable rows for `finish`."""

@@ -58,6 +58,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Leg:
+    """What is seen of one leg."""
+
     direction: str
     bend: Bend
 
@@ -71,6 +73,7 @@ class Observation:
 
     @property
     def posture(self) -> Posture:
+        """The posture in a word."""
         return self.facts.posture
 
     @cached_property
@@ -95,6 +98,7 @@ class Observation:
 
     @cached_property
     def hands_meet(self) -> bool:
+        """Whether the hands touch each other."""
         return float(np.linalg.norm(self._point("left_hand") - self._point("right_hand"))) < 0.17
 
     @cached_property

@@ -2,7 +2,8 @@
 
 Protocol 2, byte strings for text, the old module names (`numpy.core`, `__builtin__`, `copy_reg`, `scipy.sparse.csc`),
 so a reader that forgets `encoding="latin1"` fails on the miniature as it does on the real files. `Chumpy` stands for
-an array of an SMPL v1.0.0 file: it is written as a `chumpy.ch.Ch` with its state. Source: dataset notes section 16.
+an array of an SMPL v1.0.0 file: it is written as a `chumpy.ch.Ch` with its state.
+Source: docs/formats.md, Pickles and MATLAB files.
 """
 
 import io

@@ -33,6 +33,7 @@ class PersonFacts:
     visible: frozenset[str]
 
     def sees(self, *joints: str) -> bool:
+        """Whether the picture shows all of these joints."""
         return self.visible.issuperset(joints)
 
 
@@ -50,6 +51,7 @@ class Facts:
 
 
 def facts_of(shot: Shot, studio: Studio, grayscale: bool) -> Facts:
+    """The facts of the people in a picture."""
     people = []
     pixels = [int(seen.mask.sum()) for seen in shot.seen]
     clear = CLEARLY_SEEN * shot.view.width * shot.view.height

@@ -172,6 +172,7 @@ def vary(rng: np.random.Generator, color: tuple[float, float, float], amount: fl
 
 
 def pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]], but: tuple[str, ...] = ()) -> str:
+    """One of the names at random, but for some."""
     return str(rng.choice([name for name in names if name not in but]))
 
 

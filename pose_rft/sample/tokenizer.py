@@ -54,6 +54,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def write_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Trains the sample's tokenizer on its texts and saves it."""
     tokenizer = build_tokenizer(texts, vocabulary)
     tokenizer.save_pretrained(folder)
     return tokenizer

@@ -91,6 +91,7 @@ def image_id(split: str, index: int) -> int:
 
 
 def annotation_id(split: str, index: int, person: int) -> int:
+    """The id of a person's annotation."""
     return 200_000 + 10 * index + person + (5 if split == "val" else 0)
 
 

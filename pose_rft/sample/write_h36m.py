@@ -137,6 +137,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[Result], root: Pat
 
 
 def cameras_of(subject: int) -> tuple[int, ...]:
+    """The cameras that film a subject: all four in training, the frontal one in tests."""
     return tuple(range(len(CAMERAS))) if subject in SPLIT_SUBJECTS["train"] else (FRONTAL,)
 
 

@@ -42,6 +42,7 @@ def records(params: SampleParams, seed: int, pictures: Sequence[Picture]) -> lis
 
 
 def write(params: SampleParams, seed: int, pictures: Sequence[Picture], root: Path) -> list[dict[str, Any]]:
+    """Writes dialogues about COCO's pictures."""
     rows = records(params, seed, pictures)
     write_text(root / RELEASE / "llava_instruct_150k.json", canonical_json(rows))
     return rows

@@ -45,6 +45,8 @@ class AnnotatedPerson:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
+    """What the annotation file needs to know of one picture."""
+
     name: str
     is_train: bool
     people: tuple[AnnotatedPerson, ...]

@@ -90,6 +90,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[list[Described]], 
 
 
 def pose_id(index: int) -> int:
+    """The id of a pose."""
     return (index * ID_STEP + 11) % ID_COUNT
 
 

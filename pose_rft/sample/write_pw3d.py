@@ -85,6 +85,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[None], root: Path)
 
 
 def sequence_name(split: str, index: int) -> str:
+    """The name of a sequence."""
     start = {"test": 0, "train": 3, "validation": 6}[split]
     return f"{PLACES[(start + index) % len(PLACES)]}_{index:02d}"
 

@@ -70,7 +70,8 @@ class Watch:
             self.check()
 
     def check(self) -> None:
-        """
+        """Stops the conversion if a file changed while it was read.
+
         Raises:
             PoseRftError: a file was added, removed or written since the watch began.
         """

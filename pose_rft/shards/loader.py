@@ -78,7 +78,8 @@ class ShardSet:
         return {key: row for row, key in enumerate(self._keys)}
 
     def row(self, key: str) -> int:
-        """
+        """The number of a sample's row in the index.
+
         Raises:
             PoseRftError: no sample has this key.
         """

@@ -21,10 +21,12 @@ DEFECTS = "defects.parquet"
 
 
 def shard_name(index: int) -> str:
+    """The file name of a shard."""
     return f"{index:05d}.tar"
 
 
 def marker_name(index: int) -> str:
+    """The file name of the mark that says a shard is complete."""
     return f"{index:05d}.json"
 
 
@@ -46,6 +48,7 @@ class Marker:
             raise ValueError(f"{self.shard!r:.40} is no name of a shard")
 
     def write(self, path: Path) -> None:
+        """Writes the mark beside its shard."""
         atomic.write_json(path, asdict(self))
 
     @classmethod
@@ -81,11 +84,13 @@ class Manifest:
             raise TypeError(f"a manifest holds {numbers} where it counts")
 
     def write(self, folder: Path) -> None:
+        """Writes the manifest into a folder of shards."""
         atomic.write_json(folder / MANIFEST, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """
+        """The manifest of a folder of shards.
+
         Raises:
             PoseRftError: the folder has no manifest (an unfinished or no conversion), or not a readable one.
         """

@@ -13,7 +13,8 @@ OWN_NAME = re.compile(r"\d{5,}\.(tar|json)|index\.parquet|defects\.parquet|manif
 
 
 def check_replaceable(out: Path) -> None:
-    """
+    """Refuses to replace a folder that holds anything but shards.
+
     Raises:
         PoseRftError: `out` is there and no conversion's: what others keep in it must not be lost.
     """

@@ -137,7 +137,8 @@ def rows_path(work: Path, index: int) -> Path:
 
 
 def read_rows(work: Path, index: int) -> dict[str, list[dict[str, Any]]]:
-    """
+    """The rows of a finished shard.
+
     Raises:
         PoseRftError: they are not there, or not those that were written.
     """
@@ -171,7 +172,8 @@ def complete(folder: Path, work: Path, index: int) -> Marker | None:
 
 
 def check_end_of_archive(path: Path) -> None:
-    """
+    """Refuses a tar that lacks its end.
+
     Raises:
         PoseRftError: the tar does not end as a whole tar does.
     """

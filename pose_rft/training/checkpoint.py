@@ -28,12 +28,18 @@ class Learner(Protocol):
     """What is trained, with its optimiser: an `Engine`, or a plain optimiser of one process."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """This process's number among all."""
+        ...
 
     @property
-    def module(self) -> Any: ...
+    def module(self) -> Any:
+        """The model that is trained."""
+        ...
 
-    def lr(self, step: int) -> float: ...
+    def lr(self, step: int) -> float:
+        """The learning rate of a step."""
+        ...
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
         """Writes everything that a resumed run needs, and `state`, under `folder`; every rank calls it."""

@@ -114,13 +114,16 @@ class Engine:
 
     @property
     def rank(self) -> int:
+        """This process's number among all."""
         return torch.distributed.get_rank()
 
     @property
     def world_size(self) -> int:
+        """How many processes train."""
         return torch.distributed.get_world_size()
 
     def lr(self, step: int) -> float:
+        """The learning rate of a step."""
         return learning_rate(self.params, step, self.total_steps)
 
     def forward(self, compute: Callable[..., T], *inputs: Any) -> T:

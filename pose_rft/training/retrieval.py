@@ -120,7 +120,8 @@ def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
 
 @contextmanager
 def checkpoint_in_words(path: Path) -> Iterator[None]:
-    """
+    """Turns what a damaged checkpoint raises into one sentence.
+
     Raises:
         PoseRftError: the block, which reads `path` and puts it to use, could not.
     """

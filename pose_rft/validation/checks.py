@@ -24,6 +24,7 @@ class Check:
 
 
 def verdict(good: bool) -> Verdict:
+    """A verdict from whether something holds."""
     return "ok" if good else "failed"
 
 

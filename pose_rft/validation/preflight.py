@@ -46,6 +46,7 @@ class Examination:
 
     @property
     def ok(self) -> bool:
+        """Whether everything is there."""
         return all(finding.ok for finding in self.findings)
 
 

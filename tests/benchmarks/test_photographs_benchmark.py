@@ -12,10 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "training"))
-
-from training_fakes import FakeShards, image_record, record
-
 from benchmarks import photographs
 from benchmarks.photographs import LIMBS, Annotation, annotations, judge, on_shards, summary
 from pose_rft.body.joints import COCO17, H36M32, SMPL24
@@ -26,6 +22,8 @@ from pose_rft.predict.place import Place, Points
 from pose_rft.predict.prediction import Prediction, Seen
 from pose_rft.predict.regions import Region
 from pose_rft.record import Keypoints, Record
+from tests.support.beside import beside
+from tests.support.training_fakes import FakeShards, image_record, record
 
 SIZE = (640, 480)
 K = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -195,7 +193,7 @@ def test_a_split_without_3d_truth_is_named(split):
         split([replace(image_record(0), smpl=None)])
 
 
-REAL = Path(__file__).parents[3] / "shared/real/coco"
+REAL = beside("real/coco")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the four COCO photographs lie beside the project in shared/real only")

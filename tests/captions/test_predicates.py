@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import roma
 import torch
-from skeleton import REST_JOINTS, pose, random_poses
 
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import mirror_rotations
 from pose_rft.captions.geometry import pose_bodies
 from pose_rft.captions.predicates import all_predicates, predicates
+from tests.support.skeleton import REST_JOINTS, pose, random_poses
 
 
 def facts(**degrees):

@@ -2,10 +2,10 @@ import re
 
 import numpy as np
 import pytest
-from skeleton import REST_JOINTS, pose, random_poses
 
 from pose_rft.captions.describe import describe_pose, describe_poses
 from pose_rft.captions.mirror import mirror_caption
+from tests.support.skeleton import REST_JOINTS, pose, random_poses
 
 
 def captions_of(n=30, **degrees):

@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from skeleton import REST_JOINTS, random_poses
 
 from pose_rft.captions import unheard, wording
 from pose_rft.captions.describe import describe_poses
@@ -14,6 +13,7 @@ from pose_rft.captions.posecodes import posecodes
 from pose_rft.captions.sentences import caption, told
 from pose_rft.captions.unheard import told_unheard
 from pose_rft.sample.human_captions import human_captions
+from tests.support.skeleton import REST_JOINTS, random_poses
 
 POSES = random_poses(300, seed=5)
 CODES = posecodes(pose_bodies(POSES, REST_JOINTS))

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.cameras import project
@@ -17,6 +16,7 @@ from pose_rft.record import Defect
 from pose_rft.sample import write_bedlam
 from pose_rft.sample.people import Studio
 from pose_rft.sample.plan import PictureSample, SampleParams
+from tests.support.release_truth import read_all
 
 PARAMS = SampleParams.model_construct(bedlam=PictureSample(size=64, train=40, val=12), two_people=0.5, varied=0.0)
 CLOSEUP = write_bedlam.TRAIN[1][0]

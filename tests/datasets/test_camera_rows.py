@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_truth import SIDE, camera_arrays, smplx_arrays, truth, write_pictures
-from release_truth import read_all
 
 from pose_rft.body.cameras import project
 from pose_rft.body.joints import LIMB_JOINTS, SMPL24, SPIN24
@@ -13,9 +11,12 @@ from pose_rft.datasets.fits.sources import posed_joints
 from pose_rft.datasets.label_files.reader import LabelFiles, LabelFilesParams
 from pose_rft.datasets.label_files.rows import read_label_rows
 from pose_rft.errors import PoseRftError
+from tests.support.beside import beside
+from tests.support.label_truth import SIDE, camera_arrays, smplx_arrays, truth, write_pictures
+from tests.support.release_truth import read_all
 
 NAMES = ["one.jpg", "two.jpg"]
-CASES = Path(__file__).parents[3] / "shared/cases/labels"
+CASES = beside("cases/labels")
 LIMBS = SPIN24.indices(LIMB_JOINTS)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import PIL.Image
 import pytest
 from PIL import ImageColor
-from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.cameras import project
@@ -28,11 +27,13 @@ from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.show import LEFT, MIDDLE, RIGHT, draw
 from pose_rft.shards.verify import verify
+from tests.support.beside import beside
+from tests.support.release_truth import read_all
 
-CASES = Path(__file__).parents[3] / "shared/cases/labels"
+CASES = beside("cases/labels")
 
 PARAMS = SampleParams.model_construct(coco=PictureSample(size=96, train=16, val=3), two_people=0.5, varied=0.0)
-REAL = Path(__file__).parents[2].parent / "shared" / "real" / "coco"
+REAL = beside("real/coco")
 
 
 def reader(root: Path, **params) -> Coco:

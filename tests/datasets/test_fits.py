@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from release_truth import numpy_body
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.lbs_numpy import NumpyBody
@@ -11,6 +10,7 @@ from pose_rft.body.model_file import find_model_file, read_model_file
 from pose_rft.datasets.fits.sources import BrokenFit, posed_joints, rest_pelvis, smpl_in_camera
 from pose_rft.errors import PoseRftError
 from pose_rft.record import Smpl
+from tests.support.release_truth import numpy_body
 
 
 @pytest.mark.parametrize("gender", ["neutral", "female"])

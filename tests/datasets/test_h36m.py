@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flat_studio import FlatStudio, numbered, shown
-from release_truth import body_angle, joint_error, read_all, reprojection_error
 
 from pose_rft.body.cameras import project
 from pose_rft.body.joints import H36M17, H36M32
@@ -19,8 +17,11 @@ from pose_rft.io.cdf import read_variable
 from pose_rft.sample import imperfect_fits, write_h36m
 from pose_rft.sample.h36m_files import sequence_name, write_mask_boxes, write_metadata, write_poses
 from pose_rft.sample.plan import SampleParams, VideoSample
+from tests.support.beside import beside
+from tests.support.flat_studio import FlatStudio, numbered, shown
+from tests.support.release_truth import body_angle, joint_error, read_all, reprojection_error
 
-REAL = Path(__file__).parents[3] / "shared/real/h36m/metadata.xml"
+REAL = beside("real/h36m/metadata.xml")
 PARAMS = SampleParams.model_construct(
     h36m=VideoSample(size=64, train_sequences=1, test_sequences=2, frames=2, test_frames=3)
 )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flat_studio import FlatStudio
-from release_truth import read_all
 
 from pose_rft.body.joints import LSP14, joint_set
 from pose_rft.datasets.h36m.reader import H36m, H36mParams
 from pose_rft.sample import write_h36m
 from pose_rft.sample.plan import SampleParams, VideoSample
+from tests.support.flat_studio import FlatStudio
+from tests.support.release_truth import read_all
 
 PARAMS = SampleParams.model_construct(
     h36m=VideoSample(size=64, train_sequences=1, test_sequences=1, frames=2, test_frames=3)

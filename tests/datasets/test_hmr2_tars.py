@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flat_studio import shown
-from label_truth import SIDE, Truth, picture_bytes, split44, truth
-from release_truth import read_all
 
 from pose_rft.datasets.hmr2_tars.reader import Hmr2Tars, Hmr2TarsParams
 from pose_rft.errors import PoseRftError
@@ -16,6 +13,9 @@ from pose_rft.sample import python2_pickle
 from pose_rft.shards.convert import convert
 from pose_rft.shards.manifest import Manifest
 from pose_rft.shards.plan import ShardParams
+from tests.support.flat_studio import shown
+from tests.support.label_truth import SIDE, Truth, picture_bytes, split44, truth
+from tests.support.release_truth import read_all
 
 
 @pytest.fixture(scope="module")

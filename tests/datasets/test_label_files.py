@@ -3,15 +3,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flat_studio import shown
-from label_truth import SIDE, hmr2_arrays, human_data_arrays, spin_arrays, truth, write_pictures
-from release_truth import read_all
 
 from pose_rft.body.cameras import project
 from pose_rft.body.joints import SPIN24
 from pose_rft.datasets.label_files.reader import LabelFiles, LabelFilesParams
 from pose_rft.datasets.label_files.rows import read_label_rows
 from pose_rft.errors import PoseRftError
+from tests.support.flat_studio import shown
+from tests.support.label_truth import SIDE, hmr2_arrays, human_data_arrays, spin_arrays, truth, write_pictures
+from tests.support.release_truth import read_all
 
 NAMES = ["a/one.jpg", "a/two.1.jpg", "a/one.jpg"]
 

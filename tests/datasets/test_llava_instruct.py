@@ -4,11 +4,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from release_truth import read_all
 
 from pose_rft.datasets.llava_instruct.reader import LlavaInstruct, LlavaInstructParams, coco_id, dialogue, is_heldout
 from pose_rft.datasets.registry import facts
 from pose_rft.errors import PoseRftError
+from tests.support.beside import beside
+from tests.support.release_truth import read_all
 
 IDS = [f"{i:012d}" for i in range(1, 41)]
 
@@ -143,7 +144,7 @@ def test_what_is_no_dialogue_is_refused(conversation) -> None:
         dialogue(conversation)
 
 
-CASES = Path(__file__).parents[3] / "shared/cases/labels"
+CASES = beside("cases/labels")
 MIXED = [  # true field names of llava_v1_5_mix665k.json
     {"id": IDS[0], "image": f"coco/train2017/{IDS[0]}.jpg", "conversations": turns()},
     {"id": "a1b2c3", "image": "gqa/images/2354786.jpg", "conversations": turns()},

@@ -5,8 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from flat_studio import FlatStudio, numbered, shown
-from release_truth import body_angle, read_all, reprojection_error
 
 from pose_rft.datasets.mpi_inf_3dhp.files import CHEST_CAMERAS, read_annotations, read_calibration
 from pose_rft.datasets.mpi_inf_3dhp.reader import FRAMES, MpiInf3dhp, MpiInf3dhpParams, sampled_frames
@@ -16,6 +14,8 @@ from pose_rft.io import video
 from pose_rft.sample import write_3dhp
 from pose_rft.sample.matlab_files import write_v5, write_v73
 from pose_rft.sample.plan import SampleParams, VideoSample
+from tests.support.flat_studio import FlatStudio, numbered, shown
+from tests.support.release_truth import body_angle, read_all, reprojection_error
 
 PARAMS = SampleParams.model_construct(
     mpi_inf_3dhp=VideoSample(size=64, train_sequences=1, test_sequences=0, frames=2, test_frames=1)

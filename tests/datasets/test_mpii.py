@@ -5,8 +5,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from flat_studio import FlatStudio
-from release_truth import body_angle, read_all
 
 from pose_rft.body.cameras import project
 from pose_rft.body.joints import MPII16
@@ -16,6 +14,9 @@ from pose_rft.errors import PoseRftError
 from pose_rft.sample import write_mpii
 from pose_rft.sample.matlab_files import struct_array, write_v5
 from pose_rft.sample.plan import PictureSample, SampleParams
+from tests.support.beside import beside
+from tests.support.flat_studio import FlatStudio
+from tests.support.release_truth import body_angle, read_all
 
 PARAMS = SampleParams.model_construct(mpii=PictureSample(size=64, train=12, val=0), two_people=0.5, varied=0.0)
 
@@ -273,7 +274,7 @@ def test_one_file_of_pytorch_pose_gives_both_splits(own: Mpii) -> None:  # F
     assert path in release.inventory()
 
 
-CASE = Path(__file__).parents[3] / "shared/cases/labels/mpii_pytorch_pose_valid.json"
+CASE = beside("cases/labels/mpii_pytorch_pose_valid.json")
 
 
 @pytest.mark.skipif(not CASE.exists(), reason="the cases are not beside the project")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.datasets.posescript.reader import ALIASES, PoseScript, PoseScriptParams, find_amass
 from pose_rft.errors import PoseRftError
 from pose_rft.sample import write_posescript
 from pose_rft.sample.plan import PoseScriptSample, SampleParams
+from tests.support.release_truth import read_all
 
 PARAMS = SampleParams.model_construct(
     posescript=PoseScriptSample(train=55, train_human=20, val=12, test=14, automatic_captions=3)

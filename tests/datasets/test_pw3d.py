@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flat_studio import FlatStudio, shown
-from release_truth import body_angle, joint_error, read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.datasets.pw3d.reader import Pw3d, Pw3dParams
@@ -13,6 +11,8 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.sample import python2_pickle, write_pw3d
 from pose_rft.sample.plan import Pw3dSample, SampleParams
+from tests.support.flat_studio import FlatStudio, shown
+from tests.support.release_truth import body_angle, joint_error, read_all
 
 PARAMS = SampleParams.model_construct(pw3d=Pw3dSample(size=64, sequences=3, frames=3, hard_frames=3))
 FIRST = "downtown_walking_00"

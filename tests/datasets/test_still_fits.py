@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_truth import SIDE, Truth, hmr2_arrays, spin_arrays, truth, write_pictures
-from release_truth import read_all
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import COCO17, SPIN24
@@ -18,8 +16,11 @@ from pose_rft.datasets.fits.still_fits import Anchor, StillFits
 from pose_rft.datasets.label_files.rows import read_label_rows
 from pose_rft.errors import PoseRftError
 from pose_rft.params import parse
+from tests.support.beside import beside
+from tests.support.label_truth import SIDE, Truth, hmr2_arrays, spin_arrays, truth, write_pictures
+from tests.support.release_truth import read_all
 
-CASES = Path(__file__).parents[3] / "shared/cases/labels"
+CASES = beside("cases/labels")
 BODIES = Path()  # the session's body models
 CENTERS = [(80.0, 70.0), (300.0, 90.0), (500.0, 200.0)]
 IMAGES = ["train2014/COCO_train2014_000000000009.jpg"] * 2 + ["train2014/COCO_train2014_000000000025.jpg"]

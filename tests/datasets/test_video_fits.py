@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from label_truth import Truth, hmr2_arrays, spin_arrays, truth
 from scipy.spatial.transform import Rotation
 
 from pose_rft.datasets.fits.sources import BrokenFit, FitSource, posed_joints
@@ -13,6 +12,7 @@ from pose_rft.datasets.fits.video_fits import VideoName, fits_of_video, frame_na
 from pose_rft.errors import PoseRftError
 from pose_rft.record import Camera
 from pose_rft.sample import python2_pickle
+from tests.support.label_truth import Truth, hmr2_arrays, spin_arrays, truth
 
 
 def fit(value: float) -> dict[str, list[float]]:

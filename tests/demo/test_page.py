@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import trimesh
 import uvicorn
-from browser import Browser
 
 from pose_rft.demo.api import build
 from pose_rft.demo.desk import Desk
 from pose_rft.demo.gate import closed
 from pose_rft.demo.serve import listening
 from tests.demo.conftest import EMPTY, png
+from tests.support.browser import Browser
 
 pytestmark = pytest.mark.slow
 TOKEN = "a-token-of-this-start"

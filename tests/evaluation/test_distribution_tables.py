@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from rft_fakes import FakeRetrieval
-from test_protocols import prediction, turns
-from test_tables import write_results
 
 from pose_rft.body.rotations import matrix_to_sixd
 from pose_rft.body.smpl import load_body_model
@@ -20,6 +17,9 @@ from pose_rft.evaluation.terminal import print_tables
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.report import build
 from pose_rft.report.build import reliability_charts
+from tests.evaluation.test_protocols import prediction, turns
+from tests.evaluation.test_tables import write_results
+from tests.support.rft_fakes import FakeRetrieval
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from test_tables import write_results
 
 from pose_rft.evaluation.tables import PAPER_SETS, RUNS, summary, table1, table2, table3
 from pose_rft.report.build import rewards_table
+from tests.evaluation.test_tables import write_results
 
 
 def without(folder, sets: tuple[str, ...], rewards: tuple[str, ...]) -> None:

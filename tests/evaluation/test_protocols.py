@@ -5,8 +5,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from rft_fakes import FakeRetrieval, make_trainer
-from training_fakes import IMAGE, image_record, record, samples
 
 from pose_rft.batches.examples import Example
 from pose_rft.batches.feature_cache import EncodedTokens
@@ -20,6 +18,8 @@ from pose_rft.inference.passes import Preparer
 from pose_rft.inference.sampling import Answers
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.record import Keypoints, Record
+from tests.support.rft_fakes import FakeRetrieval, make_trainer
+from tests.support.training_fakes import IMAGE, image_record, record, samples
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """What an agent does with the commit that a sender names."""
 
 import pytest
-import toy
 
 from flows.agent import _checkout
 from pose_rft.errors import PoseRftError
+from tests.support import toy
 
 
 @pytest.mark.parametrize(

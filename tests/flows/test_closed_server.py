@@ -9,12 +9,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-import second_account
-from lab import free_port
 
 from flows import closed_server, up
 from pose_rft.errors import PoseRftError
 from pose_rft.io import sockets
+from tests.support import second_account
+from tests.support.lab import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENT = {"name": "evil", "flow_id": "00000000-0000-0000-0000-000000000000"}

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy
 import yaml
-from lab import free_port, until
+
+from tests.support import toy
+from tests.support.lab import free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")

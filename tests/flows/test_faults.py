@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-import toy
-from lab import FINAL, STEPS, Lab, children, free_port, patience, said, until
+
+from tests.support import toy
+from tests.support.lab import FINAL, STEPS, Lab, children, free_port, patience, said, until
 
 pytestmark = pytest.mark.slow
 

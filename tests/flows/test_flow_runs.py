@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-import toy
-from lab import patience, until
 
 from flows.dvc_graph import plain
+from tests.support import toy
+from tests.support.lab import patience, until
 
 pytestmark = pytest.mark.pipeline
 

@@ -2,10 +2,10 @@ import json
 import subprocess
 
 import pytest
-import toy
 
 from flows.metrics_diff import Change, changes, compare, main, markdown
 from pose_rft.errors import PoseRftError
+from tests.support import toy
 
 
 def write(root, mpjpe, beta):

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy
 
 from flows import private_dvc
 from flows.commands import dvc
 from pose_rft.validation import machine
+from tests.support import toy
 
 STAGES = 'stages:\n  a: {cmd: "echo a > a.txt", deps: [seed.txt], outs: [a.txt]}\n'
 

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-import toy
-from lab import Lab, free_port, until
 
 from flows import closed_server
+from tests.support import toy
+from tests.support.lab import Lab, free_port, until
 
 pytestmark = pytest.mark.slow
 POSTGRES = "postgres"  # its server does not run as root

@@ -1,7 +1,6 @@
 """Miniature releases of every data set in their true formats, to be damaged."""
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))  # flat_studio: people without pictures
-
-from flat_studio import FlatStudio
-from small_sample import small_sample
-
 from pose_rft.sample import build, python2_pickle, write_bedlam, write_llava
 from pose_rft.sample.matlab_files import write_v73
 from pose_rft.sample.people import Studio
+from tests.support.flat_studio import FlatStudio
+from tests.support.small_sample import small_sample
 
 PARAMS = small_sample(size=48, train=3, val=2, poses=10, dialogues=4)
 

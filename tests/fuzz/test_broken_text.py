@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_fuzz_readers import SETTINGS
 
 from pose_rft.datasets.common.base import rows_of
 from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.record import Defect, Record
 from pose_rft.shards.writer import write_shard
+from tests.fuzz.test_fuzz_readers import SETTINGS
 
 LONE = "\ud83d"
 

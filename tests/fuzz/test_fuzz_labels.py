@@ -3,14 +3,12 @@
 import json
 import os
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from damage import crashes
 from scipy.spatial.transform import Rotation
 
 from pose_rft.datasets.fits.sources import FitSource
@@ -21,10 +19,8 @@ from pose_rft.datasets.label_files.reader import LabelFiles, LabelFilesParams
 from pose_rft.datasets.mpii.reader import Mpii, MpiiParams
 from pose_rft.record import Camera, Record
 from pose_rft.sample import python2_pickle
-
-sys.path.append(str(Path(__file__).parents[1] / "datasets"))
-
-from label_truth import (
+from tests.support.damage import crashes
+from tests.support.label_truth import (
     Truth,
     camera_arrays,
     hmr2_arrays,

@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from damage import crashes
 
 from pose_rft.datasets.names import RELEASES
 from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.record import Defect, Record
+from tests.support.damage import crashes
 
 CASES = int(os.environ.get("FUZZ_CASES", "120"))
 FIRST_SEED = int(os.environ.get("FUZZ_SEED", "1000"))

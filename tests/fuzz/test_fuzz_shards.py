@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import BYTES, damage
 
 from pose_rft.body.smpl import load_body_model
 from pose_rft.datasets.names import RELEASES
@@ -22,6 +21,7 @@ from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.stats import stats
 from pose_rft.shards.verify import verify
 from pose_rft.validation.checks import report
+from tests.support.damage import BYTES, damage
 
 CASES = int(os.environ.get("FUZZ_CASES", "120"))
 

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_fuzz_readers import SETTINGS
 
 from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.io.find import files_below
 from pose_rft.record import Defect, Record
 from pose_rft.shards.inventory import take_inventory
+from tests.fuzz.test_fuzz_readers import SETTINGS
 
 IN_OPEN, IS_FOLDER, OVERFLOW = 0x20, 0x40000000, 0x4000
 EVENT = struct.Struct("iIII")

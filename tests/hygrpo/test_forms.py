@@ -2,15 +2,15 @@
 
 import pytest
 import torch
-from rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
-from test_learning import TowardsOnePose, look
-from training_fakes import Chain
 
 from pose_rft.batches.collate import Collator
 from pose_rft.hygrpo.run_artifacts import watched
 from pose_rft.inference.rewards import Rewards
 from pose_rft.training import sft
 from pose_rft.training.losses import LossParams
+from tests.hygrpo.test_learning import TowardsOnePose, look
+from tests.support.rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
+from tests.support.training_fakes import Chain
 
 POSES_ONLY = {"mixture": {"image_pose": {"coco": 1.0}}}
 FORMS = ("score", "pathwise", "mean", "dpo")

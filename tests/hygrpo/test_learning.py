@@ -3,10 +3,10 @@ discrete-only ablation does not move the pose."""
 
 import pytest
 import torch
-from rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 from pose_rft.inference.rewards import Rewards
 from pose_rft.inference.types import PoseRewards
+from tests.support.rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 STEPS = 40
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from rft_fakes import LORA, Scripted, make_trainer, rft_params
 from torch import Tensor
 
 from pose_rft.hygrpo.advantages import Advantages
@@ -15,6 +14,7 @@ from pose_rft.inference.passes import score_packed, score_separate
 from pose_rft.inference.sampling import Answers
 from pose_rft.inference.types import AnswerRewards, PoseRewards, Scores
 from pose_rft.policy.pose_head import PoseDistribution
+from tests.support.rft_fakes import LORA, Scripted, make_trainer, rft_params
 
 MIXED = {"mixture": {"image_pose": {"coco": 0.5}, "text_pose": {"posescript": 0.5}}}
 TEXTS = {"mixture": {"text_pose": {"posescript": 1.0}}}

@@ -3,11 +3,11 @@ import json
 import polars as pl
 import pytest
 import torch
-from rft_fakes import make_trainer, rft_params
 
 from pose_rft.hygrpo.run_artifacts import Records
 from pose_rft.inference.answers import heldout_rewards, predict
 from pose_rft.training import loop
+from tests.support.rft_fakes import make_trainer, rft_params
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 import pytest
 import torch
-from rft_fakes import fake_rewards
-from training_fakes import Chain, tiny_policy
 
 from pose_rft.batches.examples import Example
 from pose_rft.body.frames import camera_to_amass, remove_heading
@@ -9,6 +7,8 @@ from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
 from pose_rft.errors import PoseRftError
 from pose_rft.inference.rewards import RewardParams, joint_error, joint_reward
 from pose_rft.inference.sampling import Answers
+from tests.support.rft_fakes import fake_rewards
+from tests.support.training_fakes import Chain, tiny_policy
 
 
 @pytest.fixture(scope="module")

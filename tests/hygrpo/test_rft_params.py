@@ -1,9 +1,9 @@
 import pytest
-from rft_fakes import rft_params
 
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.params import RFTParams
 from pose_rft.params import parse
+from tests.support.rft_fakes import rft_params
 
 
 def content(**changes: object) -> dict[str, object]:

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import two_ranks
-from rft_fakes import LORA, make_trainer, rft_params
 
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.trainer import Trainer
@@ -17,6 +15,8 @@ from pose_rft.inference.passes import sampling, score_packed
 from pose_rft.inference.sampling import Answers
 from pose_rft.inference.types import Prompts
 from pose_rft.training import loop
+from tests.support import two_ranks
+from tests.support.rft_fakes import LORA, make_trainer, rft_params
 
 pytestmark = pytest.mark.slow
 STEPS = 4

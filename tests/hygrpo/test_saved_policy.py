@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from rft_fakes import LORA, make_trainer, rft_params
 from torch import Tensor
 
 from pose_rft.batches.examples import Example
 from pose_rft.inference.answers import Prediction, predict
 from pose_rft.policy.hub import load_policy, save_policy
 from pose_rft.policy.lora import without_adapters
+from tests.support.rft_fakes import LORA, make_trainer, rft_params
 
 STEPS = 6
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from rft_fakes import LORA, make_trainer, rft_params
 
 from pose_rft.hygrpo.step_log import StepLog
 from pose_rft.policy.counting import Group
+from tests.support.rft_fakes import LORA, make_trainer, rft_params
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from rft_fakes import LORA, Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.trainer import Trainer
@@ -15,6 +14,7 @@ from pose_rft.inference.passes import Preparer, sampling, score_packed, score_se
 from pose_rft.inference.types import PoseRewards, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training import loop
+from tests.support.rft_fakes import LORA, Scripted, fake_rewards, make_trainer, rft_params, three_answers
 
 POSES_ONLY = {"mixture": {"image_pose": {"coco": 1.0}}}
 

@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 import scipy.io
 
-from pose_rft.body import pose_files
 from pose_rft.datasets.h36m.metadata import read_metadata
 from pose_rft.errors import PoseRftError
 from pose_rft.io import limits, parquet
@@ -23,6 +22,7 @@ from pose_rft.io.matlab import read_mat
 from pose_rft.io.npz import read_npy, read_npz
 from pose_rft.io.video import frames
 from pose_rft.io.xml_files import read_xml
+from pose_rft.predict import pose_files
 from pose_rft.predict.pose_files import read_pose
 from pose_rft.sample.h36m_files import write_metadata
 from pose_rft.sample.matlab_files import write_v5

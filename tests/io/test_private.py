@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import second_account
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.private import own_folder, private_folder, problem_with
+from tests.support import second_account
 
 
 def as_file(path: Path) -> None:

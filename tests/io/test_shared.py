@@ -4,9 +4,9 @@ import os
 import shutil
 
 import pytest
-import second_account
 
 from pose_rft.io.shared import share_with_group
+from tests.support import second_account
 
 GROUP = 60_000
 WORK = """

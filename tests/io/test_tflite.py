@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tflite_files import TfliteWriter, every_operation, flatbuffer, in_blocks, ints
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.flatbuffer import Table
 from pose_rft.io.tflite import prune, read_tflite
+from tests.support.tflite_files import TfliteWriter, every_operation, flatbuffer, in_blocks, ints
 
 
 def read(tmp_path, data: bytes):

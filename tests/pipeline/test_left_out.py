@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from conftest import new_project
+
+from tests.pipeline.conftest import new_project
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -26,7 +27,7 @@ def test_data_sets_that_params_leave_out_are_left_out_of_everything(tmp_path):  
     assert "HyGRPO" in page and "llava_instruct" not in page
     shown = project.run("pose-rft", "tables").stdout
     assert "HyGRPO" in shown
-    assert project.repro() == ["inventory"]
+    assert project.repro() == ["code", "inventory"]
     project.set_params(datasets=datasets)
     project.run("dvc", "repro", "convert@mpii")
     assert (project.root / "data/shards/mpii/train/manifest.json").is_file()

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from stages import code
+
 pytestmark = pytest.mark.pipeline
 
 RUNS = ("sft_point", "sft_gaussian", "rft_grpo", "rft_hygrpo")
@@ -39,9 +41,9 @@ def test_every_number_that_the_summary_promises_is_there(finished):
         assert summary["data"][name]["samples"] > 0 and summary["data"][name]["shards"] > 0
 
 
-def test_a_second_repro_runs_nothing_but_inventory(finished):
+def test_a_second_repro_runs_only_what_always_runs(finished):
     began = time.monotonic()
-    assert finished.repro() == ["inventory"]
+    assert finished.repro() == ["code", "inventory"]
     print(f"second repro: {time.monotonic() - began:.1f} s")
 
 
@@ -62,7 +64,7 @@ def test_an_rft_value_reruns_only_what_follows_it_and_comes_back_without_trainin
     old = project.params()["rft"]["epsilon"]
     project.set_params(**{"rft.epsilon": old / 2, "rft.engine.lr": 1e-3})
     ran = project.repro()
-    expected = {"inventory", "rft@grpo", "rft@hygrpo", "evaluate@rft_grpo", "evaluate@rft_hygrpo", "report"}
+    expected = {"code", "inventory", "rft@grpo", "rft@hygrpo", "evaluate@rft_grpo", "evaluate@rft_hygrpo", "report"}
     assert set(ran) == expected
     assert "rft.epsilon" in project.run("dvc", "params", "diff").stdout
     assert "rft_hygrpo" in project.run("dvc", "metrics", "diff").stdout
@@ -126,6 +128,27 @@ def test_bad_params_are_one_sentence(finished, tmp_path, change, stage, sentence
     project.set_params(**change)
     done = project.run("python", "-m", f"stages.{stage[0]}", *stage[1:], check=False)
     assert done.returncode == 2 and sentence in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, name",
+    [
+        (["convert", "--dataset", "coco"], "convert_coco"),
+        (["validate"], "validate"),
+        (["retrieval", "--model", "judge"], "retrieval"),
+        (["sft", "--variant", "point"], "sft"),
+        (["rft", "--variant", "grpo"], "rft"),
+        (["evaluate", "--run", "sft_point"], "evaluate"),
+        (["report"], "report"),
+    ],
+)
+def test_a_stage_loads_no_module_that_it_does_not_depend_on(finished, tmp_path, arguments, name):
+    project = finished.copy(tmp_path / "copy")
+    done = project.run("python", "-X", "importtime", "-m", f"stages.{arguments[0]}", *arguments[1:])
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    own = {module for module in loaded if module.split(".")[0] in ("pose_rft", "stages")}
+    known = json.loads((project.root / f"data/code/{name}.json").read_text())
+    assert len(own) > 20 and own <= {*known, *code.WITHOUT_EFFECT}
 
 
 def test_a_truncated_shard_is_found_by_verify(finished, tmp_path):

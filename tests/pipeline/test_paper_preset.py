@@ -5,9 +5,10 @@ import re
 
 import pytest
 import torch
-from conftest import new_project
-from hub_checkpoints import save_bge_m3, save_llava, save_vitpose
 from safetensors.torch import load_file
+
+from tests.pipeline.conftest import new_project
+from tests.support.hub_checkpoints import save_bge_m3, save_llava, save_vitpose
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 

@@ -6,15 +6,12 @@ Faults of every other kind are in tests/flows/test_faults.py, on a smaller proje
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
-from test_kill_and_resume import digest
 
-sys.path.append(str(Path(__file__).parents[1] / "flows"))
-
-from lab import Lab, free_port, said, until
+from tests.pipeline.test_kill_and_resume import digest
+from tests.support.lab import Lab, free_port, said, until
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-import two_ranks
-from conftest import Project
+
+from tests.pipeline.conftest import Project
+from tests.support import two_ranks
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 

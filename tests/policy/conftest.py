@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_policies import BASE, IMAGE, tiny_policy, word_tokenizer
 
 from pose_rft.policy.hub import Base, create_base
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import BaseModelParams
 from pose_rft.policy.processor import PoseProcessor
+from tests.support.tiny_policies import BASE, IMAGE, tiny_policy, word_tokenizer
 
 
 @pytest.fixture(autouse=True, scope="session")

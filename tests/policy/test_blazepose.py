@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_blazepose import tiny_blazepose
-from tiny_policies import POLICY, tiny_policy
 
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import mirror_rotations, sixd_to_matrix
@@ -17,6 +15,8 @@ from pose_rft.policy.hub import Base, create_policy, load_policy, load_pose_enco
 from pose_rft.policy.params import PolicyParams
 from pose_rft.policy.pose_head import IDENTITY_6D
 from pose_rft.policy.processor import ImageParams
+from tests.support.tiny_blazepose import tiny_blazepose
+from tests.support.tiny_policies import POLICY, tiny_policy
 
 IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)
 

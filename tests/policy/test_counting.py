@@ -4,7 +4,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny_policies import image_tokens_of, tiny_policy
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +18,7 @@ from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import BaseModelParams, LoRAParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.processor import PoseProcessor
+from tests.support.tiny_policies import image_tokens_of, tiny_policy
 
 LORA = LoRAParams(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"])
 G, R = 4, 8

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_policies import tiny_encoder, tiny_policy
 from transformers import (
     LlamaConfig,
     LlavaForConditionalGeneration,
@@ -25,6 +24,7 @@ from pose_rft.policy.lora import ADAPTERS, add_lora
 from pose_rft.policy.params import LoRAParams
 from pose_rft.retrieval.model import load_retrieval
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+from tests.support.tiny_policies import tiny_encoder, tiny_policy
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 13476835328\n"
 LORA = LoRAParams(rank=2, alpha=4, dropout=0.0, targets=["q_proj"])

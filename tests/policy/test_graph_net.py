@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from tflite_files import every_operation
 from torch.nn import functional as F
 
 from pose_rft.body.rotations import axis_angle_to_matrix
@@ -15,6 +14,7 @@ from pose_rft.io.tflite import prune, read_tflite
 from pose_rft.policy import pretrained
 from pose_rft.policy.graph_net import GraphNet
 from pose_rft.render.bodies import BodyPainter
+from tests.support.tflite_files import every_operation
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_policies import BASE, IMAGE, image_tokens_of, random_crops, tiny_encoder, tiny_policy, word_tokenizer
 from transformers import (
     CLIPVisionModel,
     LlavaForConditionalGeneration,
@@ -31,6 +30,15 @@ from pose_rft.policy.hub import (
 from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
 from pose_rft.policy.pose_encoder import Hmr2Vit
 from pose_rft.policy.processor import ImageParams, PoseProcessor
+from tests.support.tiny_policies import (
+    BASE,
+    IMAGE,
+    image_tokens_of,
+    random_crops,
+    tiny_encoder,
+    tiny_policy,
+    word_tokenizer,
+)
 
 
 def save_hub_llava(base: Base, folder: Path) -> dict[str, torch.Tensor]:
@@ -90,7 +98,7 @@ def test_a_full_vocabulary_grows_to_hold_pose(base: Base, tmp_path: Path) -> Non
 
 
 def policy_params() -> dict[str, object]:
-    from tiny_policies import POLICY
+    from tests.support.tiny_policies import POLICY
 
     return POLICY
 

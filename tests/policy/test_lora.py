@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_policies import image_tokens_of, tiny_policy
 
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.reference import ReferencePolicy
@@ -18,6 +17,7 @@ from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import LoRAParams
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
+from tests.support.tiny_policies import image_tokens_of, tiny_policy
 
 LORA = LoRAParams(rank=4, alpha=8, dropout=0.1, targets=["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"])
 

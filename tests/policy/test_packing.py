@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_policies import image_tokens_of, tiny_policy
 from torch import Tensor
 
 from pose_rft.inference.packing import Rows, Scores, pack, score, separate_rows
@@ -12,6 +11,7 @@ from pose_rft.policy.lora import add_lora
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import LoRAParams
 from pose_rft.policy.processor import PoseProcessor
+from tests.support.tiny_policies import image_tokens_of, tiny_policy
 
 LORA = LoRAParams(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"])
 

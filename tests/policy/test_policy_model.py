@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_policies import POLICY, image_tokens_of, random_crops, tiny_policy
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, DynamicCache
 
 from pose_rft.errors import PoseRftError
@@ -15,6 +14,7 @@ from pose_rft.policy.lora import trainable_parameters
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.pose_head import IDENTITY_6D
 from pose_rft.policy.processor import PoseProcessor
+from tests.support.tiny_policies import POLICY, image_tokens_of, random_crops, tiny_policy
 
 Policy = tuple[PoseLlava, PoseProcessor]
 

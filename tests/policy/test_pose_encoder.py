@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_policies import tiny_encoder
 from transformers import VitPoseBackboneConfig, VitPoseConfig
 
 from pose_rft.body.joints import SMPL24
@@ -13,6 +12,7 @@ from pose_rft.policy.config import Hmr2VitConfig
 from pose_rft.policy.hub import load_pose_encoder
 from pose_rft.policy.params import PoseEncoderParams
 from pose_rft.policy.pose_encoder import ConvVit, Hmr2Vit, VitPoseEncoder, create_conv_vit, soft_argmax
+from tests.support.tiny_policies import tiny_encoder
 
 
 def sample_sized() -> ConvVit:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_policies import IMAGE, word_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from pose_rft.errors import PoseRftError
 from pose_rft.policy import templates
 from pose_rft.policy.processor import PoseProcessor, add_pose_token
+from tests.support.tiny_policies import IMAGE, word_tokenizer
 
 
 @pytest.fixture(scope="module")

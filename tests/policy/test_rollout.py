@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny_policies import image_tokens_of, tiny_policy
 
 from pose_rft.inference.packing import pack, score
 from pose_rft.inference.sampling import Answers, generate, inverse_sample
 from pose_rft.policy.hub import Base
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import PoseProcessor
+from tests.support.tiny_policies import image_tokens_of, tiny_policy
 
 
 def uniforms(seed: int, *shape: int) -> torch.Tensor:

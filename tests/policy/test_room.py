@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_policies import BASE, IMAGE
 from transformers import CLIPVisionModel
 
 from pose_rft.errors import PoseRftError
@@ -21,6 +20,7 @@ from pose_rft.policy.pose_encoder import ConvVit, create_conv_vit
 from pose_rft.policy.processor import ImageParams
 from pose_rft.policy.room import check_room
 from pose_rft.retrieval.params import RetrievalParams
+from tests.support.tiny_policies import BASE, IMAGE
 
 SECTIONS: dict[str, Any] = {
     "base_model": BaseModelParams,

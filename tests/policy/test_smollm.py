@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from gguf import GGUFWriter, TokenType
-from tiny_policies import BASE, IMAGE, POLICY, tiny_encoder
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
@@ -24,6 +23,7 @@ from pose_rft.policy.params import BaseModelParams, LoRAParams, PolicyParams
 from pose_rft.policy.pretrained import CACHE_VARIABLE, Source
 from pose_rft.policy.processor import ImageParams, PoseProcessor
 from pose_rft.predict.ask import answers
+from tests.support.tiny_policies import BASE, IMAGE, POLICY, tiny_encoder
 
 SMALL = BaseModelParams.model_validate({**BASE, "source": "smollm2", "tiny": {"vision": BASE["tiny"]["vision"]}})  # type: ignore[index]
 MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -1,21 +1,17 @@
 """A policy of a few thousand weights on disk, which always answers with the template."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "policy"))
-
-from tiny_policies import BASE, IMAGE, tiny_policy, word_tokenizer
-
 from pose_rft.inference.sampling import Answers
 from pose_rft.policy.hub import create_base
 from pose_rft.policy.params import BaseModelParams
 from pose_rft.predict import predictor as module
 from pose_rft.predict.predictor import Predictor
+from tests.support.tiny_policies import BASE, IMAGE, tiny_policy, word_tokenizer
 
 
 @pytest.fixture(scope="session")

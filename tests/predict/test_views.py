@@ -1,19 +1,13 @@
 """Several looks at a person are one observation in the person's own square."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "policy"))
-
-from tiny_blazepose import tiny_blazepose
-
 from pose_rft.policy.blazepose import LANDMARKS, NUMBERS
 from pose_rft.predict.regions import Region
 from pose_rft.predict.views import VIEWS, into, observe
+from tests.support.tiny_blazepose import tiny_blazepose
 
 BODY = Region((70.0, 50.0), 60.0, 0.4)
 

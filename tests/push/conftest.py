@@ -1,19 +1,14 @@
 """Tiny policies with both kinds of encoder, saved; `tests/policy` has the parts."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "policy"))
-sys.path.append(str(Path(__file__).resolve().parent.parent))
-
-from tiny_blazepose import tiny_blazepose
-from tiny_policies import BASE, IMAGE, POLICY, tiny_policy, word_tokenizer
-
 from pose_rft.policy.hub import create_base, create_policy, save_policy
 from pose_rft.policy.params import BaseModelParams, PolicyParams
+from tests.support.tiny_blazepose import tiny_blazepose
+from tests.support.tiny_policies import BASE, IMAGE, POLICY, tiny_policy, word_tokenizer
 
 
 @pytest.fixture(scope="session", params=["conv_vit", "blazepose"])

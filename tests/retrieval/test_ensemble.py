@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from retrieval_fakes import tiny_encoder, tiny_params
 
 from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.errors import PoseRftError
@@ -10,6 +9,7 @@ from pose_rft.params import parse
 from pose_rft.retrieval.ensemble import load_ensemble, save_ensemble
 from pose_rft.retrieval.model import RewardModel, frozen, load_retrieval
 from pose_rft.retrieval.params import RetrievalParams
+from tests.support.retrieval_fakes import tiny_encoder, tiny_params
 
 TEXTS = ["the left arm points up .", "the right arm is down ."]
 POSES = axis_angle_to_matrix(torch.randn(2, 24, 3, generator=torch.Generator().manual_seed(0)))

@@ -3,12 +3,12 @@ import os
 
 import pytest
 import torch
-from retrieval_fakes import LATENT, pairs, released_posescript, tiny_encoder, tiny_params
 
 from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.model import load_retrieval
 from pose_rft.retrieval.params import RewardModelParams
 from pose_rft.retrieval.posescript import load_posescript
+from tests.support.retrieval_fakes import LATENT, pairs, released_posescript, tiny_encoder, tiny_params
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from retrieval_fakes import REST_JOINTS, pairs, tiny_encoder, tiny_params
 from safetensors.torch import load_file, save_file
 
 from pose_rft.body.rotations import axis_angle_to_matrix
@@ -9,6 +8,7 @@ from pose_rft.retrieval.judge import Vocabulary, joint_positions, split_words
 from pose_rft.retrieval.loss import symmetric_bbc
 from pose_rft.retrieval.model import JudgeModel, RewardModel, TextPoseModel, frozen, load_retrieval
 from pose_rft.retrieval.pose_encoder import smplh_axis_angle
+from tests.support.retrieval_fakes import REST_JOINTS, pairs, tiny_encoder, tiny_params
 
 TEXTS = ["the left arm points up .", "a person keeps the right arm straight and the left arm down ."]
 

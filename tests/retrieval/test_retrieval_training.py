@@ -1,6 +1,5 @@
 import pytest
 import torch
-from retrieval_fakes import REST_JOINTS, pairs, tiny_encoder, tiny_params
 
 from pose_rft.body.frames import camera_to_amass
 from pose_rft.body.rotations import mirror_rotations
@@ -9,6 +8,7 @@ from pose_rft.io import atomic
 from pose_rft.retrieval.pairs import PreparedTexts
 from pose_rft.training import retrieval as training
 from pose_rft.training.retrieval import _Batches, ground_truth_recall, train
+from tests.support.retrieval_fakes import REST_JOINTS, pairs, tiny_encoder, tiny_params
 
 
 @pytest.fixture(scope="module")

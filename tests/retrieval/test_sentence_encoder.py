@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from retrieval_fakes import HIDDEN, tiny_encoder
 
 from pose_rft.errors import PoseRftError
 from pose_rft.retrieval.sentence_encoder import MINILM, MINILM_SHA256, SentenceEncoder, locate, verify_minilm
+from tests.support.retrieval_fakes import HIDDEN, tiny_encoder
 
 TEXTS = ["a person points the left arm up .", "the right knee is bent", "the left arm is held down , straight ."]
 

@@ -21,7 +21,7 @@ import pytest
 from pose_rft.render.steps import in_steps, rounded
 from pose_rft.sample import stored
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OLDER_CPU = {
     "OPENBLAS_CORETYPE": "Prescott",
     "OPENBLAS_NUM_THREADS": "1",
@@ -44,8 +44,8 @@ def numpy_features() -> str:
 
 
 def build(out: Path, processes: int, **settings: str) -> dict[str, str]:
-    script = TESTS / "sample" / "build_small.py"
-    paths = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
+    script = ROOT / "tests/support/build_small.py"
+    paths = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": paths, **settings}
     command = [sys.executable, str(script), str(out), str(processes)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -3,7 +3,6 @@ import json
 from pathlib import Path
 
 import pytest
-from small_sample import small_sample
 
 from pose_rft.datasets.names import RELEASES
 from pose_rft.datasets.registry import DataParams, open_release
@@ -11,6 +10,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.sample import build, write_coco, write_llava, write_posescript
 from pose_rft.sample.people import Studio
 from pose_rft.sample.stamp import stamp
+from tests.support.small_sample import small_sample
 
 PARAMS = small_sample(size=64, train=12, val=4, poses=25, dialogues=14)
 

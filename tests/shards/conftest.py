@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from fake_release import FakeRelease
 
 from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
+from tests.support.fake_release import FakeRelease
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from fake_release import FakeRelease, fake_record
 
 from pose_rft.errors import PoseRftError
 from pose_rft.record import Box, Caption
@@ -19,6 +18,7 @@ from pose_rft.shards.convert import convert
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
+from tests.support.fake_release import FakeRelease, fake_record
 
 SERIAL = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
 
@@ -99,7 +99,7 @@ def test_a_damaged_shard_in_scratch_is_made_again(tmp_path, damage):
 
 SLOW = """
 from pathlib import Path
-from fake_release import FakeRelease
+from tests.support.fake_release import FakeRelease
 from pose_rft.shards.convert import convert
 from pose_rft.shards import executors
 from pose_rft.shards.plan import ShardParams
@@ -113,7 +113,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("executor", ["serial", pytest.param("process", marks=pytest.mark.slow)])
 def test_kill_9_in_the_middle_then_again_gives_the_undisturbed_bytes(tmp_path, executor):
     (tmp_path / "slow.py").write_text(SLOW.format(executor=executor))
-    paths = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[2])])
+    paths = str(Path(__file__).parents[2])
     child = subprocess.Popen([sys.executable, "slow.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths})
     shards = tmp_path / "out.scratch/shards"
     deadline = time.monotonic() + 60

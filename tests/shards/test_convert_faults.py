@@ -13,20 +13,20 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_release import FakeRelease
 
 from pose_rft.errors import PoseRftError
 from pose_rft.shards import inventory
 from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
+from tests.support.fake_release import FakeRelease
 
 SERIAL = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
 ROOT = Path(__file__).parents[2]
 CHILD = """
 import sys
 from pathlib import Path
-from fake_release import FakeRelease
+from tests.support.fake_release import FakeRelease
 from pose_rft.shards.convert import convert
 from pose_rft.errors import PoseRftError
 from pose_rft.shards import executors
@@ -53,7 +53,7 @@ class Child:
         self.script.write_text(CHILD.format(units=units, delay=delay, executor=executor, **places))
 
     def start(self, *prefix: str) -> subprocess.Popen:
-        paths = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+        paths = str(ROOT)
         return subprocess.Popen(
             [*prefix, sys.executable, str(self.script)],
             cwd=self.folder,
@@ -173,7 +173,7 @@ def test_a_full_disk_stops_in_one_sentence_and_continues_with_room(tmp_path: Pat
         {sys.executable} {child.script}; echo "rc $?"; wc -l < journal
         cp -r disk/out kept
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(ROOT)])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
@@ -283,7 +283,7 @@ def test_two_conversions_never_share_a_scratch(tmp_path: Path) -> None:
 MEASURE = """
 import resource
 from pathlib import Path
-from fake_release import FakeRelease
+from tests.support.fake_release import FakeRelease
 from pose_rft.shards.convert import convert
 from pose_rft.shards import index
 from pose_rft.shards.plan import ShardParams
@@ -306,7 +306,7 @@ def test_memory_of_a_worker_is_that_of_a_shard_whatever_the_release(tmp_path: Pa
     """800 pictures of 200 kB in 40 shards of 4 MB: what the first five shards needed is enough for all."""
     script = tmp_path / "measure.py"
     script.write_text(MEASURE.format(units=80))
-    paths = os.pathsep.join([str(Path(__file__).parent), str(ROOT)])
+    paths = str(ROOT)
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,

@@ -3,12 +3,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_release import FakeRelease
 
 from pose_rft.errors import PoseRftError
 from pose_rft.shards import executors
 from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
+from tests.support.fake_release import FakeRelease
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from fake_release import fake_record
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.cameras import H36M_MODEL, project
@@ -11,6 +10,7 @@ from pose_rft.body.joints import H36M32, MPI28, SMPL24
 from pose_rft.record import Box, Camera, Image, Keypoints, Record, Smpl
 from pose_rft.validation.reprojection import BEHIND_CAMERA, is_as_declared, measure
 from pose_rft.validation.run import geometry_checks
+from tests.support.fake_release import fake_record
 
 LENS = np.array([-0.2071, 0.2478, -0.0031, -0.0014, -0.0010])  # Human3.6M's 54138969
 K3DHP = np.array([[1497.7, 0, 1024.7], [0, 1497.7, 1051.4], [0, 0, 1.0]])

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import polars as pl
 import pytest
 import webdataset as wds
-from fake_release import fake_record
 
 from pose_rft.errors import PoseRftError
 from pose_rft.shards.loader import ShardSet
 from pose_rft.shards.show import show
 from pose_rft.shards.stats import stats
+from tests.support.fake_release import fake_record
 
 
 def test_every_sample_comes_back_in_order_as_it_was_read(converted):

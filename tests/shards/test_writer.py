@@ -4,11 +4,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from fake_release import fake_record
 from webdataset.writer import TarWriter
 
 from pose_rft.record import Record
 from pose_rft.shards.writer import header, write_shard
+from tests.support.fake_release import fake_record
 
 
 @pytest.mark.parametrize(("name", "size"), [("a.json", 0), ("k" * 96 + ".jpg", 511), ("x_000001.npz", 8**10)])

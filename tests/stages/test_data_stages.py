@@ -21,8 +21,9 @@ from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
 from pose_rft.training.sft import SFTParams
 from stages import convert, inventory, sample, shard_sets, validate
+from tests.support.beside import beside
 
-REAL = Path(__file__).parents[3] / "shared/real"
+REAL = beside("real")
 
 
 def write_coco(folder: Path, split: str, first: int, pictures: int = 4) -> None:

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-import two_ranks
 
 from pose_rft.errors import PoseRftError
 from pose_rft.params import parse
 from stages.launch import LaunchParams, hostfile_command, launched, process_count
+from tests.support import two_ranks
 
 
 def write_params(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy
 
 from pose_rft.batches.collate import Collator
 from pose_rft.batches.examples import ExampleMaker, ExampleParams, numpy_rng
@@ -18,6 +17,7 @@ from pose_rft.policy.hub import load_policy, save_policy
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training.calibration import calibrate
+from tests.support.training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from training_fakes import BASE, ENCODER, IMAGE, image_record, samples, tiny_policy, word_tokenizer
 
 from pose_rft.batches.crop_cache import load_crops
 from pose_rft.body.joints import COCO17, SMPL24
@@ -13,6 +12,7 @@ from pose_rft.policy.params import ContrastiveParams, KeypointTrainingParams
 from pose_rft.policy.pose_encoder import create_conv_vit
 from pose_rft.record import Caption, Keypoints, Record
 from pose_rft.training import contrastive, keypoints
+from tests.support.training_fakes import BASE, ENCODER, IMAGE, image_record, samples, tiny_policy, word_tokenizer
 
 torch.set_num_threads(1)
 BOX_LEFT, BOX_TOP, SIDE = 32.0 - 25.0, 24.0 - 25.0, 50.0  # of the records' box (32, 24), 40 px, times 1.25

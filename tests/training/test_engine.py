@@ -7,10 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from two_ranks import environment
 
 from pose_rft.errors import PoseRftError
 from pose_rft.training.engine import Engine, EngineParams, learning_rate
+from tests.support.two_ranks import environment
 
 torch.set_num_threads(1)
 

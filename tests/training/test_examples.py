@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_fakes import Chain, Templates, image_record, record, samples, text_record, vqa_record
 
 from pose_rft.batches.examples import Example, ExampleMaker, ExampleParams, ExampleStream
 from pose_rft.batches.samples import Samples, mean_pose
@@ -16,6 +15,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.params import parse
 from pose_rft.record import Caption
 from pose_rft.seeds import numpy_rng
+from tests.support.training_fakes import Chain, Templates, image_record, record, samples, text_record, vqa_record
 
 torch.set_num_threads(1)
 PARAMS = ExampleParams(

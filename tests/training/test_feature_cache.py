@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_fakes import IMAGE, FakeShards, image_record, samples, text_record, tiny_policy
 
 from pose_rft.batches import crop_cache as crops_module
 from pose_rft.batches import feature_cache
@@ -16,6 +15,7 @@ from pose_rft.batches.samples import Samples, load_samples
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.person_crops import CLIP_NORM
 from pose_rft.record import Image
+from tests.support.training_fakes import IMAGE, FakeShards, image_record, samples, text_record, tiny_policy
 
 torch.set_num_threads(1)
 

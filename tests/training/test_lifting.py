@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_blazepose import tiny_blazepose
-from training_fakes import Chain, image_record, samples
 
 from pose_rft.batches.feature_cache import interpreted
 from pose_rft.batches.observed import observed
@@ -18,6 +16,8 @@ from pose_rft.policy.params import LifterTrainingParams
 from pose_rft.policy.processor import ImageParams
 from pose_rft.training import lifting
 from pose_rft.training.lifting import LiftingSet
+from tests.support.tiny_blazepose import tiny_blazepose
+from tests.support.training_fakes import Chain, image_record, samples
 
 torch.set_num_threads(1)
 IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)

@@ -122,14 +122,14 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_delete(tmp_path: Pat
 def test_a_killed_process_resumes_with_the_same_bits(tmp_path: Path) -> None:
     weights, _ = train(tmp_path / "whole")
     script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from test_loop import train; train(Path(sys.argv[2]), stop_before=5, kill=True)"
+        "import sys; from pathlib import Path;"
+        "from tests.training.test_loop import train; train(Path(sys.argv[1]), stop_before=5, kill=True)"
     )
-    arguments = [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path / "killed")]
+    arguments = [sys.executable, "-c", script, str(tmp_path / "killed")]
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "MASTER_PORT")}
     for name in ("WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"):
         environment.pop(name, None)
-    done = subprocess.run(arguments, capture_output=True, env=environment, timeout=120)
+    done = subprocess.run(arguments, capture_output=True, env=environment, cwd=Path(__file__).parents[2], timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     resumed, _ = train(tmp_path / "killed")
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)

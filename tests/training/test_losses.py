@@ -3,11 +3,11 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from training_fakes import Chain
 
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training.losses import LossParams, PoseLosses, answer_losses, pose_losses
+from tests.support.training_fakes import Chain
 
 PARAMS = LossParams(rotation=1.0, nll=0.1, joints=1.0)
 N = 4

@@ -9,13 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
-import second_account
-import two_ranks
-from second_account import NOBODY
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import sockets
 from pose_rft.training import ranks
+from tests.support import second_account, two_ranks
+from tests.support.second_account import NOBODY
 
 # Tells what it listens on, waits until the stranger has been there, and says what it heard from the other rank.
 WORK = """

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import two_ranks
-from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
 from pose_rft.batches.collate import Collator
 from pose_rft.batches.examples import Example, ExampleStream
@@ -19,6 +17,8 @@ from pose_rft.record import Caption
 from pose_rft.training import sft
 from pose_rft.training.engine import Engine
 from pose_rft.training.sft import SFTParams, batch_loss
+from tests.support import two_ranks
+from tests.support.training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
 torch.set_num_threads(1)
 CAPTION = (Caption("arms up", "automatic"),)
@@ -184,12 +184,11 @@ def test_a_batch_that_cannot_be_accumulated_is_refused() -> None:
 WORKER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 import torch, os
-from test_sft import params, run
+from tests.training.test_sft import params, run
 torch.set_num_threads(1)
-folder = Path(sys.argv[2])
-stage = int(sys.argv[3])
+folder = Path(sys.argv[1])
+stage = int(sys.argv[2])
 texts = {"text_pose": {"posescript": 0.5}, "vqa": {"llava_instruct": 0.5}}
 p = params(engine={"lr": 1e-3, "zero_stage": stage}, batch=2, steps=8, examples={"mixture": texts})
 weights, log = run(folder / f"data-{os.environ['RANK']}", "scratch", p)
@@ -205,7 +204,7 @@ os._exit(0)
 def test_two_ranks_of_which_one_has_no_pose_train_like_one_rank(tmp_path: Path, stage: int) -> None:
     """One example per rank and step: often one has a picture and no pose, the other a pose and no picture."""
     (tmp_path / "worker.py").write_text(WORKER)
-    arguments = [str(tmp_path / "worker.py"), str(Path(__file__).parent), str(tmp_path), str(stage)]
+    arguments = [str(tmp_path / "worker.py"), str(tmp_path), str(stage)]
     environment = two_ranks.environment()
     done = subprocess.run([*two_ranks.LAUNCHER, *arguments], capture_output=True, env=environment, timeout=240)
     assert (tmp_path / "result.pt").is_file(), done.stderr.decode()[-3000:]

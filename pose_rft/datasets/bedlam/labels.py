@@ -49,7 +49,8 @@ class LabelFile:
 
     @classmethod
     def at(cls, path: Path) -> "LabelFile":
-        """
+        """The file as it is now: its path, time and size.
+
         Raises:
             PoseRftError: there is none.
         """

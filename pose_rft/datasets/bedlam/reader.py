@@ -59,6 +59,7 @@ class Someone(NamedTuple):
     number: int
 
     def key(self, folder: str) -> str:
+        """The sample's key: folder, picture and person."""
         return sample_key("bedlam", folder, Path(self.image).stem, f"p{self.number}")
 
 

@@ -150,10 +150,12 @@ class Annotation:
 
     @property
     def is_finite(self) -> bool:
+        """Whether all numbers of the annotation are finite."""
         return bool(np.isfinite(self.points).all())
 
     @property
     def center(self) -> tuple[float, float]:
+        """Centre of the box, px."""
         x, y, w, h = self.bbox
         return x + w / 2, y + h / 2
 

@@ -39,10 +39,14 @@ class ReaderParams(Protocol):
     """What the sections of all readers (`datasets.NAME`) have in common."""
 
     @property
-    def splits(self) -> Sequence[str]: ...
+    def splits(self) -> Sequence[str]:
+        """The splits to convert."""
+        ...
 
     @property
-    def max_defect_rate(self) -> float: ...
+    def max_defect_rate(self) -> float:
+        """The share of samples that may be defects before the conversion stops."""
+        ...
 
 
 class Release(Protocol):
@@ -58,7 +62,9 @@ class Release(Protocol):
     where_to_get: str
 
     @property
-    def params(self) -> ReaderParams: ...
+    def params(self) -> ReaderParams:
+        """The reader's own section of params.yaml."""
+        ...
 
     def units(self, split: str) -> list[Unit]:
         """The split's units sorted by key; reads annotation indices only, decodes no image."""

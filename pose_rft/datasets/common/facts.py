@@ -86,6 +86,7 @@ class Need:
     other: str | None = None  # key of the data set's parameters that names another folder
 
     def layouts(self, params: Any) -> Patterns:
+        """The layouts of which one must be there."""
         patterns = self.patterns(params) if callable(self.patterns) else self.patterns
         return (patterns,) if isinstance(patterns, str) else patterns
 

@@ -27,6 +27,7 @@ class UnreadablePicture(Exception):
         self.detail = detail
 
     def defect(self, unit: str, row: str) -> Defect:
+        """The row of the defects table for a sample of this picture."""
         return Defect(unit, row, self.reason, self.detail)
 
 

@@ -4,7 +4,7 @@ SPIN's final fits (`pose`, `betas`, `valid_fit`) and static fits (`pose`, `shape
 numbers) have no names: row i belongs to row i of SPIN's training npz of the data set. That npz is the index. Two files
 of one length may still be of different people, so the bodies must look like the index's 2D joints, each more than its
 neighbour does; where a file of fits has names, they are what joins it.
-Source: nkolot/SPIN train/fits_dict.py and README (`Final fits`); dataset notes section 3.
+Source: nkolot/SPIN train/fits_dict.py and README (`Final fits`); docs/formats.md, SMPL fits.
 """
 
 from collections.abc import Sequence

@@ -67,6 +67,7 @@ class FitSource(Section):
         return root / self.path.replace("{subject}", str(subject))
 
     def index_file(self, root: Path) -> Path | None:
+        """Where the index file lies; None if the source has none."""
         return None if self.index is None else self._there(root / self.index)
 
     def _there(self, path: Path) -> Path:
@@ -88,6 +89,7 @@ class BrokenFit:
     problem: str
 
     def defect(self, unit: str, row: str) -> Defect:
+        """The row of the defects table for the person or frame of this fit."""
         return Defect(unit, row, "broken fit", self.problem)
 
 

@@ -2,7 +2,7 @@
 
 A fit that names COCO's annotation goes to that annotation. One that names only its picture goes to the person whose box
 centre is nearest to the centre of the fitted crop. NeuralAnnot's MPII file counts the annotations of Hand4Whole's
-`train.json`, so that file says picture and box. Source: dataset notes sections 3 and 4.
+`train.json`, so that file says picture and box. Source: docs/formats.md, SMPL fits.
 """
 
 import re

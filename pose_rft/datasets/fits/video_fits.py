@@ -5,7 +5,7 @@ a fit has pose (72 axis-angle numbers), shape (10) and trans (3, metres) in the 
 with a pose for every 5th frame, in a camera frame whose y and z point the other way. Label files name a frame by its
 picture, counted from 1 (or from 0, if any is called 0), in any of the peers' spellings. Frames without a fit are simply
 absent.
-Sources: mks0601/NeuralAnnot_RELEASE, MMHuman3D h36m.py; dataset notes sections 1.1, 1.7, 2.1 and 2.5.
+Sources: mks0601/NeuralAnnot_RELEASE, MMHuman3D h36m.py; docs/formats.md, SMPL fits.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Names are irregular (`TakingPhoto` only for S1, `Greeting 2` for S11's first), so they are always looked up, never
 built. Actions run 1..16 and subactions 1..2; action 1 (`_ALL…`) is a calibration sequence that nobody uses. Layout of
-the file: dataset notes sections 1.2 and 1.3; the real file is 110 kB and comes with h36m-fetch.
+the file: docs/formats.md, Human3.6M; the real file is 110 kB and comes with h36m-fetch.
 """
 
 import re

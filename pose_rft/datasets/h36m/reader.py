@@ -3,7 +3,7 @@ that MMPose makes of them (`h36m_frames.py`).
 
 Protocol (SPIN, HMR2): every 5th frame; train = S1, S5, S6, S7, S8; `p1` = S9 and S11 from all cameras, `p2` the same
 from the frontal camera 60457274. Video frame i belongs to pose i (peers that read one frame before their loop are off
-by one). Layout and traps: dataset notes section 1.
+by one). Layout and traps: docs/formats.md, Human3.6M.
 """
 
 from collections.abc import Iterator, Mapping
@@ -89,10 +89,12 @@ class VideoUnit:
 
     @property
     def key(self) -> str:
+        """The unit's key: subject, sequence and camera."""
         return sample_key("h36m", f"S{self.sequence.subject}", self.sequence.name, CAMERAS[self.camera])
 
     @property
     def stem(self) -> str:
+        """The release's own name of the video, without its suffix."""
         return f"{self.sequence.name}.{CAMERAS[self.camera]}"
 
     @property
@@ -124,6 +126,7 @@ class VideoUnit:
 
     @property
     def is_known_missing(self) -> bool:
+        """Whether the release itself lacks this video."""
         return (self.sequence.subject, self.sequence.name, CAMERAS[self.camera]) == KNOWN_MISSING
 
 

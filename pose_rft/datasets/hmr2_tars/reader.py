@@ -3,7 +3,8 @@
 A sample of a tar is `KEY.jpg` (or png, jpeg), `KEY.data.pyd` sometimes `KEY.detection.npz`, which is not needed here.
 The `.pyd` is a pickle, so it goes through the restricted reader; the tar is read in memory and nothing is unpacked.
 KEY may hold a folder (`aic-train/<sha1>`). A damaged member costs its picture's people, not the job.
-Source: shubham-goel/4D-Humans hmr2/datasets/image_dataset.py, datasets_tar.yaml; dataset notes section 11.
+Source: shubham-goel/4D-Humans hmr2/datasets/image_dataset.py, datasets_tar.yaml;
+docs/formats.md, Label files of others.
 """
 
 import io
@@ -42,6 +43,7 @@ class Hmr2TarsParams(Section):
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """One split for each folder of tars."""
         return tuple(self.folders)
 
 

@@ -65,6 +65,7 @@ class LabelFilesParams(Section):
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """One split for each file."""
         return tuple(self.files)
 
 

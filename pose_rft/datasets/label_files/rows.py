@@ -2,8 +2,8 @@
 
 All three hold people of pictures by the picture's name. What differs: the names of the fields, whether `scale` is the
 side of the box over 200 (SPIN) or the side in px (ProHMR, HMR2.0), and the joint sets (24; 25 OpenPose + 19; 190 with a
-mask). Joints come out in SPIN's order of 24. Layouts: dataset notes sections 0 and 10; nkolot/SPIN, nkolot/ProHMR,
-shubham-goel/4D-Humans hmr2/datasets/image_dataset.py, open-mmlab/mmhuman3d docs/human_data.md.
+mask). Joints come out in SPIN's order of 24. Layouts: docs/formats.md, Label files of others; nkolot/SPIN,
+nkolot/ProHMR, shubham-goel/4D-Humans hmr2/datasets/image_dataset.py, open-mmlab/mmhuman3d docs/human_data.md.
 """
 
 from collections.abc import Mapping, Sequence

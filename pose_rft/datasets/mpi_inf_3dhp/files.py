@@ -1,7 +1,7 @@
 """The files of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5) and extracted frames of a training sequence,
 annot_data.mat (v7.3) of a test sequence.
 
-Fourteen cameras are calibrated and annotated; the test set has no calibration. Layout: dataset notes section 2.
+Fourteen cameras are calibrated and annotated; the test set has no calibration. Layout: docs/formats.md, MPI-INF-3DHP.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -127,6 +127,7 @@ def _counts_from_0(root: Path, layout: str) -> bool:
 
 
 def of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:
+    """The calibration of one camera."""
     if number not in cameras:
         raise PoseRftError(f"{folder / 'camera.calibration'} has no camera {number}; get the file again.")
     return cameras[number]

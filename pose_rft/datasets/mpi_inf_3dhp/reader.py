@@ -4,7 +4,7 @@ Train: subjects S1–S8, two sequences each, the 8 chest-height cameras of 14; o
 inside the picture every 10th (SPIN counts over all videos, here each video counts for itself, so that a video does not
 depend on those before it). Annotations may be longer than the video; `FRAMES` has the true lengths. Where a video was
 extracted to pictures and deleted, its frames are found in any of the peers' three layouts and keep their bytes. Test:
-TS1–TS6, the frames marked valid. Layout and traps: dataset notes section 2.
+TS1–TS6, the frames marked valid. Layout and traps: docs/formats.md, MPI-INF-3DHP.
 """
 
 from collections.abc import Iterator, Mapping
@@ -84,6 +84,7 @@ class VideoUnit:
 
     @property
     def folder(self) -> str:
+        """The sequence's folder below the release."""
         return f"S{self.subject}/Seq{self.sequence}"
 
     @property

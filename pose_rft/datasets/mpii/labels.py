@@ -8,7 +8,7 @@
   training and validation in one file, told apart by `isValidation`; a row is `joint_self`, others of the picture have
   rows of their own.
 
-MATLAB counts pixels from 1, and so do all four: 1 is subtracted. Source: dataset notes section 4;
+MATLAB counts pixels from 1, and so do all four: 1 is subtracted. Source: docs/formats.md, MPII;
 princeton-vl/pose-hg-train src/misc/mpii.py, open-mmlab/mmpose tests/data/mpii, bearpaw/pytorch-pose.
 """
 
@@ -81,7 +81,8 @@ def read_mat_labels(path: Path) -> Pictures:
 
 
 def read_h5_labels(path: Path) -> Pictures:
-    """
+    """The people of an .h5 file of pose-hg-train.
+
     Raises:
         PoseRftError: no such file, not HDF5, or without the columns of pose-hg-train.
     """

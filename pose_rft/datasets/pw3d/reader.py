@@ -3,7 +3,7 @@
 Picture i belongs to pose i (30 Hz), not to `img_frame_ids[i]`. A person is a sample in the frames whose camera pose is
 valid and in which any 2D joint was found: the release's `poses2d` are all zero otherwise, and the official challenge,
 like SPIN, leaves those frames out of the test set, so they are no defects. Evaluation needs the male and the female
-model. Layout and traps: dataset notes section 5.
+model. Layout and traps: docs/formats.md, 3DPW.
 """
 
 from collections.abc import Iterator, Mapping

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
 from pose_rft.batches.examples import ExampleStream
 from pose_rft.batches.feature_cache import EncodedTokens
@@ -21,6 +20,7 @@ from pose_rft.inference.types import Prompts
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.record import Caption
 from pose_rft.training.engine import Engine
+from tests.support.training_fakes import IMAGE, Chain, image_record, samples, text_record, tiny_policy, vqa_record
 
 MIXTURE = {
     "image_pose": {"coco": 0.4},

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import av
-from small_sample import small_sample
 
 from pose_rft.datasets.registry import DataParams
 from pose_rft.sample import build
 from pose_rft.shards.convert import convert_release
 from pose_rft.shards.plan import ShardParams
+from tests.support.small_sample import small_sample
 
 SHARDS = (("h36m", "train"), ("mpi_inf_3dhp", "train"), ("coco", "train"), ("mpii", "train"), ("posescript", "train"))
 SHARDS += (("bedlam", "train"), ("3dpw", "validation"))

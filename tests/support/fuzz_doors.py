@@ -20,12 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import commands
 import cv2
-import folders
 import h5py
 import numpy as np
-from damage import BYTES, damage
 
 from pose_rft.datasets.h36m.metadata import read_metadata
 from pose_rft.datasets.mpi_inf_3dhp.files import read_calibration
@@ -47,6 +44,9 @@ from pose_rft.sample.h36m_files import write_metadata, write_poses
 from pose_rft.sample.matlab_files import cell_column, struct_array, write_v5, write_v73
 from pose_rft.shards.index import as_defects, as_index, read_table, write_index
 from pose_rft.shards.manifest import Manifest
+from tests.support import fuzz_commands as commands
+from tests.support import fuzz_folders as folders
+from tests.support.damage import BYTES, damage
 
 SECONDS, MEMORY = 20, 2 << 30
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import toy
+
+from tests.support import toy
 
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 STEPS = 60  # of 0.1 s

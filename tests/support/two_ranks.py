@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 START = "import sys; from stages.launch import run_here; sys.exit(run_here(2, [sys.executable, *sys.argv[1:]]))"
 LAUNCHER = [sys.executable, "-c", START]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -26,12 +26,13 @@ def environment(*folders: Path) -> dict[str, str]:
 
 def run(module: Path, folder: Path, timeout: float = 3600) -> str:
     """Calls `module.work(folder)` in two processes; returns what they wrote to stderr."""
+    name = ".".join(module.relative_to(ROOT).with_suffix("").parts)
     worker = folder / "worker.py"
     worker.write_text(
-        f"from pathlib import Path\nfrom {module.stem} import work\nfrom two_ranks import finish\n"
+        f"from pathlib import Path\nfrom {name} import work\nfrom tests.support.two_ranks import finish\n"
         f"work(Path({str(folder)!r}))\nfinish()\n"
     )
-    paths = environment(Path(__file__).parent, module.parent, module.parent.parent / "training")
+    paths = environment()
     done = subprocess.run(
         [*LAUNCHER, str(worker)], capture_output=True, text=True, cwd=ROOT, env=paths, timeout=timeout
     )

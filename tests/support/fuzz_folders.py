@@ -4,7 +4,6 @@ Everything is tiny and made here; what needs torch is imported when the first fo
 """
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -13,12 +12,9 @@ from typing import Any
 
 import numpy as np
 
-TESTS = Path(__file__).resolve().parents[1]
-for name in ("policy", "training", "shards", "retrieval"):
-    sys.path.append(str(TESTS / name))
-sys.path.append(str(TESTS))
+from pose_rft.errors import PoseRftError
 
-from pose_rft.errors import PoseRftError  # noqa: E402
+TESTS = Path(__file__).resolve().parents[1]
 
 Maker = Callable[[Path], object]
 Reader = Callable[[Path], object]
@@ -26,10 +22,10 @@ Reader = Callable[[Path], object]
 
 @cache
 def _base() -> Any:
-    from tiny_policies import BASE, IMAGE, word_tokenizer
 
     from pose_rft.policy.hub import create_base
     from pose_rft.policy.params import BaseModelParams
+    from tests.support.tiny_policies import BASE, IMAGE, word_tokenizer
 
     with tempfile.TemporaryDirectory() as folder:
         word_tokenizer().save_pretrained(folder)
@@ -50,11 +46,10 @@ def make_policy(folder: Path) -> None:
     """With adapters, pose head and processor."""
     from copy import deepcopy
 
-    from tiny_policies import tiny_policy
-
     from pose_rft.policy.hub import save_policy
     from pose_rft.policy.lora import add_lora
     from pose_rft.policy.params import LoRAParams
+    from tests.support.tiny_policies import tiny_policy
 
     model, processor = tiny_policy(deepcopy(_base()), covariance="low_rank")
     save_policy(folder, add_lora(model, LoRAParams(rank=2, alpha=4, dropout=0.0, targets=["q_proj"])), processor)
@@ -67,7 +62,7 @@ def read_policy(folder: Path) -> None:
 
 
 def make_encoder(folder: Path) -> None:
-    from tiny_policies import tiny_encoder
+    from tests.support.tiny_policies import tiny_encoder
 
     tiny_encoder().save_pretrained(folder)
 
@@ -157,7 +152,7 @@ def tiny_bodies() -> Path:
 
 
 def make_sentences(folder: Path) -> None:
-    from retrieval_fakes import tiny_encoder as tiny_bert
+    from tests.support.retrieval_fakes import tiny_encoder as tiny_bert
 
     tiny_bert(folder)
 
@@ -172,19 +167,19 @@ def read_sentences(folder: Path) -> None:
 
 @cache
 def _distilbert() -> Path:
-    from retrieval_fakes import tiny_encoder as tiny_bert
+    from tests.support.retrieval_fakes import tiny_encoder as tiny_bert
 
     return tiny_bert(tiny_bodies() / "distilbert", kind="distilbert")
 
 
 def make_posescript(folder: Path) -> None:
-    from retrieval_fakes import released_posescript
+    from tests.support.retrieval_fakes import released_posescript
 
     released_posescript(_distilbert(), folder)
 
 
 def read_posescript(folder: Path) -> None:
-    from retrieval_fakes import tiny_params
+    from tests.support.retrieval_fakes import tiny_params
 
     from pose_rft.retrieval.posescript import load_posescript
 
@@ -192,10 +187,9 @@ def read_posescript(folder: Path) -> None:
 
 
 def make_shards(folder: Path) -> None:
-    from fake_release import FakeRelease
-
     from pose_rft.shards.convert import convert
     from pose_rft.shards.plan import ShardParams
+    from tests.support.fake_release import FakeRelease
 
     params = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
     folder.rmdir()
@@ -220,10 +214,9 @@ def read_shards(folder: Path) -> None:
 
 def make_scratch(folder: Path) -> None:
     """A conversion that a kill left: two of three shards are done."""
-    from fake_release import FakeRelease
-
     from pose_rft.shards.convert import convert
     from pose_rft.shards.plan import ShardParams
+    from tests.support.fake_release import FakeRelease
 
     params = ShardParams(samples_per_shard=20, executor="serial", workers=1, jpeg_quality=92)
     try:

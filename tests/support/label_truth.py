@@ -5,13 +5,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from flat_studio import numbered
-from release_truth import numpy_body
 from scipy.spatial.transform import Rotation
 
 from pose_rft.body.joints import SPIN24
 from pose_rft.datasets.fits.still_fit import crop_camera
 from pose_rft.datasets.label_files.rows import FROM_HUMAN_DATA
+from tests.support.flat_studio import numbered
+from tests.support.release_truth import numpy_body
 
 SIDE = 120.0
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from folders import make_policy, make_shards, tiny_bodies
-from test_cli_convert import small_coco
 
 from pose_rft.errors import PoseRftError
+from tests.support.fuzz_folders import make_policy, make_shards, tiny_bodies
+from tests.test_cli_convert import small_coco
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = {
