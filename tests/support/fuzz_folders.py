@@ -179,9 +179,8 @@ def make_posescript(folder: Path) -> None:
 
 
 def read_posescript(folder: Path) -> None:
-    from tests.support.retrieval_fakes import tiny_params
-
     from pose_rft.retrieval.posescript import load_posescript
+    from tests.support.retrieval_fakes import tiny_params
 
     load_posescript(folder / "checkpoint_best.pth", tiny_params(_distilbert()).reward)
 
