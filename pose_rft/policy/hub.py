@@ -359,8 +359,8 @@ def _check_pair(model: PoseLlava, processor: PoseProcessor, folder: Path) -> Non
     Raises:
         PoseRftError: they differ.
     """
-    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr, index]
-    check_words(processor.tokenizer, rows, folder)
+    words: Any = model.get_input_embeddings().weight
+    check_words(processor.tokenizer, words.shape[0], folder)
     _check_sizes(model.llava, model.pose_encoder, processor.image)
     config: Any = model.config
     pairs = {

@@ -62,7 +62,8 @@ class SentenceEncoder:
 
         with _one_sentence(self._source):
             model = SentenceTransformer(self._source, device="cpu", trust_remote_code=False)
-            rows = model[0].auto_model.get_input_embeddings().weight.shape[0]
+            transformer: Any = model[0]
+            rows = transformer.auto_model.get_input_embeddings().weight.shape[0]
             check_words(model.tokenizer, rows, self._source)
             return model.eval().requires_grad_(False)
 
