@@ -360,7 +360,8 @@ def _check_pair(model: PoseLlava, processor: PoseProcessor, folder: Path) -> Non
         PoseRftError: they differ.
     """
     words: Any = model.get_input_embeddings().weight
-    check_words(processor.tokenizer, words.shape[0], folder)
+    rows: int = words.shape[0]
+    check_words(processor.tokenizer, rows, folder)
     _check_sizes(model.llava, model.pose_encoder, processor.image)
     config: Any = model.config
     pairs = {
