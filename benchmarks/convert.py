@@ -35,7 +35,7 @@ import PIL.Image
 
 from benchmarks.inputs import INPUTS, QUALITY, Input, Workplace, parser, workplace
 from benchmarks.timing import best
-from pose_rft.datasets.common.base import Release
+from pose_rft.datasets.common.base import DatasetReader
 from pose_rft.errors import PoseRftError
 from pose_rft.shards.convert import convert
 from pose_rft.shards.loader import ShardSet
@@ -133,12 +133,12 @@ def peers(work: Work, out: Path) -> None:
     np.savez(out / "labels.npz", imgname=names, pose=np.zeros((len(names), 72)), part=np.zeros((len(names), 24, 3)))
 
 
-def ours(release: Release, split: str, shards: ShardParams, out: Path) -> None:
+def ours(release: DatasetReader, split: str, shards: ShardParams, out: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()):
         convert(release, split, out / "shards", shards, 1.0, "benchmark", out / "scratch")
 
 
-def one_shard(release: Release, split: str, shard: PlannedShard, out: Path) -> tuple[float, float]:
+def one_shard(release: DatasetReader, split: str, shard: PlannedShard, out: Path) -> tuple[float, float]:
     """What a worker does; its peak memory in MB, and the CPU seconds that it took."""
     began = time.process_time()
     items = ((unit.key, item) for unit in shard.units for item in release.read(unit, split))

@@ -26,7 +26,7 @@ from pose_rft.hygrpo.params import RFTParams
 from pose_rft.hygrpo.pose_draws import PoseDraws
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.step_log import StepLog
-from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
+from pose_rft.hygrpo.trainer import Trainer, TrainerComponents, captions_ahead
 from pose_rft.inference.passes import Preparer, sampling, scoring
 from pose_rft.inference.rewards import Rewards
 from pose_rft.params import Seeds, body_model_folder, load
@@ -58,7 +58,7 @@ class Bench:
         rewards = Rewards(body, retrieval, encoder, processor, self.params.rewards)
         rewards.remember(captions_ahead(stream.draw, self.params.batch))
         device = torch.device("cpu")
-        self.tools = Tools(
+        self.tools = TrainerComponents(
             stream.draw,
             Preparer(processor, tokens, device),
             sampling(self.params.group_size, self.params.max_new_tokens, self.params.temperature),

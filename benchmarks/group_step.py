@@ -20,7 +20,7 @@ from pose_rft.hygrpo import objective
 from pose_rft.hygrpo.advantages import group_advantages
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.inference import packing
-from pose_rft.inference.sampling import Answers, generate
+from pose_rft.inference.sampling import Completions, generate
 from pose_rft.policy import shared_attention
 from pose_rft.policy.architectures import LLAVA, Llama, llama_config
 from pose_rft.policy.config import POSE_NUMBERS, Hmr2VitConfig, PoseLlavaConfig
@@ -132,7 +132,7 @@ class Step:
 
     # --- phases
 
-    def rollout(self, group: int, way: Way) -> Answers:
+    def rollout(self, group: int, way: Way) -> Completions:
         """G answers to each prompt, each with one pose token."""
         uniforms = torch.rand(self.prompts, group, self.answer, device=self.device)
         if way == "repeated":
@@ -144,9 +144,9 @@ class Step:
         tokens = found.ids.view(self.prompts, group, self.answer).clone()
         tokens[tokens == POSE] = FIRST_WORD
         tokens[..., self.answer // 2] = POSE
-        return Answers.from_ids(tokens, END)
+        return Completions.from_ids(tokens, END)
 
-    def score(self, model: PoseLlava, answers: Answers, way: Way) -> packing.Scores:
+    def score(self, model: PoseLlava, answers: Completions, way: Way) -> packing.Scores:
         """Log-probabilities and states of all answers."""
         lay_out = packing.separate_rows if way == "repeated" else packing.pack
         rows = lay_out(self.ids, answers, model.config).to(self.device)
@@ -154,7 +154,7 @@ class Step:
         language._attn_implementation = "sdpa" if way == "dense" else shared_attention.NAME
         return packing.score(model, rows, self.images)
 
-    def train(self, answers: Answers, reference: packing.Scores, way: Way) -> Tensor:
+    def train(self, answers: Completions, reference: packing.Scores, way: Way) -> Tensor:
         """Forward, the loss of HyGRPO with random rewards, backward."""
         scores = self.score(self.model, answers, way)
         loss = self._loss(scores, reference)
@@ -180,7 +180,7 @@ class Step:
         kl = kl + objective.pose_kl(poses.kl(frozen).view(shape) / POSE_NUMBERS, valid)
         return (BETA * kl - gain).mean()
 
-    def judged(self, answers: Answers, way: Way) -> packing.Scores:
+    def judged(self, answers: Completions, way: Way) -> packing.Scores:
         """The reference's scores, without gradient."""
         with torch.no_grad(), self.reference.use(self.model) as frozen:
             return self.score(frozen, answers, way)

@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 
-from pose_rft.datasets.common.base import Release
+from pose_rft.datasets.common.base import DatasetReader
 from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.sample import write_3dhp, write_bedlam, write_coco, write_h36m, write_llava, write_mpii, write_pw3d
 from pose_rft.sample.people import Person, Shot, Studio, View
@@ -201,7 +201,7 @@ class Workplace(NamedTuple):
             make(root, self.body_models, self.scale, [what.name])
         return root
 
-    def release(self, what: Input) -> Release:
+    def release(self, what: Input) -> DatasetReader:
         data = DataParams(source="releases", root=self.root(what), body_model=self.body_models)
         return open_release(what.name, data, {what.name: what.read}, QUALITY)
 

@@ -80,7 +80,7 @@ def read_graph(root: Path) -> StageGraph:
             always = {names[stage] for stage in names if stage.always_changed}
     except DvcException as error:
         text = " ".join(str(error.__cause__ or error).split())
-        raise PoseRftError(f"DVC cannot read the pipeline in {root} ({text}); mend params.yaml or dvc.yaml.") from None
+        raise PoseRftError(f"DVC cannot read the pipeline in {root} ({text}); fix params.yaml or dvc.yaml.") from None
     ordered: dict[str, tuple[str, ...]] = {}
 
     def visit(name: str) -> None:

@@ -18,7 +18,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from flows import closed_server
 from flows.closed_server import HOST
 from flows.dvc_stage import WATCHDOG
-from flows.up import ROOT, START_SECONDS, Station, home
+from flows.up import ROOT, START_SECONDS, LocalServer, home
 from pose_rft.errors import PoseRftError
 from pose_rft.io.private import private_folder
 
@@ -35,7 +35,7 @@ def server() -> Iterator[None]:
         return
     with socket.socket() as probe:
         probe.bind((HOST, 0))
-        station = Station(probe.getsockname()[1])
+        station = LocalServer(probe.getsockname()[1])
     auth = secrets.token_urlsafe(32)
     place = {"PREFECT_HOME": str(private_folder(home(ROOT)) / "own"), "PREFECT_UI_ENABLED": "0"}
     command = [sys.executable, "-m", "flows.closed_server", str(station.port)]

@@ -29,7 +29,7 @@ AGENTS = {"cpu": 4, "gpu": 2}  # pool -> flow runs at once
 
 
 @dataclass
-class Station:
+class LocalServer:
     """What `up` started: the server's port and the process id of each part."""
 
     port: int
@@ -61,12 +61,12 @@ def home(root: Path) -> Path:
     return root / ".prefect"
 
 
-def load(root: Path) -> Station | None:
+def load(root: Path) -> LocalServer | None:
     file = home(root) / "station.json"
-    return Station(**json.loads(file.read_text())) if file.is_file() else None
+    return LocalServer(**json.loads(file.read_text())) if file.is_file() else None
 
 
-def save(root: Path, station: Station) -> None:
+def save(root: Path, station: LocalServer) -> None:
     atomic.write_json(home(root) / "station.json", asdict(station))
 
 
@@ -90,7 +90,7 @@ def environment(root: Path, port: int) -> dict[str, str]:
     return {**shared, **os.environ, **own}
 
 
-def up(root: Path, port: int | None) -> Station:
+def up(root: Path, port: int | None) -> LocalServer:
     """Starts what is not running yet.
 
     Raises:
@@ -98,7 +98,7 @@ def up(root: Path, port: int | None) -> Station:
     """
     station = load(root)
     if station is None or not station.healthy():
-        station = Station(port or (station.port if station else PORT), station.processes if station else {})
+        station = LocalServer(port or (station.port if station else PORT), station.processes if station else {})
         _start_server(root, station)
     _write_shell_lines(root, station.port)
     os.environ.update(environment(root, station.port))  # for the client in this process
@@ -139,7 +139,7 @@ def status(root: Path) -> list[str]:
     return lines + [f"{part:<10} {'runs' if station.alive(part) else 'has ended'}" for part in agents]
 
 
-def _start_server(root: Path, station: Station) -> None:
+def _start_server(root: Path, station: LocalServer) -> None:
     if station.alive("server"):
         _end(station, "server")
     with socket.socket() as probe:
@@ -156,7 +156,7 @@ def _start_server(root: Path, station: Station) -> None:
         time.sleep(0.3)
 
 
-def _start(root: Path, station: Station, part: str, *module: str) -> None:
+def _start(root: Path, station: LocalServer, part: str, *module: str) -> None:
     child_environment = environment(root, station.port)
     with (home(root) / f"{part.replace(' ', '_')}.log").open("ab") as log:
         child = subprocess.Popen(
@@ -179,7 +179,7 @@ def _write_shell_lines(root: Path, port: int) -> None:
     atomic.write_text(home(root) / "env", "".join(f"export {name}={values[name]}\n" for name in names))
 
 
-def _deploy(root: Path, station: Station) -> None:
+def _deploy(root: Path, station: LocalServer) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
         cwd=root,
@@ -194,7 +194,7 @@ def _deploy(root: Path, station: Station) -> None:
         )
 
 
-def _end(station: Station, part: str) -> None:
+def _end(station: LocalServer, part: str) -> None:
     pid = station.processes[part]
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGTERM)

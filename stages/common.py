@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # heavy, and `inventory` must start at once
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
-# What a person can mend: room on the disk, a quota, a permission, a broken or read-only disk.
+# What a person can fix: room on the disk, a quota, a permission, a broken or read-only disk.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _held = ExitStack()  # locks of this process
 
@@ -56,7 +56,7 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
             raise
         print(
             f"error: {error.filename or 'The outs of this stage'} cannot be written or read ({error.strerror}); make "
-            "room or mend the permission and run again.",
+            "room or fix the permission and run again.",
             file=sys.stderr,
             flush=True,
         )

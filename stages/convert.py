@@ -84,7 +84,7 @@ def place(folder: Path, out: Path) -> None:
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(folder, out)
     except OSError as error:
-        raise PoseRftError(f"{out} cannot be written ({error.strerror}); mend that and run again.") from None
+        raise PoseRftError(f"{out} cannot be written ({error.strerror}); fix that and run again.") from None
 
 
 if __name__ == "__main__":

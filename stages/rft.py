@@ -44,7 +44,7 @@ def train(variant: Variant) -> None:
     from pose_rft.hygrpo.params import RFTParams
     from pose_rft.hygrpo.reference import ReferencePolicy
     from pose_rft.hygrpo.run_artifacts import Records, watched
-    from pose_rft.hygrpo.trainer import Tools, Trainer, captions_ahead
+    from pose_rft.hygrpo.trainer import Trainer, TrainerComponents, captions_ahead
     from pose_rft.inference.answers import heldout_examples
     from pose_rft.inference.passes import Preparer, sampling, scoring
     from pose_rft.inference.rewards import Rewards
@@ -97,7 +97,7 @@ def train(variant: Variant) -> None:
         params.table_every,
         leader=engine.rank == 0,
     )
-    tools = Tools(
+    tools = TrainerComponents(
         stream.draw,
         prepare,
         sampling(params.group_size, params.max_new_tokens, params.temperature, engine.on_every_rank),

@@ -7,7 +7,7 @@ from pathlib import Path
 from pose_rft.io import atomic
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def cached_folder(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, which `make(temporary folder)` filled now or earlier; it is there whole or not at all.
 
     Stages and ranks that need it at the same time wait for the one that came first.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pose_rft.batches.cached_folder import made_once
+from pose_rft.batches.cached_folder import cached_folder
 from pose_rft.batches.samples import Samples
 from pose_rft.errors import PoseRftError
 from pose_rft.io.mapped import new_array, open_array
@@ -42,7 +42,7 @@ def load_crops(samples: Samples, size: int, scale: float, cache: Path) -> Crops:
         PoseRftError: a picture cannot be decoded or a shard is damaged; the sample is named.
     """
     name = f"{samples.shards.fingerprint[:24]}-{size}-{scale:g}-{FORM}"
-    folder = made_once(cache / name, lambda temporary: _write(temporary / "crops.npy", samples, size, scale))
+    folder = cached_folder(cache / name, lambda temporary: _write(temporary / "crops.npy", samples, size, scale))
     return open_array(folder / "crops.npy")
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose_rft.batches.cached_folder import made_once
+from pose_rft.batches.cached_folder import cached_folder
 from pose_rft.batches.crop_cache import READERS, crop_of, load_crops, pixels
 from pose_rft.batches.examples import ImageRef
 from pose_rft.batches.observed import observed, weights_digest
@@ -77,7 +77,7 @@ class CachedTokens:
             samples, encoder = self._sets[name], self._model.pose_encoder
             content = [FORM, self._clip, samples.shards.fingerprint, self._image.size, self._image.box_scale, flip]
             key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
-            folder = made_once(self._cache / "clip" / key, lambda temporary: self._encode(temporary, samples, flip))
+            folder = cached_folder(self._cache / "clip" / key, lambda temporary: self._encode(temporary, samples, flip))
             clip = open_array(folder / "clip.npy")
             pose = None
             if encoder is not None:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pose_rft.batches.cached_folder import made_once
+from pose_rft.batches.cached_folder import cached_folder
 from pose_rft.batches.crop_cache import load_crops, pixels
 from pose_rft.batches.samples import Samples
 from pose_rft.io import atomic
@@ -46,7 +46,7 @@ def observed(
         return mirrored
     content = [FORM, observer_digest(encoder), samples.shards.fingerprint, image.pose_size, image.box_scale, flip]
     key = hashlib.sha256(atomic.canonical_json(content).encode()).hexdigest()[:24]
-    folder = made_once(
+    folder = cached_folder(
         cache / "observed" / key, lambda temporary: _write(temporary, encoder, samples, image, flip, cache)
     )
     return open_array(folder / "observed.npy")

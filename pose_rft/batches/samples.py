@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pose_rft.batches.cached_folder import made_once
+from pose_rft.batches.cached_folder import cached_folder
 from pose_rft.body.frames import amass_to_camera, remove_heading, semantic_frame
 from pose_rft.body.joints import LSP14, joint_set
 from pose_rft.body.rotations import axis_angle_to_matrix
@@ -81,7 +81,7 @@ def load_samples(name: str, shards: ShardSet, cache: Path) -> Samples:
     def make(folder: Path) -> None:
         _write(folder, track(_records(shards), f"reading {name}", len(shards), "samples"), len(shards))
 
-    folder = made_once(cache / f"{shards.fingerprint[:24]}-{FORM}", make)
+    folder = cached_folder(cache / f"{shards.fingerprint[:24]}-{FORM}", make)
     arrays = {key: torch.from_numpy(value) for key, value in np.load(folder / "arrays.npz", allow_pickle=False).items()}
     texts = json.loads((folder / "texts.json").read_text())
     return Samples(

@@ -14,7 +14,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.params import Section, parse
 
 if TYPE_CHECKING:
-    from pose_rft.datasets.common.base import Release
+    from pose_rft.datasets.common.base import DatasetReader
     from pose_rft.datasets.common.facts import Facts
 
 
@@ -43,7 +43,7 @@ def facts(name: str) -> "Facts":
     return import_module(facts_module(name)).FACTS if name in DATASETS else Facts()
 
 
-def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "Release":
+def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "DatasetReader":
     """The reader of one data set.
 
     Args:
@@ -62,5 +62,5 @@ def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_
             else f"get it from {reader.where_to_get} (licence: {reader.licence}) and set `data.root`"
         )
         raise PoseRftError(f"{name}: the folder {folder} does not exist; {hint}.")
-    release: Release = reader(data.root, params, data.body_model, jpeg_quality)
+    release: DatasetReader = reader(data.root, params, data.body_model, jpeg_quality)
     return release

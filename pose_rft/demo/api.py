@@ -1,6 +1,6 @@
 """The JSON API of `pose-rft demo` (`/openapi.json` describes it) and the files of its page.
 
-A photograph, a sentence or a question becomes a job; its state is asked for until it is done. What a user can mend
+A photograph, a sentence or a question becomes a job; its state is asked for until it is done. What a user can fix
 comes back as `{"error": SENTENCE}`.
 """
 

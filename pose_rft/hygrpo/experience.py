@@ -18,7 +18,7 @@ from pose_rft.hygrpo.advantages import Advantages
 from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.hygrpo.pose_gradients import preference, reward_value
 from pose_rft.hygrpo.spread import entropy_lost, split_kl
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.inference.types import AnswerRewards, PoseRewards, Prompts, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 
@@ -34,7 +34,7 @@ class Experience:
     """
 
     prompts: Prompts
-    answers: Answers
+    answers: Completions
     valid: Tensor
     joint_mask: Tensor
     poses: Tensor

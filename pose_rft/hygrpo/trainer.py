@@ -24,8 +24,8 @@ from pose_rft.hygrpo.pose_draws import pose_noise
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.step_log import StepLog, describe
 from pose_rft.inference.rewards import SEMANTIC_TASKS, Rewards
-from pose_rft.inference.sampling import Answers
-from pose_rft.inference.types import Prompts, Rollout, Score, Scores
+from pose_rft.inference.sampling import Completions
+from pose_rft.inference.types import Prompts, Sampler, Score, Scores
 from pose_rft.policy.counting import PolicyCosts
 from pose_rft.policy.model import PoseLlava
 from pose_rft.seeds import torch_generator
@@ -34,7 +34,7 @@ from pose_rft.training.loop import StepStats
 
 
 @dataclass(frozen=True)
-class Tools:
+class TrainerComponents:
     """What a trainer works with; each is replaceable.
 
     draw: position -> prompt. prepare: examples -> prompts on the engine's device.
@@ -44,7 +44,7 @@ class Tools:
 
     draw: Callable[[int], Example]
     prepare: Callable[[Sequence[Example]], Prompts]
-    rollout: Rollout
+    rollout: Sampler
     score: Score
     rewards: Rewards
     before: Callable[[int], Mapping[str, float]] = lambda step: {}
@@ -68,7 +68,13 @@ class Trainer:
     """Runs steps on an engine; `step` fits `training.loop.run`."""
 
     def __init__(
-        self, engine: Engine, reference: ReferencePolicy, tools: Tools, params: RFTParams, variant: Variant, seed: int
+        self,
+        engine: Engine,
+        reference: ReferencePolicy,
+        tools: TrainerComponents,
+        params: RFTParams,
+        variant: Variant,
+        seed: int,
     ) -> None:
         """reference: the SFT policy, frozen before the first update.
 
@@ -126,12 +132,12 @@ class Trainer:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [MicroBatch(tuple(first + row for row in part), prompts.select(part)) for part in parts]
 
-    def roll_out(self, model: Any, batch: MicroBatch) -> Answers:
+    def roll_out(self, model: Any, batch: MicroBatch) -> Completions:
         """G answers to each prompt."""
         return self.tools.rollout(model, batch.prompts, self._uniforms(batch.positions))
 
     def loss(
-        self, model: Any, batch: MicroBatch, answers: Answers, known: Experience | None, log: StepLog
+        self, model: Any, batch: MicroBatch, answers: Completions, known: Experience | None, log: StepLog
     ) -> tuple[Tensor, Experience]:
         """The loss of a micro-batch, and what it was judged by: `known`, or made of this very pass."""
         with log.phase("score"):
@@ -159,7 +165,9 @@ class Trainer:
         generators = [self._generator("poses", position) for position in positions]
         return pose_noise(self.params.pose_draws, shape, generators)
 
-    def _experience(self, model: Any, batch: MicroBatch, answers: Answers, scores: Scores, log: StepLog) -> Experience:
+    def _experience(
+        self, model: Any, batch: MicroBatch, answers: Completions, scores: Scores, log: StepLog
+    ) -> Experience:
         """Draws the poses from the scoring pass, asks the reference, and judges."""
         device = scores.token_log_prob.device
         prompts, examples = batch.prompts, batch.prompts.examples

@@ -16,7 +16,7 @@ from pose_rft.batches.samples import Samples
 from pose_rft.body.smpl import BodyModel
 from pose_rft.inference.passes import roll_out, score_packed
 from pose_rft.inference.rewards import Rewards
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.inference.types import Prompts
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
@@ -34,7 +34,7 @@ class Prediction:
     """
 
     examples: tuple[Example, ...]
-    answers: Answers
+    answers: Completions
     has_pose: Tensor
     poses: PoseDistribution
     drawn: Tensor
@@ -93,7 +93,7 @@ def predict(
             progress.advance(len(prompts.ids))
     model.train(training)
     has_pose, drawn = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    said = Answers.from_lists(lists, end_token_id)
+    said = Completions.from_lists(lists, end_token_id)
     return Prediction(tuple(examples), said, has_pose, PoseDistribution.join(poses), drawn)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.policy.config import PoseLlavaConfig
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.shared_attention import GroupColumns
@@ -65,7 +65,7 @@ class Scores:
     has_pose: Tensor
 
 
-def pack(prompts: Sequence[Sequence[int] | Tensor], answers: Answers, config: PoseLlavaConfig) -> Rows:
+def pack(prompts: Sequence[Sequence[int] | Tensor], answers: Completions, config: PoseLlavaConfig) -> Rows:
     """One row per group: the prompt, padded to the longest, then answers 1 to G, each padded to the longest.
 
     Args:
@@ -88,7 +88,7 @@ def pack(prompts: Sequence[Sequence[int] | Tensor], answers: Answers, config: Po
     return _rows(ids, prompt, positions, row, position, answers, config, None, (longest, candidates))
 
 
-def separate_rows(prompts: Sequence[Sequence[int] | Tensor], answers: Answers, config: PoseLlavaConfig) -> Rows:
+def separate_rows(prompts: Sequence[Sequence[int] | Tensor], answers: Completions, config: PoseLlavaConfig) -> Rows:
     """One row per answer, each with its own copy of the prompt: the plain equivalent of `pack`."""
     texts = [torch.as_tensor(prompt) for prompt in prompts]
     answers = _on_cpu(answers)
@@ -116,7 +116,7 @@ def _rows(
     positions: Tensor,
     row: Tensor,
     position: Tensor,
-    answers: Answers,
+    answers: Completions,
     config: PoseLlavaConfig,
     images: list[int] | None,
     group: GroupColumns | None,
@@ -137,8 +137,8 @@ def _rows(
     )
 
 
-def _on_cpu(answers: Answers) -> Answers:
-    return Answers(answers.ids.cpu(), answers.lengths.cpu(), answers.finished.cpu())
+def _on_cpu(answers: Completions) -> Completions:
+    return Completions(answers.ids.cpu(), answers.lengths.cpu(), answers.finished.cpu())
 
 
 def _padded(sequences: list[Tensor], value: int) -> Tensor:

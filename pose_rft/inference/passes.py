@@ -14,7 +14,7 @@ from torch import Tensor
 from pose_rft.batches.examples import Example
 from pose_rft.batches.feature_cache import ImageTokenSource
 from pose_rft.inference import packing
-from pose_rft.inference.sampling import Answers, generate
+from pose_rft.inference.sampling import Completions, generate
 from pose_rft.inference.types import Prompts, Scores
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.processor import PoseProcessor
@@ -51,24 +51,24 @@ def roll_out(
     max_new_tokens: int,
     temperature: float,
     all_done: Callable[[bool], bool] = bool,
-) -> Answers:
+) -> Completions:
     """G answers to each prompt; temperature 0 is greedy and takes no `uniforms` (B, G, R)."""
     images = _images(model, prompts)
     return generate(model, prompts.ids, images, group_size, max_new_tokens, temperature, uniforms, all_done)
 
 
-def score_packed(model: Any, prompts: Prompts, answers: Answers, *, temperature: float) -> Scores:
+def score_packed(model: Any, prompts: Prompts, answers: Completions, *, temperature: float) -> Scores:
     """All answers of a group in one row behind their prompt."""
     return _score(packing.pack, model, prompts, answers, temperature)
 
 
-def score_separate(model: Any, prompts: Prompts, answers: Answers, *, temperature: float) -> Scores:
+def score_separate(model: Any, prompts: Prompts, answers: Completions, *, temperature: float) -> Scores:
     """Each answer in a row of its own, with its own copy of the prompt."""
     return _score(packing.separate_rows, model, prompts, answers, temperature)
 
 
 def _score(
-    lay_out: Callable[..., packing.Rows], model: Any, prompts: Prompts, answers: Answers, temperature: float
+    lay_out: Callable[..., packing.Rows], model: Any, prompts: Prompts, answers: Completions, temperature: float
 ) -> Scores:
     rows = lay_out(prompts.ids, answers, model.config).to(model.device)
     found = packing.score(model, rows, _images(model, prompts), temperature)
@@ -83,7 +83,7 @@ def _images(model: Any, prompts: Prompts) -> ImageTokens:
 
 def sampling(
     group_size: int, max_new_tokens: int, temperature: float, all_done: Callable[[bool], bool] = bool
-) -> Callable[..., Answers]:
+) -> Callable[..., Completions]:
     """`roll_out` with its settings, as the trainer calls it; all_done: see `rollout.generate`."""
     return partial(
         roll_out,

@@ -28,7 +28,7 @@ from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
 from pose_rft.inference.energy import energy_shares
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.inference.types import AnswerRewards, PoseRewards
 from pose_rft.metrics.pose_error import MILLIMETRES, mpjpe
 from pose_rft.params import NonNegative, Positive, Section
@@ -104,13 +104,13 @@ class Rewards:
             self._captions |= zip(chunk, self.retrieval.embed_text(chunk).float(), strict=True)
 
     @torch.no_grad()
-    def answers(self, examples: Sequence[Example], answers: Answers) -> AnswerRewards:
+    def answers(self, examples: Sequence[Example], answers: Completions) -> AnswerRewards:
         """Format and text rewards of B x G answers, on the CPU.
 
         Raises:
             PoseRftError: a reward is not finite.
         """
-        answers = Answers(answers.ids.cpu(), answers.lengths.cpu(), answers.finished.cpu())
+        answers = Completions(answers.ids.cpu(), answers.lengths.cpu(), answers.finished.cpu())
         shape = answers.lengths.shape
         format_reward, text = torch.zeros(shape), torch.full(shape, float("nan"))
         spoken: list[tuple[int, int, str]] = []

@@ -20,7 +20,7 @@ from pose_rft.policy.model import PoseLlava
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Completions:
     """G answers to each of B prompts.
 
     ids: (B, G, R), filled with the end token behind the end. lengths: (B, G), tokens up to and including the first end
@@ -41,7 +41,7 @@ class Answers:
         return self.ids[prompt, candidate, : int(self.lengths[prompt, candidate])].tolist()
 
     @classmethod
-    def from_ids(cls, ids: Tensor, end_token_id: int) -> "Answers":
+    def from_ids(cls, ids: Tensor, end_token_id: int) -> "Completions":
         """From raw tokens (B, G, R): an answer ends at its first end token."""
         is_end = ids == end_token_id
         finished = is_end.any(-1)
@@ -50,7 +50,7 @@ class Answers:
         return cls(ids.masked_fill(~inside, end_token_id), lengths, finished)
 
     @classmethod
-    def from_lists(cls, answers: Sequence[Sequence[Sequence[int]]], end_token_id: int) -> "Answers":
+    def from_lists(cls, answers: Sequence[Sequence[Sequence[int]]], end_token_id: int) -> "Completions":
         """From B lists of G answers, each ended or not."""
         longest = max(len(answer) for group in answers for answer in group)
         padded = [[[*answer, *[end_token_id] * (longest - len(answer))] for answer in group] for group in answers]
@@ -93,7 +93,7 @@ def generate(
     temperature: float,
     uniforms: Tensor | None = None,
     all_done: Callable[[bool], bool] = bool,
-) -> Answers:
+) -> Completions:
     """Answers of the current policy.
 
     Args:
@@ -125,7 +125,7 @@ def _generate(
     temperature: float,
     uniforms: Tensor | None,
     all_done: Callable[[bool], bool],
-) -> Answers:
+) -> Completions:
     device = model.device
     end = model.config.end_token_id
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
@@ -155,7 +155,7 @@ def _generate(
         steps.append(tokens)
         ended |= tokens == end
         if len(steps) == max_new_tokens or all_done(bool(ended.all())):
-            return Answers.from_ids(torch.stack(steps, -1), end)
+            return Completions.from_ids(torch.stack(steps, -1), end)
         mask = torch.cat([mask, own], -1)  # answer g sees the prompt and every token of answer g
         positions = (lengths + len(steps) - 1)[:, None].expand(-1, n)
         out = model(tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)

@@ -1,6 +1,6 @@
 """What goes into the policy and comes out of it: prompts, completions' scores, rewards; and the two calls between them.
 
-Rollout and scoring are two functions that their user is given. `Rollout` samples the G answers of each prompt; `Score`
+Rollout and scoring are two functions that their user is given. `Sampler` samples the G answers of each prompt; `Score`
 passes all of them through a policy once and returns the token log-probabilities and the pose distributions.
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.batches.examples import Example
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.pose_head import PoseDistribution
 
@@ -55,16 +55,16 @@ class Scores(NamedTuple):
     has_pose: Tensor
 
 
-class Rollout(Protocol):
+class Sampler(Protocol):
     """Answers of the model as it is, without gradient and without dropout; uniforms (B, G, R): its dice."""
 
-    def __call__(self, model: Any, prompts: Prompts, uniforms: Tensor | None) -> Answers: ...
+    def __call__(self, model: Any, prompts: Prompts, uniforms: Tensor | None) -> Completions: ...
 
 
 class Score(Protocol):
     """Scores of given answers; gradients as the caller's mode says."""
 
-    def __call__(self, model: Any, prompts: Prompts, answers: Answers) -> Scores: ...
+    def __call__(self, model: Any, prompts: Prompts, answers: Completions) -> Scores: ...
 
 
 class AnswerRewards(NamedTuple):

@@ -88,7 +88,7 @@ class PreparedTexts:
         if not folder.is_dir():
             distinct = sorted({*texts}, key=lambda text: (len(text), text))
             if broken := next((text for text in distinct if "\n" in text), None):
-                raise PoseRftError(f"The caption {broken[:80]!r} holds a line break; mend the caption file.")
+                raise PoseRftError(f"The caption {broken[:80]!r} holds a line break; fix the caption file.")
             with atomic.folder(folder) as unfinished, Progress(label, len(distinct), "texts") as progress:
                 lengths: list[int] = []
                 with (unfinished / "raw").open("wb") as raw:

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from pose_rft.code import code_digest
-from pose_rft.datasets.common.base import Release, Unit, rows_of
+from pose_rft.datasets.common.base import DatasetReader, Unit, rows_of
 from pose_rft.datasets.registry import DataParams, open_release, reader_class
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
@@ -27,7 +27,7 @@ from pose_rft.progress import Progress
 from pose_rft.record import SCHEMA_VERSION, Defect, Record
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.index import as_defects, as_index, write_defects, write_index
-from pose_rft.shards.inventory import Watch, take_inventory
+from pose_rft.shards.inventory import ReleaseMonitor, take_inventory
 from pose_rft.shards.manifest import CONVERTER_VERSION, DEFECTS, INDEX, Manifest, Marker, marker_name
 from pose_rft.shards.place import check_replaceable, move, sweep
 from pose_rft.shards.plan import PlannedShard, ShardParams, plan_digest, plan_shards
@@ -87,7 +87,7 @@ def convert_release(
 
 @dataclass(frozen=True)
 class _Conversion:
-    release: Release
+    release: DatasetReader
     split: str
     plan: tuple[PlannedShard, ...]
     digest: str
@@ -101,7 +101,7 @@ class _Conversion:
 
 @dataclass(frozen=True)
 class _Job:
-    release: Release
+    release: DatasetReader
     split: str
     shard: PlannedShard
     folder: Path
@@ -109,7 +109,7 @@ class _Job:
 
 
 def convert(
-    release: Release,
+    release: DatasetReader,
     split: str,
     out: Path,
     shards: ShardParams,
@@ -127,7 +127,7 @@ def convert(
         PoseRftError: too many defects, no sample, a key twice, an unreadable or changing release, a full disk, a dead
             worker, another conversion in the same scratch, or an `out` that holds something else.
     """
-    watch = Watch(release.dataset, release.inventory)
+    watch = ReleaseMonitor(release.dataset, release.inventory)
     plan = plan_shards(release.units(split), shards.samples_per_shard)
     digest = plan_digest(
         plan,
@@ -165,7 +165,7 @@ def convert(
         ) from None
 
 
-def _make_shards(conversion: _Conversion, folder: Path, work: Path, shards: ShardParams, watch: Watch) -> int:
+def _make_shards(conversion: _Conversion, folder: Path, work: Path, shards: ShardParams, watch: ReleaseMonitor) -> int:
     """Makes the shards that are not complete yet; returns how many were."""
     plan = conversion.plan
     todo = [
@@ -189,7 +189,7 @@ def _make_shard(job: _Job) -> PlannedShard:
     return job.shard
 
 
-def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | Defect]:
+def _read_unit(release: DatasetReader, unit: Unit, split: str) -> Iterator[Record | Defect]:
     """
     Raises:
         PoseRftError: an operating-system error while reading, which would else look like one of writing.
@@ -203,7 +203,7 @@ def _read_unit(release: Release, unit: Unit, split: str) -> Iterator[Record | De
         ) from None
 
 
-def _check_unchanged(watch: Watch, scratch: Path) -> None:
+def _check_unchanged(watch: ReleaseMonitor, scratch: Path) -> None:
     """As `watch.check`; the shards made from a changing release are never used, even if it changes back."""
     try:
         watch.check()
@@ -297,7 +297,7 @@ def _check_defects(job: _Conversion, samples: int, reasons: Counter[str], defect
         raise PoseRftError(
             f"{job.name}: {count} of {samples + count} rows are defects ({listed}), more than "
             f"`datasets.{job.release.dataset}.max_defect_rate` = {job.max_defect_rate:g} allows{first}; all are in "
-            f"{table}. Mend the release or allow more, and run again."
+            f"{table}. Fix the release or allow more, and run again."
         )
     if samples == 0:
         raise PoseRftError(

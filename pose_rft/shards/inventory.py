@@ -33,7 +33,7 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path | str], state:
         try:
             found = os.stat(path)  # noqa: PTH116
         except OSError as error:
-            raise PoseRftError(f"{dataset}: {path} cannot be read ({error.strerror}); mend its permission.") from None
+            raise PoseRftError(f"{dataset}: {path} cannot be read ({error.strerror}); fix its permission.") from None
         time = found.st_mtime_ns if state is None else 0
         name = path.removeprefix(below) if path.startswith(below) else os.path.relpath(path, root)
         digest.update(f"{name}\0{found.st_size}\0{time}\n".encode(errors="surrogateescape"))
@@ -45,7 +45,7 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path | str], state:
     return Inventory(dataset, digest.hexdigest(), count, total)
 
 
-class Watch:
+class ReleaseMonitor:
     """Notices that a release changes while it is read: shards made before and after would not fit together.
 
     dataset: for the message; files: lists the release's files, and is asked again at every look.

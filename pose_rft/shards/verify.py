@@ -42,7 +42,7 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
     Problems are found, not raised: also a missing manifest or index is one.
     """
     folder = Path(folder)
-    mend = MEND.format(folder=folder)
+    fix = MEND.format(folder=folder)
     try:
         manifest = Manifest.read(folder)
         index = read_table(folder / INDEX)
@@ -52,12 +52,12 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
     problems: list[str] = []
     if manifest.schema != SCHEMA_VERSION:
         problems.append(
-            f"{folder} was written with schema {manifest.schema}, this version reads {SCHEMA_VERSION}; {mend}."
+            f"{folder} was written with schema {manifest.schema}, this version reads {SCHEMA_VERSION}; {fix}."
         )
     if len(index) != manifest.samples:
-        problems.append(f"{folder / INDEX} has {len(index)} rows, the manifest says {manifest.samples}; {mend}.")
+        problems.append(f"{folder / INDEX} has {len(index)} rows, the manifest says {manifest.samples}; {fix}.")
     if len(defects) != sum(manifest.defects.values()):
-        problems.append(f"{folder / DEFECTS} has {len(defects)} rows, the manifest says otherwise; {mend}.")
+        problems.append(f"{folder / DEFECTS} has {len(defects)} rows, the manifest says otherwise; {fix}.")
     listed = {marker.shard for marker in manifest.shards}
     for path in sorted(folder.glob("*.tar")):
         if path.name not in listed:
@@ -72,19 +72,19 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
 
 def shard_problems(folder: Path, number: int, marker: Marker, rows: pl.DataFrame, schema: bool) -> list[str]:
     """What is wrong with one shard; rows: those of the index that lie in it. See `verify`."""
-    mend = MEND.format(folder=folder)
+    fix = MEND.format(folder=folder)
     path = folder / marker.shard
     if Marker.read(folder / marker_name(number)) != marker:
-        return [f"Shard {path} has no marker {marker_name(number)} that agrees with the manifest; {mend}."]
+        return [f"Shard {path} has no marker {marker_name(number)} that agrees with the manifest; {fix}."]
     try:
         content = door.read_file(path, marker.bytes + RECORD)
     except door.Unreadable as error:
-        return [f"Shard {path} {error.reason}; {mend}."]
+        return [f"Shard {path} {error.reason}; {fix}."]
     if len(content) < marker.bytes or len(content) % RECORD or content[-2 * BLOCK :].strip(b"\0"):
-        return [f"Shard {path} is truncated: {len(content)} bytes of {marker.bytes}; {mend}."]
+        return [f"Shard {path} is truncated: {len(content)} bytes of {marker.bytes}; {fix}."]
     if hashlib.sha256(content).hexdigest() != marker.sha256:
-        return [f"Shard {path} is damaged: its sha256 is not the manifest's; {mend}."]
-    return [f"Shard {path}: {problem}; {mend}." for problem in _member_problems(content, marker, rows, schema)]
+        return [f"Shard {path} is damaged: its sha256 is not the manifest's; {fix}."]
+    return [f"Shard {path}: {problem}; {fix}." for problem in _member_problems(content, marker, rows, schema)]
 
 
 def _member_problems(content: bytes, marker: Marker, rows: pl.DataFrame, schema: bool) -> list[str]:

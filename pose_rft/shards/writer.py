@@ -99,7 +99,7 @@ def write_shard(folder: Path, work: Path, index: int, items: Iterable[tuple[str,
         return marker
     except OSError as error:
         raise PoseRftError(
-            f"Shard {path} cannot be written ({error.strerror or error}); make room or mend the permission and run "
+            f"Shard {path} cannot be written ({error.strerror or error}); make room or fix the permission and run "
             "again, which continues after the shards that are complete."
         ) from None
     finally:

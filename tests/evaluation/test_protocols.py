@@ -15,7 +15,7 @@ from pose_rft.body.smpl import BodyModel, load_body_model
 from pose_rft.evaluation import protocols
 from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
 from pose_rft.inference.passes import Preparer
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.record import Keypoints, Record
 from tests.support.rft_fakes import FakeRetrieval, make_trainer
@@ -32,7 +32,7 @@ def prediction(poses: torch.Tensor, has_pose: list[bool]) -> Prediction:
     examples = tuple(
         Example(f"k{i}", "text_pose", "?", "!", f"caption {i}", pose6d=sixd.view(24, 6)) for i, sixd in enumerate(raw)
     )
-    answers = Answers.from_lists([[[7, 2]]] * len(raw), 2)
+    answers = Completions.from_lists([[[7, 2]]] * len(raw), 2)
     poses = PoseDistribution(raw, torch.full_like(raw, 0.1).log())
     return Prediction(examples, answers, torch.tensor(has_pose), poses, raw + 0.05)
 

@@ -26,7 +26,7 @@ def station(tmp_path_factory):
     port = free_port()
     environment = up.environment(root, port) | {"PYTHONPATH": str(ROOT)}
     child = subprocess.Popen([sys.executable, "-m", "flows.closed_server", str(port)], env=environment, cwd=root)
-    station = up.Station(port)
+    station = up.LocalServer(port)
     try:
         while not station.healthy():
             assert child.poll() is None
@@ -110,7 +110,7 @@ def test_a_server_that_another_account_started_on_the_port_is_told_nothing():
         while not sockets.listeners(port):
             assert stranger.poll() is None, stranger.communicate()
             time.sleep(0.05)
-        assert not up.Station(port).healthy()
+        assert not up.LocalServer(port).healthy()
     finally:
         stranger.kill()
         stranger.communicate()

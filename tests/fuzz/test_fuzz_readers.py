@@ -71,7 +71,7 @@ ALL = [(dataset, *target) for dataset, targets in TARGETS.items() for target in 
 
 @pytest.fixture(scope="module")
 def own(miniatures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Releases that these tests may damage (and mend)."""
+    """Releases that these tests may damage (and fix)."""
     return Path(shutil.copytree(miniatures, tmp_path_factory.mktemp("own") / "releases"))
 
 

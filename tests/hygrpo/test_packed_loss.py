@@ -11,7 +11,7 @@ from torch import Tensor
 from pose_rft.hygrpo.advantages import Advantages
 from pose_rft.hygrpo.experience import Experience, hybrid_loss, pose_log_prob
 from pose_rft.inference.passes import score_packed, score_separate
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.inference.types import AnswerRewards, PoseRewards, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 from tests.support.rft_fakes import LORA, Scripted, make_trainer, rft_params
@@ -120,7 +120,9 @@ def synthetic(per_joint: bool, rows: list[int], width: int) -> Case:
         return torch.nn.functional.pad(x[rows], (0, max(0, width - longest)))[..., :width].clone()
 
     lengths = torch.tensor(LENGTHS)[rows]
-    answers = Answers(torch.zeros(len(rows), g, width, dtype=torch.long), lengths, torch.ones_like(lengths, dtype=bool))
+    answers = Completions(
+        torch.zeros(len(rows), g, width, dtype=torch.long), lengths, torch.ones_like(lengths, dtype=bool)
+    )
     leaves = [x.requires_grad_() for x in (cut(tokens), means[rows].clone(), log_stds[rows].clone())]
     poses = PoseDistribution(leaves[1].flatten(0, 1), leaves[2].flatten(0, 1))
     held = PoseDistribution(frozen[0][rows].flatten(0, 1), frozen[1][rows].flatten(0, 1))

@@ -6,7 +6,7 @@ from pose_rft.body.frames import camera_to_amass, remove_heading
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
 from pose_rft.errors import PoseRftError
 from pose_rft.inference.rewards import RewardParams, joint_error, joint_reward
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from tests.support.rft_fakes import fake_rewards
 from tests.support.training_fakes import Chain, tiny_policy
 
@@ -90,9 +90,9 @@ def test_the_retrieval_model_gets_the_pose_in_its_own_frame(processor):
     torch.testing.assert_close(seen[0][:, 1:], pose[:, 1:], atol=1e-5, rtol=0)
 
 
-def said(processor, *answers: str) -> Answers:
+def said(processor, *answers: str) -> Completions:
     ids = [[[*processor.sentence_ids(text), processor.eos_token_id] for text in answers]]
-    return Answers.from_lists(ids, processor.eos_token_id)
+    return Completions.from_lists(ids, processor.eos_token_id)
 
 
 def test_the_format_reward_takes_exactly_the_template(processor):
@@ -106,7 +106,7 @@ def test_the_format_reward_takes_exactly_the_template(processor):
 def test_an_answer_that_was_cut_off_has_the_wrong_format(processor):
     ids = list(processor.answer_ids)[:-1]
     found = fake_rewards(processor).answers(
-        [example("image_pose", rotations(0))], Answers.from_lists([[ids]], processor.eos_token_id)
+        [example("image_pose", rotations(0))], Completions.from_lists([[ids]], processor.eos_token_id)
     )
     assert found.format.tolist() == [[0.0]]
 
@@ -119,7 +119,7 @@ def test_vqa_is_rewarded_for_a_clean_end_without_a_pose_and_for_likeness(process
 
 
 def test_an_empty_answer_has_finite_rewards(processor):
-    empty = Answers.from_lists([[[processor.eos_token_id]]], processor.eos_token_id)
+    empty = Completions.from_lists([[[processor.eos_token_id]]], processor.eos_token_id)
     found = fake_rewards(processor).answers([Example("vqa_key", "vqa", "Is it?", "Yes .")], empty)
     assert found.format.tolist() == [[0.0]] and found.total.isfinite().all()
 

@@ -12,7 +12,7 @@ import torch
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.trainer import Trainer
 from pose_rft.inference.passes import sampling, score_packed
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.inference.types import Prompts
 from pose_rft.training import loop
 from tests.support import two_ranks
@@ -40,11 +40,11 @@ def new_trainer(folder: Path, case: str, accumulation: int = 1) -> Trainer:
     trainer, processor = make_trainer(folder, rft_params(**content))
     sample = sampling(3, 14, 1.0, trainer.engine.on_every_rank)
 
-    def rollout(model: Any, prompts: Prompts, uniforms: Any) -> Answers:
+    def rollout(model: Any, prompts: Prompts, uniforms: Any) -> Completions:
         """What the policy says, but the first candidate shows a pose."""
         said = sample(model, prompts, uniforms)
         shown = [[list(processor.answer_ids), said.answer(i, 1), said.answer(i, 2)] for i in range(len(prompts))]
-        return Answers.from_lists(shown, processor.eos_token_id)
+        return Completions.from_lists(shown, processor.eos_token_id)
 
     trainer.tools = replace(trainer.tools, rollout=rollout)
     return trainer

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pose_rft.cost.plan import preset_path
 from pose_rft.inference.packing import pack, score
-from pose_rft.inference.sampling import Answers, generate
+from pose_rft.inference.sampling import Completions, generate
 from pose_rft.params import load
 from pose_rft.policy.architectures import LLAVA, planned_config
 from pose_rft.policy.counting import Count, Group, PolicyCosts, skeleton
@@ -80,10 +80,10 @@ def counted(work: object) -> float:
     return float(counter.get_total_flops())
 
 
-def answers_of(model: PoseLlava, groups: int) -> Answers:
+def answers_of(model: PoseLlava, groups: int) -> Completions:
     ids = torch.randint(5, 40, (groups, G, R), generator=torch.Generator().manual_seed(0))
     ids[ids == model.config.pose_token_id] = 6
-    return Answers.from_ids(ids, model.config.end_token_id)
+    return Completions.from_ids(ids, model.config.end_token_id)
 
 
 def prompts_of(processor: PoseProcessor, picture: bool, groups: int) -> list[list[int]]:

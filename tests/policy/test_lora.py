@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.inference.packing import Scores, pack, score
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.policy.hub import Base, load_policy, save_policy
 from pose_rft.policy.lora import ADAPTERS, add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
@@ -28,7 +28,7 @@ def scored(model: PoseLlava, processor: PoseProcessor) -> tuple[Scores, PoseDist
         processor.prompt_ids(processor.image_questions[0], True),
         processor.prompt_ids(processor.text_questions[0].format(caption="he"), False),
     ]
-    answers = Answers.from_lists([[list(processor.answer_ids)] * 2] * 2, processor.eos_token_id)
+    answers = Completions.from_lists([[list(processor.answer_ids)] * 2] * 2, processor.eos_token_id)
     scores = score(model, pack(prompts, answers, model.config), tokens)
     return scores, model.pose_distribution(scores.hidden.flatten(0, 1))
 

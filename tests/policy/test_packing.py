@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.inference.packing import Rows, Scores, pack, score, separate_rows
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.policy.hub import Base
 from pose_rft.policy.lora import add_lora
 from pose_rft.policy.model import PoseLlava
@@ -16,13 +16,13 @@ from tests.support.tiny_policies import image_tokens_of, tiny_policy
 LORA = LoRAParams(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"])
 
 
-def some_answers(processor: PoseProcessor, groups: int) -> Answers:
+def some_answers(processor: PoseProcessor, groups: int) -> Completions:
     """Ragged: the template, one without end, a single token, two poses, a pose first, text."""
     pose, end = processor.pose_token_id, processor.eos_token_id
     template = list(processor.answer_ids)
     words = processor.sentence_ids("a red shirt yes")
     group = [template, template[:6], [end], [words[0], pose, pose, end], [pose, words[1], end], [*words, end]]
-    return Answers.from_lists([group[b:] + group[:b] for b in range(groups)], end)
+    return Completions.from_lists([group[b:] + group[:b] for b in range(groups)], end)
 
 
 def prompts(processor: PoseProcessor, pattern: str) -> list[list[int]]:
@@ -107,7 +107,7 @@ def test_what_follows_the_end_changes_no_score_and_no_gradient(base: Base) -> No
     words = processor.sentence_ids("a red shirt")
     results = []
     for garbage in ([end, end], [pose, words[1]]):
-        answers = Answers.from_ids(torch.tensor([[[*words, end, *garbage]]]), end)
+        answers = Completions.from_ids(torch.tensor([[[*words, end, *garbage]]]), end)
         scores = score(model, pack(prompts(processor, "t"), answers, model.config), None)
         model.zero_grad()
         scores.log_probs.sum().backward()
@@ -120,7 +120,9 @@ def test_what_follows_the_end_changes_no_score_and_no_gradient(base: Base) -> No
 
 def test_the_end_token_itself_is_scored_and_has_gradient(base: Base) -> None:
     model, processor = tiny_policy(base)
-    answers = Answers.from_lists([[[*processor.sentence_ids("yes"), processor.eos_token_id]]], processor.eos_token_id)
+    answers = Completions.from_lists(
+        [[[*processor.sentence_ids("yes"), processor.eos_token_id]]], processor.eos_token_id
+    )
     scores = score(model, pack(prompts(processor, "t"), answers, model.config), None)
     scores.log_probs[0, 0, 1].backward()
     assert float(model.llava.lm_head.weight.grad[processor.eos_token_id].abs().sum()) > 0
@@ -132,6 +134,6 @@ def test_the_packed_hidden_state_is_the_one_before_pose_in_the_plain_dialogue(ba
     question = processor.image_questions[0]
     encoded = processor.encode(question, processor.ANSWER, True)
     plain = model(encoded.input_ids[None], image_tokens=tokens).hidden_states[0, encoded.pose_position]
-    answers = Answers.from_lists([[list(processor.answer_ids)] * 2], processor.eos_token_id)
+    answers = Completions.from_lists([[list(processor.answer_ids)] * 2], processor.eos_token_id)
     packed = score(model, pack([processor.prompt_ids(question, True)], answers, model.config), tokens)
     assert torch.allclose(packed.hidden[0, 1], plain, atol=1e-5)

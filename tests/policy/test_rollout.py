@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pose_rft.inference.packing import pack, score
-from pose_rft.inference.sampling import Answers, generate, inverse_sample
+from pose_rft.inference.sampling import Completions, generate, inverse_sample
 from pose_rft.policy.hub import Base
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import PoseProcessor
@@ -55,7 +55,7 @@ def test_the_sampled_distribution_is_the_scored_one(base: Base, temperature: flo
             answer = tuple(drawn.answer(b, g))
             found[answer] = found.get(answer, 0) + 1
     common = sorted(found, key=lambda answer: -found[answer])[:12]
-    answers = Answers.from_lists([[list(answer) for answer in common]], processor.eos_token_id)
+    answers = Completions.from_lists([[list(answer) for answer in common]], processor.eos_token_id)
     with torch.no_grad():
         scores = score(model, pack([prompt], answers, model.config), None, temperature)
     expected = scores.log_probs[0].sum(-1).exp()
@@ -141,10 +141,10 @@ def test_generation_leaves_training_mode_as_it_was(policy: tuple[PoseLlava, Pose
 
 def test_answers_end_at_their_first_end_token() -> None:
     end = 2
-    answers = Answers.from_ids(torch.tensor([[[5, 2, 9, 2], [5, 6, 7, 8], [2, 2, 2, 2]]]), end)
+    answers = Completions.from_ids(torch.tensor([[[5, 2, 9, 2], [5, 6, 7, 8], [2, 2, 2, 2]]]), end)
     assert answers.lengths.tolist() == [[2, 4, 1]]
     assert answers.finished.tolist() == [[True, False, True]]
     assert answers.answer(0, 0) == [5, 2] and answers.answer(0, 1) == [5, 6, 7, 8]
     assert answers.ids[0, 0].tolist() == [5, 2, 2, 2]
-    lists = Answers.from_lists([[[5, 2], [5, 6, 7, 8], [2], [5, 6]]], end)
+    lists = Completions.from_lists([[[5, 2], [5, 6, 7, 8], [2], [5, 6]]], end)
     assert lists.lengths.tolist() == [[2, 4, 1, 2]] and lists.finished.tolist() == [[True, False, True, False]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.policy.hub import create_base
 from pose_rft.policy.params import BaseModelParams
 from pose_rft.predict import predictor as module
@@ -31,7 +31,7 @@ def answering(monkeypatch) -> None:
 
     def template(model, prompts, *_, **__):
         ids = [list(answering_ids[0])] * 1
-        return Answers.from_lists([ids for _ in prompts], model.config.end_token_id)
+        return Completions.from_lists([ids for _ in prompts], model.config.end_token_id)
 
     answering_ids: list[tuple[int, ...]] = []
     original = Predictor.__init__

@@ -152,8 +152,8 @@ def test_a_key_in_two_shards_is_an_error_that_names_it(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "executor", "sentence"),
     [
-        ("error", "serial", "Unit u03 of the fake release is wrong; mend it"),
-        pytest.param("error", "process", "Unit u03 of the fake release is wrong; mend it", marks=pytest.mark.slow),
+        ("error", "serial", "Unit u03 of the fake release is wrong; fix it"),
+        pytest.param("error", "process", "Unit u03 of the fake release is wrong; fix it", marks=pytest.mark.slow),
         ("crash", "process", "worker processes died without a word"),
         ("unreadable", "serial", "/release/file cannot be read .Permission denied."),
     ],

@@ -250,8 +250,8 @@ def test_a_release_that_changes_while_it_is_read_is_one_sentence_and_nothing_of_
 
 
 def test_a_change_is_noticed_during_the_work_not_only_at_its_end(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(inventory.Watch, "SECONDS_BETWEEN_LOOKS", 0.0)
-    monkeypatch.setattr(inventory.Watch, "SHARE_OF_TIME", 1e9)
+    monkeypatch.setattr(inventory.ReleaseMonitor, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(inventory.ReleaseMonitor, "SHARE_OF_TIME", 1e9)
     (tmp_path / "release").mkdir()
     files = (tmp_path / "release/annotations.json",)
     files[0].write_text("words")

@@ -57,7 +57,7 @@ def test_dask_without_an_address_starts_no_scheduler_that_anybody_could_reach(mo
 
 @pytest.mark.slow
 def test_what_goes_wrong_on_a_cluster_is_one_sentence_and_complete_shards_stay(tmp_path, cluster) -> None:
-    with pytest.raises(PoseRftError, match="Unit u07 of the fake release is wrong; mend it"):
+    with pytest.raises(PoseRftError, match="Unit u07 of the fake release is wrong; fix it"):
         content(tmp_path, "dask", 2, {"u07": "error"}, cluster)
     assert len(list((tmp_path / "scratch-dask2/shards").glob("*.tar"))) >= 3
     with pytest.raises(PoseRftError, match="worker processes died without a word"):

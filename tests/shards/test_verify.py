@@ -63,7 +63,7 @@ def test_a_shard_that_no_manifest_lists_is_found(shards):
 
 
 def test_a_sample_that_breaks_the_schema_is_found_even_when_all_sums_agree(shards):
-    """Somebody edits a shard and mends marker and manifest: the samples still have to be Records."""
+    """Somebody edits a shard and fixes marker and manifest: the samples still have to be Records."""
     with tarfile.open(shards / "00000.tar") as tar:
         members = [(member, tar.extractfile(member).read()) for member in tar.getmembers()]
     with tarfile.open(shards / "00000.tar", "w", format=tarfile.USTAR_FORMAT) as tar:

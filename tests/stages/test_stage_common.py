@@ -69,11 +69,11 @@ def test_a_missing_input_is_one_sentence(inputs):
 
 def test_a_users_mistake_ends_in_one_line_and_status_2(capsys):
     def main(arguments: list[str]) -> None:
-        raise PoseRftError("This is wrong; mend it.")
+        raise PoseRftError("This is wrong; fix it.")
 
     with pytest.raises(SystemExit) as exit:
         stage_main(main)
-    assert exit.value.code == 2 and capsys.readouterr().err == "error: This is wrong; mend it.\n"
+    assert exit.value.code == 2 and capsys.readouterr().err == "error: This is wrong; fix it.\n"
 
 
 @pytest.mark.parametrize("bug", [KeyError("bug"), FileNotFoundError(errno.ENOENT, "no such file", "x")])

@@ -82,7 +82,7 @@ class FakeRelease:
                 yield Defect(unit.key, str(number), "unreadable image", "not a JPEG")
                 continue
             if kind == "error":
-                raise PoseRftError(f"Unit {unit.key} of the fake release is wrong; mend it.")
+                raise PoseRftError(f"Unit {unit.key} of the fake release is wrong; fix it.")
             if kind == "crash":
                 os.kill(os.getpid(), signal.SIGKILL)
             if kind == "unreadable":

@@ -8,12 +8,12 @@ from scipy.spatial.transform import Rotation
 
 from pose_rft.body.cameras import project
 from pose_rft.body.lbs_numpy import NumpyBody
-from pose_rft.datasets.common.base import Release
+from pose_rft.datasets.common.base import DatasetReader
 from pose_rft.record import Defect, Record
 from pose_rft.sample.people import Person
 
 
-def read_all(release: Release, split: str) -> tuple[list[Record], list[Defect]]:
+def read_all(release: DatasetReader, split: str) -> tuple[list[Record], list[Defect]]:
     """All rows of a split; every unit gives exactly as many as it promised."""
     rows = []
     for unit in release.units(split):

@@ -12,10 +12,10 @@ from pose_rft.batches.examples import ExampleStream
 from pose_rft.batches.feature_cache import EncodedTokens
 from pose_rft.hygrpo.params import RFTParams, Variant
 from pose_rft.hygrpo.reference import ReferencePolicy
-from pose_rft.hygrpo.trainer import Tools, Trainer
+from pose_rft.hygrpo.trainer import Trainer, TrainerComponents
 from pose_rft.inference.passes import Preparer, scoring
 from pose_rft.inference.rewards import RewardParams, Rewards
-from pose_rft.inference.sampling import Answers
+from pose_rft.inference.sampling import Completions
 from pose_rft.inference.types import Prompts
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.record import Caption
@@ -93,8 +93,8 @@ class Scripted:
     def __init__(self, processor: Any, answers: Sequence[Sequence[int]]) -> None:
         self.answers, self.end = [list(answer) for answer in answers], processor.eos_token_id
 
-    def __call__(self, model: Any, prompts: Prompts, generator: object) -> Answers:
-        return Answers.from_lists([self.answers for _ in prompts.ids], self.end)
+    def __call__(self, model: Any, prompts: Prompts, generator: object) -> Completions:
+        return Completions.from_lists([self.answers for _ in prompts.ids], self.end)
 
 
 def three_answers(processor: Any) -> list[list[int]]:
@@ -135,4 +135,4 @@ def make_trainer(
         "score": scoring(params.temperature),
         "rewards": fake_rewards(processor),
     }
-    return Trainer(engine, reference, Tools(**(parts | tools)), params, variant, seed=0), processor
+    return Trainer(engine, reference, TrainerComponents(**(parts | tools)), params, variant, seed=0), processor

@@ -49,7 +49,7 @@ class ReaderParams(Protocol):
         ...
 
 
-class Release(Protocol):
+class DatasetReader(Protocol):
     """A data set on disk, constructed as `Reader(root, params, body_model, jpeg_quality)`.
 
     root: `data.root`, the folder of all releases; params: the reader's own section, whose type is `Reader.Params`;
@@ -80,7 +80,7 @@ class Release(Protocol):
 
 
 class Reader:
-    """What the readers hold: the release's folder (or an absolute `root` of its own) and what `Release` describes."""
+    """What the readers hold: the release's folder (or an absolute `root` of its own) and what `DatasetReader` has."""
 
     def __init__(self, root: Path, params: Any, body_model: Path, jpeg_quality: int) -> None:
         self.data_root = root
@@ -90,7 +90,7 @@ class Reader:
         self.jpeg_quality = jpeg_quality
 
 
-def rows_of(release: Release, unit: Unit, split: str) -> Iterator[Record | Defect]:
+def rows_of(release: DatasetReader, unit: Unit, split: str) -> Iterator[Record | Defect]:
     """What `release.read` gives; records that cannot be samples (`Record.problem`) are defects, whoever read them."""
     for row in release.read(unit, split):
         problem = row.problem if isinstance(row, Record) else None
