@@ -137,7 +137,7 @@ def _own(names: Iterable[str]) -> tuple[str, ...]:
 
 def _with_parents(names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        parts = name.split(".")
+        parts = name.split(".") if _is_own(name) else [name]
         yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 

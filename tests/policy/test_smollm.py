@@ -173,7 +173,7 @@ def test_a_policy_is_asked_ordinary_questions_from_the_command_line(
     said = CliRunner().invoke(app, ["ask", "Who?", "Where?", "--model", str(tmp_path / "policy"), "--longest", "5"])
     assert said.exit_code == 0
     assert said.output == "".join(f"{answer}\n" for answer in answers(tmp_path / "policy", ["Who?", "Where?"], 5))
-    with pytest.raises(PoseRftError, match="nowhere does not exist"):
+    with pytest.raises(PoseRftError, match="nowhere holds no policy"):
         answers(tmp_path / "nowhere", ["Who?"], 5)
 
 
