@@ -48,7 +48,7 @@ test-fast: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	python -m pip install --quiet --constraint constraints.txt --editable ".[slow]"
-	pytest -m slow
+	pytest -m "slow and not packed"
 
 lint: $(INSTALLED)
 	ruff check .

@@ -116,7 +116,7 @@ def test_the_commands_work_with_the_core_dependencies_alone(home, tiny_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not MODEL.is_dir(), reason="no model was packed; `.ci/wheel` packs one")
+@pytest.mark.packed
 def test_the_wheel_predicts_with_nothing_trained_and_nothing_fetched(home):
     shutil.copy(ROOT / "docs/images/skier.jpg", home / "photo.jpg")
     began = time.monotonic()
