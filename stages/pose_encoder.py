@@ -90,10 +90,10 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
 
     def people(name: str, flip: bool) -> lifting.LiftingSet:
         seen = observed(encoder, samples[name], image, flip, scratch_dir("features", {}, []))
-        return lifting.lifting_set(samples[name], seen, body, flip)
+        return lifting.lifting_set(encoder, samples[name], seen, body, flip)
 
     sets = {f"{name}{' mirrored' if flip else ''}": people(name, flip) for name in train for flip in (False, True)}
-    lifting.set_mean_pose(encoder.lifter, mean_pose([samples[name] for name in train]))
+    lifting.set_means(encoder.lifter, mean_pose([samples[name] for name in train]), sets.values())
     rows = lifting.train(encoder.lifter, sets, body, params.lifter, scratch, seed)
     metrics = {
         f"{error}/{name}": value

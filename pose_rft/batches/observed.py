@@ -27,7 +27,7 @@ from pose_rft.policy.processor import ImageParams
 from pose_rft.progress import Progress
 
 CHUNK = 64
-FORM = 1  # of the files; raise it when an encoder's code observes otherwise with the same weights
+FORM = 3  # of the files; raise it when an encoder's code observes otherwise with the same weights
 
 
 def observed(

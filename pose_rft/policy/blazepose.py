@@ -3,7 +3,8 @@
 The network (arXiv 2006.10204; weights of `mediapipe`, Apache-2.0) was pretrained on photographs of people and stays as
 it is. It reads a square crop of 256 px and gives 33 body landmarks: places in the crop with depth, whether each is
 seen, and metres about the hips. The lifter is a small network that is trained here (`training/lifting.py`) on the
-landmarks of the training crops: it is to this encoder what SMPL's training is to HMR2.0's.
+landmarks of the training crops, and on the network's last maps, which know more of a pose than the landmarks that are
+read from them: it is to this encoder what SMPL's training is to HMR2.0's.
 
 What the policy gets is one token: the landmarks and the lifted pose. `observe` is the costly part, which training
 caches; `interpret` is the lifter.
@@ -21,7 +22,7 @@ from transformers import initialization as init
 from pose_rft.body.joints import SMPL24, mirrored_name
 from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_matrix
 from pose_rft.errors import PoseRftError
-from pose_rft.io.tflite import Weights, prune, read_tflite
+from pose_rft.io.tflite import Graph, Weights, prune, read_tflite
 from pose_rft.policy import pretrained
 from pose_rft.policy.config import POSE_NUMBERS, BlazePoseConfig
 from pose_rft.policy.graph_net import GraphNet
@@ -46,6 +47,8 @@ FOUND = 0.5
 """Score from which a person counts as found."""
 SAME_POSE = 0.3
 """Mean distance of two views' landmarks, in half crop sides, up to which they show one pose."""
+MAPS_WIDTH, MAPS_DROPOUT = 128, 0.3
+"""What the lifter reads the maps with: the same layer for the crop and for its mirror image."""
 SMALLEST_SPREAD = 1e-3  # half crop sides: keeps the features of landmarks that all coincide finite
 
 
@@ -65,17 +68,24 @@ class Landmarks:
 
 
 class Lifter(nn.Module):
-    """Landmarks to a pose: (B, 33, 8) → (B, 144) 6D numbers of rotations, root in the camera frame.
+    """Landmarks and maps to a pose: (B, 33, 8), (B, 2, M) → (B, 144) 6D numbers of rotations, root in the camera frame.
 
     The landmarks' own centre and spread are taken out first: where in the crop a person stands is not part of a pose.
+    The maps are those of the crop and of its mirror image; zeros stand for none, which training shows too.
     """
 
     mean_pose: Tensor
+    maps_mean: Tensor
+    maps_scale: Tensor
 
-    def __init__(self, width: int, layers: int, dropout: float = 0.1) -> None:
+    def __init__(self, width: int, layers: int, maps: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.register_buffer("mean_pose", torch.zeros(POSE_NUMBERS))
+        self.register_buffer("maps_mean", torch.zeros(maps))
+        self.register_buffer("maps_scale", torch.ones(maps))
         self.enter = nn.Linear(len(LANDMARKS) * NUMBERS, width)
+        self.read_map = nn.Sequential(nn.Dropout(MAPS_DROPOUT), nn.Linear(maps, MAPS_WIDTH), nn.GELU())
+        self.enter_maps = nn.Linear(2 * MAPS_WIDTH, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(width),
@@ -88,22 +98,25 @@ class Lifter(nn.Module):
         )
         self.leave = nn.Linear(width, POSE_NUMBERS)
 
-    def forward(self, landmarks: Tensor) -> Tensor:
-        hidden = self.enter(centred(landmarks).flatten(1))
+    def forward(self, landmarks: Tensor, maps: Tensor) -> Tensor:
+        seen = (maps != 0).any(-1).any(-1, keepdim=True)
+        read = self.enter_maps(self.read_map((maps - self.maps_mean) / self.maps_scale).flatten(1))
+        hidden = self.enter(centred(landmarks).flatten(1)) + torch.where(seen, read, 0.0)
         for block in self.blocks:
             hidden = hidden + block(hidden)
         raw = self.mean_pose + self.leave(hidden)
         # True rotations: the loss does not see how long raw columns are, but the policy's density would.
         return matrix_to_sixd(sixd_to_matrix(raw.unflatten(-1, (len(SMPL24), 6)))).flatten(1)
 
-    def both_ways(self, landmarks: Tensor) -> Tensor:
-        """The mean of `forward` of the landmarks and, mirrored back, of their mirror image.
+    def both_ways(self, landmarks: Tensor, maps: Tensor) -> Tensor:
+        """The mean of `forward` of what was seen and, mirrored back, of its mirror image.
 
         What a lifter says of one side of a body and not of the other is error, and half of it cancels. For use, not for
         training, which shows it mirrored people as such.
         """
         plain, other = (
-            sixd_to_matrix(self(seen).unflatten(-1, (len(SMPL24), 6))) for seen in (landmarks, mirrored(landmarks))
+            sixd_to_matrix(self(*seen).unflatten(-1, (len(SMPL24), 6)))
+            for seen in ((landmarks, maps), (mirrored(landmarks), maps.flip(1)))
         )
         mean = (plain + mirror_rotations(other)) / 2
         return matrix_to_sixd(sixd_to_matrix(matrix_to_sixd(mean))).flatten(1)
@@ -132,60 +145,75 @@ class BlazePose(PoseEncoder):
         self.image_size, self.grid = config.image_size, (1, 1)
         self.width = len(LANDMARKS) * NUMBERS + POSE_NUMBERS
         self.network = GraphNet(config.graph)
-        self.lifter = Lifter(config.lifter_width, config.lifter_layers)
+        self.maps = maps_size(config.graph)
+        self.lifter = Lifter(config.lifter_width, config.lifter_layers, self.maps)
         self.post_init()
 
     def observe(self, pixels: Tensor) -> Tensor:
-        """(B, 3, 256, 256) normalised pixels → (B, 1, 33 · 8 + 1): the landmarks, then the person's score.
+        """(B, 3, 256, 256) normalised pixels → (B, 1, 2 · M + 33 · 8 + 1): maps, landmarks, the person's score.
 
-        The mean of what is seen in the crop and in its mirror image: the network's errors differ there (by 3.7 px and
-        78 mm in the median of BEDLAM's crops), so half of them cancel. Where the two disagree the likelier one counts.
+        The maps are the network's last ones, of the crop as it is and of its mirror image. The landmarks are the mean
+        of what is seen in the two: the network's errors differ there (by 3.7 px and 78 mm in the median of BEDLAM's
+        crops), so half of them cancel. Where the two disagree the likelier one counts.
         """
-        one, other = self._look_around(pixels), _mirrored(self._look_around(pixels.flip(-1)))
+        (one, maps), (other, flipped) = self._look_around(pixels), self._look_around(pixels.flip(-1))
+        other = _mirrored(other)
         apart = (_points(one)[..., :2] - _points(other)[..., :2]).norm(dim=-1).mean(1)
         agree = (one[:, -1] >= FOUND) & (other[:, -1] >= FOUND) & (apart < SAME_POSE)
         likelier = torch.where((one[:, -1] >= other[:, -1])[:, None], one, other)
-        return torch.where(agree[:, None], (one + other) / 2, likelier)[:, None]
+        return torch.cat([maps, flipped, torch.where(agree[:, None], (one + other) / 2, likelier)], 1)[:, None]
 
-    def _look_around(self, pixels: Tensor) -> Tensor:
-        """What the network says of each crop, turned where it has to be, (B, 33 · 8 + 1).
+    def _look_around(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of each crop, turned where it has to be, (B, 33 · 8 + 1), and the crop's maps, (B, M).
 
         The network was made for people who stand upright in their crop. Whoever leans by more than an eighth of a turn,
-        or is not found, is looked at in all four quarter turns of the crop; the best view counts, turned back.
+        or is not found, is looked at in all four quarter turns of the crop; the best view counts, turned back. Maps
+        cannot be turned back: they are those of the crop as it is.
         """
-        seen = self._look(pixels)
+        seen, maps = self._look(pixels)
         doubtful = ((seen[:, -1] < FOUND) | (_lean(seen) > math.pi / 4)).nonzero()[:, 0]
         if len(doubtful):
             views = [seen[doubtful]]
             for turns in (1, 2, 3):
-                views.append(_turned_back(self._look(torch.rot90(pixels[doubtful], turns, (2, 3))), turns))
+                view, _ = self._look(torch.rot90(pixels[doubtful], turns, (2, 3)))
+                views.append(_turned_back(view, turns))
             worth = torch.stack([_worth(view, turns) for turns, view in enumerate(views)])
             best = worth.argmax(0)
             seen = seen.index_copy(0, doubtful, torch.stack(views)[best, torch.arange(len(best), device=best.device)])
-        return seen
+        return seen, maps
 
-    def _look(self, pixels: Tensor) -> Tensor:
-        """What the network says of each crop as it is, (B, 33 · 8 + 1)."""
+    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network says of each crop as it is, (B, 33 · 8 + 1), and its maps, (B, M)."""
         mean, deviation = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in IMAGENET_NORM)
         unit = pixels * deviation + mean
         # On a CPU one picture at a time is fastest: the maps of one fit the cache.
         parts = [self.network(part) for part in (unit.split(1) if unit.device.type == "cpu" else [unit])]
-        found, score, world = (torch.cat([part[name] for part in parts]) for name in self.config.graph["outputs"])
+        found, score, world, maps = (torch.cat([part[name] for part in parts]) for name in self.config.graph["outputs"])
         found = found.view(-1, NETWORK_POINTS, 5)[:, : len(LANDMARKS)]
         world = world.view(-1, NETWORK_POINTS, 3)[:, : len(LANDMARKS)]
         half = self.image_size / 2
         places = torch.cat([found[..., :2] / half - 1, found[..., 2:3] / half], -1)
         numbers = torch.cat([places, found[..., 3:].sigmoid(), world], -1).flatten(1)
-        return torch.cat([numbers, score.view(-1, 1)], 1)
+        return torch.cat([numbers, score.view(-1, 1)], 1), maps.flatten(1)
 
     def mirror(self, observed: Tensor) -> Tensor:
         """What the network sees in the mirrored crops."""
-        return _mirrored(observed[:, 0])[:, None]  # exact: both were seen for both
+        maps, seen = self._halves(observed)  # exact: both were seen for both
+        return torch.cat([maps.flip(1).flatten(1), _mirrored(seen)], 1)[:, None]
+
+    def parts(self, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """An observation (B, 1, W) as what the lifter takes: landmarks (B, 33, 8) and maps (B, 2, M)."""
+        maps, seen = self._halves(observed)
+        return _points(seen), maps
+
+    def _halves(self, observed: Tensor) -> tuple[Tensor, Tensor]:
+        maps, seen = observed[:, 0].split([2 * self.maps, observed.shape[-1] - 2 * self.maps], 1)
+        return maps.unflatten(1, (2, self.maps)), seen
 
     def interpret(self, observed: Tensor) -> Tensor:
-        """(B, 1, 33 · 8 + 1) → (B, 1, 33 · 8 + 144), the token: centred landmarks and the lifted pose less its mean."""
-        landmarks = _points(observed[:, 0]).to(self.lifter.enter.weight.dtype)
-        lifted = self.lifter.both_ways(landmarks) - self.lifter.mean_pose
+        """(B, 1, W) → (B, 1, 33 · 8 + 144), the token: centred landmarks and the lifted pose less its mean."""
+        landmarks, maps = (part.to(self.lifter.enter.weight.dtype) for part in self.parts(observed))
+        lifted = self.lifter.both_ways(landmarks, maps) - self.lifter.mean_pose
         return torch.cat([centred(landmarks).flatten(1), lifted], 1)[:, None]
 
     def pose(self, tokens: Tensor) -> Tensor:
@@ -198,12 +226,12 @@ class BlazePose(PoseEncoder):
 
     @staticmethod
     def read(observed: Tensor) -> Landmarks:
-        """The landmarks of observations (B, 1, 33 · 8 + 1)."""
+        """The landmarks of observations (B, 1, W)."""
         return _landmarks(observed[:, 0])
 
     def glance(self, pixels: Tensor) -> Landmarks:
         """`landmarks` of one look at each crop as it is: for finding out where to look."""
-        return _landmarks(self._look(pixels))
+        return _landmarks(self._look(pixels)[0])
 
     def keypoints(self, pixels: Tensor) -> Tensor:
         """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
@@ -221,13 +249,15 @@ class BlazePose(PoseEncoder):
         super()._init_weights(module)
         if isinstance(module, Lifter):
             init.zeros_(module.mean_pose)
+            init.zeros_(module.maps_mean)
+            init.ones_(module.maps_scale)
             init.normal_(module.leave.weight, std=0.01)
             init.zeros_(module.leave.bias)
 
 
 def _points(seen: Tensor) -> Tensor:
-    """(B, 33 · 8 + 1) → (B, 33, 8)."""
-    return seen[:, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS))
+    """(B, … + 33 · 8 + 1) → (B, 33, 8)."""
+    return seen[:, -1 - len(LANDMARKS) * NUMBERS : -1].unflatten(-1, (len(LANDMARKS), NUMBERS))
 
 
 def _landmarks(seen: Tensor) -> Landmarks:
@@ -284,7 +314,7 @@ def _worth(seen: Tensor, turns: int) -> Tensor:
 
 
 OUTPUTS = {"landmarks": 0, "score": 1, "world": 4}
-"""Which of the network's outputs are kept; 2 and 3 are a mask of the person and heatmaps."""
+"""Which of the network's outputs are kept, beside the maps; 2 and 3 are a mask of the person and heatmaps."""
 
 
 def import_blazepose(params: "BlazePoseParams") -> BlazePose:
@@ -299,6 +329,20 @@ def import_blazepose(params: "BlazePoseParams") -> BlazePose:
     return encoder.eval().requires_grad_(False)
 
 
+def last_maps(graph: Graph, output: int) -> int:
+    """The tensor that the convolution behind an output reads."""
+    by_output = {step["output"]: step for step in graph["steps"]}
+    step = by_output[output]
+    while step["op"] != "conv":
+        step = by_output[step["inputs"][0]]
+    return int(step["inputs"][0])
+
+
+def maps_size(graph: Graph) -> int:
+    """Numbers in the maps, the last output of a pruned graph."""
+    return math.prod(next(step["shape"] for step in graph["steps"] if step["output"] == graph["outputs"][-1]))
+
+
 def blazepose_config(params: "BlazePoseParams") -> tuple[BlazePoseConfig, Weights]:
     """The configuration around the fetched landmark network, and that network's weights; errors as above."""
     source = pretrained.LANDMARKS[params.variant]
@@ -306,7 +350,8 @@ def blazepose_config(params: "BlazePoseParams") -> tuple[BlazePoseConfig, Weight
     graph, weights = read_tflite(path)
     if graph["input_shape"] != [3, 256, 256] or len(graph["outputs"]) != 5:
         raise PoseRftError(f"{path} is no pose landmark network, expected 256 x 256 pictures and five outputs.")
-    graph, weights = prune(graph, weights, [graph["outputs"][index] for index in OUTPUTS.values()])
+    outputs = [graph["outputs"][index] for index in OUTPUTS.values()]
+    graph, weights = prune(graph, weights, [*outputs, last_maps(graph, outputs[0])])
     config = BlazePoseConfig(
         variant=params.variant,
         origin=source.origin(),

@@ -47,9 +47,9 @@ class Hmr2VitConfig(PretrainedConfig):
 class BlazePoseConfig(PretrainedConfig):
     """MediaPipe's pose landmark network and the lifter behind it (`policy/blazepose.py`).
 
-    graph: the network as `io/tflite.py` reads it, with three outputs: landmarks, score, world. variant: lite, full or
-    heavy; origin: package and licence of its weights. lifter_width, lifter_layers: of the network that turns landmarks
-    into a pose.
+    graph: the network as `io/tflite.py` reads it, with four outputs: landmarks, score, world, the last maps. variant:
+    lite, full or heavy; origin: package and licence of its weights. lifter_width, lifter_layers: of the network that
+    turns landmarks and maps into a pose.
     """
 
     model_type = "pose_blazepose"

@@ -2,6 +2,7 @@
 
 The landmark network's errors differ from view to view, so the mean of each number over the views is nearer to the
 truth than one view (measured in docs/results.md). The policy reads a person from it as from any other observation.
+The maps, which no view can hand to another, are those of the square itself.
 """
 
 from collections.abc import Sequence
@@ -22,15 +23,16 @@ VIEWS = ((1.0, 0.0), (1.15, 0.0), (0.88, 0.0), (1.0, 10.0), (1.0, -10.0))
 
 @torch.no_grad()
 def observe(encoder: BlazePose, people: Sequence[tuple[NDArray[np.uint8], Region]]) -> Tensor:
-    """(B, 1, 33 · 8 + 1) observations of B regions, each of a picture (H, W, 3), as `BlazePose.observe` of crops."""
+    """(B, 1, W) observations of B regions, each of a picture (H, W, 3), as `BlazePose.observe` of crops."""
     cut = [(view, view.cut(pixels, CROP)) for pixels, region in people for view in _views(region)]
     crops = normalise(np.stack([crop for _, crop in cut]), IMAGENET_NORM)
     seen = encoder.observe(crops.to(next(encoder.parameters())))[:, 0].unflatten(0, (len(people), len(VIEWS)))
+    maps, landmarks = seen.split([2 * encoder.maps, seen.shape[-1] - 2 * encoder.maps], -1)
     means = [
         torch.stack([into(region, view, one) for view, one in zip(_views(region), own, strict=True)]).mean(0)
-        for (_, region), own in zip(people, seen, strict=True)
+        for (_, region), own in zip(people, landmarks, strict=True)
     ]
-    return torch.stack(means)[:, None]
+    return torch.cat([maps[:, 0], torch.stack(means)], 1)[:, None]
 
 
 def _views(region: Region) -> list[Region]:

@@ -66,8 +66,8 @@ def parts(model: PoseLlava) -> Iterator[Part]:
         side = encoder.image_size
         yield Part("encoder", Look(encoder), {"pixels": example(1, 3, side, side)}, ("seen",), False)
     if isinstance(encoder, BlazePose):
-        landmarks = {"landmarks": example(2, len(LANDMARKS), NUMBERS)}
-        yield Part("lifter", encoder.lifter, landmarks, ("pose",), True)
+        seen = {"landmarks": example(2, len(LANDMARKS), NUMBERS), "maps": example(2, 2, encoder.maps)}
+        yield Part("lifter", encoder.lifter, seen, ("pose",), True)
     width = model.config.get_text_config().hidden_size
     inputs = {"hidden": example(2, width), "start": example(2, POSE_NUMBERS)}
     outputs = ("mean", "log_std") if model.pose_head.log_std is not None else ("mean",)

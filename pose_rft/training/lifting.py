@@ -1,13 +1,14 @@
-"""Trains the lifter behind a frozen landmark network: from 33 landmarks to SMPL's pose.
+"""Trains the lifter behind a frozen landmark network: from landmarks and maps to SMPL's pose.
 
 The landmarks come from the network itself, on the training crops and their mirror images (`observed.py`), so their
-errors are those that the lifter will meet. What a photograph does and the crops do not do enough is done to the
-landmarks: people are turned in the picture plane, points jitter, and parts of a person that the picture cuts off or
-something hides are guessed badly and marked as unseen.
+errors are those that the lifter will meet; so do the maps. What a photograph does and the crops do not do enough is
+done to the landmarks: people are turned in the picture plane, points jitter, and parts of a person that the picture
+cuts off or something hides are guessed badly and marked as unseen. Maps cannot be turned or cut: whoever is shown with
+them stays as seen, and the others teach the lifter to do without.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
-from pose_rft.policy.blazepose import FOUND, LANDMARKS, NUMBERS, BlazePose, Lifter
+from pose_rft.policy.blazepose import FOUND, BlazePose, Lifter
 from pose_rft.policy.params import LifterTrainingParams
 from pose_rft.seeds import derive, torch_generator
 from pose_rft.shards.mixture import Mixture, Source
@@ -36,17 +37,20 @@ CHUNK = 1024
 FLIP = list(SMPL24.flip)
 LEAN, ROLLED = 0.35, 0.15  # deviation of the turn of most people, radians; share that is turned by any angle
 JITTER = 0.01  # deviation of a landmark's place, in the person's spread; of its metres in metres
+WITH_MAPS = 0.6  # share of people who are shown with their maps, as they were seen
 CUT = 0.12  # share of people whom an edge cuts off
+SMALLEST_DEVIATION = 0.05  # of a number in the maps: one that hardly changes must not be blown up
 GUESS = 0.25  # deviation of a place that was cut off, in half crop sides; of its metres in metres
 
 
 @dataclass(frozen=True, eq=False)
 class LiftingSet:
-    """landmarks: (N, 33, 8) as observed. rotations (N, 24, 3, 3) and joints (N, 24, 3) metres, camera frame, pelvis at
-    the origin, mean shape; labelled: (N, 24) bool. keys: of the samples."""
+    """Of N people: landmarks (N, 33, 8) and maps (N, 2, M) as observed; rotations (N, 24, 3, 3) and joints (N, 24, 3)
+    metres, camera frame, pelvis at the origin, mean shape; labelled (N, 24) bool; keys of the samples."""
 
     keys: tuple[str, ...]
     landmarks: Tensor
+    maps: Tensor
     rotations: Tensor
     joints: Tensor
     labelled: Tensor
@@ -55,7 +59,7 @@ class LiftingSet:
         return len(self.landmarks)
 
 
-def lifting_set(samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool) -> LiftingSet:
+def lifting_set(encoder: BlazePose, samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool) -> LiftingSet:
     """The labelled people of a set whom the network found; `seen`: what `observed` gives of it, mirrored if `flip`.
 
     The landmarks of somebody who was not found say nothing, and a lifter that learns to guess there guesses elsewhere.
@@ -64,7 +68,7 @@ def lifting_set(samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool)
     found = torch.from_numpy(np.asarray(seen[:, 0, -1], dtype=np.float32)) >= FOUND
     usable = samples.labelled[pictured].any(1) & found
     rows = pictured[usable]
-    numbers = torch.from_numpy(np.asarray(seen[usable.numpy()], dtype=np.float32))[:, 0, :-1]
+    landmarks, maps = encoder.parts(torch.from_numpy(np.asarray(seen[usable.numpy()])))
     rotations, labelled = samples.rotations[rows], samples.labelled[rows]
     joints = torch.cat([body.joints(chunk) for chunk in rotations.split(CHUNK)])
     joints = joints - joints[:, :1]
@@ -72,7 +76,7 @@ def lifting_set(samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool)
         rotations, labelled = mirror_rotations(rotations), labelled[:, FLIP]
         joints = joints[:, FLIP] * joints.new_tensor([-1.0, 1.0, 1.0])
     keys = tuple(samples.keys[row] for row in rows.tolist())
-    return LiftingSet(keys, numbers.unflatten(-1, (len(LANDMARKS), NUMBERS)), rotations, joints, labelled)
+    return LiftingSet(keys, landmarks.float(), maps, rotations, joints, labelled)
 
 
 def train(
@@ -97,14 +101,20 @@ def train(
         drawn = [mixture.draw(step * params.batch + i) for i in range(params.batch)]
         chosen = {name: [index for source, index in drawn if source == name] for name in sorted(sets)}
         parts = [(sets[name], rows) for name, rows in chosen.items() if rows]
-        landmarks, rotations, joints, labelled = (
+        landmarks, maps, rotations, joints, labelled = (
             torch.cat([getattr(data, field)[rows] for data, rows in parts]).to(engine.device)
-            for field in ("landmarks", "rotations", "joints", "labelled")
+            for field in ("landmarks", "maps", "rotations", "joints", "labelled")
         )
         generator = torch_generator(seed, "lifter", "vary", step)
-        landmarks, rotations, joints = turned(landmarks, rotations, joints, generator)
-        landmarks = spoiled(landmarks, generator)
-        loss = engine.forward(lifting_loss, landmarks, rotations, joints, labelled, body, params)
+        seen, varied = (landmarks, rotations, joints), turned(landmarks, rotations, joints, generator)
+        varied = (spoiled(varied[0], generator), *varied[1:])
+        shown = (torch.rand(len(maps), generator=generator) < WITH_MAPS).to(engine.device)
+        landmarks, rotations, joints = (
+            torch.where(shown.view(-1, *[1] * (one.dim() - 1)), one, other)
+            for one, other in zip(seen, varied, strict=True)
+        )
+        maps = torch.where(shown[:, None, None], maps, 0).to(landmarks.dtype)
+        loss = engine.forward(lifting_loss, landmarks, maps, rotations, joints, labelled, body, params)
         engine.backward(loss, [data.keys[row] for data, rows in parts for row in rows])
         norm = engine.step(step)
         return StepStats(float(loss.detach()), params.batch, {"gradient_norm": norm})
@@ -115,6 +125,7 @@ def train(
 def lifting_loss(
     lifter: Lifter,
     landmarks: Tensor,
+    maps: Tensor,
     rotations: Tensor,
     joints: Tensor,
     labelled: Tensor,
@@ -122,7 +133,7 @@ def lifting_loss(
     params: LifterTrainingParams,
 ) -> Tensor:
     """Weighted mean distance of rotation matrices and of joints, where labelled; shapes: `LiftingSet`."""
-    found = sixd_to_matrix(lifter(landmarks).unflatten(-1, (len(SMPL24), 6)))
+    found = sixd_to_matrix(lifter(landmarks, maps).unflatten(-1, (len(SMPL24), 6)))
     rotation = masked_mean((found - rotations).abs().mean((-1, -2)), labelled)
     reached = body.joints(torch.where(labelled[..., None, None], found, rotations))
     position = (reached - reached[:, :1] - joints).abs().mean((-1, -2))
@@ -172,7 +183,8 @@ def spoiled(landmarks: Tensor, generator: torch.Generator) -> Tensor:
 def joint_errors(encoder: BlazePose, data: LiftingSet, body: BodyModel) -> dict[str, float]:
     """mpjpe and pa_mpjpe in mm over SMPL's 24 joints on the mean shape: a quick look, not the protocol of Table 1."""
     encoder.eval()
-    found = torch.cat([encoder.lifter.both_ways(chunk) for chunk in data.landmarks.split(CHUNK)])
+    chunks = zip(data.landmarks.split(CHUNK), data.maps.float().split(CHUNK), strict=True)
+    found = torch.cat([encoder.lifter.both_ways(landmarks, maps) for landmarks, maps in chunks])
     reached = body.joints(sixd_to_matrix(found.unflatten(-1, (len(SMPL24), 6))))
     reached = reached - reached[:, :1]
     return {
@@ -180,7 +192,11 @@ def joint_errors(encoder: BlazePose, data: LiftingSet, body: BodyModel) -> dict[
     }
 
 
-def set_mean_pose(lifter: Lifter, mean: Tensor) -> None:
-    """mean: (24, 3, 3), where the lifter starts."""
+def set_means(lifter: Lifter, mean: Tensor, sets: Iterable[LiftingSet]) -> None:
+    """Where the lifter starts: the mean pose (24, 3, 3), and the mean and the deviation of the maps of `sets`."""
+    maps = torch.cat([data.maps[(data.maps != 0).flatten(1).any(1)].flatten(0, 1).float() for data in sets])
     with torch.no_grad():
         lifter.mean_pose.copy_(matrix_to_sixd(mean).flatten())
+        if len(maps):
+            lifter.maps_mean.copy_(maps.mean(0))
+            lifter.maps_scale.copy_(maps.std(0) + SMALLEST_DEVIATION)

@@ -15,7 +15,7 @@ from pose_rft.policy.hub import Base, create_policy, load_policy, load_pose_enco
 from pose_rft.policy.params import PolicyParams
 from pose_rft.policy.pose_head import IDENTITY_6D
 from pose_rft.policy.processor import ImageParams
-from tests.support.tiny_blazepose import tiny_blazepose
+from tests.support.tiny_blazepose import MAPS, tiny_blazepose
 from tests.support.tiny_policies import POLICY, tiny_policy
 
 IMAGE = ImageParams(size=32, pose_size=256, box_scale=1.25)
@@ -36,21 +36,20 @@ def test_a_folder_needs_no_network_file(tmp_path: Path) -> None:
 def test_tokens_are_what_is_interpreted_of_what_was_observed() -> None:
     encoder = tiny_blazepose()
     seen = encoder.observe(noise(3))
-    assert seen.shape == (3, 1, len(LANDMARKS) * NUMBERS + 1)
+    assert seen.shape == (3, 1, 2 * MAPS + len(LANDMARKS) * NUMBERS + 1)
     tokens = encoder.tokens(noise(3))
     assert tokens.shape == (3, 1, encoder.width) and encoder.grid == (1, 1)
     assert torch.equal(tokens, encoder.interpret(seen))
     one_by_one = torch.cat([encoder.tokens(picture[None]) for picture in noise(3)])
-    assert torch.allclose(tokens, one_by_one, atol=1e-6)
+    assert torch.allclose(tokens, one_by_one, atol=1e-5)
 
 
 @torch.no_grad()
 def test_the_lifted_pose_of_a_token_is_the_lifters_and_holds_rotations() -> None:
     encoder = tiny_blazepose()
     seen = encoder.observe(noise(3))
-    landmarks = seen[:, 0, :-1].unflatten(-1, (len(LANDMARKS), NUMBERS))
     pose = encoder.pose(encoder.interpret(seen))
-    assert torch.allclose(pose, encoder.lifter.both_ways(landmarks), atol=1e-6)
+    assert torch.allclose(pose, encoder.lifter.both_ways(*encoder.parts(seen)), atol=1e-6)
     columns = pose.view(3, 24, 2, 3)
     assert torch.allclose(columns.norm(dim=-1), torch.ones(3, 24, 2), atol=1e-5)
 
@@ -63,7 +62,8 @@ def test_where_in_the_crop_and_how_large_a_person_is_does_not_change_the_pose() 
     moved[..., :2] = 0.5 * moved[..., :2] + torch.tensor([0.3, -0.2])
     moved[..., 2] *= 0.5
     assert torch.allclose(centred(moved), centred(landmarks), atol=1e-2)
-    assert torch.allclose(encoder.lifter(moved), encoder.lifter(landmarks), atol=1e-2)
+    maps = torch.zeros(2, 2, MAPS)
+    assert torch.allclose(encoder.lifter(moved, maps), encoder.lifter(landmarks, maps), atol=1e-2)
 
 
 @torch.no_grad()
@@ -72,8 +72,11 @@ def test_a_mirror_image_is_lifted_to_the_mirrored_pose() -> None:
     lifter.mean_pose.copy_(torch.tensor(IDENTITY_6D).repeat(24))
     landmarks = torch.randn(2, len(LANDMARKS), NUMBERS, generator=torch.Generator().manual_seed(2))
 
-    def both(lift: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
-        poses = [sixd_to_matrix(lift(seen).view(2, 24, 6)) for seen in (landmarks, mirrored(landmarks))]
+    maps = torch.rand(2, 2, MAPS, generator=torch.Generator().manual_seed(3))
+
+    def both(lift: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        seen = ((landmarks, maps), (mirrored(landmarks), maps.flip(1)))
+        poses = [sixd_to_matrix(lift(*one).view(2, 24, 6)) for one in seen]
         return [mirror_rotations(poses[0]), poses[1]]
 
     assert torch.allclose(*both(lifter.both_ways), atol=1e-5)
@@ -145,14 +148,15 @@ def test_a_mirrored_crop_is_seen_as_the_mirror_of_the_crop() -> None:
 class OnlyUpright(BlazePose):
     """Finds somebody, with the head up, only where the bright half of the crop is the upper one."""
 
-    def _look(self, pixels: torch.Tensor) -> torch.Tensor:
+    def _look(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         bright_above = pixels[:, :, :128].mean((1, 2, 3)) > pixels[:, :, 128:].mean((1, 2, 3)) + 0.5
         points = torch.zeros(len(pixels), len(LANDMARKS), NUMBERS)
         points[..., 3] = 0.9
         for side in ("left", "right"):
             points[:, LANDMARKS.index(f"{side}_shoulder"), 1] = -0.5
             points[:, LANDMARKS.index(f"{side}_hip"), 1] = 0.5
-        return torch.cat([points.flatten(1), torch.where(bright_above, 0.95, 0.1)[:, None]], 1)
+        seen = torch.cat([points.flatten(1), torch.where(bright_above, 0.95, 0.1)[:, None]], 1)
+        return seen, torch.ones(len(pixels), MAPS)
 
 
 @torch.no_grad()
@@ -166,3 +170,13 @@ def test_somebody_upside_down_or_lying_is_found_and_lies_as_in_the_crop() -> Non
     shoulder = found.points[:, LANDMARKS.index("left_shoulder"), :2]
     expected = torch.tensor([[0.0, -0.5], [-0.5, 0.0], [0.0, 0.5], [0.5, 0.0]])
     assert torch.allclose(shoulder, expected, atol=1e-6)
+
+
+@torch.no_grad()
+def test_without_maps_the_lifter_goes_by_the_landmarks_alone() -> None:
+    lifter = tiny_blazepose().lifter
+    landmarks = torch.randn(2, len(LANDMARKS), NUMBERS, generator=torch.Generator().manual_seed(2))
+    plain = lifter(landmarks, torch.zeros(2, 2, MAPS))
+    assert not torch.allclose(lifter(landmarks, torch.ones(2, 2, MAPS)), plain)
+    lifter.read_map[1].weight.fill_(7.0)
+    assert torch.equal(lifter(landmarks, torch.zeros(2, 2, MAPS)), plain)

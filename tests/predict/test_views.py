@@ -7,7 +7,7 @@ import torch
 from pose_rft.policy.blazepose import LANDMARKS, NUMBERS
 from pose_rft.predict.regions import Region
 from pose_rft.predict.views import VIEWS, into, observe
-from tests.support.tiny_blazepose import tiny_blazepose
+from tests.support.tiny_blazepose import MAPS, tiny_blazepose
 
 BODY = Region((70.0, 50.0), 60.0, 0.4)
 
@@ -37,10 +37,13 @@ def test_everyone_gets_an_observation_and_views_that_agree_are_what_each_of_them
     assert observe(encoder, [(picture, one) for one in (BODY, BODY, Region((20, 20), 30))]).shape == (
         3,
         1,
-        len(LANDMARKS) * NUMBERS + 1,
+        2 * MAPS + len(LANDMARKS) * NUMBERS + 1,
     )
     truth, metres = np.full((len(LANDMARKS), 2), 60.0), np.ones((len(LANDMARKS), 3))
     turned = (Region(BODY.center, scale * BODY.side, BODY.angle + np.radians(by)) for scale, by in VIEWS)
     views = torch.stack([as_seen_in(view, truth, metres) for view in turned])[:, None]
-    monkeypatch.setattr(encoder, "observe", lambda crops: views)
-    assert torch.allclose(observe(encoder, [(picture, BODY)])[0, 0], as_seen_in(BODY, truth, metres), atol=1e-9)
+    maps = torch.arange(len(VIEWS)).view(-1, 1, 1).expand(-1, 1, 2 * MAPS)
+    monkeypatch.setattr(encoder, "observe", lambda crops: torch.cat([maps, views], -1))
+    found = observe(encoder, [(picture, BODY)])[0, 0]
+    assert torch.allclose(found[2 * MAPS :], as_seen_in(BODY, truth, metres), atol=1e-9)
+    assert not found[: 2 * MAPS].any()  # of the first view, the square itself

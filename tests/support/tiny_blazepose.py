@@ -6,6 +6,7 @@ from pose_rft.policy.blazepose import BlazePose
 from pose_rft.policy.config import BlazePoseConfig
 
 LANDMARKS, SCORE, WORLD = 195, 1, 117
+MAPS = 4 * 8 * 8
 
 
 def tiny_graph() -> dict[str, object]:
@@ -28,7 +29,7 @@ def tiny_graph() -> dict[str, object]:
         steps.append(conv(1, output, [4, width], 1, 8))
         steps.append({"op": "reshape", "inputs": [output], "output": output + 1, "shape": [width]})
     steps.append({"op": "sigmoid", "inputs": [5], "output": 8, "shape": [SCORE]})
-    return {"input": 0, "input_shape": [3, 256, 256], "outputs": [3, 8, 7], "steps": steps}
+    return {"input": 0, "input_shape": [3, 256, 256], "outputs": [3, 8, 7, 1], "steps": steps}
 
 
 def tiny_blazepose() -> BlazePose:

@@ -16,7 +16,7 @@ from pose_rft.policy.params import LifterTrainingParams
 from pose_rft.policy.processor import ImageParams
 from pose_rft.training import lifting
 from pose_rft.training.lifting import LiftingSet
-from tests.support.tiny_blazepose import tiny_blazepose
+from tests.support.tiny_blazepose import MAPS, tiny_blazepose
 from tests.support.training_fakes import Chain, image_record, samples
 
 torch.set_num_threads(1)
@@ -36,7 +36,7 @@ def coco(tmp_path: Path) -> Samples:
 def people(coco: Samples, cache: Path, flip: bool = False) -> LiftingSet:
     seen = np.array(observed(tiny_blazepose(), coco, IMAGE, flip, cache))
     seen[..., -1] = 1.0  # the tiny network finds nobody
-    return lifting.lifting_set(coco, seen, Body(), flip)  # type: ignore[arg-type]
+    return lifting.lifting_set(tiny_blazepose(), coco, seen, Body(), flip)  # type: ignore[arg-type]
 
 
 def test_observations_are_the_encoders_and_outlive_another_lifter(
@@ -45,8 +45,9 @@ def test_observations_are_the_encoders_and_outlive_another_lifter(
     encoder = tiny_blazepose()
     seen = observed(encoder, coco, IMAGE, False, tmp_path / "observed")
     mirrored = observed(encoder, coco, IMAGE, True, tmp_path / "observed")
-    assert seen.shape == (6, 1, len(LANDMARKS) * NUMBERS + 1) and not np.array_equal(seen, mirrored)
-    points, flipped = (torch.from_numpy(x[:, 0, :-1].astype(np.float32)).view(6, 33, NUMBERS) for x in (seen, mirrored))
+    assert seen.shape == (6, 1, 2 * MAPS + len(LANDMARKS) * NUMBERS + 1) and not np.array_equal(seen, mirrored)
+    (points, maps), (flipped, swapped) = (encoder.parts(torch.from_numpy(np.array(x))) for x in (seen, mirrored))
+    assert torch.equal(maps.flip(1), swapped)
     left, right = LANDMARKS.index("left_knee"), LANDMARKS.index("right_knee")
     assert torch.equal(flipped[:, left, 0], -points[:, right, 0]) and torch.equal(
         flipped[:, left, 1], points[:, right, 1]
@@ -73,7 +74,7 @@ def test_whom_the_network_did_not_find_is_left_out(coco: Samples, tmp_path: Path
     seen = np.array(observed(tiny_blazepose(), coco, IMAGE, False, tmp_path / "observed"))
     seen[..., -1] = 1.0
     seen[2, 0, -1] = 0.1
-    data = lifting.lifting_set(coco, seen, Body(), False)  # type: ignore[arg-type]
+    data = lifting.lifting_set(tiny_blazepose(), coco, seen, Body(), False)  # type: ignore[arg-type]
     assert data.keys == tuple(key for row, key in enumerate(coco.keys) if row != 2)
 
 
@@ -105,6 +106,18 @@ def test_what_a_line_cuts_off_is_marked_as_unseen_and_the_rest_barely_moves() ->
     assert abs(share - lifting.CUT) < 4 * math.sqrt(lifting.CUT / 400)
     assert moved[~unseen].mean() < 0.25 * moved[unseen].mean()
     assert not unseen.all(1).any()
+
+
+def test_maps_start_at_their_own_mean_and_deviation_and_those_that_are_missing_do_not_count(
+    coco: Samples, tmp_path: Path
+) -> None:
+    data, lifter = people(coco, tmp_path / "observed"), tiny_blazepose().lifter
+    data.maps.copy_(3 + 2 * torch.randn(data.maps.shape, generator=torch.Generator().manual_seed(3)))
+    data.maps[0] = 0
+    lifting.set_means(lifter, data.rotations[0], [data])
+    shown = data.maps[1:].float().flatten(0, 1)
+    assert torch.allclose(lifter.maps_mean, shown.mean(0), atol=1e-5)
+    assert torch.allclose(lifter.maps_scale, shown.std(0) + lifting.SMALLEST_DEVIATION, atol=1e-5)
 
 
 def test_the_lifter_learns_and_resumes_to_the_same_weights(coco: Samples, tmp_path: Path) -> None:
