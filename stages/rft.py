@@ -81,8 +81,7 @@ def train(variant: Variant) -> None:
     sentence_encoder = SentenceEncoder(params.rewards.sentence_encoder, device=device)
     rewards = Rewards(body, retrieval, sentence_encoder, processor, params.rewards)
     rewards.remember(captions_ahead(stream.draw, params.steps * params.batch))
-    lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
-    prepare = Preparer(processor, tokens, device, lockstep)
+    prepare = Preparer(processor, tokens, device)
 
     sections = {"rft": params, "image": image}
     scratch = sessions.run_folder("rft", variant, seed, sections, [POLICY, RETRIEVAL, *sets.folders])
@@ -100,7 +99,7 @@ def train(variant: Variant) -> None:
     tools = TrainerComponents(
         stream.draw,
         prepare,
-        sampling(params.group_size, params.max_new_tokens, params.temperature, engine.on_every_rank),
+        sampling(params.group_size, params.max_new_tokens, params.temperature),
         scoring(params.temperature),
         rewards,
         records.before,
@@ -109,7 +108,7 @@ def train(variant: Variant) -> None:
     one_step: Callable[[int], loop.StepStats] = Trainer(engine, reference, tools, params, variant, seed).step
     if params.supervised is not None:
         collator, weights = Collator(processor), params.supervised
-        taught = sft.stepper(engine, stream, collator, tokens, body, params.batch, weights, lockstep)
+        taught = sft.stepper(engine, stream, collator, tokens, body, params.batch, weights)
         one_step = watched(taught, records.before)
     label, stop = f"rft {variant}", params.stop.reason
     log = loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed, stop)
@@ -141,7 +140,6 @@ def _answerer(
             max_new_tokens=params.max_new_tokens,
             batch=PROMPTS_AT_ONCE,
             generator=torch_generator(seed, "rft", "heldout", device=engine.device),
-            all_done=engine.on_every_rank,
         )
 
     return answer
