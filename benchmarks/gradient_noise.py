@@ -37,7 +37,7 @@ from pose_rft.retrieval.ensemble import load_ensemble
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 from pose_rft.seeds import derive
 from stages.rft import POLICY, RETRIEVAL
-from stages.sessions import TRAIN, samples
+from stages.samples import TRAIN, samples
 
 
 class Bench:
