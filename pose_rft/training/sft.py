@@ -36,7 +36,7 @@ class SFTParams(Section):
     steps: Count
     batch: Count
     save_every: Count
-    cache_tokens: bool
+    cache_tokens: bool = True
     engine: EngineParams
     examples: ExampleParams
     loss: LossParams
