@@ -37,7 +37,7 @@ from pose_rft.retrieval.ensemble import load_ensemble
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 from pose_rft.seeds import derive
 from stages.rft import POLICY, RETRIEVAL
-from stages.sessions import TRAIN, samples
+from stages.samples import TRAIN, samples
 
 
 class Bench:
@@ -74,11 +74,15 @@ class Bench:
         params = self.params.model_copy(update={"poses_per_answer": poses, "pose_draws": form})
         seed = derive(self.seed, "noise", draw)
         trainer = Trainer(self.engine, ReferencePolicy(self.model), self.tools, params, "hygrpo", seed)
-        (batch,) = trainer.micro_batches(0)
-        answers = trainer.roll_out(self.model, batch)
         log = StepLog(1, self.engine.device, None)
+        (batch,) = trainer.prompts(0)
+        answers = trainer.completions(self.model, batch, log)
         began = time.perf_counter()
-        loss, _ = trainer.loss(self.model, batch, answers, None, log)
+        scores = trainer.scores(self.model, batch, answers, log)
+        drawn = trainer.poses(batch, scores, log)
+        loss = trainer.objective(
+            scores, trainer.rewards_and_advantages(self.model, batch, answers, scores, drawn, log), log
+        )
         found = torch.autograd.grad(loss, self.weights, allow_unused=True)
         seconds = time.perf_counter() - began
         pieces = [torch.zeros_like(w) if g is None else g for w, g in zip(self.weights, found, strict=True)]

@@ -81,11 +81,30 @@ def override(base: Mapping[str, Any], entry: Overrides) -> dict[str, Any]:
         for section in sections:
             node = node.get(section) if isinstance(node, dict) else None
         if not isinstance(node, dict) or key not in node:
-            raise PoseRftError(f"params.yaml has no key `{dotted}`; an override sets a key that is there.")
-        if isinstance(node[key], Mapping) or (isinstance(value, Mapping) and node[key] is not None):
+            node = _by_default(content, dotted)
+        now = node.get(key)
+        if isinstance(now, Mapping) or (isinstance(value, Mapping) and now is not None):
             raise PoseRftError(f"An override sets a value, and `{dotted}` is or would be a section; name its keys.")
         node[key] = value
     return content
+
+
+def _by_default(content: dict[str, Any], dotted: str) -> dict[str, Any]:
+    """Where a key belongs that params.yaml leaves to the default of its section's type.
+
+    Raises:
+        PoseRftError: no type has such a key.
+    """
+    from stages.sections import is_key  # brings torch, which only such a key is worth
+
+    node = content
+    for name in dotted.split(".")[:-1]:
+        if not isinstance(node.setdefault(name, {}), dict):
+            node[name] = {}
+        node = node[name]
+    if not is_key(dotted):
+        raise PoseRftError(f"params.yaml has no key `{dotted}`; an override sets a key that is known.")
+    return node
 
 
 def prepare(root: Path, params: Mapping[str, Any]) -> Path:

@@ -66,13 +66,13 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
     import torch
 
     from pose_rft.batches.observed import observed
-    from pose_rft.batches.samples import load_samples, mean_pose
+    from pose_rft.batches.samples import mean_pose
     from pose_rft.body.smpl import load_body_model
     from pose_rft.params import body_model_folder
     from pose_rft.policy.blazepose import import_blazepose
     from pose_rft.seeds import derive
-    from pose_rft.shards.loader import ShardSet
     from pose_rft.training import lifting
+    from stages.samples import samples
 
     if params.blazepose is None or params.lifter is None:
         raise PoseRftError("`pose_encoder.blazepose` (variant, sizes) and `pose_encoder.lifter` (training) are needed.")
@@ -84,16 +84,14 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
     if image.pose_size != encoder.image_size:
         raise PoseRftError(f"image.pose_size is {image.pose_size} px, but blazepose takes {encoder.image_size} px.")
     body = load_body_model(body_model_folder())
-    samples = {
-        name: load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, [])) for name in (*train, *heldout)
-    }
+    read = {name: samples(name) for name in (*train, *heldout)}
 
     def people(name: str, flip: bool) -> lifting.LiftingSet:
-        seen = observed(encoder, samples[name], image, flip, scratch_dir("features", {}, []))
-        return lifting.lifting_set(encoder, samples[name], seen, body, flip)
+        seen = observed(encoder, read[name], image, flip, scratch_dir("features", {}, []))
+        return lifting.lifting_set(encoder, read[name], seen, body, flip)
 
     sets = {f"{name}{' mirrored' if flip else ''}": people(name, flip) for name in train for flip in (False, True)}
-    lifting.set_means(encoder.lifter, mean_pose([samples[name] for name in train]), sets.values())
+    lifting.set_means(encoder.lifter, mean_pose([read[name] for name in train]), sets.values())
     rows = lifting.train(encoder.lifter, sets, body, params.lifter, scratch, seed)
     metrics = {
         f"{error}/{name}": value
@@ -110,11 +108,10 @@ def trained(
     """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
     import torch
 
-    from pose_rft.batches.samples import load_samples
     from pose_rft.policy.pose_encoder import create_conv_vit
     from pose_rft.seeds import derive
-    from pose_rft.shards.loader import ShardSet
     from pose_rft.training import keypoints
+    from stages.samples import samples
 
     if params.training is None:
         raise PoseRftError("`pose_encoder.training` is missing, expected steps, batch and learning_rate of conv_vit.")
@@ -123,10 +120,8 @@ def trained(
     scratch = training_dir("pose_encoder", identity, [SHARDS / name for name in train])
     torch.manual_seed(derive(seed, "pose_encoder"))
     encoder = create_conv_vit(params, image.pose_size)
-    sets = {}
-    for name in (*train, *heldout):
-        samples = load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
-        sets[name] = keypoints.load_keypoints(samples, image, scratch_dir("features", {}, []) / "crops")
+    crops = scratch_dir("features", {}, []) / "crops"
+    sets = {name: keypoints.load_keypoints(samples(name), image, crops) for name in (*train, *heldout)}
     rows = keypoints.train(encoder, {name: sets[name] for name in train}, params.training, scratch, seed)
     metrics = {f"heldout_pixels/{name}": keypoints.pixel_error(encoder, *sets[name]) for name in heldout}
     metrics |= {"crop_pixels": image.pose_size, "loss": float(rows["loss"].to_numpy()[-20:].mean())}

@@ -1,34 +1,30 @@
-"""What `sft` and `rft` share: sets of samples, the trained policy and its tokens, the run's folder, what it leaves.
+"""What `sft` and `rft` share: sets of samples, the policy under training with all that feeds it, and what it leaves.
 
 Imported after the launcher's parent has gone its way: it brings torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pose_rft.batches.examples import HeldoutParams, Task
+from pose_rft.batches.examples import ExampleStream, HeldoutParams, Task
 from pose_rft.batches.feature_cache import CachedTokens, ImageTokenSource, image_token_source
-from pose_rft.batches.samples import Samples, load_samples
+from pose_rft.batches.samples import Samples
+from pose_rft.body.smpl import BodyModel, load_body_model
 from pose_rft.io import atomic
-from pose_rft.params import Section, load
+from pose_rft.params import Section, body_model_folder, load
 from pose_rft.policy import hub
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import ImageParams, PoseProcessor
-from pose_rft.shards.loader import ShardSet
+from pose_rft.training.calibration import calibrate
+from pose_rft.training.engine import Engine
 from stages.common import scratch_dir, training_dir
-from stages.shard_sets import SHARDS, validation_of_this_run
-
-TRAIN = "train"
-
-
-def samples(name: str) -> Samples:
-    """The samples of `DATASET/SPLIT`, cached in scratch."""
-    return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
+from stages.samples import TRAIN, samples
+from stages.shard_sets import validation_of_this_run
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,9 @@ class Sets:
     validation: Mapping[tuple[Task, str], Samples]
 
     @classmethod
-    def of(cls, params: Any, calibration: HeldoutParams) -> "Sets":
-        """Those that the section `sft` or `rft` names."""
+    def of(cls, params: Any) -> "Sets":
+        """Those that the section `sft` or `rft` names, and those of `calibration`."""
+        calibration = load("calibration", HeldoutParams)
         training = {name: samples(f"{name}/{TRAIN}") for name in params.examples.datasets()}
         tasks = params.heldout.tasks()
         looked_at = [(task, f"{name}/{split}") for task, sets in tasks for name, split in sets.items()]
@@ -67,6 +64,50 @@ def make_trainable(model: PoseLlava, params: Any, device: torch.device) -> None:
     torch.nn.Module.to(model, device)
 
 
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A policy under training; params: the section `sft` or `rft`; tokens: what the frozen encoders say of pictures."""
+
+    params: Any
+    seed: int
+    sets: Sets
+    body: BodyModel
+    processor: PoseProcessor
+    tokens: ImageTokenSource
+    engine: Engine
+    stream: ExampleStream
+
+    @classmethod
+    def of(cls, model: PoseLlava, processor: PoseProcessor, params: Any, sets: Sets, seed: int) -> "Session":
+        """Gives a trainable policy its tokens, its engine and its examples."""
+        body = load_body_model(body_model_folder())
+        tokens = image_tokens(model, params, sets)
+        engine = Engine(model, params.engine, params.steps)
+        stream = ExampleStream(sets.training, params.examples, processor, body, seed)
+        return cls(params, seed, sets, body, processor, tokens, engine, stream)
+
+    def folder(self, stage: str, variant: str, sections: Mapping[str, Section], inputs: Sequence[Path]) -> Path:
+        """The scratch folder of this very run: keyed by all that its result depends on."""
+        named = {stage: self.params, "image": load("image", ImageParams), **sections}
+        chosen = {name: section.model_dump(mode="json") for name, section in named.items()}
+        return training_dir(stage, {"variant": variant, "seed": self.seed} | chosen, [*inputs, *self.sets.folders])
+
+    def leave(self, name: str, scratch: Path, measure: Callable[[PoseLlava], Mapping[str, Any]]) -> None:
+        """Measures and calibrates the trained policy, writes models/NAME, and log and metrics of results/NAME."""
+        trained = self.engine.finish()
+        if self.engine.rank == 0:
+            self.body.cpu()  # as the samples are
+            metrics = measure(trained)
+            most = load("calibration", HeldoutParams).samples
+            calibrate(trained, self.processor, self.body, self.sets.validation, self.tokens, most, self.seed)
+            with atomic.folder(Path("models") / name) as folder:
+                hub.save_policy(folder, trained, self.processor)
+            results = Path("results") / name
+            atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
+            atomic.write_json(results / "metrics.json", metrics)
+        self.engine.leave()
+
+
 def image_tokens(model: PoseLlava, params: Any, sets: Sets) -> ImageTokenSource:
     """What the frozen encoders say of every picture, made ahead for training pictures, plain and mirrored."""
     cache = scratch_dir("features", {}, []) if params.cache_tokens else None
@@ -75,20 +116,3 @@ def image_tokens(model: PoseLlava, params: Any, sets: Sets) -> ImageTokenSource:
         mirrored = params.examples.pictured() if params.examples.flip > 0 else []
         tokens.prepare([sets.training[name].name for name in mirrored])
     return tokens
-
-
-def run_folder(stage: str, variant: str, seed: int, sections: Mapping[str, Section], inputs: Sequence[Path]) -> Path:
-    """The scratch folder of this very run: keyed by all that its result depends on."""
-    chosen = {name: section.model_dump(mode="json") for name, section in sections.items()}
-    return training_dir(stage, {"variant": variant, "seed": seed} | chosen, inputs)
-
-
-def leave_results(
-    name: str, model: PoseLlava, processor: PoseProcessor, scratch: Path, metrics: Mapping[str, Any]
-) -> None:
-    """Writes models/NAME, and log and metrics of results/NAME."""
-    results = Path("results") / name
-    with atomic.folder(Path("models") / name) as folder:
-        hub.save_policy(folder, model, processor)
-    atomic.write_text(results / "log.jsonl", (scratch / "log.jsonl").read_text())
-    atomic.write_json(results / "metrics.json", metrics)

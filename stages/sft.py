@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 from typing import Literal, get_args
 
-from pose_rft.params import Seeds, body_model_folder, load
+from pose_rft.params import Seeds, load
 from stages.common import stage_main
 from stages.launch import launched
 from stages.shard_sets import training_of_this_run
@@ -28,49 +28,38 @@ def main(arguments: list[str]) -> None:
 def train(variant: Variant) -> None:
     """Sets → base and encoder → policy → tokens → training → calibration → models/sft_VARIANT."""
     from pose_rft.batches.collate import Collator
-    from pose_rft.batches.examples import ExampleStream
     from pose_rft.batches.samples import mean_pose
     from pose_rft.body.rotations import matrix_to_sixd
-    from pose_rft.body.smpl import load_body_model
     from pose_rft.inference.heldout import heldout_metrics
     from pose_rft.policy import hub
     from pose_rft.policy.params import PolicyParams
     from pose_rft.policy.processor import ImageParams
     from pose_rft.seeds import derive
     from pose_rft.training import sft
-    from pose_rft.training.calibration import calibrate
-    from pose_rft.training.engine import Engine, start_distributed
+    from pose_rft.training.engine import start_distributed
     from stages import sessions
 
     params = training_of_this_run(load("sft", sft.SFTParams), "sft")
     policy, image = load("policy", PolicyParams), load("image", ImageParams)
-    calibration = load("calibration", sft.HeldoutParams)
     seed = derive(load("seed", Seeds).train, "sft")  # both variants see the same examples in the same order
     device = start_distributed()
-    sets = sessions.Sets.of(params, calibration)
-    body = load_body_model(body_model_folder())
+    sets = sessions.Sets.of(params)
 
     encoder = None if policy.fusion == "clip_only" else hub.load_pose_encoder(ENCODER)
     mean = matrix_to_sixd(mean_pose([sets.training[name] for name in params.examples.pictured() or sets.training]))
     model, processor = hub.create_policy(hub.load_base(BASE, "auto"), encoder, policy, image, variant, mean, seed)
     sessions.make_trainable(model, params, device)
-    tokens = sessions.image_tokens(model, params, sets)
+    session = sessions.Session.of(model, processor, params, sets, seed)
+    scratch = session.folder("sft", variant, {"policy": policy}, [BASE, *([ENCODER] if encoder is not None else [])])
 
-    engine = Engine(model, params.engine, params.steps)
-    stream = ExampleStream(sets.training, params.examples, processor, body, seed)
-    sections = {"sft": params, "policy": policy, "image": image}
-    inputs = [BASE, *([ENCODER] if encoder is not None else []), *sets.folders]
-    scratch = sessions.run_folder("sft", variant, seed, sections, inputs)
-    body.to(device)
-    sft.train(engine, stream, Collator(processor), tokens, body, params, scratch, f"sft {variant}", seed)
-
-    trained = engine.finish()
-    if engine.rank == 0:
-        body.cpu()  # as the samples are
-        metrics = heldout_metrics(trained, processor, body, sets.heldout, tokens, params.heldout.samples, seed)
-        calibrate(trained, processor, body, sets.validation, tokens, calibration.samples, seed)
-        sessions.leave_results(f"sft_{variant}", trained, processor, scratch, metrics)
-    engine.leave()
+    body, tokens, most = session.body.to(device), session.tokens, params.heldout.samples
+    collator = Collator(processor)
+    sft.train(session.engine, session.stream, collator, tokens, body, params, scratch, f"sft {variant}", seed)
+    session.leave(
+        f"sft_{variant}",
+        scratch,
+        lambda trained: heldout_metrics(trained, processor, body, sets.heldout, tokens, most, seed),
+    )
 
 
 if __name__ == "__main__":

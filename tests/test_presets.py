@@ -8,37 +8,11 @@ import yaml
 
 from pose_rft.datasets.names import RELEASES
 from pose_rft.datasets.registry import DataParams, open_release
-from pose_rft.evaluation.protocols import EvaluateParams
-from pose_rft.hygrpo.params import RFTParams
-from pose_rft.params import Seeds, load, parse
+from pose_rft.params import load, parse
 from pose_rft.params_file import read_yaml
-from pose_rft.policy.params import BaseModelParams, PolicyParams, PoseEncoderParams
-from pose_rft.policy.processor import ImageParams
-from pose_rft.retrieval.params import RetrievalParams
-from pose_rft.sample.plan import SampleParams
-from pose_rft.shards.plan import ShardParams
-from pose_rft.training.sft import HeldoutParams, SFTParams
-from pose_rft.validation.run import ValidateParams
-from stages.launch import LaunchParams
+from stages.sections import SECTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
-SECTIONS = {
-    "seed": Seeds,
-    "launch": LaunchParams,
-    "data": DataParams,
-    "sample": SampleParams,
-    "shards": ShardParams,
-    "validate": ValidateParams,
-    "image": ImageParams,
-    "base_model": BaseModelParams,
-    "pose_encoder": PoseEncoderParams,
-    "policy": PolicyParams,
-    "sft": SFTParams,
-    "calibration": HeldoutParams,
-    "retrieval": RetrievalParams,
-    "rft": RFTParams,
-    "evaluate": EvaluateParams,
-}
 PRESETS = ("micro", "sample", "study", "smollm", "paper")
 
 

@@ -24,6 +24,7 @@ from pose_rft.batches.samples import Samples
 from pose_rft.io import atomic
 from pose_rft.io.mapped import new_array, open_array
 from pose_rft.policy.fusion import ImageTokens
+from pose_rft.policy.lockstep import passes_are_collective
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, normalise
 from pose_rft.policy.pose_encoder import PoseEncoder
@@ -49,11 +50,13 @@ class CachedTokens:
         self._open: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
 
     def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
-        """(I, L, d) float32 tokens of the crops, on the CPU.
+        """(I, L, d) float32 tokens of the crops, on the CPU; without references none.
 
         Raises:
             PoseRftError: a picture cannot be decoded (on first need).
         """
+        if not refs:
+            return self._model.no_tokens(torch.device("cpu"))
         picked = [self._files(ref.name, ref.flip) for ref in refs]
         places = [int(where[ref.row]) for ref, (_, _, where) in zip(refs, picked, strict=True)]
         clip = np.stack([clip[i] for i, (clip, _, _) in zip(places, picked, strict=True)])
@@ -123,18 +126,21 @@ class EncodedTokens:
         self._pool = ThreadPoolExecutor(READERS)
 
     def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
-        """(I, L, d) tokens on the model's device; without references none, but the encoders run all the same.
-
-        (Under ZeRO-3 a forward pass is collective: a rank without pictures must not leave the others waiting.)
+        """(I, L, d) tokens on the model's device; without references none, for which the encoders run where a rank
+        without pictures must not leave the others waiting.
 
         Raises:
             PoseRftError: a picture cannot be decoded; names the sample.
         """
-        black = torch.zeros(3, self._image.size, self._image.size), torch.zeros(3, *2 * [self._image.pose_size])
-        pairs = list(self._pool.map(self._pixels, refs)) or [black]
         device = next(self._model.parameters()).device
+        if not refs:
+            if passes_are_collective(self._model):
+                black = torch.zeros(1, 3, self._image.size, self._image.size, device=device)
+                self._model.encode_images(black, black.new_zeros(1, 3, *2 * [self._image.pose_size]))
+            return self._model.no_tokens(device)
+        pairs = self._pool.map(self._pixels, refs)
         clip, pose = (torch.stack(side).to(device) for side in zip(*pairs, strict=True))
-        return self._model.encode_images(clip, pose).select(slice(0, len(refs)))
+        return self._model.encode_images(clip, pose)
 
     def _pixels(self, ref: ImageRef) -> tuple[Tensor, Tensor]:
         record, image = self._sets[ref.name].shards.record(ref.row), self._image

@@ -12,9 +12,10 @@ from pose_rft.batches.feature_cache import ImageTokenSource
 from pose_rft.batches.samples import Samples
 from pose_rft.body.model_file import Gender
 from pose_rft.body.smpl import BodyModel
-from pose_rft.evaluation import distribution, protocols
+from pose_rft.evaluation import distribution, posecodes, protocols
 from pose_rft.evaluation.protocols import EvaluateParams
-from pose_rft.inference.answers import Prediction
+from pose_rft.evaluation.questions import Found, Questions
+from pose_rft.evaluation.sets import TEXT_SET, VALIDATION_TEXT, VQA_SET, AskedSets
 from pose_rft.policy.calibration import Asked
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import PoseProcessor
@@ -26,13 +27,13 @@ from pose_rft.seeds import torch_generator
 class Measured:
     """What a policy answered, and what it is measured with.
 
-    found: {set: (answers, their rewards)}. sets: the samples of sets that have their own. mean_joints: (14, 3), the
-    constant answer of Table 1. body: the neutral one, on the CPU; body_of: of a gender.
+    found: by set and grammar, as `questions.answers` gives them. sets: the samples of sets that have their own.
+    mean_joints: (14, 3), the constant answer of Table 1. body: the neutral one, on the CPU; body_of: of a gender.
     """
 
     model: PoseLlava
     processor: PoseProcessor
-    found: Mapping[str, tuple[Prediction, dict[str, Tensor]]]
+    found: Found
     sets: Mapping[str, Samples]
     tokens: ImageTokenSource
     judges: Mapping[str, TextPoseModel]
@@ -51,6 +52,41 @@ class Measured:
         """(N, 24, 3, 3) mean poses."""
         prediction = self.found[name][0]
         return protocols.shown_poses(prediction, prediction.mean, self.fallback)
+
+    def test(self, chosen: AskedSets, asked: Questions) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+        """All numbers of the test sets, and the tables of their samples: text_pose, and image_pose and vqa if there."""
+        errors, spreads, image_tables = self.pictures(chosen.test)
+        recall, spreads["posescript"], text_table = self.sentences("posescript", TEXT_SET)
+        tables = {"text_pose": text_table}
+        if image_tables:
+            tables["image_pose"] = pl.concat(image_tables)
+        if VQA_SET in self.found:
+            tables["vqa"] = self.answers("llava_instruct", VQA_SET)
+        shown = {kind: self.shown(name) for kind, name in asked.captions.items()}
+        metrics = {
+            "pose_error": errors,
+            "recall": recall,
+            "heldout_reward": protocols.heldout_reward(tables),
+            "distribution": spreads,
+            "posecodes": {
+                "policy": posecodes.agreements(shown, asked.stated, self.body),
+                "mean_pose": posecodes.constant(self.fallback, asked.stated, self.body),
+            },
+            "samples": {name: len(table) for name, table in tables.items()},
+        }
+        return metrics, tables
+
+    def validation(self, chosen: AskedSets) -> dict[str, Any]:
+        """The same numbers of validation sets, as far as they apply; whose samples have no tables."""
+        errors, spreads, image_tables = self.pictures(chosen.validation)
+        metrics: dict[str, Any] = {"pose_error": errors, "distribution": spreads}
+        tables = {"image_pose": pl.concat(image_tables)} if image_tables else {}
+        if VALIDATION_TEXT in self.found:
+            found = self.sentences("posescript", VALIDATION_TEXT)
+            metrics["recall"], spreads["posescript"], tables["text_pose"] = found
+        if tables:
+            metrics["heldout_reward"] = protocols.heldout_reward(tables)
+        return metrics
 
     def pictures(self, labelled: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any], list[pl.DataFrame]]:
         """Joint errors and distributions of {label: set}, by label, and the tables of their samples."""

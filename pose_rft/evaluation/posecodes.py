@@ -7,7 +7,7 @@ automatic ones were made of. The release's human captions state no codes that ar
 are compared with all the facts of the true pose.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,7 +63,7 @@ def asked_in(
     return asked, stated
 
 
-def agreements(poses: dict[str, Tensor], stated: dict[str, Codes], body: BodyModel) -> dict[str, Any]:
+def agreements(poses: Mapping[str, Tensor], stated: Mapping[str, Codes], body: BodyModel) -> dict[str, Any]:
     """What the metrics of a run keep: `precision`, `recall` and `by_kind` of the grammar that training has, and the
     same of every other kind of caption below its name.
 
@@ -74,7 +74,7 @@ def agreements(poses: dict[str, Tensor], stated: dict[str, Codes], body: BodyMod
     return found.pop(KNOWN) | found
 
 
-def constant(pose: Tensor, stated: dict[str, Codes], body: BodyModel) -> dict[str, Any]:
+def constant(pose: Tensor, stated: Mapping[str, Codes], body: BodyModel) -> dict[str, Any]:
     """The same of one pose (144,) for every caption: what a policy reaches that does not read."""
     codes = codes_of(sixd_to_matrix(pose.view(1, 24, 6)), body)
     found = {name: _content(agreement(codes * len(facts), facts)) for name, facts in stated.items()}

@@ -39,16 +39,17 @@ class EvaluateParams(Section):
 
     batch: Count  # prompts at once
     max_new_tokens: Count
-    cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode as they are needed
+    cache_tokens: bool = True  # keep the frozen encoders' tokens in scratch, else encode as they are needed
     image_sets: dict[SetLabel, SetName] = Field(min_length=1)  # label in tables and summary: data set/split
     validation_sets: dict[SetLabel, SetName]  # the same of sets that settings may be chosen by; reported apart
     image_samples: Count | None = None  # of each image test set, evenly spread
     text_samples: Count | None = None
     vqa_samples: Count | None = None
-    mean_pose_sets: tuple[str, ...]  # data sets whose training poses make the mean-pose baseline
+    # Data sets whose training poses make the mean-pose baseline.
+    mean_pose_sets: tuple[str, ...] = ("h36m", "mpi_inf_3dhp", "coco", "mpii")
     mean_pose_samples: Count  # of each of them, evenly spread
-    random_repeats: Count  # draws of each random pool; paper: R = 10
-    sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
+    random_repeats: Count = 10  # draws of each random pool; paper: R = 10
+    sentence_encoder: str = "all-MiniLM-L6-v2"  # of the text reward; paper: BAAI/bge-m3
 
 
 class JointTruth(NamedTuple):

@@ -88,15 +88,15 @@ class RFTParams(Section):
     kl_estimator: KLEstimator = "k3+"  # R1: k3
     advantage: AdvantageForm = "z_score"  # rloo: no division by the group's deviation; paper: z_score
     advantage_std_floor: NonNegative = 1e-4  # relative; R1 adds 1e-4 to the deviation instead
-    rewards: RewardParams
+    rewards: RewardParams = RewardParams()
 
     stop: StopParams = StopParams()
     save_every: Count  # steps between checkpoints
-    cache_tokens: bool  # keep the frozen encoders' tokens in scratch, else encode in every step
+    cache_tokens: bool = True  # keep the frozen encoders' tokens in scratch, else encode in every step
     heldout: HeldoutParams  # samples whose rewards are followed during training
     heldout_every: Count  # steps between held-out rewards
     table_every: Count  # steps between pages of the candidates table
-    fixed_sentences: Count  # held-out captions whose poses are stored at four moments (paper, section 4.4)
+    fixed_sentences: Count = 6  # held-out captions whose poses are stored at four moments (paper, section 4.4)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

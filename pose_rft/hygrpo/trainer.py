@@ -10,6 +10,7 @@ a picture with a short question is not padded to a long caption.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -64,6 +65,15 @@ class MicroBatch(NamedTuple):
     prompts: Prompts
 
 
+class Drawn(NamedTuple):
+    """The poses of a micro-batch's answers, as `Experience` has them."""
+
+    poses: Tensor
+    noise: Tensor
+    valid: Tensor
+    joint_mask: Tensor
+
+
 class Trainer:
     """Runs steps on an engine; `step` fits `training.loop.run`."""
 
@@ -94,36 +104,32 @@ class Trainer:
         self.costs = PolicyCosts(policy.config, params.lora) if isinstance(policy, PoseLlava) else None
 
     def step(self, step: int) -> StepStats:
-        """One rollout and its updates.
+        """Prompts → completions → scores and poses → rewards and advantages → update.
 
         Raises:
             PoseRftError: a reward, loss or gradient is not finite; names the samples.
         """
         log = StepLog(self.engine.world_size, self.engine.device, self.costs)
         seen = self.tools.before(step)
-        batches = self.micro_batches(step)
-        with log.phase("rollout"):
-            answers = [self.roll_out(self.engine.module, batch) for batch in batches]
+        batches = self.prompts(step)
+        completions = [self.completions(self.engine.module, batch, log) for batch in batches]
         experiences: list[Experience] = []
-        losses = []
-        for update in range(self.params.updates_per_rollout):
-            for i, batch in enumerate(batches):
-                # ZeRO-3 wants all that leads to the loss inside one forward of the engine, so the judging is in there.
-                known = experiences[i] if update else None
-                total, experience = self.engine.forward(self.loss, batch, answers[i], known, log)
-                with log.phase("update"):
-                    self.engine.backward(total, batch.prompts.keys)
-                if known is None:
-                    experiences.append(experience)
-                losses.append(float(total.detach()))
-            with log.phase("update"):
-                log.add({"grad_norm": self.engine.step(step)})
+
+        def loss(model: Any, i: int) -> Tensor:  # one forward of the engine: ZeRO-3 wants all of it inside
+            scores = self.scores(model, batches[i], completions[i], log)
+            if i == len(experiences):
+                poses = self.poses(batches[i], scores, log)
+                experiences.append(self.rewards_and_advantages(model, batches[i], completions[i], scores, poses, log))
+            return self.objective(scores, experiences[i], log)
+
+        losses = [self.update(step, loss, batches, log) for _ in range(self.params.updates_per_rollout)]
         for experience in experiences:
             log.tally(experience, self.params.updates_per_rollout, encode=not self.params.cache_tokens)
         self.tools.after(step, experiences)
-        return StepStats(self.engine.mean(sum(losses) / len(losses)), self.params.batch, {**log.values(), **seen})
+        mean = sum(chain(*losses)) / (len(losses) * len(batches))
+        return StepStats(self.engine.mean(mean), self.params.batch, {**log.values(), **seen})
 
-    def micro_batches(self, step: int) -> list[MicroBatch]:
+    def prompts(self, step: int) -> list[MicroBatch]:
         """This rank's share of the step's prompts."""
         size, pieces = self.micro_batch, self.engine.accumulation
         first = step * self.params.batch + self.engine.rank * size * pieces
@@ -132,24 +138,82 @@ class Trainer:
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [MicroBatch(tuple(first + row for row in part), prompts.select(part)) for part in parts]
 
-    def roll_out(self, model: Any, batch: MicroBatch) -> Completions:
+    def completions(self, model: Any, batch: MicroBatch, log: StepLog) -> Completions:
         """G answers to each prompt."""
-        return self.tools.rollout(model, batch.prompts, self._uniforms(batch.positions))
+        with log.phase("rollout"):
+            return self.tools.rollout(model, batch.prompts, self._uniforms(batch.positions))
 
-    def loss(
-        self, model: Any, batch: MicroBatch, answers: Completions, known: Experience | None, log: StepLog
-    ) -> tuple[Tensor, Experience]:
-        """The loss of a micro-batch, and what it was judged by: `known`, or made of this very pass."""
+    def scores(self, model: Any, batch: MicroBatch, completions: Completions, log: StepLog) -> Scores:
+        """What the policy under training thinks of the answers, with gradient."""
         with log.phase("score"):
-            scores = self.tools.score(model, batch.prompts, answers)
-        if known is None:
-            known = self._experience(model, batch, answers, scores, log)
-            log.add(describe(known, scores))
+            return self.tools.score(model, batch.prompts, completions)
+
+    @torch.no_grad()
+    def poses(self, batch: MicroBatch, scores: Scores, log: StepLog) -> Drawn:
+        """K poses of each answer, drawn from the scoring pass."""
+        with log.phase("score"):
+            device, examples = scores.token_log_prob.device, batch.prompts.examples
+            posed = torch.tensor([example.pose6d is not None for example in examples], device=device)
+            noise = self._noise(scores, batch.positions)
+            poses = scores.poses.at(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
+            return Drawn(poses, noise, scores.has_pose & posed[:, None], joint_masks(examples, device))
+
+    @torch.no_grad()
+    def rewards_and_advantages(
+        self, model: Any, batch: MicroBatch, completions: Completions, scores: Scores, drawn: Drawn, log: StepLog
+    ) -> Experience:
+        """What the reference and the judges say of answers and poses, and what that makes each worth in its group."""
+        examples, valid = batch.prompts.examples, drawn.valid
+        with log.phase("score"):
+            with self.reference.use(model) as frozen:
+                reference = self.tools.score(frozen, batch.prompts, completions)
+            anchor = reference if self.params.ratio_anchor == "ref" else scores
+            per_joint = self.params.pose_ratio == "per_joint"
+            pose_anchor = pose_log_prob(anchor.poses.detach(), drawn.poses, drawn.joint_mask, per_joint)
+        with log.phase("reward"):
+            answer_rewards = self.tools.rewards.answers(examples, completions)
+            pose_rewards = self.tools.rewards.poses(examples, drawn.poses, valid)
+        floor, form = self.params.advantage_std_floor, self.params.advantage
+        totals = answer_rewards.total.to(valid.device)
+        answer_advantages = group_advantages(totals, torch.ones_like(valid), floor, form)
+        each = valid[..., None].expand(drawn.poses.shape[:3]).flatten(1)
+        pose_advantages = group_advantages(pose_rewards.value.flatten(1), each, floor, form)
+        experience = Experience(
+            prompts=batch.prompts,
+            answers=completions,
+            **drawn._asdict(),
+            token_anchor=anchor.token_log_prob.detach(),
+            pose_anchor=pose_anchor,
+            reference=reference,
+            answer_rewards=answer_rewards,
+            pose_rewards=pose_rewards,
+            answer_advantages=answer_advantages,
+            pose_advantages=pose_advantages.times(self.tools.rewards.weights(examples).to(valid.device)),
+        )
+        log.add(describe(experience, scores))
+        return experience
+
+    def objective(self, scores: Scores, experience: Experience, log: StepLog) -> Tensor:
+        """The loss of a micro-batch."""
         with log.phase("update"):
-            judge = partial(self.tools.rewards.graded, batch.prompts.examples, valid=known.valid)
-            loss = hybrid_loss(scores, known, self.params, self.variant, judge)
+            judge = partial(self.tools.rewards.graded, experience.prompts.examples, valid=experience.valid)
+            loss = hybrid_loss(scores, experience, self.params, self.variant, judge)
         log.add(loss.metrics)
-        return loss.total, known
+        return loss.total
+
+    def update(
+        self, step: int, loss: Callable[[Any, int], Tensor], batches: Sequence[MicroBatch], log: StepLog
+    ) -> list[float]:
+        """One step of the optimiser on the loss of each micro-batch; returns these losses."""
+        losses = []
+        for i, batch in enumerate(batches):
+            total = self.engine.forward(loss, i)
+            with log.phase("update"):
+                self.engine.backward(total, batch.prompts.keys)
+            losses.append(float(total.detach()))
+        with log.phase("update"):
+            log.add({"grad_norm": self.engine.step(step)})
+        return losses
 
     def _uniforms(self, positions: Sequence[int]) -> Tensor:
         """(B, G, R): the random numbers of each group's answers."""
@@ -164,49 +228,6 @@ class Trainer:
         shape = scores.has_pose.shape[1], self.params.poses_per_answer, scores.poses.noise_width
         generators = [self._generator("poses", position) for position in positions]
         return pose_noise(self.params.pose_draws, shape, generators)
-
-    def _experience(
-        self, model: Any, batch: MicroBatch, answers: Completions, scores: Scores, log: StepLog
-    ) -> Experience:
-        """Draws the poses from the scoring pass, asks the reference, and judges."""
-        device = scores.token_log_prob.device
-        prompts, examples = batch.prompts, batch.prompts.examples
-        posed = torch.tensor([example.pose6d is not None for example in examples], device=device)
-        valid = scores.has_pose & posed[:, None]
-        joint_mask = joint_masks(examples, device)
-        with torch.no_grad():
-            with log.phase("score"):
-                noise = self._noise(scores, batch.positions)
-                poses = scores.poses.at(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
-                with self.reference.use(model) as frozen:
-                    reference = self.tools.score(frozen, prompts, answers)
-                anchor = reference if self.params.ratio_anchor == "ref" else scores
-                per_joint = self.params.pose_ratio == "per_joint"
-                pose_anchor = pose_log_prob(anchor.poses.detach(), poses, joint_mask, per_joint)
-            with log.phase("reward"):
-                answer_rewards = self.tools.rewards.answers(examples, answers)
-                pose_rewards = self.tools.rewards.poses(examples, poses, valid)
-            floor, form = self.params.advantage_std_floor, self.params.advantage
-            totals = answer_rewards.total.to(device)
-            answer_advantages = group_advantages(totals, torch.ones_like(valid), floor, form)
-            each = valid[..., None].expand(poses.shape[:3]).flatten(1)
-            pose_advantages = group_advantages(pose_rewards.value.flatten(1), each, floor, form)
-            pose_advantages = pose_advantages.times(self.tools.rewards.weights(examples).to(device))
-        return Experience(
-            prompts=prompts,
-            answers=answers,
-            valid=valid,
-            joint_mask=joint_mask,
-            poses=poses,
-            noise=noise,
-            token_anchor=anchor.token_log_prob.detach(),
-            pose_anchor=pose_anchor,
-            reference=reference,
-            answer_rewards=answer_rewards,
-            pose_rewards=pose_rewards,
-            answer_advantages=answer_advantages,
-            pose_advantages=pose_advantages,
-        )
 
     def _generator(self, purpose: str, position: int) -> torch.Generator:
         return torch_generator(self.seed, "rft", purpose, position, device=self.engine.device)

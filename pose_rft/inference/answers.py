@@ -61,12 +61,11 @@ def predict(
     batch: int,
     generator: torch.Generator,
     progress: Progress | None = None,
-    all_done: Callable[[bool], bool] = bool,
 ) -> Prediction:
     """Answers to N examples, `batch` at a time.
 
     Args:
-        generator: of the drawn pose, on the model's device. all_done: see `rollout.generate`.
+        generator: of the drawn pose, on the model's device.
     """
     training = model.training
     model.eval()
@@ -75,15 +74,7 @@ def predict(
     parts: list[tuple[Tensor, Tensor]] = []
     for first in range(0, len(examples), batch):
         prompts = prepare(examples[first : first + batch])
-        answers = roll_out(
-            model,
-            prompts,
-            None,
-            group_size=1,
-            max_new_tokens=max_new_tokens,
-            temperature=0.0,
-            all_done=all_done,
-        )
+        answers = roll_out(model, prompts, None, group_size=1, max_new_tokens=max_new_tokens, temperature=0.0)
         scores = score_packed(model, prompts, answers, temperature=1.0)
         lists += [[answers.answer(i, 0)] for i in range(len(prompts.ids))]
         drawn = scores.poses.sample(generator)[:, 0]

@@ -21,15 +21,10 @@ from pose_rft.policy.processor import PoseProcessor
 
 
 class Preparer:
-    """Examples → Prompts on a device.
+    """Examples → Prompts on a device."""
 
-    lockstep: look at pictures also where no example has one, because encoding them is collective (ZeRO-3).
-    """
-
-    def __init__(
-        self, processor: PoseProcessor, image_tokens: ImageTokenSource, device: torch.device, lockstep: bool = False
-    ) -> None:
-        self.processor, self.image_tokens, self.device, self.lockstep = processor, image_tokens, device, lockstep
+    def __init__(self, processor: PoseProcessor, image_tokens: ImageTokenSource, device: torch.device) -> None:
+        self.processor, self.image_tokens, self.device = processor, image_tokens, device
 
     def __call__(self, examples: Sequence[Example]) -> Prompts:
         """
@@ -38,7 +33,7 @@ class Preparer:
         """
         ids = tuple(tuple(self.processor.prompt_ids(e.question, e.image is not None)) for e in examples)
         refs = [example.image for example in examples if example.image is not None]
-        images = self.image_tokens(refs).to(self.device) if refs or self.lockstep else None
+        images = self.image_tokens(refs).to(self.device)
         return Prompts(tuple(examples), ids, images if refs else None)
 
 
@@ -50,11 +45,10 @@ def roll_out(
     group_size: int,
     max_new_tokens: int,
     temperature: float,
-    all_done: Callable[[bool], bool] = bool,
 ) -> Completions:
     """G answers to each prompt; temperature 0 is greedy and takes no `uniforms` (B, G, R)."""
     images = _images(model, prompts)
-    return generate(model, prompts.ids, images, group_size, max_new_tokens, temperature, uniforms, all_done)
+    return generate(model, prompts.ids, images, group_size, max_new_tokens, temperature, uniforms)
 
 
 def score_packed(model: Any, prompts: Prompts, answers: Completions, *, temperature: float) -> Scores:
@@ -81,17 +75,9 @@ def _images(model: Any, prompts: Prompts) -> ImageTokens:
     return model.no_tokens(model.device) if prompts.images is None else prompts.images
 
 
-def sampling(
-    group_size: int, max_new_tokens: int, temperature: float, all_done: Callable[[bool], bool] = bool
-) -> Callable[..., Completions]:
-    """`roll_out` with its settings, as the trainer calls it; all_done: see `rollout.generate`."""
-    return partial(
-        roll_out,
-        group_size=group_size,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        all_done=all_done,
-    )
+def sampling(group_size: int, max_new_tokens: int, temperature: float) -> Callable[..., Completions]:
+    """`roll_out` with its settings, as the trainer calls it."""
+    return partial(roll_out, group_size=group_size, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
 def scoring(temperature: float) -> Callable[..., Scores]:

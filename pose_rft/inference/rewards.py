@@ -59,7 +59,7 @@ class RewardParams(Section):
     joint_floor: Positive = 0.001  # metres, added to MPJPE
     joint_scale: Positive = 0.1  # metres, of the exponential form
     semantic_form: Literal["cosine", "energy"] = "cosine"  # eq. 8; energy is of the true pose's embedding
-    sentence_encoder: str  # of the text reward; paper: BAAI/bge-m3
+    sentence_encoder: str = "all-MiniLM-L6-v2"  # of the text reward; paper: BAAI/bge-m3
 
 
 def pelvis_joints(body: BodyModel, rotations: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ Each token is read off its distribution function at a number in [0, 1) that the 
 sampling). So an answer depends on its own prompt and numbers alone, not on how prompts are split over batches or ranks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from pose_rft.policy.fusion import ImageTokens
+from pose_rft.policy.lockstep import done_on_every_rank
 from pose_rft.policy.model import PoseLlava
 
 
@@ -92,7 +93,6 @@ def generate(
     max_new_tokens: int,
     temperature: float,
     uniforms: Tensor | None = None,
-    all_done: Callable[[bool], bool] = bool,
 ) -> Completions:
     """Answers of the current policy.
 
@@ -103,15 +103,13 @@ def generate(
         max_new_tokens: R, counting the end token.
         temperature: 0 takes the likeliest token.
         uniforms: (B, G, R) in [0, 1), on the model's device: the source of all randomness; None if temperature is 0.
-        all_done: given that these answers have all ended, may the loop end? (`Engine.on_every_rank` under ZeRO-3,
-            where each pass through the model is collective.)
     """
     if (temperature > 0) != (uniforms is not None):
         raise ValueError("sampling needs uniform numbers, and greedy answers none")
     was_training = model.training
     model.eval()  # dropout would make the sampled distribution another one than the scored
     try:
-        return _generate(model, prompts, image_tokens, n, max_new_tokens, temperature, uniforms, all_done)
+        return _generate(model, prompts, image_tokens, n, max_new_tokens, temperature, uniforms)
     finally:
         model.train(was_training)
 
@@ -124,7 +122,6 @@ def _generate(
     max_new_tokens: int,
     temperature: float,
     uniforms: Tensor | None,
-    all_done: Callable[[bool], bool],
 ) -> Completions:
     device = model.device
     end = model.config.end_token_id
@@ -154,7 +151,7 @@ def _generate(
         tokens = _pick(logits, temperature, None if uniforms is None else uniforms[..., len(steps)])
         steps.append(tokens)
         ended |= tokens == end
-        if len(steps) == max_new_tokens or all_done(bool(ended.all())):
+        if len(steps) == max_new_tokens or done_on_every_rank(model, bool(ended.all())):
             return Completions.from_ids(torch.stack(steps, -1), end)
         mask = torch.cat([mask, own], -1)  # answer g sees the prompt and every token of answer g
         positions = (lengths + len(steps) - 1)[:, None].expand(-1, n)

@@ -45,9 +45,8 @@ class ContrastiveParams(Section):
     steps: int = Field(ge=0)
     batch: Annotated[int, Field(ge=2)]
     learning_rate: Positive
-    weight_decay: NonNegative
-    width: Width
-    """Width of the space that images and captions share."""
+    weight_decay: NonNegative = 0.05
+    width: Width = 128  # of the space that images and captions share
 
 
 class BaseModelParams(Section):
@@ -58,7 +57,7 @@ class BaseModelParams(Section):
     """
 
     source: str
-    dtype: Literal["float32", "bfloat16"]
+    dtype: Literal["float32", "bfloat16"] = "float32"
     tiny: TinyParams | None = None
     contrastive: ContrastiveParams | None = None
 
@@ -80,10 +79,11 @@ class BaseModelParams(Section):
 
 
 class LogStdParams(Section):
-    """log σ of each of the 144 numbers: start value and the soft bounds that keep σ from collapsing or exploding."""
+    """log σ of each of the 144 numbers: start value (none is published) and the soft bounds that keep σ from collapsing
+    or exploding."""
 
-    min: float
-    max: float
+    min: float = -5.0
+    max: float = -0.5
     init: float
 
 
@@ -99,14 +99,14 @@ class PolicyParams(Section):
     mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
     """
 
-    fusion: FusionKind
+    fusion: FusionKind = "add"
     pose_prior: PosePrior = "mean"
     inner_width: Width | None = None
     shortcuts: bool = False
-    covariance: Literal["diagonal", "low_rank"]
-    covariance_rank: Annotated[int, Field(ge=1, le=144)]
+    covariance: Literal["diagonal", "low_rank"] = "diagonal"
+    covariance_rank: Annotated[int, Field(ge=1, le=144)] = 4
     log_std: LogStdParams
-    mean_scale: Positive
+    mean_scale: Positive = 1.0
 
 
 class ConvVitParams(Section):
@@ -129,7 +129,7 @@ class KeypointTrainingParams(Section):
 class BlazePoseParams(Section):
     """Which of MediaPipe's landmark networks, and the size of the lifter behind it: residual layers of `width`."""
 
-    variant: Literal["lite", "full", "heavy"]
+    variant: Literal["lite", "full", "heavy"] = "full"
     width: Width
     layers: Depth
 
@@ -140,9 +140,9 @@ class LifterTrainingParams(Section):
     steps: int = Field(ge=0)
     batch: Count
     learning_rate: Positive
-    weight_decay: NonNegative
-    rotation: NonNegative
-    joints: NonNegative
+    weight_decay: NonNegative = 0.05
+    rotation: NonNegative = 2.0
+    joints: NonNegative = 10.0
 
 
 class PoseEncoderParams(Section):

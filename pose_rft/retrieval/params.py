@@ -29,9 +29,9 @@ class TransformerParams(Section):
     """The trained transformer on top of frozen token features; its width is the latent size."""
 
     layers: Depth
-    heads: Depth
+    heads: Depth = 4
     feedforward: Width
-    dropout: Fraction
+    dropout: Fraction = 0.1
 
 
 class RewardModelParams(Section):
@@ -41,8 +41,8 @@ class RewardModelParams(Section):
     sentence: SentenceParams
     latent: Width
     text: TransformerParams
-    pose_neurons: Width
-    pose_bottleneck: Width
+    pose_neurons: Width = 512
+    pose_bottleneck: Width = 32
     pretrain: Schedule
     finetune: Schedule
 
@@ -54,7 +54,7 @@ class JudgeModelParams(Section):
     word_width: Width
     recurrent_width: Width
     pose_width: Width
-    dropout: Fraction
+    dropout: Fraction = 0.1
     pretrain: Schedule
     finetune: Schedule
 
@@ -68,7 +68,7 @@ class RetrievalParams(Section):
     is measured with the first.
     """
 
-    mirror: Fraction
+    mirror: Fraction = 0.5  # PoseScript's
     pose_noise: NonNegative = 0.0
     pretrain_captions: Count | None = None
     validate_every: Count

@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 class VideoSample(Section):
     """A release of videos: sequences x cameras x frames that are rendered."""
 
-    size: Pixels  # px, the picture's shorter side
+    size: Pixels = 128  # px, the picture's shorter side
     train_sequences: Count  # per training subject
-    test_sequences: int = Field(ge=0)  # per test subject; 0 for 3DHP
+    test_sequences: int = Field(ge=0, default=0)  # per test subject; 0 for 3DHP
     frames: Count  # rendered frames per training video; frames between them repeat, as nobody reads them
-    test_frames: Count
+    test_frames: Count = 1
 
 
 class PictureSample(Section):
     """A release of single pictures."""
 
-    size: Pixels
+    size: Pixels = 112  # px
     train: Count
-    val: int = Field(ge=0)
+    val: int = Field(ge=0, default=0)
 
 
 class Pw3dSample(Section):
     """3DPW: sequences of the test set, of one or two people; `train_sequences` more like them, which nobody learns from
     and settings may be chosen on; `hard_sequences`, the validation set, show hard poses and cameras (`varied`)."""
 
-    size: Pixels
+    size: Pixels = 112  # px
     sequences: Count
-    frames: Count
+    frames: Count = 20
     train_sequences: Count = 1
     hard_sequences: Count = 1
     hard_frames: Count = 8

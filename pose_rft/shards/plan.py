@@ -25,7 +25,7 @@ class ShardParams(Section):
     """
 
     samples_per_shard: Count
-    executor: Executor
+    executor: Executor = "process"
     workers: Count
     cluster: str | None = None
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]

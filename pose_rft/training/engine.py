@@ -179,18 +179,6 @@ class Engine:
         torch.distributed.all_reduce(total)
         return float(total) / self.world_size
 
-    def on_every_rank(self, done: bool) -> bool:
-        """Whether ranks that must pass the model equally often are all done.
-
-        Under ZeRO-3 each pass is collective, so a rank that is done goes on until the last one is; below, each rank
-        is on its own. Every rank must call it equally often.
-        """
-        if self.world_size == 1 or self.params.stage < 3:
-            return done
-        waiting = torch.tensor(0 if done else 1, device=self.device)
-        torch.distributed.all_reduce(waiting)
-        return int(waiting) == 0
-
     def leave(self) -> None:
         """Ends this process where it is one of several, after the last work of all of them; else does nothing.
 

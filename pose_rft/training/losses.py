@@ -25,7 +25,7 @@ class LossParams(Section):
 
     answer: NonNegative = 1.0
     rotation: NonNegative
-    nll: NonNegative
+    nll: NonNegative = 0.1  # no published value
     joints: NonNegative = 0.0
 
 

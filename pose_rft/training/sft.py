@@ -36,7 +36,7 @@ class SFTParams(Section):
     steps: Count
     batch: Count
     save_every: Count
-    cache_tokens: bool
+    cache_tokens: bool = True
     engine: EngineParams
     examples: ExampleParams
     loss: LossParams
@@ -66,8 +66,7 @@ def train(
     Raises:
         PoseRftError: the batch cannot be split over the ranks, or a loss is not finite.
     """
-    lockstep = params.engine.zero_stage == 3 and not params.cache_tokens
-    one_step = stepper(engine, stream, collator, image_tokens, body, params.batch, params.loss, lockstep)
+    one_step = stepper(engine, stream, collator, image_tokens, body, params.batch, params.loss)
     return loop.run(engine, one_step, params.steps, scratch, params.save_every, label, seed)
 
 
@@ -79,12 +78,9 @@ def stepper(
     body: BodyModel,
     batch_size: int,
     weights: LossParams,
-    lockstep: bool,
 ) -> Callable[[int], StepStats]:
     """One supervised update of `batch_size` examples over all ranks, as a function of its number.
 
-    Args:
-        lockstep: encode also where no example has a picture, because encoding is collective (ZeRO-3).
     Raises:
         PoseRftError: the batch cannot be split over the ranks.
     """
@@ -107,8 +103,7 @@ def stepper(
     def one_step(step: int) -> StepStats:
         total, parts = 0.0, []
         for batch, poses in batches(step):
-            tokens = image_tokens(batch.image_refs).to(engine.device) if batch.image_refs or lockstep else None
-            tokens = tokens if batch.image_refs else None
+            tokens = image_tokens(batch.image_refs).to(engine.device)
             loss, values = engine.forward(batch_loss, batch, tokens, weights, body, poses)
             engine.backward(loss, batch.keys)
             total += float(loss.detach()) / engine.accumulation
@@ -120,14 +115,13 @@ def stepper(
 
 
 def batch_loss(
-    model: PoseLlava, batch: Batch, tokens: ImageTokens | None, params: LossParams, body: BodyModel, poses: float
+    model: PoseLlava, batch: Batch, tokens: ImageTokens, params: LossParams, body: BodyModel, poses: float
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and its parts by task for the log (`answer/vqa`, `rotation/image_pose`, …).
 
-    tokens: of the batch's images in row order; None for a batch of texts only. poses: what the sum of the pose losses
+    tokens: of the batch's images in row order. poses: what the sum of the pose losses
     is divided by; the mean over the whole step's poses comes out whatever their share in each micro-batch.
     """
-    tokens = model.no_tokens(batch.input_ids.device) if tokens is None else tokens
     output = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, labels=batch.labels)
     scored = batch.labels[:, 1:] != IGNORED
     rows = scored.nonzero()[:, 0]

@@ -14,7 +14,12 @@ def test_an_override_sets_one_key_and_leaves_the_base_alone():
     assert BASE["sft"] == {"steps": 3}
 
 
-@pytest.mark.parametrize("name", ["rft.bta", "rtf.beta", "rft.beta.x", "beta"])
+def test_an_override_may_name_a_key_that_stands_in_code_alone():
+    content = override(BASE, {"rft.temperature": 0.9, "rft.stop.kl": 0.5, "rft.supervised": {"rotation": 1.0}})
+    assert content["rft"] == BASE["rft"] | {"temperature": 0.9, "stop": {"kl": 0.5}, "supervised": {"rotation": 1.0}}
+
+
+@pytest.mark.parametrize("name", ["rft.stop.kll", "rft.rewards.weight", "rft.bta", "rtf.beta", "rft.beta.x", "beta"])
 def test_an_override_of_no_key_is_one_sentence(name):
     with pytest.raises(PoseRftError, match=f"no key `{name}`"):
         override(BASE, {name: 1})

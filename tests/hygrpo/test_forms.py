@@ -116,7 +116,7 @@ def test_sft_continues_on_the_prompts_of_a_run_and_its_log_has_the_looks(tmp_pat
     stream = trainer.tools.draw.__self__
     tokens = trainer.tools.prepare.image_tokens
     weights = LossParams(rotation=1.0, nll=0.1, joints=10.0)
-    step = sft.stepper(trainer.engine, stream, Collator(processor), tokens, Chain(), 4, weights, lockstep=False)
+    step = sft.stepper(trainer.engine, stream, Collator(processor), tokens, Chain(), 4, weights)
     looked = watched(step, lambda number: {"heldout/x": float(number)})
     losses = [looked(number) for number in range(8)]
     assert losses[3].values["heldout/x"] == 3 and losses[3].values["joints/image_pose"] > 0

@@ -38,7 +38,7 @@ def new_trainer(folder: Path, case: str, accumulation: int = 1) -> Trainer:
     content = (CASES | {PAPER: {"engine": PAPER_ENGINE, "lora": LORA}})[case] | {"steps": STEPS}
     content["engine"] = content["engine"] | {"accumulation": accumulation}
     trainer, processor = make_trainer(folder, rft_params(**content))
-    sample = sampling(3, 14, 1.0, trainer.engine.on_every_rank)
+    sample = sampling(3, 14, 1.0)
 
     def rollout(model: Any, prompts: Prompts, uniforms: Any) -> Completions:
         """What the policy says, but the first candidate shows a pose."""

@@ -47,8 +47,8 @@ def test_a_policy_trained_in_bf16_is_the_same_after_saving(tmp_path: Path, lora:
     trainer, processor = make_trainer(tmp_path, rft_params(engine=engine, lora=lora, steps=STEPS))
     for step in range(STEPS):
         trainer.step(step)
-    batch = trainer.micro_batches(0)[0]
-    answers = trainer.roll_out(trainer.engine.module, batch)
+    batch = trainer.prompts(0)[0]
+    answers = trainer.tools.rollout(trainer.engine.module, batch.prompts, trainer._uniforms(batch.positions))
     live = trainer.engine.finish()
     save_policy(tmp_path / "policy", live, processor)
     loaded, _ = load_policy(tmp_path / "policy")

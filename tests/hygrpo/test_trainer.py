@@ -10,7 +10,7 @@ import torch
 
 from pose_rft.errors import PoseRftError
 from pose_rft.hygrpo.trainer import Trainer
-from pose_rft.inference.passes import Preparer, sampling, score_packed, score_separate, scoring
+from pose_rft.inference.passes import sampling, score_packed, score_separate, scoring
 from pose_rft.inference.types import PoseRewards, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.training import loop
@@ -271,20 +271,6 @@ def test_the_same_temperature_scales_sampling_and_scoring(tmp_path):
     answers = trainer.tools.rollout(trainer.engine.module, prompts, None)
     cold, warm = (scoring(t)(trainer.engine.module, prompts, answers) for t in (0.5, 1.0))
     assert (cold.entropy.sum() < warm.entropy.sum()) and not torch.equal(cold.token_log_prob, warm.token_log_prob)
-
-
-def test_in_lockstep_the_encoders_run_also_where_no_example_has_a_picture(tmp_path):
-    trainer, processor = make_trainer(tmp_path)
-    texts = [e for e in map(trainer.tools.draw, range(40)) if e.image is None][:2]
-    asked = []
-
-    def encoders(refs):
-        asked.append(list(refs))
-        return trainer.tools.prepare.image_tokens(refs)
-
-    for lockstep in (False, True):
-        prompts = Preparer(processor, encoders, trainer.engine.device, lockstep)(texts)
-        assert prompts.images is None and len(asked) == lockstep
 
 
 def test_samples_with_picture_and_caption_take_the_joint_reward(tmp_path):

@@ -109,7 +109,7 @@ def test_a_groups_answers_do_not_depend_on_its_neighbours(base: Base, temperatur
     assert [together.answer(2, g) for g in range(4)] == [alone.answer(0, g) for g in range(4)]
 
 
-def test_an_answer_that_waits_for_other_ranks_stays_as_it_was(base: Base) -> None:
+def test_an_answer_that_waits_for_other_ranks_stays_as_it_was(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under ZeRO-3 ranks pass the model equally often, so one whose answers have ended goes on until all have."""
     model, processor = tiny_policy(base)
     with torch.no_grad():
@@ -117,7 +117,8 @@ def test_an_answer_that_waits_for_other_ranks_stays_as_it_was(base: Base) -> Non
     prompts, numbers = mixed_prompts(processor)[1:2], uniforms(5, 1, 4, 12)
     asked: list[bool] = []
     alone = generate(model, prompts, None, 4, 12, 1.0, numbers)
-    waiting = generate(model, prompts, None, 4, 12, 1.0, numbers, all_done=lambda done: bool(asked.append(done)))
+    monkeypatch.setattr("pose_rft.inference.sampling.done_on_every_rank", lambda _, done: bool(asked.append(done)))
+    waiting = generate(model, prompts, None, 4, 12, 1.0, numbers)
     assert alone.ids.shape[-1] < 12 and waiting.ids.shape[-1] == 12 and asked[-1]
     assert [alone.answer(0, g) for g in range(4)] == [waiting.answer(0, g) for g in range(4)]
     assert torch.equal(alone.finished, waiting.finished)

@@ -130,7 +130,7 @@ def make_trainer(
     stream = ExampleStream(sets, params.examples, processor, Chain(), 0)  # type: ignore[arg-type]
     parts: dict[str, Any] = {
         "draw": stream.draw,
-        "prepare": Preparer(processor, tokens, engine.device, lockstep=params.engine.zero_stage == 3),
+        "prepare": Preparer(processor, tokens, engine.device),
         "rollout": Scripted(processor, three_answers(processor)),
         "score": scoring(params.temperature),
         "rewards": fake_rewards(processor),

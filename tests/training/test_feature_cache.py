@@ -71,9 +71,18 @@ def test_other_encoder_weights_have_a_cache_of_their_own(tmp_path: Path, coco: S
     assert not torch.equal(tokens[0].clip, tokens[1].clip)
 
 
-def test_no_references_give_no_tokens_but_run_the_encoders(tmp_path: Path, coco: Samples) -> None:
+@pytest.mark.parametrize("collective", [False, True])
+def test_no_references_give_no_tokens_and_run_the_encoders_where_other_ranks_wait(
+    tmp_path: Path, coco: Samples, monkeypatch: pytest.MonkeyPatch, collective: bool
+) -> None:
     model, _ = tiny_policy(tmp_path)
-    assert len(EncodedTokens(model, IMAGE, {"coco/train": coco})([])) == 0
+    if collective:  # as DeepSpeed marks what it cuts up
+        next(model.parameters()).ds_id = 0  # type: ignore[attr-defined]
+    ran: list[int] = []
+    encode = model.encode_images
+    monkeypatch.setattr(model, "encode_images", lambda *pixels: ran.append(len(pixels[0])) or encode(*pixels))
+    assert len(EncodedTokens(model, IMAGE, {"coco/train": coco})([])) == 0 and ran == [1] * collective
+    assert len(CachedTokens(model, IMAGE, {"coco/train": coco}, tmp_path / "features")([])) == 0
 
 
 def test_pixels_of_a_flip_are_the_mirrored_pixels(tmp_path: Path, coco: Samples) -> None:

@@ -145,7 +145,7 @@ def test_a_batch_of_texts_only_gives_every_trained_parameter_a_gradient(tmp_path
         batch = Collator(processor)([stream.draw(i) for i in range(3)])
         tokens = EncodedTokens(model, IMAGE, {s.name: s for s in sets.values()})(batch.image_refs)
         model.zero_grad()
-        loss, _ = batch_loss(model, batch, tokens if batch.image_refs else None, p.loss, Chain(), len(batch.pose_rows))  # type: ignore[arg-type]
+        loss, _ = batch_loss(model, batch, tokens, p.loss, Chain(), len(batch.pose_rows))  # type: ignore[arg-type]
         loss.backward()
         assert torch.isfinite(loss) and all(parameter.grad is not None for parameter in trained)
 

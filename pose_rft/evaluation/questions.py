@@ -1,0 +1,91 @@
+"""What a run is asked, and what it answers: examples of its sets, and captions of the posecode judge beside them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pose_rft.batches.examples import Example, Task
+from pose_rft.batches.samples import Samples
+from pose_rft.body.smpl import BodyModel
+from pose_rft.evaluation import posecodes, protocols
+from pose_rft.evaluation.posecodes import Codes
+from pose_rft.evaluation.protocols import EvaluateParams
+from pose_rft.evaluation.sets import TEXT_SET
+from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
+from pose_rft.inference.rewards import Rewards
+from pose_rft.inference.types import Prompts
+from pose_rft.policy.processor import PoseProcessor
+from pose_rft.progress import Progress
+from pose_rft.seeds import torch_generator
+
+HUMAN = "human"  # captions of the release, beside those of `posecodes.GRAMMARS`
+Found = Mapping[str, tuple[Prediction, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """examples: {data set/split or grammar: examples}; stated: {kind of caption: the facts that each states}."""
+
+    examples: Mapping[str, Sequence[Example]]
+    stated: Mapping[str, Codes]
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """{kind of caption: the name of its examples}."""
+        return {kind: TEXT_SET if kind == HUMAN else kind for kind in self.stated}
+
+
+def questions(
+    asked: Mapping[str, tuple[Task, int | None]],
+    sets: Mapping[str, Samples],
+    processor: PoseProcessor,
+    body: BodyModel,
+) -> Questions:
+    """The same for every run and seed; asked: {data set/split: (task, most samples)} of the sets."""
+    examples = {
+        name: heldout_examples(
+            task,
+            sets[name],
+            processor,
+            body,
+            most,
+            human_only=task == "text_pose",
+            measured=task == "image_pose" and protocols.is_measured(sets[name]),
+        )
+        for name, (task, most) in asked.items()
+    }
+    stated = {HUMAN: posecodes.true_codes(examples[TEXT_SET], body)}
+    for grammar in posecodes.GRAMMARS:
+        asked_in = posecodes.asked_in(grammar, examples[TEXT_SET], stated[HUMAN], processor.text_questions)
+        examples[grammar], stated[grammar] = asked_in
+    return Questions(examples, stated)
+
+
+def answers(
+    model: Any,
+    prepare: Callable[[Sequence[Example]], Prompts],
+    asked: Questions,
+    rewards: Rewards,
+    params: EvaluateParams,
+    seed: int,
+    label: str,
+) -> Found:
+    """{set or grammar: (answers, their rewards)}; the posecode judge's own captions get no rewards."""
+    found = {}
+    with Progress(label, sum(map(len, asked.examples.values())), "answers") as progress:
+        for name, examples in asked.examples.items():
+            prediction = predict(
+                model,
+                prepare,
+                examples,
+                end_token_id=rewards.processor.eos_token_id,
+                max_new_tokens=params.max_new_tokens,
+                batch=params.batch,
+                generator=torch_generator(seed, "evaluate", name, device=model.device),
+                progress=progress,
+            )
+            judged = name not in posecodes.GRAMMARS
+            found[name] = (prediction, heldout_rewards(prediction, rewards) if judged else {})
+    return found

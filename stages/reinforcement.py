@@ -1,0 +1,102 @@
+"""The parts of a run of `rft`: what is followed during training, who judges, what is recorded, and one step.
+
+Imported after the launcher's parent has gone its way: it brings torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pose_rft.batches.collate import Collator
+from pose_rft.batches.examples import Example, Task
+from pose_rft.hygrpo.params import Variant
+from pose_rft.hygrpo.reference import ReferencePolicy
+from pose_rft.hygrpo.run_artifacts import Records, watched
+from pose_rft.hygrpo.trainer import Trainer, TrainerComponents, captions_ahead
+from pose_rft.inference.answers import Prediction, heldout_examples, predict
+from pose_rft.inference.passes import Preparer, sampling, scoring
+from pose_rft.inference.rewards import Rewards
+from pose_rft.retrieval.ensemble import load_ensemble
+from pose_rft.retrieval.sentence_encoder import SentenceEncoder
+from pose_rft.seeds import torch_generator
+from pose_rft.training import sft
+from pose_rft.training.loop import StepStats
+from stages.sessions import Session
+
+PROMPTS_AT_ONCE = 64
+Followed = Mapping[tuple[Task, str], Sequence[Example]]
+
+
+def followed(session: Session) -> Followed:
+    """The held-out examples whose rewards are followed during training, by task and set."""
+    most = session.params.heldout.samples
+    return {
+        (task, name): heldout_examples(task, found, session.processor, session.body, most)
+        for (task, name), found in session.sets.heldout.items()
+    }
+
+
+def judges(session: Session, retrieval: Path) -> Rewards:
+    """The rewards, on the device, with all captions of the run embedded."""
+    params, device = session.params, session.engine.device
+    session.body.to(device)
+    encoder = SentenceEncoder(params.rewards.sentence_encoder, device=device)
+    rewards = Rewards(session.body, load_ensemble(retrieval).to(device), encoder, session.processor, params.rewards)
+    rewards.remember(captions_ahead(session.stream.draw, params.steps * params.batch))
+    return rewards
+
+
+def records(session: Session, rewards: Rewards, examples: Followed, scratch: Path) -> Records:
+    """What the run leaves beside its log; some sentences, evenly spread, have their poses followed over time."""
+    params = session.params
+    sentences = [one for (task, _), found in examples.items() if task == "text_pose" for one in found]
+    return Records(
+        scratch,
+        _answerer(session),
+        rewards,
+        {f"{task}/{name}": found for (task, name), found in examples.items()},
+        sentences[:: max(1, len(sentences) // params.fixed_sentences)][: params.fixed_sentences],
+        params.steps,
+        params.heldout_every,
+        params.table_every,
+        leader=session.engine.rank == 0,
+    )
+
+
+def _answerer(session: Session) -> Callable[[Sequence[Example]], Prediction]:
+    """What the policy under training answers to held-out examples, with the same draws at every look."""
+    engine = session.engine
+    prepare = Preparer(session.processor, session.tokens, engine.device)
+
+    def answer(asked: Sequence[Example]) -> Prediction:
+        return predict(
+            engine.module,
+            prepare,
+            asked,
+            end_token_id=session.processor.eos_token_id,
+            max_new_tokens=session.params.max_new_tokens,
+            batch=PROMPTS_AT_ONCE,
+            generator=torch_generator(session.seed, "rft", "heldout", device=engine.device),
+        )
+
+    return answer
+
+
+def step(
+    session: Session, reference: ReferencePolicy, rewards: Rewards, kept: Records, variant: Variant
+) -> Callable[[int], StepStats]:
+    """One update, as a function of its number: of HyGRPO, or of SFT continued where `rft.supervised` says so."""
+    params, engine, stream, processor = session.params, session.engine, session.stream, session.processor
+    if params.supervised is not None:
+        collator, weights = Collator(processor), params.supervised
+        taught = sft.stepper(engine, stream, collator, session.tokens, session.body, params.batch, weights)
+        return watched(taught, kept.before)
+    components = TrainerComponents(
+        stream.draw,
+        Preparer(processor, session.tokens, engine.device),
+        sampling(params.group_size, params.max_new_tokens, params.temperature),
+        scoring(params.temperature),
+        rewards,
+        kept.before,
+        kept.after,
+    )
+    return Trainer(engine, reference, components, params, variant, session.seed).step

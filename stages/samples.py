@@ -1,0 +1,13 @@
+"""The samples of a split as every stage that trains or measures reads them. Imported late: it brings torch."""
+
+from pose_rft.batches.samples import Samples, load_samples
+from pose_rft.shards.loader import ShardSet
+from stages.common import scratch_dir
+from stages.shard_sets import SHARDS
+
+TRAIN = "train"
+
+
+def samples(name: str) -> Samples:
+    """The samples of `DATASET/SPLIT`, cached in scratch."""
+    return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))
