@@ -27,6 +27,7 @@ from pose_rft.io.text import InvalidText
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
+SMALLEST_BOX, LARGEST_BOX = 1.0, 1e5  # px: less than a pixel shows nobody, and OpenCV's warps end before more
 DECIMALS = 9
 """Of stored metres, radians and pixels: machines differ in the last digits of a product, far below such a step."""
 FLOAT, DOUBLE, TRUTH = (np.dtype(kind) for kind in (np.float32, np.float64, bool))
@@ -224,6 +225,8 @@ class Record:
         for text in (*filter(None, texts), *told):
             if not text.isascii() and not _is_unicode(text):
                 return "broken text", f"a lone surrogate in {text[:80]!r}"
+        if self.box is not None and not SMALLEST_BOX <= self.box.side <= LARGEST_BOX:
+            return "box of absurd size", f"{self.box.convention}: a side of {self.box.side:g} px"
         if self.box is not None and self.image is not None:
             half, edges = self.box.side / 2, (self.image.width, self.image.height)
             # Written so that NaN is outside, too.

@@ -1,5 +1,11 @@
-"""`pose-rft push`: writes the folder, and puts it on a hub where one is named."""
+"""`pose-rft push`: writes the folder, and puts it on a hub where one is named.
 
+What is pushed is published, so only the kinds of files that models are made of are taken, none of a folder below, and
+no link to elsewhere: a policy of a stranger might name a secret of this account.
+"""
+
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -7,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io import atomic
+from pose_rft.io import atomic, door
 from pose_rft.io.model_folder import CONFIG, look_at
 from pose_rft.push.bundle import bundle
 from pose_rft.push.card import model_card
@@ -18,6 +24,8 @@ AUTO_MAP = {
     "AutoModelForImageTextToText": "policy_model.PoseLlava",
 }
 CODE_MARK = "policy_model.py"
+KEPT = (".json", ".safetensors", ".jinja", ".model", ".txt")  # weights, settings, tokenizers; no pickles and no code
+DIGEST = re.compile(r"[0-9a-f]{30,64}")
 
 
 def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_sample: bool) -> list[Path]:
@@ -26,7 +34,8 @@ def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_s
     Args:
         name: how the card calls it.
     Raises:
-        PoseRftError: no policy there, its weights are no safetensors, or `out` holds something else.
+        PoseRftError: no policy there, its weights are no safetensors, a file of it is a link to elsewhere, or `out`
+            holds something else.
     """
     _, config = look_at(policy, "policy")
     if not list(policy.glob("*.safetensors")):
@@ -36,7 +45,9 @@ def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_s
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".push-") as folder:
         made = Path(folder) / "made"
-        shutil.copytree(policy, made, ignore=_no_pickles)
+        made.mkdir()
+        for path in _files(policy):
+            shutil.copyfile(path, made / path.name)
         for file, code in bundle().items():
             atomic.write_bytes(made / file, code.encode())
         atomic.write_json(made / CONFIG, {**config, "auto_map": AUTO_MAP})
@@ -69,5 +80,15 @@ def to_hub(folder: Path, repository: str) -> str:
         ) from None
 
 
-def _no_pickles(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".py"))}
+def _files(policy: Path) -> list[Path]:
+    """The files that are pushed. DVC and the hub may keep them as links to a cache, where names are digests.
+
+    Raises:
+        PoseRftError: a link to anything else, or no regular file.
+    """
+    found = sorted(path for path in policy.iterdir() if path.suffix in KEPT and not path.is_dir())
+    for path in found:
+        door.check_file(path)
+        if path.is_symlink() and not DIGEST.fullmatch(Path(os.path.realpath(path)).name):
+            raise PoseRftError(f"{path} is a link to elsewhere, which would be published; put the file itself there.")
+    return found

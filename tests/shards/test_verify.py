@@ -4,6 +4,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from pose_rft.shards.verify import verify
@@ -91,3 +92,22 @@ def test_counts_that_disagree_are_found(shards):
 def test_a_manifest_that_is_none_is_one_sentence(shards, text):
     (shards / "manifest.json").write_text(text)
     assert "manifest.json cannot be read" in only_problem(shards)
+
+
+@pytest.mark.parametrize(
+    "column, value", [("subject", "S9"), ("has_smpl", False), ("split", "test"), ("box_side", 1.0)]
+)
+def test_an_index_that_says_something_else_than_the_samples_is_found(shards, column, value):
+    """Which samples are trained on and tested on is asked of the index, not of the samples."""
+    index = pl.read_parquet(shards / "index.parquet")
+    kind = index.schema[column]
+    index.with_columns(pl.lit(value, kind).alias(column)).write_parquet(shards / "index.parquet")
+    problems = " ".join(verify(shards).problems)
+    assert f"is not what index.parquet says of it ({column})" in problems
+
+
+def test_statistics_that_are_not_those_of_the_index_are_found(shards):
+    content = json.loads((shards / "manifest.json").read_text())
+    content["statistics"]["with_image"] += 1
+    (shards / "manifest.json").write_text(json.dumps(content))
+    assert "does not give the statistics of the manifest" in only_problem(shards)
