@@ -3,7 +3,6 @@
 A motion comes from a video's frames, or from one prediction with the poses that were drawn beside it, a second each.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,6 +20,7 @@ UPSIDE = np.diag([1.0, -1.0, -1.0])
 """Camera axes (y down, z forward) → axes of viewers (y up, z towards the viewer): half a turn about x."""
 NEARLY = 1e-2  # how far from a rotation a matrix of rounded numbers may be
 FARTHEST = 1e6  # metres
+SLOWEST, FASTEST = 1e-3, 1e6  # frames a second
 LONGEST_GAP = 300  # poses that one may stand for in a file without times; who is out of sight for a second is new
 NOTES = {
     "smpl": "The body is SMPL (c) Max-Planck-Gesellschaft: for non-commercial research only, see "
@@ -85,8 +85,8 @@ def _rotations(content: Any) -> NDArray[np.float64]:
 
 def _times(frames: Sequence[int], rate: float) -> NDArray[np.float64]:
     """(F,) seconds from the first frame on."""
-    if not (math.isfinite(rate) and rate > 0):
-        raise ValueError(f"{rate} frames a second")
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(f"{rate!r:.20} frames a second")
     times = (np.array(frames, np.float64) - frames[0]) / rate
     steps = np.diff(times)
     if len(steps) and not (steps.min() > 0 and times[-1] <= LONGEST_GAP * len(times) * steps.min()):

@@ -105,3 +105,16 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):  # B6
     monkeypatch.setattr(module, "append", full)
     with pytest.raises(PoseRftError, match=r"predictions\.jsonl cannot be written \(No space left on device\)"):
         store.add(lines(KEYS[0], 0, 1))
+
+
+@pytest.mark.parametrize("name", ["../a", "/tmp/a", "", "a/b", "a\0", 5, None])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    line = {"event": "begun", "input": KEYS[0], "name": name}
+    (tmp_path / INPUTS).write_bytes(module.line_bytes(line))
+    with pytest.raises(PoseRftError, match=r"inputs\.jsonl holds a line that `predict` did not write"):
+        Store(tmp_path)
+
+
+def test_a_long_name_leaves_room_for_what_is_written_under_it(tmp_path):
+    name = Store(tmp_path).begin(KEYS[0], "照" * 83, {})
+    assert name and len(name.encode()) <= module.LONGEST_NAME
