@@ -184,7 +184,7 @@ def push(
     if onnx:
         from pose_rft.push.onnx import export
 
-        written += export(policy, out / "onnx")
+        written += export(policy, out / folder.ONNX)
     print(f"{out}: {len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")
     if hub:
         print(folder.to_hub(out, hub))

@@ -89,7 +89,7 @@ def _sentence(error: ValidationError, kind: type[Section], where: str) -> str:
             problems.append(f"key `{key}` is missing")
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
-            problems.append(f"`{key}` is {item['input']!r}, but {message}")
+            problems.append(f"`{key}` is {item['input']!r:.100}, but {message}")
     return f"{where}: {'; '.join(problems)}."
 
 

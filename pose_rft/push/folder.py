@@ -7,7 +7,6 @@ no link to elsewhere: a policy of a stranger might name a secret of this account
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ AUTO_MAP = {
     "AutoModel": "policy_model.PoseLlava",
     "AutoModelForImageTextToText": "policy_model.PoseLlava",
 }
-CODE_MARK = "policy_model.py"
+CODE_MARK, CARD, ONNX = "policy_model.py", "README.md", "onnx"
 KEPT = (".json", ".safetensors", ".jinja", ".model", ".txt")  # weights, settings, tokenizers; no pickles and no code
 DIGEST = re.compile(r"[0-9a-f]{30,64}")
 
@@ -35,27 +34,28 @@ def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_s
         name: how the card calls it.
     Raises:
         PoseRftError: no policy there, its weights are no safetensors, a file of it is a link to elsewhere, or `out`
-            holds something else.
+            holds something else or cannot be written.
     """
     _, config = look_at(policy, "policy")
     if not list(policy.glob("*.safetensors")):
         raise PoseRftError(f"{policy} holds no safetensors; save the policy with this project first.")
-    if out.exists() and any(out.iterdir()) and not (out / CODE_MARK).is_file():
+    files = _files(policy)
+    content = {file: code.encode() for file, code in bundle().items()}
+    content[CONFIG] = atomic.json_bytes({**config, "auto_map": AUTO_MAP}, indent=2) + b"\n"
+    ours = {CARD, ONNX, *content, *(path.name for path in files)}
+    there = {path.name for path in out.iterdir()} if out.exists() else set()
+    if there and (CODE_MARK not in there or not there <= ours):  # a clone of the hub's, say, with its `.git`
         raise PoseRftError(f"{out} holds files that are not of an earlier push; name a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".push-") as folder:
-        made = Path(folder) / "made"
-        made.mkdir()
-        for path in _files(policy):
-            shutil.copyfile(path, made / path.name)
-        for file, code in bundle().items():
-            atomic.write_bytes(made / file, code.encode())
-        atomic.write_json(made / CONFIG, {**config, "auto_map": AUTO_MAP})
-        card = model_card(name, policy.name, config, summary, from_sample)
-        atomic.write_bytes(made / "README.md", card.encode())
-        if out.exists():
-            shutil.rmtree(out)
-        made.rename(out)
+    content[CARD] = model_card(name, policy.name, config, summary, from_sample).encode()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.folder(out) as made:
+            for path in files:
+                shutil.copyfile(path, made / path.name)
+            for file, data in content.items():
+                atomic.write_bytes(made / file, data)
+    except OSError as error:
+        raise PoseRftError(f"{out} cannot be written ({error.strerror or error}); name another folder.") from None
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 

@@ -90,6 +90,10 @@ def test_pushing_again_replaces_and_another_folder_is_left_alone(policy, tmp_pat
     with pytest.raises(PoseRftError, match="holds files that are not of an earlier push"):
         folder.write(policy, tmp_path / "mine", "mine", SUMMARY, True)
     assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+    (tmp_path / "out/.git").mkdir()
+    with pytest.raises(PoseRftError, match="holds files that are not of an earlier push"):
+        folder.write(policy, tmp_path / "out", "out", SUMMARY, True)
+    assert (tmp_path / "out/.git").is_dir()
 
 
 def test_a_link_to_elsewhere_is_not_published_and_a_cache_is(policy, tmp_path):
