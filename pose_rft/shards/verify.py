@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 
+from pose_rft.body.joints import joint_set
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door
 from pose_rft.record import SCHEMA_VERSION, Record
@@ -130,8 +131,18 @@ def _member_problems(content: bytes, marker: Marker, rows: pl.DataFrame, schema:
 
 
 def other_columns(record: Record, row: dict[str, Any]) -> list[str]:
-    """What the index says of a sample and the sample does not: filters and statistics believe the index."""
+    """What the index says of a sample and the sample does not: filters and statistics believe the index. Keypoints of
+    another number than their joint set has are among it."""
     offsets = {member["name"]: (member["offset"], member["size"]) for member in row["members"]}
     start = min(offset for offset, _ in offsets.values()) - BLOCK
     expected = index_row(record, row["unit"], row["shard"], start, offsets)
-    return [name for name, value in expected.items() if value != row[name] and name not in ROUNDED]
+    others = [name for name, value in expected.items() if value != row[name] and name not in ROUNDED]
+    keypoints = {"joints2d": record.joints2d, "joints3d": record.joints3d}
+    return others + [name for name, some in keypoints.items() if some and len(some.points) != _joints(some.joint_set)]
+
+
+def _joints(name: str) -> int | None:
+    try:
+        return len(joint_set(name))
+    except PoseRftError:
+        return None

@@ -2,12 +2,17 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from pose_rft.shards.verify import verify
+from pose_rft.record import Keypoints
+from pose_rft.shards.index import index_row
+from pose_rft.shards.verify import other_columns, verify
+from tests.support.fake_release import fake_record
 
 
 def only_problem(folder: Path) -> str:
@@ -111,3 +116,13 @@ def test_statistics_that_are_not_those_of_the_index_are_found(shards):
     content["statistics"]["with_image"] += 1
     (shards / "manifest.json").write_text(json.dumps(content))
     assert "does not give the statistics of the manifest" in only_problem(shards)
+
+
+def test_keypoints_of_another_number_than_their_joint_set_are_found():
+    record = fake_record("fake", "train", "u", 0)
+    few = replace(record, joints2d=Keypoints(np.ones((5, 3)), "coco17"))
+    unknown = replace(record, joints3d=Keypoints(np.ones((17, 4)), "nobodys"))
+    for changed, wrong in ((record, []), (few, ["joints2d"]), (unknown, ["joints3d"])):
+        places = {"json": (512, 10), "npz": (1536, 10), "png": (2560, 10)}
+        row = index_row(changed, "u", 0, 0, places)
+        assert other_columns(changed, row) == wrong
