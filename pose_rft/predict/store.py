@@ -174,8 +174,9 @@ class Store:
 
     def close(self) -> None:
         """Closes the files."""
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            with writing(self.folder / name):  # what did not fit before is tried once more
+                file.close()
 
 
 def heads(path: Path) -> Iterator[Head]:
