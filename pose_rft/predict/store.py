@@ -209,8 +209,17 @@ def read_lines(path: Path, chosen: Iterable[Head]) -> Iterator[dict[str, Any]]:
 
 
 def line_bytes(content: dict[str, Any]) -> bytes:
-    """A line in the order of its keys, for `HEAD` to be found at its beginning; what UTF-8 cannot hold is escaped."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    """A line in the order of its keys, for `HEAD` to be found at its beginning; what UTF-8 cannot hold is escaped.
+
+    Raises:
+        PoseRftError: a number in it is none, as damaged weights make it.
+    """
+    try:
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        raise PoseRftError(
+            f"What the model {content.get('model')} says holds a number that is none: it is damaged; copy it again."
+        ) from None
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

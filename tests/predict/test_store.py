@@ -147,3 +147,9 @@ def test_a_file_that_cannot_be_written_is_named_and_not_its_unfinished_one(tmp_p
     monkeypatch.setattr(type(tmp_path), "unlink", refuse)
     with pytest.raises(OSError, match=r"Read-only file system: .*x\.json"):
         atomic.write_bytes(tmp_path / "x.json", b"")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_one_sentence(number):
+    with pytest.raises(PoseRftError, match="the model m says holds a number that is none"):
+        module.line_bytes({"model": "m", "uncertainty": {"std_6d": [[number]]}})
