@@ -35,7 +35,7 @@ def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
             if name not in found or found[name] != kind:
                 raise PoseRftError(f"{path} has no column {name!r} of type {kind}; convert again.")
         return pl.read_parquet(path, columns=list(schema) or None, memory_map=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError, LookupError, TypeError, struct.error) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         raise PoseRftError(f"{path} cannot be read ({_short(error)}).") from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # what Rust's assertions raise is not an Exception
