@@ -252,7 +252,9 @@ def describe(
 @app.command()
 def up(
     status: Annotated[bool, typer.Option("--status", help="Only say what runs.")] = False,
-    port: Annotated[int | None, typer.Option(help="Of the server on this machine (default: 4200).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the server on this machine (default: 4200).")
+    ] = None,
 ) -> None:
     """Starts Prefect's server, the deployments and agents on this machine, and says the address of its pages."""
     _orchestrate("status") if status else _orchestrate("up", *([str(port)] if port else []))

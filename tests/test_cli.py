@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pose_rft import cli
+from pose_rft.errors import PoseRftError
+from pose_rft.predict.ask import answers
 
 ROOT = Path(__file__).resolve().parents[1]
 TOO_LONG = "x" * 500
@@ -81,3 +83,8 @@ def test_a_reader_that_wants_no_more_is_no_error(tmp_path):
 def test_a_model_folder_that_is_none_is_not_looked_through(tmp_path, monkeypatch, capsys):
     assert status(monkeypatch, tmp_path, "predict", "--text", "he stands", "--model", "/") == 2
     assert "/ holds no policy, expected config.json" in capsys.readouterr().err
+
+
+def test_a_question_that_is_no_text_is_one_sentence():
+    with pytest.raises(PoseRftError, match="no valid UTF-8"):
+        answers(Path("models"), ["why?", "\udcff"], 8)
