@@ -12,6 +12,7 @@ import typer
 
 from pose_rft import __version__
 from pose_rft.errors import PoseRftError, visible
+from pose_rft.io.text import print_anything
 
 app = typer.Typer(
     help="Photographs and sentences to 3D human poses.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -70,7 +71,7 @@ def predict(
     max_persons: Annotated[int | None, typer.Option(min=1, help="Only so many in a picture, the surest.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Of a video, every so-manieth frame.")] = 1,
     smooth: Annotated[float, typer.Option(min=0, help="Of a video: smooth over so many seconds (0: not).")] = 0.0,
-    samples: Annotated[int, typer.Option("-n", "--samples", min=0, help="Poses to draw beside the mean.")] = 0,
+    samples: Annotated[int, typer.Option("-n", "--samples", min=0, max=1000, help="Poses to draw besides.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results; those that are there stay.")] = Path("predictions"),
     overlay: Annotated[bool, typer.Option("--overlay", help="Pictures of the bodies over what they were in.")] = False,
     export: Annotated[str, typer.Option(help="Of glb (rigged), bvh, amass, obj, separated by commas.")] = "",
@@ -183,7 +184,7 @@ def push(
     if onnx:
         from pose_rft.push.onnx import export
 
-        written += export(policy, out / "onnx")
+        written += export(policy, out / folder.ONNX)
     print(f"{out}: {len(written)} files, {sum(path.stat().st_size for path in written) / 1e6:.1f} MB")
     if hub:
         print(folder.to_hub(out, hub))
@@ -251,7 +252,9 @@ def describe(
 @app.command()
 def up(
     status: Annotated[bool, typer.Option("--status", help="Only say what runs.")] = False,
-    port: Annotated[int | None, typer.Option(help="Of the server on this machine (default: 4200).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of the server on this machine (default: 4200).")
+    ] = None,
 ) -> None:
     """Starts Prefect's server, the deployments and agents on this machine, and says the address of its pages."""
     _orchestrate("status") if status else _orchestrate("up", *([str(port)] if port else []))
@@ -412,13 +415,26 @@ def _body_model() -> Path:
     return chosen.body(None)
 
 
+def _run() -> None:
+    """The app, until what it printed has been taken; a reader that wants no more of it (`| head`) is no error."""
+    try:
+        app()
+    except SystemExit:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush
+        raise
+
+
 def main() -> None:
     """Entry point: a `PoseRftError` is one sentence and status 2, and so is what the system says of a file."""
     for name, value in {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    print_anything()
     try:
-        app()
+        _run()
     except PoseRftError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None

@@ -6,6 +6,7 @@ sentence that says what is allowed.
 """
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -25,9 +26,9 @@ Pixels = Annotated[int, Field(ge=1, le=8_192)]  # side of a picture
 
 
 class Section(BaseModel):
-    """Base of every params section: frozen, and closed to unknown keys."""
+    """Base of every params section: frozen, closed to unknown keys, and without NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Seeds(Section):
@@ -71,9 +72,27 @@ def body_model_folder(path: Path | None = None) -> Path:
 def parse(content: Any, kind: type[S], where: str) -> S:
     """A mapping as a checked `kind`; `where` names its origin in the error."""
     try:
-        return kind.model_validate(content if content is not None else {})
+        section = kind.model_validate(content if content is not None else {})
     except ValidationError as error:
         raise PoseRftError(_sentence(error, kind, where)) from None
+    if (key := _flag_as_number(content, section.model_dump())) is not None:
+        raise PoseRftError(f"{where}: `{key[1:]}` is true or false (yes, no, on, off), but input should be a number.")
+    return section
+
+
+def _flag_as_number(content: Any, parsed: Any) -> str | None:
+    """Where a flag became 1 or 0 or its name, as Python sees no difference: `.rft.steps`."""
+    if isinstance(content, bool):
+        return None if isinstance(parsed, bool) else ""
+    pairs: Iterable[tuple[Any, Any, Any]] = ()
+    if isinstance(content, dict) and isinstance(parsed, dict):
+        pairs = ((key, value, parsed[key]) for key, value in content.items() if key in parsed)
+    elif isinstance(content, list) and isinstance(parsed, list | tuple):
+        pairs = ((row, value, other) for row, (value, other) in enumerate(zip(content, parsed, strict=False)))
+    for key, value, other in pairs:
+        if (found := _flag_as_number(value, other)) is not None:
+            return f".{key}{found}"
+    return None
 
 
 def _sentence(error: ValidationError, kind: type[Section], where: str) -> str:
@@ -89,7 +108,7 @@ def _sentence(error: ValidationError, kind: type[Section], where: str) -> str:
             problems.append(f"key `{key}` is missing")
         else:
             message = item["msg"][0].lower() + item["msg"][1:]
-            problems.append(f"`{key}` is {item['input']!r}, but {message}")
+            problems.append(f"`{key}` is {item['input']!r:.100}, but {message}")
     return f"{where}: {'; '.join(problems)}."
 
 

@@ -27,6 +27,7 @@ from pose_rft.io.text import InvalidText
 
 KEY = re.compile(r"[A-Za-z0-9_-]+")
 SCHEMA_VERSION = 1
+SMALLEST_BOX, LARGEST_BOX = 1.0, 1e5  # px: less than a pixel shows nobody, and OpenCV's warps end before more
 DECIMALS = 9
 """Of stored metres, radians and pixels: machines differ in the last digits of a product, far below such a step."""
 FLOAT, DOUBLE, TRUTH = (np.dtype(kind) for kind in (np.float32, np.float64, bool))
@@ -42,7 +43,7 @@ CaptionKind = Literal["human", "automatic"]
 
 def _is_finite(values: np.ndarray) -> bool:
     """Whether no number is NaN or infinite."""
-    flat = values.reshape(-1)
+    flat = values.reshape(-1).astype(DOUBLE, copy=False)  # whose squares of single numbers do not overflow
     # The sum of squares tells nearly always, in a fraction of the time; it may be infinite for large numbers.
     return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
 
@@ -151,9 +152,17 @@ class Camera:
     distortion_model: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("K", "R", "t", "distortion"):
-            if getattr(self, name) is not None:
-                _of_type(self, name, DOUBLE)
+        for name, shape in (("K", (3, 3)), ("R", (3, 3)), ("t", (3,)), ("distortion", None)):
+            if getattr(self, name) is not None and _of_type(self, name, DOUBLE).shape != shape and shape is not None:
+                raise PoseRftError(f"A camera's {name} has shape {getattr(self, name).shape}, expected {shape}.")
+
+    @property
+    def problem(self) -> str | None:
+        """Why no picture can be of this camera; None for a sound one."""
+        numbers = (self.K, self.R, self.t, self.distortion)
+        if not all(values is None or _is_finite(values) for values in numbers):
+            return "a number that is not finite"
+        return None if self.K[0, 0] > 0 and self.K[1, 1] > 0 else "a focal length that is not positive"
 
 
 @dataclass(frozen=True)
@@ -224,6 +233,10 @@ class Record:
         for text in (*filter(None, texts), *told):
             if not text.isascii() and not _is_unicode(text):
                 return "broken text", f"a lone surrogate in {text[:80]!r}"
+        if self.camera is not None and (camera := self.camera.problem) is not None:
+            return "broken camera", camera
+        if self.box is not None and not SMALLEST_BOX <= self.box.side <= LARGEST_BOX:
+            return "box of absurd size", f"{self.box.convention}: a side of {self.box.side:g} px"
         if self.box is not None and self.image is not None:
             half, edges = self.box.side / 2, (self.image.width, self.image.height)
             # Written so that NaN is outside, too.
@@ -293,6 +306,8 @@ class Record:
             groups = {
                 group: kind(**own[group], **meta[group]) for group, kind in GROUPS.items() if meta["valid"][group]
             }
+            if meta["valid"]["camera"] and (problem := groups["camera"].problem) is not None:  # type: ignore[attr-defined]
+                raise ValueError(f"a camera with {problem}")
             extension = next((e for e in ("jpg", "png") if e in members), None)
             image = Image(members[extension], extension, **meta["image"]) if extension else None  # type: ignore[arg-type]
             box = meta["box"] and Box(tuple(meta["box"]["center"]), meta["box"]["side"], meta["box"]["convention"])

@@ -19,6 +19,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
 from pose_rft.io.shared import share_with_group
+from pose_rft.io.text import print_anything
 from stages.code import refuse_other_code
 
 if TYPE_CHECKING:  # heavy, and `inventory` must start at once
@@ -38,6 +39,7 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     another process has the files, for which a flow waits; anything else is a bug and keeps its traceback. No model hub
     is asked unless the caller's environment says HF_HUB_OFFLINE=0; all cores that this process may use are used.
     """
+    print_anything()
     share_with_group(os.environ.get("POSE_RFT_SCRATCH"), os.environ.get("POSE_RFT_CACHE"))
     defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores())}
     for name, value in defaults.items():

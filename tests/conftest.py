@@ -2,6 +2,8 @@
 
 `tiny_folder`: a small body in the true form of an SMPL file, 24 clouds of vertices around a plain skeleton.
 `standin_folder`: the sample's stand-in body, built once per test run.
+
+DVC, which tests start by its name in projects of their own, keeps its notes in this account's private folder.
 """
 
 import fcntl
@@ -13,9 +15,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from flows import private_dvc
 from pose_rft.body.joints import H36M17, SMPL24
 from pose_rft.sample import python2_pickle
 
+private_dvc.settle()
 OFFSETS = {  # metres from the parent joint, left side; right mirrors x
     "pelvis": (0, 0, 0), "hip": (0.08, -0.08, 0), "spine1": (0, 0.1, 0), "knee": (0.03, -0.4, 0),
     "spine2": (0, 0.14, 0), "ankle": (0, -0.42, -0.03), "spine3": (0, 0.06, 0), "foot": (0.03, -0.06, 0.12),

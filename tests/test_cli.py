@@ -1,11 +1,16 @@
 """Every command: what the system refuses, and params of another shape, are one sentence and status 2 (S21)."""
 
+import io
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pose_rft import cli
+from pose_rft.errors import PoseRftError
+from pose_rft.predict.ask import answers
 
 ROOT = Path(__file__).resolve().parents[1]
 TOO_LONG = "x" * 500
@@ -52,3 +57,34 @@ def test_sections_of_another_shape_are_one_sentence(section, tmp_path, monkeypat
     assert status(monkeypatch, tmp_path, *line) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and section.split(":")[0] in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_a_terminal_cannot_show_is_written_out(encoding, tmp_path, monkeypatch):
+    """Tables have lines and dashes, and a file's name may be no UTF-8."""
+    page = tmp_path / os.fsdecode(b"\xff.html")
+    page.touch()
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert status(monkeypatch, tmp_path, "tables", str(ROOT / "metrics/summary.json"), "--page", str(page)) == 0
+    said = shown.buffer.getvalue()
+    assert b"HyGRPO" in said and rb"\udcff.html" in said
+
+
+def test_a_reader_that_wants_no_more_is_no_error(tmp_path):
+    line = [sys.executable, "-c", "from pose_rft.cli import main; main()", "tables", str(ROOT / "metrics/summary.json")]
+    taking, giving = os.pipe()
+    os.close(taking)
+    done = subprocess.run(line, cwd=ROOT, stdout=giving, stderr=subprocess.PIPE, text=True)
+    os.close(giving)
+    assert done.stderr == ""
+
+
+def test_a_model_folder_that_is_none_is_not_looked_through(tmp_path, monkeypatch, capsys):
+    assert status(monkeypatch, tmp_path, "predict", "--text", "he stands", "--model", "/") == 2
+    assert "/ holds no policy, expected config.json" in capsys.readouterr().err
+
+
+def test_a_question_that_is_no_text_is_one_sentence():
+    with pytest.raises(PoseRftError, match="no valid UTF-8"):
+        answers(Path("models"), ["why?", "\udcff"], 8)

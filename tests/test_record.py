@@ -140,3 +140,31 @@ def test_what_a_defect_quotes_breaks_no_line_no_terminal_and_no_file():  # B3, S
     defect = Defect("unit", "row", "reason", "caf\u00e9 \ud83d\nerror: busy\x1b[2J")
     assert defect.detail == "caf\u00e9 \\ud83d\\nerror: busy\\x1b[2J"
     defect.detail.encode()
+
+
+@pytest.mark.parametrize("arrays", [(np.eye(2),), (np.eye(3), np.eye(4)), (np.eye(3), None, np.zeros(2))])
+def test_a_camera_of_another_shape_is_none(arrays):
+    with pytest.raises(PoseRftError, match=r"A camera's [KRt] has shape"):
+        Camera(*arrays)
+
+
+@pytest.mark.parametrize(
+    "camera, detail",
+    [
+        (Camera(np.full((3, 3), np.nan)), "not finite"),
+        (Camera(np.eye(3), np.eye(3), np.array([0, np.inf, 0])), "not finite"),
+        (Camera(np.zeros((3, 3))), "focal length"),
+        (Camera(np.diag([-1.0, 1, 1])), "focal length"),
+    ],
+)
+def test_a_camera_that_cannot_be_is_a_defect_and_in_a_shard_damage(camera, detail):
+    record = replace(full(), camera=camera)
+    assert record.problem is not None and record.problem[0] == "broken camera" and detail in record.problem[1]
+    with pytest.raises(PoseRftError, match=f"are damaged .a camera with a .*{detail}"):
+        Record.from_members(record.to_members())
+
+
+@pytest.mark.parametrize("side", [0.5, -1.0, 1e300, float("inf"), float("nan")])
+def test_a_box_of_absurd_size_is_a_defect(side):
+    record = replace(full(), box=Box((1.5, 2.0), side, "x"))
+    assert record.problem is not None and record.problem[0] == "box of absurd size"

@@ -22,6 +22,7 @@ from pose_rft.io.unpickle import SparseMatrix, parse_pickle, plain
 
 Gender = Literal["neutral", "male", "female"]
 LARGEST_FILE = 1 << 30  # bytes; SMPL's own have 40 to 250 MB
+LARGEST = 100.0  # of all numbers: metres, metres a beta, weights
 BETAS = 10
 POSE_BASIS = 207  # 23 joints × 9
 # smplx picks nose, toes, heels and finger tips by vertex number, up to 6787 (smplx/vertex_ids.py).
@@ -144,8 +145,8 @@ def read_model_file(path: Path) -> ModelArrays:
         raise PoseRftError(f"{path}: kintree_table is not SMPL's tree of 24 joints; use an SMPL model file.")
     for key in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights"):
         arrays[key] = np.ascontiguousarray(arrays[key][..., :BETAS] if key == "shapedirs" else arrays[key], np.float32)
-        if not np.isfinite(arrays[key]).all():
-            raise PoseRftError(f"{path}: {key} holds a number that is not finite; get the file again.")
+        if not (np.abs(arrays[key]) <= LARGEST).all():
+            raise PoseRftError(f"{path}: {key} holds a number that is not finite, or that no body has; get it again.")
     return ModelArrays(
         **{key: arrays[key] for key in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")},
         faces=faces.astype(np.int64),
@@ -180,6 +181,8 @@ def read_regressor(folder: Path, v_template: np.ndarray) -> np.ndarray | None:
             "vertices; take the regressor that belongs to the model file."
         )
     regressor = regressor.astype(np.float32)
+    if not (np.abs(regressor) <= LARGEST).all():
+        raise PoseRftError(f"{path} holds a number that is not finite, or that no regressor has; get it again.")
     rest = regressor @ v_template
     order = np.arange(len(H36M17))
     for parts in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")):

@@ -38,14 +38,14 @@ def one_split(
             f"--labels and --images name a file of others; they go with label_files, not with {dataset}."
         )
     if dataset == "label_files":
-        told = (known.get("files") or {}).get(split, {})
+        told = _told(known, "files", split, dict) or {}
         if labels is not None:
             choices["root"] = str(labels.resolve().parent)
         path = labels.name if labels else told.get("path", f"{split}.npz")
         folder = str(images.resolve()) if images else told.get("images", str(root))
         return split, choices | {"files": {split: {**told, "path": path, "images": folder}}}
     if dataset == "hmr2_tars":
-        return split, choices | {"folders": {split: (known.get("folders") or {}).get(split, split)}}
+        return split, choices | {"folders": {split: _told(known, "folders", split, str) or split}}
     if dataset == "coco" and (named := re.fullmatch(r"(train|val)(2014|2017)", split)):
         split, choices["year"] = named[1], int(named[2])
     allowed = get_args(get_args(fields["splits"].annotation)[0])
@@ -55,3 +55,16 @@ def one_split(
             raise PoseRftError(f"--no-fits: {dataset} takes no SMPL fits of others; leave the option away.")
         choices["fits"] = []
     return split, choices
+
+
+def _told(known: Mapping[str, Any], name: str, split: str, kind: type) -> Any:
+    """What params.yaml says of a split; None where it says nothing.
+
+    Raises:
+        PoseRftError: something else stands there.
+    """
+    section = known.get(name) or {}
+    found = section.get(split) if isinstance(section, dict) else section
+    if found is not None and not isinstance(found, kind):
+        raise PoseRftError(f"`{name}` of the data set in params.yaml is {section!r:.80}, expected splits and files.")
+    return found

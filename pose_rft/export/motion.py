@@ -18,6 +18,10 @@ Kind = Literal["glb", "bvh", "amass", "obj"]
 KINDS: tuple[Kind, ...] = ("glb", "bvh", "amass", "obj")
 UPSIDE = np.diag([1.0, -1.0, -1.0])
 """Camera axes (y down, z forward) → axes of viewers (y up, z towards the viewer): half a turn about x."""
+NEARLY = 1e-2  # how far from a rotation a matrix of rounded numbers may be
+FARTHEST = 1e6  # metres
+SLOWEST, FASTEST = 1e-3, 1e6  # frames a second
+LONGEST_GAP = 300  # poses that one may stand for in a file without times; who is out of sight for a second is new
 NOTES = {
     "smpl": "The body is SMPL (c) Max-Planck-Gesellschaft: for non-commercial research only, see "
     "https://smpl.is.tue.mpg.de/modellicense; redistribution of the body model is not allowed.",
@@ -43,12 +47,15 @@ class Motion:
             KeyError, TypeError, ValueError: they are none.
         """
         first = lines[0]
-        rotations = np.array([line["rotation_matrices"] for line in lines], np.float64).reshape(-1, 24, 3, 3)
-        transl = np.array([_transl(line) for line in lines])
+        rotations = _rotations([line["rotation_matrices"] for line in lines])
+        transl = np.array([_transl(line) for line in lines], np.float64).reshape(-1, 3)
+        if not (np.abs(transl) <= FARTHEST).all():
+            raise ValueError("a place that is no number of metres")
         if first.get("kind") == "video":
-            frames = np.array([line["frame"] for line in lines])
-            return cls(rotations, transl, (frames - frames[0]) / first["frames_per_second"], "video")
-        drawn = np.array(first["samples_rotation_matrices"], np.float64).reshape(-1, 24, 3, 3)
+            return cls(
+                rotations, transl, _times([line["frame"] for line in lines], first["frames_per_second"]), "video"
+            )
+        drawn = _rotations(first["samples_rotation_matrices"])
         every = np.concatenate([rotations[:1], drawn])
         times = np.arange(len(every), dtype=np.float64)
         return cls(every, np.repeat(transl[:1], len(every), 0), times, "samples" if len(drawn) else "pose")
@@ -65,6 +72,26 @@ class Motion:
         turned = [Slerp(self.times, Rotation.from_matrix(self.rotations[:, j]))(times).as_matrix() for j in range(24)]
         moved = [np.interp(times, self.times, self.transl[:, axis]) for axis in range(3)]
         return Motion(np.stack(turned, 1), np.stack(moved, 1), times, self.of), 1 / step
+
+
+def _rotations(content: Any) -> NDArray[np.float64]:
+    """(N, 24, 3, 3)."""
+    found = np.array(content, np.float64).reshape(-1, 24, 3, 3)
+    off = np.abs(np.clip(found, -2, 2) @ np.clip(found, -2, 2).swapaxes(-1, -2) - np.eye(3))
+    if not np.isfinite(found).all() or (off > NEARLY).any() or (np.linalg.det(found) < 0).any():
+        raise ValueError("matrices that are no rotations")
+    return found
+
+
+def _times(frames: Sequence[int], rate: float) -> NDArray[np.float64]:
+    """(F,) seconds from the first frame on."""
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(f"{rate!r:.20} frames a second")
+    times = (np.array(frames, np.float64) - frames[0]) / rate
+    steps = np.diff(times)
+    if len(steps) and not (steps.min() > 0 and times[-1] <= LONGEST_GAP * len(times) * steps.min()):
+        raise ValueError("frames that do not follow each other")
+    return times
 
 
 def _transl(line: dict[str, Any]) -> list[float]:

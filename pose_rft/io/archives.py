@@ -12,6 +12,8 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 from pose_rft.io.paths import inside
 
+FREE, SMALLEST = 10_000, 100  # members that any archive may have, and bytes of the archive for each more: pictures do
+# not compress, but a gigabyte of empty members takes a megabyte
 LARGEST_MEMBER = 1 << 28  # bytes; a picture or a list of people is far below
 
 
@@ -23,8 +25,11 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             that is absurdly large.
     """
     try:
+        most = FREE + door.check_file(path) // SMALLEST
         with door.open_file(path) as file, tarfile.open(fileobj=file) as tar:
             while (member := _next(tar, path)) is not None:
+                if (most := most - 1) < 0:
+                    raise PoseRftError(f"{path} holds more members than a file of its size can; download it again.")
                 if not member.isdir():
                     yield member.name, _content(tar, member, path)
     except PoseRftError:

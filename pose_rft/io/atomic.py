@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -54,7 +54,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         error.filename = str(path)  # a full disk names no file, and nobody knows the temporary one
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that cannot be written says so of a file that is not there, too
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -138,6 +138,15 @@ def check_safetensors(path: Path) -> None:
         )
 
 
+def try_words(tokenizer: Any) -> None:
+    """Uses a tokenizer as it is going to be used: some of its settings are first looked at then, and raise anything."""
+    tokenizer("a word", truncation=True)
+    tokenizer.encode("a word")
+    tokenizer.convert_tokens_to_ids("a word that no vocabulary has")
+    for name in ("bos", "eos", "pad", "unk"):
+        getattr(tokenizer, f"{name}_token_id")
+
+
 def check_words(tokenizer: Any, rows: int, source: str | Path) -> None:
     """Tries a tokenizer, and compares its ids with the `rows` that the model beside it has for them.
 
@@ -145,7 +154,7 @@ def check_words(tokenizer: Any, rows: int, source: str | Path) -> None:
         PoseRftError: it fails at a word (some settings are first looked at then), or knows more ids than there are.
     """
     with one_sentence(source, "tokenizer"):
-        tokenizer.encode("a word")
+        try_words(tokenizer)
         highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= rows:
         raise PoseRftError(

@@ -4,7 +4,6 @@ Runs of one value cost a few bytes whatever their length, and row groups may sha
 stand for any number of rows. The footer is Thrift's compact form (Apache Parquet format, `parquet.thrift`).
 """
 
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import polars as pl
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door
+from pose_rft.io.parsing import DAMAGE
 
 MAGIC, LARGEST_FOOTER, DEEPEST = b"PAR1", 1 << 26, 16
 FREE_VALUES, VALUES_PER_BYTE = 20_000_000, 4
@@ -35,7 +35,7 @@ def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
             if name not in found or found[name] != kind:
                 raise PoseRftError(f"{path} has no column {name!r} of type {kind}; convert again.")
         return pl.read_parquet(path, columns=list(schema) or None, memory_map=False)
-    except (pl.exceptions.PolarsError, OSError, ValueError, LookupError, TypeError, struct.error) as error:
+    except (pl.exceptions.PolarsError, OSError, *DAMAGE) as error:
         raise PoseRftError(f"{path} cannot be read ({_short(error)}).") from None
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # what Rust's assertions raise is not an Exception

@@ -1,5 +1,8 @@
 """Is a string text? JSON and file names may carry halves of UTF-16 pairs (`\\ud83d`), which no UTF-8 file can hold."""
 
+import io
+import sys
+
 from pose_rft.errors import PoseRftError
 
 
@@ -14,3 +17,10 @@ def is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def print_anything() -> None:
+    """From now on what a terminal's alphabet lacks, or a file's name that is no UTF-8, is written out as `\\udcff`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -4,6 +4,7 @@ libyaml's parser keeps its own stack, but what builds the content from it recurs
 interpreter. An alias costs three bytes and stands for all that it names, so what a file stands for is counted too.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +45,56 @@ def parse_yaml(data: bytes, where: Path | str) -> Any:
         raise PoseRftError(f"{where} is not valid YAML ({cause}).") from None
 
 
+@dataclass
+class _Open:
+    """A mapping or list whose end is yet to come; before: how many nodes there were at its start; keys: of a mapping,
+    those that are plain; at_key: the next node is one."""
+
+    anchor: str | None
+    before: int
+    keys: set[str] | None
+    at_key: bool = True
+
+
 def _check(text: str) -> None:
     """
     Raises:
-        ValueError: nested absurdly, or of absurdly many nodes once its aliases are followed.
+        ValueError: nested absurdly, of absurdly many nodes once its aliases are followed, or a key that comes twice, of
+            which YAML's parser would take the last.
     """
     size: dict[str, int] = {}  # nodes behind an anchor; not there while it is open, so it cannot contain itself
-    open_nodes: list[tuple[str | None, int]] = []
+    open_nodes: list[_Open] = []
     count = 0
     for event in yaml.parse(text, LOADER):
         if isinstance(event, END):
-            anchor, before = open_nodes.pop()
-            if anchor:
-                size[anchor] = count - before
-        elif isinstance(event, yaml.AliasEvent):
+            ended = open_nodes.pop()
+            if ended.anchor:
+                size[ended.anchor] = count - ended.before
+            continue
+        if isinstance(event, (yaml.AliasEvent, yaml.ScalarEvent, *START)) and open_nodes:
+            _check_key(open_nodes[-1], event)
+        if isinstance(event, yaml.AliasEvent):
             if event.anchor not in size:
                 raise ValueError(f"the alias *{event.anchor} names nothing above it")
             count += size[event.anchor]
         elif isinstance(event, (yaml.ScalarEvent, *START)):
             count += 1
             if isinstance(event, START):
-                open_nodes.append((event.anchor, count))
+                open_nodes.append(_Open(event.anchor, count, set() if isinstance(event, START[0]) else None))
             elif event.anchor:
                 size[event.anchor] = 1
         if len(open_nodes) > DEEPEST or count > MOST_NODES:
             raise ValueError(f"more than {DEEPEST} levels or {MOST_NODES} values")
+
+
+def _check_key(inside: _Open, event: yaml.Event) -> None:
+    if inside.keys is None:
+        return
+    if inside.at_key and isinstance(event, yaml.ScalarEvent):
+        if event.value in inside.keys:
+            raise ValueError(f"`{event.value:.60}` stands twice in line {event.start_mark.line + 1} and above")
+        inside.keys.add(event.value)
+    inside.at_key = not inside.at_key
 
 
 def _check_integers(content: Any) -> None:

@@ -21,6 +21,7 @@ from transformers import AddedToken, AutoProcessor, AutoTokenizer, PreTrainedTok
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.json_files import read_json
+from pose_rft.io.model_folder import try_words
 from pose_rft.params import Pixels, Positive, Section, parse
 from pose_rft.policy import person_crops as crops
 from pose_rft.policy import templates
@@ -194,7 +195,7 @@ def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        tokenizer.encode("a word")  # some settings are first looked at then
+        try_words(tokenizer)
         return tokenizer
     except Exception as error:  # the tokenizers library raises bare ones about damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pose_rft.errors import PoseRftError
 from pose_rft.inference.sampling import generate
+from pose_rft.io.text import is_text
 from pose_rft.policy import hub
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, normalise
@@ -19,8 +21,10 @@ def answers(folder: Path, questions: list[str], longest: int) -> list[str]:
     """The likeliest answer to each question without a picture, of at most `longest` tokens.
 
     Raises:
-        PoseRftError: the folder holds no policy.
+        PoseRftError: the folder holds no policy, or a question is no text.
     """
+    if not all(map(is_text, questions)):
+        raise PoseRftError("A question is no valid UTF-8; give it in this terminal's encoding.")
     model, processor = hub.load_policy(folder)
     prompts = [processor.prompt_ids(question, False) for question in questions]
     said = generate(model.eval(), prompts, None, n=1, max_new_tokens=longest, temperature=0.0)

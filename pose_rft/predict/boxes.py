@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
-from pose_rft.record import Box
+from pose_rft.record import LARGEST_BOX, SMALLEST_BOX, Box
 
 
 def parse_box(text: str) -> Box:
@@ -55,11 +55,15 @@ def square(values: Sequence[float], where: str, convention: str) -> Box:
     """The square crop around a box.
 
     Raises:
-        PoseRftError: no area.
+        PoseRftError: no area, or a size that no picture has.
     """
     x, y, width, height = values
     if width <= 0 or height <= 0:
         raise PoseRftError(f"{where} has no area; width and height must be positive.")
+    if not SMALLEST_BOX <= max(width, height) <= LARGEST_BOX:
+        raise PoseRftError(
+            f"{where} is {width:g} x {height:g} px large, expected {SMALLEST_BOX:g} to {LARGEST_BOX:g}; correct it."
+        )
     return Box((x + width / 2, y + height / 2), max(width, height), convention)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pose_rft.datasets.registry import DataParams
 from pose_rft.errors import PoseRftError
+from pose_rft.io.model_folder import CONFIG
 from pose_rft.params import load
 from pose_rft.params_file import params_path
 from pose_rft.policy import packaged
@@ -15,7 +16,7 @@ def policy(named: Path | None) -> Path:
     """The folder of a policy.
 
     Raises:
-        PoseRftError: the named one does not exist, or none is named and there is none.
+        PoseRftError: the named one does not exist or is none, or none is named and there is none.
     """
     if named is None and not RUN.is_dir():
         found = packaged.policy()
@@ -28,6 +29,8 @@ def policy(named: Path | None) -> Path:
     chosen = named or RUN
     if not chosen.is_dir():
         raise PoseRftError(f"{chosen} does not exist; run `make run` (or `dvc repro`), or leave --model out.")
+    if not (chosen / CONFIG).is_file():  # before all that lies in the folder is looked at: it may be `/`
+        raise PoseRftError(f"{chosen} holds no policy, expected {CONFIG} and weights.")
     return chosen
 
 

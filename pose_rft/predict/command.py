@@ -90,6 +90,8 @@ def check(request: Request, lines: Iterable[str] = ()) -> Plan:
             failures.append(str(error))
     if failures and not inputs and not request.sentences:
         raise PoseRftError("\nerror: ".join(failures))
+    if not inputs and not failures and not request.sentences:
+        raise PoseRftError("The list of inputs is empty; give photographs, or --text 'a sentence'.")
     if given and (len(inputs) != 1 or inputs[0].kind != "photograph"):
         raise PoseRftError("--box names the person in exactly one photograph; use --boxes FILE for several.")
     inputs += [Input("text", sentence) for sentence in dict.fromkeys(request.sentences)]
@@ -141,6 +143,8 @@ class Run:
             self.store = self.store.without(set(keys.values()))
         total = sum(one.pictures for one in keys)
         with Progress("predict", total, "pictures") as self.progress:
+            if keys.values() - self.store.finished.keys():
+                _ = self.predictor  # what is wrong with the model is said once, not for each input
             for one, key in keys.items():
                 if key in self.store.finished:
                     done = self.store.finished[key]

@@ -1,6 +1,7 @@
 """Lines of predictions to files: one for each person of a photograph, of a video, or each sentence."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pose_rft.export.motion import KINDS, UPSIDE, Kind, Motion, Rig
 from pose_rft.io import atomic, door
 from pose_rft.io.json_files import read_json
 from pose_rft.predict.prediction import readable
-from pose_rft.predict.store import PREDICTIONS, Head, heads, read_lines, writing
+from pose_rft.predict.store import PREDICTIONS, Head, checked_name, heads, read_lines, writing
 
 EXTENSIONS: Mapping[Kind, str] = {"glb": "glb", "bvh": "bvh", "amass": "npz", "obj": "obj"}
 NOTE = "LICENCE_OF_THE_BODY.txt"
@@ -53,7 +54,8 @@ def export_file(
     names: dict[str, str] = {}
     for head in heads(path):
         if head.input not in names:
-            names[head.input] = str(next(read_lines(path, [head])).get("name"))
+            with _of_predict(path):
+                names[head.input] = checked_name(next(read_lines(path, [head])).get("name"))
     wanted = {key: own for key, own in names.items() if name in (None, own)}
     if not wanted:
         known = ", ".join(list(names.values())[:10]) or "no predictions at all"
@@ -80,8 +82,23 @@ def export_input(
     for key, own in people.items():
         for who, lines in sorted(own.items()):
             name = wanted[key] if len(own) == 1 else f"{wanted[key]}_{who}"
-            needed = [_needed(line) for line in read_lines(path, lines)]
+            with _of_predict(path):
+                needed = [_needed(line) for line in read_lines(path, lines)]
             yield from _files(needed, name, rig, kinds, out, path, replace)
+
+
+@contextmanager
+def _of_predict(path: Path) -> Iterator[None]:
+    """
+    Raises:
+        PoseRftError: the block found that a line is none of `predict`.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise PoseRftError(
+            f"{readable(str(path))} holds no prediction of `pose-rft predict` ({error!r:.80})."
+        ) from None
 
 
 def _needed(line: dict[str, Any]) -> dict[str, Any]:
@@ -95,14 +112,8 @@ def _needed(line: dict[str, Any]) -> dict[str, Any]:
 def _files(
     lines: Sequence[dict[str, Any]], name: str, rig: Rig, kinds: Sequence[Kind], out: Path, path: Path, replace: bool
 ) -> Iterator[Path]:
-    try:
+    with _of_predict(path):
         motion = Motion.of_lines(lines)
-        if not np.isfinite(motion.rotations).all() or not np.isfinite(motion.transl).all():
-            raise ValueError("a number that is not finite")
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise PoseRftError(
-            f"{readable(str(path))} holds no prediction of `pose-rft predict` ({error!r:.80})."
-        ) from None
     if (made := lines[0].get("body_model")) not in (None, rig.name):
         raise PoseRftError(f"{readable(str(path))} was predicted with the body {made}, and this one is {rig.name}.")
     for kind in kinds:

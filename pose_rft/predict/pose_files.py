@@ -4,6 +4,7 @@ Files of SMPL+H and SMPL-X bodies have the 22 body joints of SMPL and fingers of
 do not have, are left as they rest.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,6 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.predict.store import heads, read_lines
 
-MOST_LINES = 100_000
 LARGEST = 1 << 28  # bytes; the longest sequence of AMASS has a tenth
 JOINTS, BODY_JOINTS = 24, 22
 AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # numbers of a frame's `poses`
@@ -44,17 +44,26 @@ class PoseFile:
     note: str | None = None
 
 
+class TooFew(PoseRftError):
+    """A file without the pose of that number."""
+
+    def __init__(self, path: Path, count: int, number: int) -> None:
+        super().__init__(f"{path} has {count} poses, and number {number} was asked for; they count from 0.")
+
+
 def read_pose(path: Path, number: int = 0) -> PoseFile:
     """The pose of a file, of many the `number`th from 0; of an .npz the array `pose`, `poses`, or its only one.
 
     Raises:
         PoseRftError: no such file or pose, another kind of file, or no poses of 24 or 22 joints.
     """
-    values = _values(path)
+    if path.suffix == ".jsonl":  # a film has tens of thousands of lines, of which one is wanted
+        return PoseFile(_rotations(_reading(path, lambda: _line(path, number)), path))
+    values = _reading(path, lambda: _values(path))
     of_amass = values.ndim == 2 and values.shape[1] in AMASS
     if of_amass or values.shape[1:] in ONE_POSE:
         if number >= len(values):
-            raise PoseRftError(f"{path} has {len(values)} poses, and number {number} was asked for; they count from 0.")
+            raise TooFew(path, len(values), number)
         many, values = len(values), values[number]
     elif number:
         raise PoseRftError(f"{path} holds one pose, and number {number} was asked for; leave --number away.")
@@ -65,24 +74,33 @@ def read_pose(path: Path, number: int = 0) -> PoseFile:
     return PoseFile(_rotations(values, path), None, f"{BODY_JOINTS} joints; hands as they rest" if of_body else None)
 
 
-def _values(path: Path) -> np.ndarray:
+def _line(path: Path, number: int) -> Any:
+    head = next(islice(heads(path), number, None), None)
+    if head is None:
+        raise TooFew(path, sum(1 for _ in heads(path)), number)
+    return next(read_lines(path, [head]))["rotation_matrices"]
+
+
+def _values(path: Path) -> Any:
+    if path.suffix == ".json":
+        return read_json(path, dict)["rotation_matrices"]
+    if path.suffix == ".npz":
+        names = sorted(names_in_npz(path))
+        name = next((name for name in ("pose", "poses") if name in names), names[0])
+        return read_npz(path, [name], LARGEST)[name]
+    return read_npy(path, LARGEST)
+
+
+def _reading(path: Path, read: Callable[[], Any]) -> np.ndarray:
     """The numbers of a file as they are."""
     try:
-        if path.suffix == ".json":
-            values: Any = read_json(path, dict)["rotation_matrices"]
-        elif path.suffix == ".jsonl":
-            values = [line["rotation_matrices"] for line in read_lines(path, islice(heads(path), MOST_LINES))]
-        elif path.suffix == ".npz":
-            names = sorted(names_in_npz(path))
-            name = next((name for name in ("pose", "poses") if name in names), names[0])
-            values = read_npz(path, [name], LARGEST)[name]
-        else:
-            values = read_npy(path, LARGEST)
-        values = np.asarray(values)
+        values = np.asarray(read())
         if values.dtype.kind not in "fiu":
             raise TypeError(f"its values are {values.dtype}")
     except door.Unreadable as error:
         raise PoseRftError(f"{str(error).rstrip('.')}; {EXPECTED}.") from None
+    except TooFew:
+        raise
     except PoseRftError as error:  # no such JSON or numpy file
         raise PoseRftError(f"{path} holds no pose ({str(error).rstrip('.')}); {EXPECTED}.") from None
     except (ValueError, KeyError, IndexError, TypeError, EOFError, RecursionError, OverflowError) as error:

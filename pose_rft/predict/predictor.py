@@ -124,12 +124,21 @@ class Predictor:
             _Asked(one.source, question, answer, index, one.frame, who, one.photograph)
             for (one, index), answer, who in zip(everyone, answers, seen, strict=True)
         ]
-        predictions = iter(zip(self._predictions(asked, poses, samples), has_pose, strict=True))
+        posed = [index for index, has in enumerate(has_pose) if has]
+        predictions: dict[int, Prediction] = {}
+        if posed:  # what stands where no pose was said may be anything
+            chosen = poses.select(torch.tensor(posed))
+            found = self._predictions([asked[index] for index in posed], chosen, samples)
+            predictions = dict(zip(posed, found, strict=True))
         results: list[list[Prediction] | PoseRftError] = []
+        numbers = iter(range(len(asked)))
         for one in looked:
-            own = [next(predictions) for _ in one.seen]
-            silent = next((said for said, has in own if not has), None)
-            results.append(_no_pose(silent.answer, one.source) if silent else [said for said, _ in own])
+            own = [next(numbers) for _ in one.seen]
+            silent = next((index for index in own if not has_pose[index]), None)
+            if silent is None:
+                results.append([predictions[index] for index in own])
+            else:
+                results.append(_no_pose(asked[silent].answer, one.source))
         return results
 
     def text(self, sentence: str, samples: int = 0) -> Prediction:

@@ -26,7 +26,8 @@ HEAD = re.compile(
     rb'"frame":(\d+),"index":(\d+),"persons":(\d+),"track":(\d+|null),'
 )
 LONGEST_LINE = 1 << 26  # bytes
-LONGEST_NAME = 100
+LONGEST_NAME = 100  # bytes of UTF-8: a file's may have 255, with what stands before and behind it
+NAME = re.compile(r"[^/.\0]{1,120}")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Store:
             event = parse_json(line, self.folder / INPUTS, dict)
             try:
                 if event["event"] == "begun":
-                    self.names[str(event["input"])] = str(event["name"])
+                    self.names[str(event["input"])] = checked_name(event["name"])
                 else:
                     self.finished[str(event["input"])] = Finished(int(event["frames"]), int(event["persons"]))
             except (KeyError, TypeError, ValueError):
@@ -128,7 +129,7 @@ class Store:
 
     def _free(self, name: str) -> str:
         """NAME, or NAME-2, … if another input (or a file that is none of ours) would share a file with it."""
-        name = name.replace(".", "-")[:LONGEST_NAME]
+        name = name.replace(".", "-").encode()[:LONGEST_NAME].decode("utf-8", "ignore")
         claimed = {other.casefold() for other in self.names.values()}
         for copy in range(1, len(self._blocked) + len(claimed) + 2):
             found = name if copy == 1 else f"{name.replace('_', '-')}-{copy}"  # `a_0-2` might still be `a`'s
@@ -173,8 +174,9 @@ class Store:
 
     def close(self) -> None:
         """Closes the files."""
-        for file in self._files.values():
-            file.close()
+        for name, file in self._files.items():
+            with writing(self.folder / name):  # what did not fit before is tried once more
+                file.close()
 
 
 def heads(path: Path) -> Iterator[Head]:
@@ -207,9 +209,29 @@ def read_lines(path: Path, chosen: Iterable[Head]) -> Iterator[dict[str, Any]]:
 
 
 def line_bytes(content: dict[str, Any]) -> bytes:
-    """A line in the order of its keys, for `HEAD` to be found at its beginning; what UTF-8 cannot hold is escaped."""
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    """A line in the order of its keys, for `HEAD` to be found at its beginning; what UTF-8 cannot hold is escaped.
+
+    Raises:
+        PoseRftError: a number in it is none, as damaged weights make it.
+    """
+    try:
+        text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        raise PoseRftError(
+            f"What the model {content.get('model')} says holds a number that is none: it is damaged; copy it again."
+        ) from None
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def checked_name(name: object) -> str:
+    """A name that files were made under.
+
+    Raises:
+        ValueError: none that `Store` gives; it might lead out of the folder.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{name!r:.60} is no name of an input")
+    return name
 
 
 def _bases(name: str) -> set[str]:

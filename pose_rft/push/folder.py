@@ -1,13 +1,18 @@
-"""`pose-rft push`: writes the folder, and puts it on a hub where one is named."""
+"""`pose-rft push`: writes the folder, and puts it on a hub where one is named.
 
+What is pushed is published, so only the kinds of files that models are made of are taken, none of a folder below, and
+no link to elsewhere: a policy of a stranger might name a secret of this account.
+"""
+
+import os
+import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io import atomic
+from pose_rft.io import atomic, door
 from pose_rft.io.model_folder import CONFIG, look_at
 from pose_rft.push.bundle import bundle
 from pose_rft.push.card import model_card
@@ -17,7 +22,9 @@ AUTO_MAP = {
     "AutoModel": "policy_model.PoseLlava",
     "AutoModelForImageTextToText": "policy_model.PoseLlava",
 }
-CODE_MARK = "policy_model.py"
+CODE_MARK, CARD, ONNX = "policy_model.py", "README.md", "onnx"
+KEPT = (".json", ".safetensors", ".jinja", ".model", ".txt")  # weights, settings, tokenizers; no pickles and no code
+DIGEST = re.compile(r"[0-9a-f]{30,64}")
 
 
 def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_sample: bool) -> list[Path]:
@@ -26,25 +33,29 @@ def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_s
     Args:
         name: how the card calls it.
     Raises:
-        PoseRftError: no policy there, its weights are no safetensors, or `out` holds something else.
+        PoseRftError: no policy there, its weights are no safetensors, a file of it is a link to elsewhere, or `out`
+            holds something else or cannot be written.
     """
     _, config = look_at(policy, "policy")
     if not list(policy.glob("*.safetensors")):
         raise PoseRftError(f"{policy} holds no safetensors; save the policy with this project first.")
-    if out.exists() and any(out.iterdir()) and not (out / CODE_MARK).is_file():
+    files = _files(policy)
+    content = {file: code.encode() for file, code in bundle().items()}
+    content[CONFIG] = atomic.json_bytes({**config, "auto_map": AUTO_MAP}, indent=2) + b"\n"
+    ours = {CARD, ONNX, *content, *(path.name for path in files)}
+    there = {path.name for path in out.iterdir()} if out.exists() else set()
+    if there and (CODE_MARK not in there or not there <= ours):  # a clone of the hub's, say, with its `.git`
         raise PoseRftError(f"{out} holds files that are not of an earlier push; name a new folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".push-") as folder:
-        made = Path(folder) / "made"
-        shutil.copytree(policy, made, ignore=_no_pickles)
-        for file, code in bundle().items():
-            atomic.write_bytes(made / file, code.encode())
-        atomic.write_json(made / CONFIG, {**config, "auto_map": AUTO_MAP})
-        card = model_card(name, policy.name, config, summary, from_sample)
-        atomic.write_bytes(made / "README.md", card.encode())
-        if out.exists():
-            shutil.rmtree(out)
-        made.rename(out)
+    content[CARD] = model_card(name, policy.name, config, summary, from_sample).encode()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic.folder(out) as made:
+            for path in files:
+                shutil.copyfile(path, made / path.name)
+            for file, data in content.items():
+                atomic.write_bytes(made / file, data)
+    except OSError as error:
+        raise PoseRftError(f"{out} cannot be written ({error.strerror or error}); name another folder.") from None
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
@@ -69,5 +80,15 @@ def to_hub(folder: Path, repository: str) -> str:
         ) from None
 
 
-def _no_pickles(_: str, names: list[str]) -> set[str]:
-    return {name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".py"))}
+def _files(policy: Path) -> list[Path]:
+    """The files that are pushed. DVC and the hub may keep them as links to a cache, where names are digests.
+
+    Raises:
+        PoseRftError: a link to anything else, or no regular file.
+    """
+    found = sorted(path for path in policy.iterdir() if path.suffix in KEPT and not path.is_dir())
+    for path in found:
+        door.check_file(path)
+        if path.is_symlink() and not DIGEST.fullmatch(Path(os.path.realpath(path)).name):
+            raise PoseRftError(f"{path} is a link to elsewhere, which would be published; put the file itself there.")
+    return found

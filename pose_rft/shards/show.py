@@ -19,7 +19,7 @@ from pose_rft.shards.loader import ShardSet
 
 SMALLEST = 512  # px, longer side of the drawing; small pictures are enlarged
 BOX, LEFT, RIGHT, MIDDLE, JOINT_3D = "#f5d90a", "#f76808", "#0091ff", "#ffffff", "#e93d82"
-TEXT_WIDTH, LINE = 90, 14  # characters, px
+TEXT_WIDTH, LINE, MOST_LINES = 90, 14, 200  # characters, px, lines of text below a drawing
 
 
 def show(folder: Path, key: str, out: Path, body_model: Path | None = None) -> Record:
@@ -95,6 +95,8 @@ def _picture(record: Record) -> tuple[PIL.Image.Image, float]:
 
 def _skeleton(pen: ImageDraw.ImageDraw, points: np.ndarray, seen: np.ndarray, name: str, width: int) -> None:
     kind = joint_set(name)
+    if len(points) != len(kind):
+        raise PoseRftError(f"A sample has {len(points)} joints of {name}, expected {len(kind)}; convert again.")
 
     def colour(joint: str) -> str:
         return LEFT if joint.startswith("left_") else RIGHT if joint.startswith("right_") else MIDDLE
@@ -121,7 +123,10 @@ def _texts(record: Record) -> list[str]:
 
 
 def _with_text(picture: PIL.Image.Image, texts: list[str]) -> PIL.Image.Image:
-    lines = [line for text in texts for line in textwrap.wrap(text, max(picture.width * TEXT_WIDTH // 560, 20))]
+    width = max(picture.width * TEXT_WIDTH // 560, 20)
+    lines = [line for text in texts[:MOST_LINES] for line in textwrap.wrap(text[: MOST_LINES * width], width)]
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], "…"]
     page = PIL.Image.new("RGB", (picture.width, picture.height + LINE * len(lines) + 8), "white")
     page.paste(picture)
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(11)

@@ -8,16 +8,20 @@ import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from pose_rft.body.joints import joint_set
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door
 from pose_rft.record import SCHEMA_VERSION, Record
-from pose_rft.shards.index import read_table
+from pose_rft.shards.index import index_row, read_table
 from pose_rft.shards.manifest import DEFECTS, INDEX, Manifest, Marker, marker_name
+from pose_rft.shards.stats import statistics
 from pose_rft.shards.writer import BLOCK, RECORD
 
+ROUNDED = ("joints2d_visible",)  # counted before confidences are stored in steps
 MEND = "delete {folder} and convert again (or `dvc checkout` it)"
 
 
@@ -50,6 +54,8 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
     except PoseRftError as error:
         return VerifyReport(folder, 0, 0, (str(error),))
     problems: list[str] = []
+    if len(index) == manifest.samples and statistics(index) != manifest.statistics:
+        problems.append(f"{folder / INDEX} does not give the statistics of the manifest; {fix}.")
     if manifest.schema != SCHEMA_VERSION:
         problems.append(
             f"{folder} was written with schema {manifest.schema}, this version reads {SCHEMA_VERSION}; {fix}."
@@ -106,13 +112,37 @@ def _member_problems(content: bytes, marker: Marker, rows: pl.DataFrame, schema:
         names = sorted(set(stored.items()) ^ set(expected.items()))
         problems.append(f"member {names[0][0]} is not where the index says ({len(names)} such entries)")
     elif schema:
-        for key, members in zip(rows["key"], rows["members"], strict=True):
+        for row in rows.iter_rows(named=True):
+            key = row["key"]
             parts = {
-                member["name"]: content[member["offset"] : member["offset"] + member["size"]] for member in members
+                member["name"]: content[member["offset"] : member["offset"] + member["size"]]
+                for member in row["members"]
             }
             try:
-                if Record.from_members(parts).key != key:
-                    problems.append(f"sample {key} holds another key")
+                record = Record.from_members(parts)
             except PoseRftError as error:
                 problems.append(f"sample {key} does not follow the schema ({str(error).rstrip('.')})")
+                continue
+            if record.key != key:
+                problems.append(f"sample {key} holds another key")
+            elif others := other_columns(record, row):
+                problems.append(f"sample {key} is not what {INDEX} says of it ({', '.join(others)})")
     return problems
+
+
+def other_columns(record: Record, row: dict[str, Any]) -> list[str]:
+    """What the index says of a sample and the sample does not: filters and statistics believe the index. Keypoints of
+    another number than their joint set has are among it."""
+    offsets = {member["name"]: (member["offset"], member["size"]) for member in row["members"]}
+    start = min(offset for offset, _ in offsets.values()) - BLOCK
+    expected = index_row(record, row["unit"], row["shard"], start, offsets)
+    others = [name for name, value in expected.items() if value != row[name] and name not in ROUNDED]
+    keypoints = {"joints2d": record.joints2d, "joints3d": record.joints3d}
+    return others + [name for name, some in keypoints.items() if some and len(some.points) != _joints(some.joint_set)]
+
+
+def _joints(name: str) -> int | None:
+    try:
+        return len(joint_set(name))
+    except PoseRftError:
+        return None

@@ -23,8 +23,9 @@ from pose_rft.params import Section
 from pose_rft.progress import Progress
 from pose_rft.shards.executors import map_jobs
 from pose_rft.shards.loader import ShardSet
+from pose_rft.shards.manifest import INDEX
 from pose_rft.shards.plan import ShardParams
-from pose_rft.shards.verify import shard_problems
+from pose_rft.shards.verify import other_columns, shard_problems
 from pose_rft.validation.checks import Check, Verdict, verdict
 from pose_rft.validation.leakage import between_sets, between_splits
 from pose_rft.validation.reprojection import measure
@@ -108,11 +109,14 @@ def _look_at_shard(job: _Job) -> _ShardFindings:
     marker = shard_set.manifest.shards[job.shard]
     problems = shard_problems(job.folder, job.shard, marker, rows, schema=False)
     records = []
-    for number in rows["number"] if not problems else []:
+    for row in rows.iter_rows(named=True) if not problems else ():
         try:
-            records.append(shard_set.record(number))
+            records.append(shard_set.record(row["number"]))
         except PoseRftError as error:
             problems.append(str(error))
+            continue
+        if others := other_columns(records[-1], row):
+            problems.append(f"Sample {row['key']} is not what {job.folder / INDEX} says of it ({', '.join(others)}).")
     return _ShardFindings(job, tuple(problems), measure(records, lambda gender: _model(job.body_model, gender)))
 
 

@@ -141,6 +141,7 @@ def test_an_npz_container_is_called_one(tmp_path):
         ({"f": np.array([[0, 1, 6800]])}, "points beyond the 6800 vertices"),
         ({"kintree_table": np.array([range(-1, 23), range(24)])}, "is not SMPL's tree of 24 joints"),
         ({"v_template": np.full((6800, 3), np.nan)}, "v_template holds a number that is not finite"),
+        ({"v_template": np.full((6800, 3), 1e20)}, "v_template holds a number that is not finite"),
         ({"weights": "x"}, "weights holds .* values, expected numbers"),
     ],
 )
@@ -163,6 +164,16 @@ def test_a_regressor_of_another_body_is_refused(tmp_path, tiny_model):
     python2_pickle.dump(tiny_model, tmp_path / "smpl" / "SMPL_NEUTRAL.pkl")
     np.save(tmp_path / "J_regressor_h36m.npy", np.zeros((17, 6890)))
     with pytest.raises(PoseRftError, match=r"shape \(17, 6890\), expected \(17, 6800\)"):
+        load_body_model(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e20])
+def test_a_regressor_with_numbers_that_none_has_is_refused(tmp_path, tiny_model, tiny_folder, value):
+    python2_pickle.dump(tiny_model, tmp_path / "smpl" / "SMPL_NEUTRAL.pkl")
+    regressor = np.load(tiny_folder / "J_regressor_h36m.npy")
+    regressor[3, 5] = value
+    np.save(tmp_path / "J_regressor_h36m.npy", regressor)
+    with pytest.raises(PoseRftError, match=r"J_regressor_h36m\.npy holds a number that is not finite"):
         load_body_model(tmp_path)
 
 

@@ -178,7 +178,7 @@ def test_whose_body_it_is_stands_in_the_file(rig, name):
 
 
 def write_lines(folder, rig, frames=3):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for key, kind, count in (("0" * 16, "photograph", 1), ("1" * 16, "video", frames)):
         for frame in range(count):
@@ -225,6 +225,33 @@ def test_a_json_that_is_no_prediction_is_named(tmp_path, body, content):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(PoseRftError, match=r"x\.json holds no prediction"):
         export_file(tmp_path / "x.json", ["glb"], None, body)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"name": "../../evil"}, {"name": "/evil"}, {"name": ""}, {"name": None}, {"name": "a\0b"},
+        {"frame": 10**18}, {"frame": 0}, {"frames_per_second": 0}, {"frames_per_second": -3.0},
+        {"frames_per_second": 1e-300}, {"frames_per_second": None}, {"frames_per_second": "25"},
+        {"rotation_matrices": np.zeros((24, 3, 3)).tolist()}, {"rotation_matrices": (np.eye(3) * 2).tolist() * 24},
+        {"rotation_matrices": np.diag([1, 1, -1]).tolist() * 24}, {"rotation_matrices": [[1], [1, 2]]},
+        {"rotation_matrices": None}, {"camera": {"transl_metres": [1, 2]}}, {"camera": {"transl_metres": "abc"}},
+        {"camera": [1]}, {"camera": {"transl_metres": [1e300, 0, 0]}},
+    ],
+    ids=lambda changed: str(changed)[:40],
+)  # fmt: skip
+def test_lines_that_somebody_changed_are_one_sentence_and_make_no_file(tmp_path, rig, body, changed):
+    path = write_lines(tmp_path / "a/b", rig)
+    rows = [json.loads(line) for line in path.read_bytes().splitlines()]
+    rows = [row for row in rows if row["kind"] == "video" and row["index"] == 0]
+    rows = [row | {"persons": 1} for row in rows]
+    path.write_bytes(
+        b"".join(map(line_bytes, [rows[0] | {"name": changed.get("name", "v")}, rows[1], rows[2] | changed]))
+    )
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(PoseRftError, match=r"holds no prediction of"):
+        export_file(path, ["glb", "bvh", "amass", "obj"], tmp_path / "a/out", body)
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_an_unknown_format_or_name_says_what_there_is(tmp_path, rig, body):

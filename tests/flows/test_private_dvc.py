@@ -4,6 +4,7 @@ import os
 import pickle
 import shutil
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -55,6 +56,14 @@ def test_a_pickle_in_a_folder_that_others_can_write_never_runs(tmp_path, monkeyp
         assert dvc(root, verb).returncode == 0
     assert not marker.exists()
     assert os.environ[private_dvc.VARIABLE] == str(tmp_path / "cache/pose-rft/dvc")
+
+
+def test_tests_and_benchmarks_keep_their_notes_in_private():
+    assert machine.problem_with(Path(os.environ[private_dvc.VARIABLE])) is None  # tests/conftest.py
+    code = f"import os, benchmarks.study; print(os.environ['{private_dvc.VARIABLE}'])"
+    without = {name: value for name, value in os.environ.items() if name != private_dvc.VARIABLE}
+    done = subprocess.run([sys.executable, "-c", code], cwd=toy.ROOT, env=without, capture_output=True, text=True)
+    assert machine.problem_with(Path(done.stdout.strip())) is None, done.stderr
 
 
 def test_an_account_without_a_name_gets_one(monkeypatch):  # B7

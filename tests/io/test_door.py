@@ -126,11 +126,20 @@ def test_params_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
         "{[a]: 1}",
         "a: !!python/object/apply:os.system [id]",
         "a\0b",
+        "a: 1\nb: {c: 1, d: [c, c], c: 2}",  # PyYAML takes the last and says nothing
+        "a: 1\nb: 2\na: 3",
     ],
 )
 def test_hostile_yaml_is_one_sentence(text: str) -> None:
     with pytest.raises(PoseRftError, match=r"p\.yaml is not valid YAML"):
         parse_yaml(text.encode(), "p.yaml")
+
+
+def test_the_same_word_in_other_places_is_no_key_that_comes_twice() -> None:
+    text = "a: {a: a, b: [a, a]}\nb: &b {a: 1}\nc: {<<: *b, b: a}\nd: [{a: 1}, {a: 2}]\n? [a]\n: a\n"
+    with pytest.raises(PoseRftError, match="unhashable"):  # YAML's own complaint, not that of a key twice
+        parse_yaml(text.encode(), "p.yaml")
+    assert parse_yaml(text.partition("?")[0].encode(), "p.yaml")["d"] == [{"a": 1}, {"a": 2}]
 
 
 def test_honest_aliases_are_followed() -> None:

@@ -1,8 +1,11 @@
 """Files that point to others, or stand for more than they hold, are refused before anything is followed or built."""
 
+import collections
+import gzip
 import io
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +20,7 @@ import scipy.io
 from pose_rft.datasets.h36m.metadata import read_metadata
 from pose_rft.errors import PoseRftError
 from pose_rft.io import limits, parquet
+from pose_rft.io.archives import tar_members
 from pose_rft.io.hdf5 import open_hdf5_file, read_datasets
 from pose_rft.io.matlab import read_mat
 from pose_rft.io.npz import read_npy, read_npz
@@ -290,6 +294,13 @@ def test_describe_reads_no_file_of_gigabytes(tmp_path: Path, monkeypatch) -> Non
         archive.writestr("pose.npy", npy_start("(250000,)") + bytes(2_000_000))
     with pytest.raises(PoseRftError, match="expected at most"):
         read_pose(tmp_path / "a.npz")
+
+
+def test_a_packed_tar_of_a_million_empty_members_is_refused(tmp_path: Path) -> None:
+    block = tarfile.TarInfo("a").tobuf()
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(block * 100_000, 9))
+    with pytest.raises(PoseRftError, match=r"a\.tar\.gz holds more members than a file of its size can"):
+        collections.deque(tar_members(tmp_path / "a.tar.gz"), maxlen=0)
 
 
 def test_what_takes_too_long_ends_with_one_sentence_and_the_watch_is_off_again(monkeypatch) -> None:  # S12

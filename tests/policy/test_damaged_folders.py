@@ -217,6 +217,7 @@ def change(path: Path, **changes: Any) -> None:
         ("processor_config.json", {"image": {"size": 1, "pose_size": 32, "box_scale": 1.25}}, "CLIP takes 32"),
         ("processor_config.json", {"num_image_tokens": 3}, "tokens of a picture: 3"),
         ("tokenizer_config.json", {"model_max_length": "long"}, "no tokenizer that can be read"),
+        ("tokenizer_config.json", {"model_max_length": 128.5}, "no tokenizer that can be read"),
         ("config.json", {"dtype": "int64"}, "floating-point"),
         ("config.json", {"end_token_id": [2]}, "end of an answer"),
         ("config.json", {"pose_token_id": 3}, "<POSE>"),

@@ -20,6 +20,12 @@ def test_a_box_without_area_is_refused():
         parse_box("1,2,0,4")
 
 
+@pytest.mark.parametrize("box", ["1,1,1e308,1e308", "0,0,1e-300,1e-300", "5,5,0.5,0.5", "-1e9,0,2e9,5"])
+def test_a_box_of_a_size_that_no_picture_has_is_refused(box):
+    with pytest.raises(PoseRftError, match=r"px large, expected 1 to 100000"):
+        parse_box(box)
+
+
 @pytest.mark.parametrize("box", ["200,0,50,50", "0,-90,40,40", "-60,0,40,40", "0,1e300,5,5"])
 def test_a_box_outside_the_picture_is_refused(box):  # A7
     with pytest.raises(PoseRftError, match=r"lies outside photo\.jpg, which is 120 x 90 px"):

@@ -277,3 +277,22 @@ def test_weights_that_give_no_numbers_are_one_sentence(policy_folder, tiny_folde
             weight.fill_(float("nan"))
     with pytest.raises(PoseRftError, match="weights are damaged"):
         predictor.text("he stands")
+
+
+def test_an_answer_without_a_pose_fails_its_own_picture_and_is_made_no_body(
+    policy_folder, tiny_folder, answering, tmp_path, picture, monkeypatch
+):
+    predictor = Predictor(policy_folder, tiny_folder)
+    photographs = [read_photograph(save(tmp_path / f"{name}.png", picture)) for name in "ab"]
+    looked = [Looked(one, predictor.see(one, [Box((40, 40), 30, "given")])) for one in photographs]
+    ask = predictor._ask
+
+    def silent(*arguments):
+        answers, poses, _ = ask(*arguments)
+        poses.mean[0] = float("nan")  # what stands where no pose was said is anything
+        return answers, poses, [False, True]
+
+    monkeypatch.setattr(predictor, "_ask", silent)
+    one, other = predictor.people(looked)
+    assert isinstance(one, PoseRftError) and "without a pose" in str(one)
+    assert not isinstance(other, PoseRftError) and torch.isfinite(other[0].vertices).all()

@@ -1,10 +1,12 @@
 """Results are never replaced, half-written ones are cut off, and a folder that cannot be written is named."""
 
 import errno
+import resource
 
 import pytest
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
 from pose_rft.io.lock import Busy
 from pose_rft.predict import store as module
 from pose_rft.predict.store import INPUTS, PREDICTIONS, SCHEMA, VERSION, Store, heads, read_lines
@@ -105,3 +107,49 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):  # B6
     monkeypatch.setattr(module, "append", full)
     with pytest.raises(PoseRftError, match=r"predictions\.jsonl cannot be written \(No space left on device\)"):
         store.add(lines(KEYS[0], 0, 1))
+
+
+@pytest.mark.parametrize("name", ["../a", "/tmp/a", "", "a/b", "a\0", 5, None])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    line = {"event": "begun", "input": KEYS[0], "name": name}
+    (tmp_path / INPUTS).write_bytes(module.line_bytes(line))
+    with pytest.raises(PoseRftError, match=r"inputs\.jsonl holds a line that `predict` did not write"):
+        Store(tmp_path)
+
+
+def test_a_long_name_leaves_room_for_what_is_written_under_it(tmp_path):
+    name = Store(tmp_path).begin(KEYS[0], "照" * 83, {})
+    assert name and len(name.encode()) <= module.LONGEST_NAME
+
+
+def test_a_disk_that_is_full_to_the_end_is_named_to_the_end_and_loses_nothing(tmp_path):
+    store = Store(tmp_path)
+    store.begin(KEYS[0], "a", {})
+    store.add(lines(KEYS[0], 0, 1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = (tmp_path / PREDICTIONS).read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, hard))
+    try:
+        for attempt in (lambda: store.add(lines(KEYS[0], 1, 1)), store.close):
+            with pytest.raises(PoseRftError, match=r"predictions\.jsonl cannot be written .File too large"):
+                attempt()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    Store(tmp_path).close()
+    assert (tmp_path / PREDICTIONS).read_bytes() == whole
+
+
+def test_a_file_that_cannot_be_written_is_named_and_not_its_unfinished_one(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", "somewhere")
+
+    monkeypatch.setattr(atomic, "create", refuse)
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    with pytest.raises(OSError, match=r"Read-only file system: .*x\.json"):
+        atomic.write_bytes(tmp_path / "x.json", b"")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_is_none_is_one_sentence(number):
+    with pytest.raises(PoseRftError, match="the model m says holds a number that is none"):
+        module.line_bytes({"model": "m", "uncertainty": {"std_6d": [[number]]}})

@@ -1,7 +1,9 @@
 """What `pose-rft push` writes: it loads where this project is not, says what it is, and is held back by its numbers."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +90,39 @@ def test_pushing_again_replaces_and_another_folder_is_left_alone(policy, tmp_pat
     with pytest.raises(PoseRftError, match="holds files that are not of an earlier push"):
         folder.write(policy, tmp_path / "mine", "mine", SUMMARY, True)
     assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+    (tmp_path / "out/.git").mkdir()
+    with pytest.raises(PoseRftError, match="holds files that are not of an earlier push"):
+        folder.write(policy, tmp_path / "out", "out", SUMMARY, True)
+    assert (tmp_path / "out/.git").is_dir()
+
+
+def test_a_link_to_elsewhere_is_not_published_and_a_cache_is(policy, tmp_path):
+    own, secret = tmp_path / "own", tmp_path / "id_rsa"
+    shutil.copytree(policy, own)
+    secret.write_text("secret")
+    (own / "notes.txt").symlink_to(secret)
+    with pytest.raises(PoseRftError, match=r"notes\.txt is a link to elsewhere, which would be published"):
+        folder.write(own, tmp_path / "out", "out", SUMMARY, True)
+    (own / "notes.txt").unlink()
+    os.mkfifo(own / "pipe.json")
+    with pytest.raises(PoseRftError, match=r"pipe\.json is a named pipe"):
+        folder.write(own, tmp_path / "out", "out", SUMMARY, True)
+    (own / "pipe.json").unlink()
+    assert not (tmp_path / "out").exists()
+    cached = tmp_path / "cache" / ("0123456789abcdef" * 2)[:30]  # as DVC and the hub name what they keep
+    cached.parent.mkdir()
+    (own / "model.safetensors").rename(cached)
+    (own / "model.safetensors").symlink_to(cached)
+    (own / "elsewhere").symlink_to(tmp_path)
+    folder.write(own, tmp_path / "out", "out", SUMMARY, True)
+    assert (tmp_path / "out/model.safetensors").read_bytes() == cached.read_bytes()
+    assert not (tmp_path / "out/model.safetensors").is_symlink() and not (tmp_path / "out/elsewhere").exists()
+
+
+def test_a_folder_inside_the_policy_holds_the_policy_once(policy, tmp_path):
+    shutil.copytree(policy, tmp_path / "own")
+    files = folder.write(tmp_path / "own", tmp_path / "own/pushed", "pushed", SUMMARY, True)
+    assert all(path.parent == tmp_path / "own/pushed" for path in files)
 
 
 def test_the_card_tells_data_licences_numbers_and_limits(policy):

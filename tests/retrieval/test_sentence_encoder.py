@@ -76,7 +76,7 @@ def test_sentences_are_vectors_of_length_one_and_like_ones_are_close():
     assert torch.allclose(encoder.encode(texts[:1])[0], vectors[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("changes", [{"cls_token": "<new>"}, {"model_max_length": "long"}])
+@pytest.mark.parametrize("changes", [{"cls_token": "<new>"}, {"model_max_length": "long"}, {"model_max_length": 9.5}])
 def test_a_tokenizer_of_another_model_is_one_sentence(tmp_path, changes):  # S21
     folder = tiny_encoder(tmp_path / "bert")
     path = folder / "tokenizer_config.json"

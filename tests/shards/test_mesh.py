@@ -5,9 +5,11 @@ import pytest
 
 from pose_rft.body.cameras import project
 from pose_rft.body.smpl import load_body_model
+from pose_rft.errors import PoseRftError
+from pose_rft.record import Caption, Keypoints
 from pose_rft.render.bodies import body_vertices
 from pose_rft.shards.loader import ShardSet
-from pose_rft.shards.show import SMALLEST, draw, show
+from pose_rft.shards.show import LINE, SMALLEST, draw, show
 
 
 @pytest.fixture
@@ -53,3 +55,15 @@ def test_show_draws_the_mesh_only_with_a_body_model(converted, tiny_folder, tmp_
     assert not drawn
     show(converted, "u01_000003", tmp_path / "mesh.png", tiny_folder)
     assert len(drawn) == 1 and (tmp_path / "mesh.png").is_file()
+
+
+def test_keypoints_of_another_number_than_their_set_are_one_sentence(record):
+    few = replace(record, joints2d=Keypoints(np.ones((5, 3)), "coco17"))
+    with pytest.raises(PoseRftError, match="A sample has 5 joints of coco17, expected 17"):
+        draw(few)
+
+
+def test_texts_of_megabytes_are_drawn_to_a_bound(record):
+    height = draw(record).height
+    for captions in ((Caption("word " * 500_000, "human"),), (Caption("word", "human"),) * 10_000):
+        assert height < draw(replace(record, captions=captions)).height < height + 300 * LINE

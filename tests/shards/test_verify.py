@@ -2,11 +2,17 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from pose_rft.shards.verify import verify
+from pose_rft.record import Keypoints
+from pose_rft.shards.index import index_row
+from pose_rft.shards.verify import other_columns, verify
+from tests.support.fake_release import fake_record
 
 
 def only_problem(folder: Path) -> str:
@@ -91,3 +97,32 @@ def test_counts_that_disagree_are_found(shards):
 def test_a_manifest_that_is_none_is_one_sentence(shards, text):
     (shards / "manifest.json").write_text(text)
     assert "manifest.json cannot be read" in only_problem(shards)
+
+
+@pytest.mark.parametrize(
+    "column, value", [("subject", "S9"), ("has_smpl", False), ("split", "test"), ("box_side", 1.0)]
+)
+def test_an_index_that_says_something_else_than_the_samples_is_found(shards, column, value):
+    """Which samples are trained on and tested on is asked of the index, not of the samples."""
+    index = pl.read_parquet(shards / "index.parquet")
+    kind = index.schema[column]
+    index.with_columns(pl.lit(value, kind).alias(column)).write_parquet(shards / "index.parquet")
+    problems = " ".join(verify(shards).problems)
+    assert f"is not what index.parquet says of it ({column})" in problems
+
+
+def test_statistics_that_are_not_those_of_the_index_are_found(shards):
+    content = json.loads((shards / "manifest.json").read_text())
+    content["statistics"]["with_image"] += 1
+    (shards / "manifest.json").write_text(json.dumps(content))
+    assert "does not give the statistics of the manifest" in only_problem(shards)
+
+
+def test_keypoints_of_another_number_than_their_joint_set_are_found():
+    record = fake_record("fake", "train", "u", 0)
+    few = replace(record, joints2d=Keypoints(np.ones((5, 3)), "coco17"))
+    unknown = replace(record, joints3d=Keypoints(np.ones((17, 4)), "nobodys"))
+    for changed, wrong in ((record, []), (few, ["joints2d"]), (unknown, ["joints3d"])):
+        places = {"json": (512, 10), "npz": (1536, 10), "png": (2560, 10)}
+        row = index_row(changed, "u", 0, 0, places)
+        assert other_columns(changed, row) == wrong
