@@ -14,13 +14,14 @@ from pose_rft.predict.exports import export_input
 from pose_rft.predict.film import Film
 from pose_rft.predict.inputs import Input, expand, fingerprint, look_at
 from pose_rft.predict.photographs import Photograph, read_photograph
-from pose_rft.predict.prediction import SAMPLE_NOTICE, Prediction
+from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Looked, Predictor, check_text
 from pose_rft.predict.results import Painter
 from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, Store, heads, writing
 from pose_rft.predict.table import write_table
 from pose_rft.progress import Progress
 from pose_rft.record import Box
+from pose_rft.report.notice import SAMPLE_NOTICE
 
 MOST_PIXELS = 1 << 26  # of pictures that wait for their batch
 
