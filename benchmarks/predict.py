@@ -12,10 +12,12 @@ own box, are then predicted in three ways, each of them one by one and together:
 - `policy`: the same with the squares known.
 
 `detector` finds everyone in each picture. `mediapipe` is `mp.solutions.pose` (variant full, static pictures), which
-finds one person a picture; `mediapipe, boxes` gives it each person's square as a picture of its own, `tasks` is its
-newer PoseLandmarker for one person, where `--task FILE` names its bundle. They are left out where the package cannot
-be imported. Ways take turns and the best of `--rounds` counts. With `--cpu-time` the clock counts the CPU seconds of
-all threads and child processes instead of the wall's, for a machine that does other work as well.
+finds one person a picture; `mediapipe, boxes` gives it each person's square as a picture of its own. Both are left out
+where the package cannot be imported. Its newer PoseLandmarker runs the same two networks, from a bundle that the
+package does not have.
+
+Ways take turns and the best of `--rounds` counts. With `--cpu-time` the clock counts the CPU seconds of all threads and
+child processes instead of the wall's, for a machine that does other work as well.
 """
 
 import argparse
@@ -107,7 +109,7 @@ def corner_and_size(box: Box) -> list[float]:
     return [round(middle - box.side / 2, 2) for middle in box.center] + [round(box.side, 2)] * 2
 
 
-def mediapipe(people: Sequence[tuple[Photograph, Seen]], task: Path | None) -> Ways:
+def mediapipe(people: Sequence[tuple[Photograph, Seen]]) -> Ways:
     """MediaPipe's own solutions over the pictures and over the people; none where it is not installed."""
     try:
         import mediapipe as mp
@@ -116,16 +118,10 @@ def mediapipe(people: Sequence[tuple[Photograph, Seen]], task: Path | None) -> W
     pictures = list({id(photo): photo.pixels for photo, _ in people}.values())
     squares = [np.ascontiguousarray(seen.region.cut(photo.pixels, SQUARE)) for photo, seen in people]
     pose = mp.solutions.pose.Pose(static_image_mode=True, model_complexity=1)
-    ways: Ways = {
+    return {
         "mediapipe": (lambda: [pose.process(one) for one in pictures], len(pictures)),
         "mediapipe, boxes": (lambda: [pose.process(one) for one in squares], len(squares)),
     }
-    if task is not None:
-        options = mp.tasks.vision.PoseLandmarkerOptions(mp.tasks.BaseOptions(model_asset_path=str(task)))
-        landmarker = mp.tasks.vision.PoseLandmarker.create_from_options(options)
-        images = [mp.Image(image_format=mp.ImageFormat.SRGB, data=one) for one in pictures]
-        ways["mediapipe, tasks"] = (lambda: [landmarker.detect(one) for one in images], len(images))
-    return ways
 
 
 def cpu_seconds() -> float:
@@ -142,7 +138,7 @@ def measure(asked: argparse.Namespace) -> dict[str, float]:
     people = (people * -(-asked.persons // len(people)))[: asked.persons]
     ways = in_one_process(predictor, people)
     ways["detector"] = (lambda: [predictor.everyone(one) for one in photographs], len(photographs))
-    ways |= mediapipe(people, asked.task)
+    ways |= mediapipe(people)
     with tempfile.TemporaryDirectory(prefix="predict-") as scratch:
         if asked.processes:
             ways |= processes(asked, boxed(predictor, people), asked.processes, Path(scratch))
@@ -169,7 +165,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
-    parser.add_argument("--task", type=Path, help="pose_landmarker_full.task")
     with_predictor.show(parser.parse_args(), measure, said)
 
 
