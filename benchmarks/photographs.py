@@ -11,10 +11,9 @@ those of the 12 limb joints of the people found, over the longer side of the ann
 """
 
 import argparse
-import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import with_predictor
 from pose_rft.batches.samples import load_samples
 from pose_rft.body.joints import COCO17, SMPL24
 from pose_rft.body.smpl import load_body_model
@@ -194,25 +194,9 @@ def on_shards(predictor: Predictor, folder: Path, most: int) -> dict[str, float]
     return {"people": len(rows)} | {name: round(float(value.mean()), 2) for name, value in errors.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--annotations", type=Path)
-    parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--model", type=Path, default=Path("models/rft_hygrpo"))
-    parser.add_argument("--body-model", type=Path, default=Path("data/sample/body_models"))
-    parser.add_argument("--most", type=int, default=1_000, help="people of a converted split")
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    try:
-        measured = measure(asked)
-    except PoseRftError as error:
-        raise SystemExit(f"error: {error}") from None
-    if asked.json:
-        print(json.dumps(measured))
-    else:
-        for name, value in measured.items():
-            print(f"{name:<32}{'-' if value is None else value}")
+def said(measured: Mapping[str, Any]) -> str:
+    """A line for each number."""
+    return "\n".join(f"{name:<32}{'-' if value is None else value}" for name, value in measured.items())
 
 
 def measure(asked: argparse.Namespace) -> dict[str, Any]:
@@ -233,6 +217,15 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
                     f"{one['median_percent_of_box']} % of the box (encoder {one['encoder_median_percent_of_box']})"
                 )
     return summary(outcomes)
+
+
+def main() -> None:
+    parser = with_predictor.parser("photographs", __doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--annotations", type=Path)
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--most", type=int, default=1_000, help="people of a converted split")
+    with_predictor.show(parser.parse_args(), measure, said)
 
 
 if __name__ == "__main__":

@@ -1,70 +1,132 @@
-"""How many persons a second `predict` manages, one by one and in batches, and MediaPipe's own solution beside it.
+"""How many persons a second `predict` manages, one by one and together, and MediaPipe's own solution beside it.
 
-    python -m benchmarks.predict PICTURES... [--persons 32] [--threads 2] [--json]
+    python -m benchmarks.predict PICTURES... [--persons 32] [--threads 2] [--cpu-time] [--json]
 
-The pictures' people are found once, and repeated until there are `--persons` of them. Then the same people are
-predicted one by one and together, turn about, and the best of `--rounds` counts: `policy` with their squares known
-(encoder, language model, body, placing), `boxes` with a box given for each (the encoder looks for the turn of each
-square first, and what it observed there is kept). `mediapipe` is `mp.solutions.pose` (variant full, static pictures),
-which finds one person a picture, and is left out where the package cannot be imported; `detector` finds everyone.
+The pictures' people are found once, and repeated until there are `--persons` of them. The same people, each in its
+own box, are then predicted in three ways, each of them one by one and together:
+
+- `command`: `pose-rft predict`, a process for each person (of which `--processes` are run), and one for all of them
+  with `--boxes`. That is what a user meets who has no batches: each process loads the model.
+- `boxes`: in one process with the model loaded, from pictures and boxes to placed bodies. The encoder first looks for
+  the turn of each square.
+- `policy`: the same with the squares known.
+
+`detector` finds everyone in each picture. `mediapipe` is `mp.solutions.pose` (variant full, static pictures), which
+finds one person a picture; `mediapipe, boxes` gives it each person's square as a picture of its own. Both are left out
+where the package cannot be imported. Its newer PoseLandmarker runs the same two networks, from a bundle that the
+package does not have.
+
+Ways take turns and the best of `--rounds` counts. With `--cpu-time` the clock counts the CPU seconds of all threads and
+child processes instead of the wall's, for a machine that does other work as well.
 """
 
 import argparse
 import json
 import os
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from benchmarks import with_predictor
+from benchmarks.timing import best
 from pose_rft.errors import PoseRftError
 from pose_rft.predict.photographs import Photograph, read_photograph
 from pose_rft.predict.prediction import Seen
 from pose_rft.predict.predictor import Looked, Predictor
 from pose_rft.record import Box
 
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def turn_about(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The best time of each, measured in turns, so that what else the machine does meets all alike."""
-    measured = [{name: seconds(work) for name, work in works.items()} for _ in range(rounds + 1)][1:]
-    return {name: min(one[name] for one in measured) for name in works}
+Ways = dict[str, tuple[Callable[[], object], int]]
+"""{name: (work, how many persons or pictures it goes through)}"""
+PAIRS = ("command", "boxes", "policy")
+SQUARE = 256  # px, of a person as a picture of its own
 
 
-def works(predictor: Predictor, people: Sequence[tuple[Photograph, Seen]]) -> dict[str, Callable[[], object]]:
+def boxed(predictor: Predictor, people: Sequence[tuple[Photograph, Seen]]) -> list[tuple[Photograph, Box]]:
+    """The people's own boxes, as a user would give them."""
     scale = predictor.processor.image.box_scale
-    boxed = [(photograph, Box(seen.region.center, seen.region.side / scale, "given")) for photograph, seen in people]
+    return [(photo, Box(seen.region.center, seen.region.side / scale, "given")) for photo, seen in people]
+
+
+def in_one_process(predictor: Predictor, people: Sequence[tuple[Photograph, Seen]]) -> Ways:
+    boxes = boxed(predictor, people)
     whole = {id(photograph): photograph for photograph, _ in people}.values()
 
     def together() -> None:
         looked = []
         for photograph in whole:
-            boxes = [box for other, box in boxed if other is photograph]
-            looked.append(Looked(photograph, predictor.see(photograph, boxes)))
+            own = [box for other, box in boxes if other is photograph]
+            looked.append(Looked(photograph, predictor.see(photograph, own)))
         predictor.people(looked)
 
+    count = len(people)
     return {
-        "policy, one by one": lambda: [predictor.people([Looked(one, [seen])]) for one, seen in people],
-        "policy, batched": lambda: predictor.people([Looked(one, [seen]) for one, seen in people]),
-        "boxes, one by one": lambda: [predictor.photograph(one, [box]) for one, box in boxed],
-        "boxes, batched": together,
+        "boxes, one by one": (lambda: [predictor.photograph(one, [box]) for one, box in boxes], count),
+        "boxes, together": (together, count),
+        "policy, one by one": (lambda: [predictor.people([Looked(one, [seen])]) for one, seen in people], count),
+        "policy, together": (lambda: predictor.people([Looked(one, [seen]) for one, seen in people]), count),
     }
 
 
-def mediapipe(photographs: Sequence[Photograph]) -> Callable[[], object] | None:
-    """MediaPipe's own solution over the pictures; None where it is not installed."""
+def processes(asked: argparse.Namespace, boxes: Sequence[tuple[Photograph, Box]], count: int, scratch: Path) -> Ways:
+    """`pose-rft predict` for each of the first `count` people, and for all of them."""
+    paths = dict.fromkeys(photograph.path for photograph, _ in boxes)
+    rows = [
+        {"id": number, "image_id": list(paths).index(photograph.path), "bbox": corner_and_size(box)}
+        for number, (photograph, box) in enumerate(boxes)
+    ]
+    images = [{"id": number, "file_name": path.name} for number, path in enumerate(paths)]
+    (scratch / "boxes.json").write_text(json.dumps({"images": images, "annotations": rows}))
+
+    def predict(*arguments: object) -> None:
+        out = tempfile.mkdtemp(dir=scratch)
+        command = [Path(sys.executable).with_name("pose-rft"), "predict", *arguments, "--out", out]
+        command += ["--model", asked.model, "--body-model", asked.body_model]
+        threads = {"OMP_NUM_THREADS": str(asked.threads)}
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=os.environ | threads)
+        if done.returncode:
+            raise PoseRftError(f"`pose-rft predict` ended with status {done.returncode}: {done.stderr[-500:].strip()}")
+
+    def each() -> None:
+        for photograph, box in boxes[:count]:
+            predict(photograph.path, "--box", ",".join(map(str, corner_and_size(box))))
+
+    return {
+        "command, one by one": (each, min(count, len(boxes))),
+        "command, together": (partial(predict, *paths, "--boxes", scratch / "boxes.json"), len(boxes)),
+    }
+
+
+def corner_and_size(box: Box) -> list[float]:
+    """X, Y, W, H px."""
+    return [round(middle - box.side / 2, 2) for middle in box.center] + [round(box.side, 2)] * 2
+
+
+def mediapipe(people: Sequence[tuple[Photograph, Seen]]) -> Ways:
+    """MediaPipe's own solutions over the pictures and over the people; none where it is not installed."""
     try:
         import mediapipe as mp
     except ImportError:
-        return None
+        return {}
+    pictures = list({id(photo): photo.pixels for photo, _ in people}.values())
+    squares = [np.ascontiguousarray(seen.region.cut(photo.pixels, SQUARE)) for photo, seen in people]
     pose = mp.solutions.pose.Pose(static_image_mode=True, model_complexity=1)
-    return lambda: [pose.process(one.pixels) for one in photographs]
+    return {
+        "mediapipe": (lambda: [pose.process(one) for one in pictures], len(pictures)),
+        "mediapipe, boxes": (lambda: [pose.process(one) for one in squares], len(squares)),
+    }
+
+
+def cpu_seconds() -> float:
+    """Of this process, its threads and the children that have ended."""
+    return sum(os.times()[:4])
 
 
 def measure(asked: argparse.Namespace) -> dict[str, float]:
@@ -74,36 +136,36 @@ def measure(asked: argparse.Namespace) -> dict[str, float]:
     predictor = Predictor(asked.model, asked.body_model)
     people = [(one, seen) for one in photographs for seen in predictor.everyone(one)]
     people = (people * -(-asked.persons // len(people)))[: asked.persons]
-    todo = works(predictor, people)
-    count = dict.fromkeys(todo, len(people))
-    others = {"detector": lambda: [predictor.everyone(one) for one in photographs], "mediapipe": mediapipe(photographs)}
-    for name, work in others.items():
-        if work is not None:
-            todo[name], count[name] = work, len(photographs)
-    return {name: count[name] / best for name, best in turn_about(todo, asked.rounds).items()}
+    ways = in_one_process(predictor, people)
+    ways["detector"] = (lambda: [predictor.everyone(one) for one in photographs], len(photographs))
+    ways |= mediapipe(people)
+    with tempfile.TemporaryDirectory(prefix="predict-") as scratch:
+        if asked.processes:
+            ways |= processes(asked, boxed(predictor, people), asked.processes, Path(scratch))
+        clock = cpu_seconds if asked.cpu_time else time.perf_counter
+        seconds = best({name: work for name, (work, _) in ways.items()}, asked.rounds, clock)
+    return {name: ways[name][1] / spent for name, spent in seconds.items()}
+
+
+def said(measured: Mapping[str, Any]) -> str:
+    """The rates and what batches gain."""
+    lines = [f"{name:<24}{rate:8.2f} a second" for name, rate in measured.items()]
+    for pair in PAIRS:
+        if f"{pair}, together" in measured:
+            gain = measured[f"{pair}, together"] / measured[f"{pair}, one by one"]
+            lines.append(f"{pair}: together {gain:.1f} times as fast")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = with_predictor.parser("predict", __doc__)
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--persons", type=int, default=32)
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=int, default=2, help="of `command, one by one`; 0: no processes")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", type=Path, default=Path("models/rft_hygrpo"))
-    parser.add_argument("--body-model", type=Path, default=Path("data/sample/body_models"))
-    parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args()
-    try:
-        measured = measure(asked)
-    except PoseRftError as error:
-        raise SystemExit(f"error: {error}") from None
-    if asked.json:
-        print(json.dumps(measured))
-        return
-    for name, rate in measured.items():
-        print(f"{name:<24}{rate:8.1f} a second")
-    for name in ("policy", "boxes"):
-        print(f"{name}: batched is {measured[f'{name}, batched'] / measured[f'{name}, one by one']:.1f} times as fast")
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
+    with_predictor.show(parser.parse_args(), measure, said)
 
 
 if __name__ == "__main__":

@@ -84,11 +84,13 @@ class JobView(BaseModel):
 
 
 class About(BaseModel):
-    """What this page works with. faces and weights of the body: `/api/body/faces` and `/api/body/weights`."""
+    """What this page works with. faces and weights of the body: `/api/body/faces` and `/api/body/weights`. licence: of
+    the body, also in files that have no place for it."""
 
     version: str
     model: str
     notice: str | None
+    licence: str
     joint_names: list[str]
     parents: list[int]
     most_bytes: int
@@ -163,8 +165,8 @@ def _add_files(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
         model = studio.predictor.folder.name
         names, parents = list(SMPL24.joints), list(body.parents)
         return About(
-            version=__version__, model=model, notice=studio.notice, joint_names=names, parents=parents,
-            most_bytes=MOST_BYTES, most_samples=MOST_SAMPLES,
+            version=__version__, model=model, notice=studio.notice, licence=studio.rig.note, joint_names=names,
+            parents=parents, most_bytes=MOST_BYTES, most_samples=MOST_SAMPLES,
         )  # fmt: skip
 
     @app.get("/api/body/faces", response_class=Response)
@@ -197,8 +199,13 @@ def _add_files(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
 
     @app.get("/api/results/{key}/{person}/pose.glb", response_class=Response)
     def pose_glb(key: str, person: int) -> Response:
-        """The body as a mesh."""
-        return Response(studio.glb(_person(desk, key, person)[1]), media_type=GLB)
+        """The body with its skeleton and skin weights, in the mean pose."""
+        return Response(studio.file(_person(desk, key, person)[1], "glb"), media_type=GLB)
+
+    @app.get("/api/results/{key}/{person}/pose.bvh", response_class=Response)
+    def pose_bvh(key: str, person: int) -> Response:
+        """The skeleton in the mean pose; BVH has no place for the body's licence, which `/api/about` says."""
+        return Response(studio.file(_person(desk, key, person)[1], "bvh"), media_type=OCTETS)
 
 
 def _answer_in_sentences(app: FastAPI) -> None:

@@ -8,19 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-import trimesh
 from numpy.typing import NDArray
 
 from pose_rft.body.frames import semantic_frame
 from pose_rft.captions.describe import describe_pose
 from pose_rft.errors import PoseRftError
+from pose_rft.export.motion import Kind, Motion, Rig
 from pose_rft.predict.ask import about_picture
 from pose_rft.predict.boxes import parse_box
+from pose_rft.predict.exports import content
 from pose_rft.predict.photographs import Photograph, encode_png, read_photograph
-from pose_rft.predict.prediction import SAMPLE_NOTICE, Prediction
+from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Predictor
 from pose_rft.predict.results import Scene
 from pose_rft.render.bodies import BodyPainter
+from pose_rft.report.notice import SAMPLE_NOTICE
 from pose_rft.seeds import numpy_rng
 
 TO_VIEWER = np.array([1.0, -1.0, -1.0])
@@ -55,6 +57,7 @@ class Studio:
     def __init__(self, model: Path, body: Path) -> None:
         self.predictor = Predictor(model, body)
         self.painter = BodyPainter(self.predictor.body)
+        self.rig = Rig.of(self.predictor.body)
 
     @property
     def notice(self) -> str | None:
@@ -107,10 +110,9 @@ class Studio:
         """As `predict` writes it."""
         return person.prediction.content(self.predictor.folder, self.predictor.body)
 
-    def glb(self, person: Person) -> bytes:
-        """The mean body, where it stands in the picture."""
-        vertices = person.prediction.vertices.numpy() * TO_VIEWER
-        shape: Any = trimesh.Trimesh(vertices, self.predictor.body.faces.numpy(), process=False)
-        exported = shape.export(file_type="glb")
-        assert isinstance(exported, bytes)
-        return exported
+    def file(self, person: Person, kind: Kind) -> bytes:
+        """The mean pose, where it stands in the picture, as `pose-rft export` writes it."""
+        one = person.prediction
+        transl = np.zeros(3) if one.place is None else one.place.transl
+        motion = Motion(one.rotations[None].double().numpy(), transl[None], np.zeros(1), "pose")
+        return content(kind, motion, self.rig, "pose")

@@ -14,13 +14,14 @@ from pose_rft.predict.exports import export_input
 from pose_rft.predict.film import Film
 from pose_rft.predict.inputs import Input, expand, fingerprint, look_at
 from pose_rft.predict.photographs import Photograph, read_photograph
-from pose_rft.predict.prediction import SAMPLE_NOTICE, Prediction
+from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Looked, Predictor, check_text
 from pose_rft.predict.results import Painter
 from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, Store, heads, writing
 from pose_rft.predict.table import write_table
 from pose_rft.progress import Progress
 from pose_rft.record import Box
+from pose_rft.report.notice import SAMPLE_NOTICE
 
 MOST_PIXELS = 1 << 26  # of pictures that wait for their batch
 
@@ -148,7 +149,7 @@ class Run:
             for one, key in keys.items():
                 if key in self.store.finished:
                     done = self.store.finished[key]
-                    print(f"{one.source}: is there already ({done.persons} in {done.frames} pictures) in {self._where}")
+                    print(f"{one.source}: is there already, {_count(one, done.persons, done.frames)} in {self._where}")
                     self.progress.advance(one.pictures)
                 else:
                     self._start(one, key)
@@ -279,8 +280,7 @@ class Run:
             return
         self.store.finish(job.key, job.frames, job.persons)
         spread = f" (mean spread {job.spread / job.persons:.1f} degrees)" if job.spread else ""
-        said = f"{job.persons} in {job.frames} pictures" if job.input.kind == "video" else f"{job.persons} found"
-        print(f"{job.input.source}: {said}{spread} -> {self._where}")
+        print(f"{job.input.source}: {_count(job.input, job.persons, job.frames)}{spread} -> {self._where}")
 
     def _export(self, keys: dict[Input, str]) -> None:
         """What else is wanted, made of the lines on disk, also of those that an earlier run wrote."""
@@ -300,6 +300,11 @@ class Run:
         if job is not None:
             job.failed = True
             self.progress.advance()
+
+
+def _count(one: Input, persons: int, frames: int) -> str:
+    """How many people an input has, in words."""
+    return f"{persons} found in {frames} pictures" if one.kind == "video" else f"{persons} found"
 
 
 def complain(sentence: str) -> None:

@@ -47,10 +47,10 @@ def export_file(
     """
     path = path / PREDICTIONS if path.is_dir() else path
     if path.suffix == ".json":
-        content = read_json(path, dict)
+        line = read_json(path, dict)
         if name not in (None, path.stem):
             raise PoseRftError(f"{readable(str(path))} holds one prediction; leave --name away.")
-        return list(_files([content], path.stem, Rig.of(body), kinds, out or path.parent, path, False))
+        return list(_files([line], path.stem, Rig.of(body), kinds, out or path.parent, path, False))
     names: dict[str, str] = {}
     for head in heads(path):
         if head.input not in names:
@@ -118,13 +118,14 @@ def _files(
         raise PoseRftError(f"{readable(str(path))} was predicted with the body {made}, and this one is {rig.name}.")
     for kind in kinds:
         target = out / f"{name}.{EXTENSIONS[kind]}"
-        _write(target, _content(kind, motion, rig, name), replace)
+        _write(target, content(kind, motion, rig, name), replace)
         yield target
     if "bvh" in kinds:  # a format without comments
         _write(out / NOTE, f"{rig.note}\n".encode(), True)
 
 
-def _content(kind: Kind, motion: Motion, rig: Rig, name: str) -> bytes:
+def content(kind: Kind, motion: Motion, rig: Rig, name: str) -> bytes:
+    """What the file of a motion holds; a GLB says `name`."""
     if kind == "glb":
         return glb(motion, rig, name)
     if kind == "amass":
@@ -142,11 +143,11 @@ def _obj(motion: Motion, rig: Rig) -> str:
     return "\n".join([*lines, *(f"f {a} {b} {c}" for a, b, c in rig.faces + 1)]) + "\n"
 
 
-def _write(target: Path, content: bytes, replace: bool) -> None:
+def _write(target: Path, data: bytes, replace: bool) -> None:
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not replace and door.read_file(target) != content:
+        if target.exists() and not replace and door.read_file(target) != data:
             raise PoseRftError(
                 f"{readable(str(target))} is there with another content; name another folder with --out."
             )
-        atomic.write_bytes(target, content)
+        atomic.write_bytes(target, data)

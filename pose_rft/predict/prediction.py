@@ -15,13 +15,7 @@ from pose_rft.policy.blazepose import LANDMARKS
 from pose_rft.predict.people import whole
 from pose_rft.predict.place import Place, Points
 from pose_rft.predict.regions import Region
-
-SAMPLE_NOTICE = (
-    "This is the sample model: a tiny policy with a stand-in body, trained for minutes on rendered people behind a "
-    "pose network that knows photographs. On four COCO photographs it found 11 of 12 people and put 81 % of their limb "
-    "joints within a tenth of the person's box. Where people lie, hang head down or are hidden it errs more than twice "
-    "as far (292 mm against 128 mm on rendered people); its numbers cannot stand beside published results."
-)
+from pose_rft.report.notice import SAMPLE_NOTICE
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from pose_rft.evaluation.tables import LABELS, Row, Table, set_labels, table1, t
 from pose_rft.policy.person_crops import Square, crop
 from pose_rft.render.bodies import PREDICTED, TRUE, BodyPainter, data_uri, on_frame
 from pose_rft.report.charts import line_chart, reliability_chart
+from pose_rft.report.notice import ON_PHOTOGRAPHS
 from pose_rft.shards.loader import ShardSet
 from pose_rft.validation.checks import tables
 
@@ -77,6 +78,7 @@ def build(
     )
     return environment.get_template("page.html").render(
         sample=sample,
+        on_photographs=ON_PHOTOGRAPHS,
         tables=[_table(table) for table in numbers],
         reliability=reliability_charts(results),
         charts=charts(results),

@@ -11,6 +11,7 @@ from pose_rft.body.rotations import axis_angle_to_matrix
 from pose_rft.body.smpl import load_body_model
 from pose_rft.demo.results import Studio
 from pose_rft.errors import PoseRftError
+from pose_rft.export.motion import Rig
 from pose_rft.predict.photographs import Photograph, encode_png
 from pose_rft.predict.place import Place
 from pose_rft.predict.prediction import Prediction, Seen
@@ -62,6 +63,7 @@ def studio(tiny_folder) -> Studio:
     studio = Studio.__new__(Studio)
     studio.predictor = MadeUp(tiny_folder)  # type: ignore[assignment]
     studio.painter = BodyPainter(studio.predictor.body)
+    studio.rig = Rig.of(studio.predictor.body)
     return studio
 
 

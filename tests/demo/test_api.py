@@ -10,6 +10,7 @@ import pytest
 import trimesh
 from starlette.testclient import TestClient
 
+from pose_rft.body.joints import SMPL24
 from pose_rft.demo import api as module
 from pose_rft.demo.api import build
 from pose_rft.demo.desk import MOST_KEPT, MOST_WAITING, Desk, Full
@@ -17,8 +18,10 @@ from pose_rft.demo.gate import closed
 from pose_rft.demo.serve import listening
 from pose_rft.errors import PoseRftError
 from tests.demo.conftest import png
+from tests.support.bvh import read_bvh
 
 PORT, TOKEN = 8765, "secret"
+MILLIMETRE = 1e-3
 KEY = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -55,10 +58,12 @@ def test_a_photograph_becomes_everyone_in_it_with_samples_and_files(client, stud
         assert np.abs(bodies[0] - bodies[1]).max() > 0.01, "samples differ from the mean"
         content = client.get(f"{at}/{number}/pose.json").json()
         assert content["source"] == "us.png" and np.shape(content["samples_rotation_matrices"]) == (3, 24, 3, 3)
-        mesh = trimesh.load(io.BytesIO(client.get(f"{at}/{number}/pose.glb").content), file_type="glb", process=False)
-        (shape,) = mesh.geometry.values()
-        expected = bodies[0] + np.array([0, 0, -4.0])  # where it stands in the picture, in a viewer's axes
-        np.testing.assert_allclose(shape.vertices, expected, atol=1e-4)
+        stands = np.asarray(person["joints"])[0] + np.array([0, 0, -4.0])  # in the picture, in a viewer's axes
+        scene = trimesh.load(io.BytesIO(client.get(f"{at}/{number}/pose.glb").content), file_type="glb")
+        nodes = np.stack([scene.graph.get(name)[0][:3, 3] for name in SMPL24.joints])
+        bones, _ = read_bvh(client.get(f"{at}/{number}/pose.bvh").text)
+        for found in (nodes, np.concatenate([bones[name] for name in SMPL24.joints])):
+            np.testing.assert_allclose(found, stands, atol=MILLIMETRE)
     assert client.get(f"{at}/overlay.png").content.startswith(b"\x89PNG")
     faces = np.frombuffer(client.get("/api/body/faces").content, "<u4").reshape(-1, 3)
     weights = np.frombuffer(client.get("/api/body/weights").content, "<f4").reshape(-1, 24)

@@ -12,12 +12,14 @@ import pytest
 import trimesh
 import uvicorn
 
+from pose_rft.body.joints import SMPL24
 from pose_rft.demo.api import build
 from pose_rft.demo.desk import Desk
 from pose_rft.demo.gate import closed
 from pose_rft.demo.serve import listening
 from tests.demo.conftest import EMPTY, png
 from tests.support.browser import Browser
+from tests.support.bvh import read_bvh
 
 pytestmark = pytest.mark.slow
 TOKEN = "a-token-of-this-start"
@@ -90,12 +92,15 @@ def test_a_photograph_its_people_samples_colours_and_files(browser, photo):
     browser.click("#marks g[data-person='1'] circle")
     browser.until("document.querySelector('#marks polygon.chosen').dataset.person === '1'")
     ready(browser)
-    for kind in ("json", "glb"):
+    for kind in ("json", "glb", "bvh"):
         browser.click(f"[data-kind={kind}]")
     content = json.loads(downloaded(browser, "pose_2.json"))
     assert content["source"] == "people.png" and len(content["rotation_matrices"]) == 24
-    mesh = trimesh.load(io.BytesIO(downloaded(browser, "pose_2.glb")), file_type="glb")
-    assert len(mesh.geometry) == 1
+    scene = trimesh.load(io.BytesIO(downloaded(browser, "pose_2.glb")), file_type="glb")
+    assert len(scene.geometry) == 1 and set(SMPL24.joints) <= set(scene.graph.nodes)
+    bones, _ = read_bvh(downloaded(browser, "pose_2.bvh").decode())
+    assert set(bones) == set(SMPL24.joints)
+    assert browser.text("#licence").startswith("The body is")
 
 
 def test_a_question_about_the_person(browser, photo):

@@ -21,6 +21,7 @@ from pose_rft.io.npz import read_npz
 from pose_rft.predict.exports import NOTE, export_file, parse_kinds
 from pose_rft.predict.pose_files import read_pose
 from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, line_bytes
+from tests.support.bvh import read_bvh
 
 MILLIMETRE = 1e-3
 RNG = np.random.default_rng(3)
@@ -102,36 +103,6 @@ def test_an_animation_passes_through_every_pose(rig, of, how):
     found = rig.chain(turns, places[:, 0])[1]
     assert np.abs(found - joints(several, rig)).max() < MILLIMETRE
     assert [content["nodes"][1 + i]["name"] for i in range(24)] == list(SMPL24.joints)
-
-
-def read_bvh(text):
-    """({joint: (F, 3) metres}, seconds a frame) of a BVH file, as a viewer computes it."""
-    head, _, tail = text.partition("MOTION\n")
-    lines = tail.splitlines()
-    numbers = np.array([[float(v) for v in line.split()] for line in lines[2:]])
-    frames, column, stack, found = len(numbers), 0, [], {}
-    name, end = "", False
-    for words in map(str.split, head.splitlines()[1:]):
-        if words[0] in ("ROOT", "JOINT", "End"):
-            name, end = words[1], words[0] == "End"
-        elif words[0] == "OFFSET":
-            offset = np.array(words[1:], float)
-            turn, place = stack[-1] if stack else (np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)))
-            stack.append((turn, place + turn @ offset))
-        elif words[0] == "CHANNELS":
-            turn, place = stack.pop()
-            for channel in words[2:]:
-                values, column = numbers[:, column], column + 1
-                if channel.endswith("position"):
-                    place = place + values[:, None] * np.eye(3)["XYZ".index(channel[0])]
-                else:
-                    turn = turn @ Rotation.from_euler(channel[0].lower(), values[:, None], degrees=True).as_matrix()
-            stack.append((turn, place))
-            found[name] = place / 100
-        elif words[0] == "}":
-            stack.pop()
-    assert column == numbers.shape[1] and int(lines[0].split()[1]) == frames and not (stack or not end)
-    return found, float(lines[1].split()[2])
 
 
 @pytest.mark.parametrize("poses", [1, 6])

@@ -143,7 +143,7 @@ def test_a_second_run_adds_and_never_replaces(start, tmp_path, picture, capsys):
     start([first], overlay=True)
     before, drawn = (tmp_path / "out/predictions.jsonl").read_bytes(), (tmp_path / "out/a.png").read_bytes()
     start([first], overlay=True)
-    assert "is there already (1 in 1 pictures)" in capsys.readouterr().out
+    assert "is there already, 1 found" in capsys.readouterr().out
     assert (tmp_path / "out/predictions.jsonl").read_bytes() == before
     save(first, 255 - picture)  # another picture under the same name
     _, found = start([first], overlay=True)

@@ -270,6 +270,7 @@ async function start() {
   state.about = await api.json("/api/about");
   at("notice").hidden = !state.about.notice;
   at("notice").lastElementChild.textContent = state.about.notice;
+  at("licence").textContent = state.about.licence;
   const [faces, weights] = await Promise.all([
     api.numbers("/api/body/faces", Uint32Array),
     api.numbers("/api/body/weights", Float32Array),
