@@ -92,7 +92,8 @@ def _check_key(inside: _Open, event: yaml.Event) -> None:
         return
     if inside.at_key and isinstance(event, yaml.ScalarEvent):
         if event.value in inside.keys:
-            raise ValueError(f"`{event.value:.60}` stands twice in line {event.start_mark.line + 1} and above")
+            line = 0 if event.start_mark is None else event.start_mark.line
+            raise ValueError(f"`{event.value:.60}` stands twice in line {line + 1} and above")
         inside.keys.add(event.value)
     inside.at_key = not inside.at_key
 

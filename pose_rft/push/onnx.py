@@ -39,7 +39,10 @@ class Look(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         encoder = self.encoder
-        return encoder._look(pixels) if isinstance(encoder, BlazePose) else encoder.tokens(pixels)  # type: ignore[operator]
+        if isinstance(encoder, BlazePose):
+            seen, maps = encoder._look(pixels)
+            return torch.cat([seen, maps], 1)
+        return encoder.tokens(pixels)  # type: ignore[operator]
 
 
 class Head(nn.Module):
