@@ -240,15 +240,7 @@ def run_stage(
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", *options, name]
     child = processes.start(command, root, cores)
     too_long = threading.Event()
-
-    def end_late_stage() -> None:
-        too_long.set()
-        end_groups([child])
-
-    timer = threading.Timer(limit, end_late_stage) if limit else None
-    if timer:
-        timer.daemon = True
-        timer.start()
+    timer = _end_after(limit, child, too_long) if limit else None
     try:
         assert child.stdout is not None
         for line in child.stdout:
@@ -272,6 +264,19 @@ def run_stage(
     if code != 0:
         raise StageFailed(f"Stage {name} failed: {output.reason()}", output.cause)
     return StageRun(name, output.outcome, time.monotonic() - began)
+
+
+def _end_after(limit: float, child: "subprocess.Popen[str]", too_long: threading.Event) -> threading.Timer:
+    """Ends a stage with all its processes after so many seconds, unless it is cancelled, and says so in `too_long`."""
+
+    def end() -> None:
+        too_long.set()
+        end_groups([child])
+
+    timer = threading.Timer(limit, end)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _sweep(child: "subprocess.Popen[str]") -> None:

@@ -38,10 +38,13 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     A PoseRftError, or a disk that is full or not writable, becomes `error: …` on stderr and status 2, or 75 where
     another process has the files, for which a flow waits; anything else is a bug and keeps its traceback. No model hub
     is asked unless the caller's environment says HF_HUB_OFFLINE=0; all cores that this process may use are used.
+    Threads that wait for each other sleep instead of spinning: where other processes take the cores, a step of two
+    threads would crawl, as one spins away what the other needs. What is computed, and in what order, is the same.
     """
     print_anything()
     share_with_group(os.environ.get("POSE_RFT_SCRATCH"), os.environ.get("POSE_RFT_CACHE"))
     defaults = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(cores())}
+    defaults["OMP_WAIT_POLICY"] = "PASSIVE"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again

@@ -116,7 +116,6 @@ def shade(
     w = 1.0 - u - v
     normal = wp.normalize(u * normals[face[0]] + v * normals[face[1]] + w * normals[face[2]])
     point = u * points[face[0]] + v * points[face[1]] + w * points[face[2]]
-
     lit = float(0.0)
     facing = wp.dot(normal, light)
     if facing > 0.0:

@@ -130,14 +130,7 @@ class Renderer:
                 ],
                 device="cpu",
             )
-
-        def shrink(values: np.ndarray) -> np.ndarray:
-            return cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
-
-        masks = np.stack([shrink((owner == i).astype(np.float32)) for i in range(len(people))])
-        behind = 1 - shrink((owner >= 0).astype(np.float32))[..., None]
-        mixed = np.clip(shrink(in_steps(image)) + behind * np.asarray(background, np.float32), 0, 1)
-        return (mixed * 255 + 0.5).astype(np.uint8), masks
+        return _composed(image, owner, len(people), size, background)
 
     def _normals(self, vertices: np.ndarray) -> np.ndarray:
         """(V, 3) float32, as long as the faces around a vertex are large."""
@@ -159,6 +152,21 @@ class Renderer:
     def _share(self, values: np.ndarray, dtype: object) -> object:
         """A warp view of a numpy array, without a copy."""
         return self._wp.array(values, dtype=dtype, device="cpu", copy=False)
+
+
+def _composed(
+    image: np.ndarray, owner: np.ndarray, people: int, size: tuple[int, int], background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image (H, W, 3) uint8 before the background, and masks (N, H, W), of larger buffers; owner: -1 is nobody."""
+    height, width = size
+
+    def shrink(values: np.ndarray) -> np.ndarray:
+        return cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
+
+    masks = np.stack([shrink((owner == i).astype(np.float32)) for i in range(people)])
+    behind = 1 - shrink((owner >= 0).astype(np.float32))[..., None]
+    mixed = np.clip(shrink(in_steps(image)) + behind * np.asarray(background, np.float32), 0, 1)
+    return (mixed * 255 + 0.5).astype(np.uint8), masks
 
 
 def _project(vertices: np.ndarray, K: np.ndarray) -> np.ndarray:

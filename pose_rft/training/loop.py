@@ -77,28 +77,26 @@ def run(
             began = time.monotonic()
             torch.manual_seed(derive(seed, label, step, learner.rank))
             stats = step_fn(step)
-            seconds = time.monotonic() - began
-            rate = stats.samples / seconds
-            row = {
-                "step": step,
-                "lr": learner.lr(step),
-                "loss": stats.loss,
-                "seconds": seconds,
-                "samples_per_second": rate,
-            }
-            row |= {name: float(value) for name, value in stats.values.items()}
+            row = _row(step, learner.lr(step), stats, time.monotonic() - began)
             rows.append(row)
             done = step + 1
             if log is not None:
                 log.write(json.dumps(row) + "\n")
                 log.flush()
-                progress.advance(note=f"loss {stats.loss:.4f}, {rate:.0f} samples/s")
+                progress.advance(note=f"loss {stats.loss:.4f}, {row['samples_per_second']:.0f} samples/s")
             if done % save_every == 0 or done == total_steps:
                 if log is not None:
                     os.fsync(log.fileno())
                 checkpoint.save(learner, folder, done)
                 saved = done
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _row(step: int, lr: float, stats: StepStats, seconds: float) -> dict[str, float]:
+    """What the log says of a step."""
+    row = {"step": step, "lr": lr, "loss": stats.loss, "seconds": seconds}
+    row["samples_per_second"] = stats.samples / seconds
+    return row | {name: float(value) for name, value in stats.values.items()}
 
 
 @contextmanager
