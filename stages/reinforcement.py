@@ -12,7 +12,7 @@ from pose_rft.hygrpo.params import Variant
 from pose_rft.hygrpo.reference import ReferencePolicy
 from pose_rft.hygrpo.run_artifacts import Records, watched
 from pose_rft.hygrpo.trainer import Trainer, TrainerComponents, captions_ahead
-from pose_rft.inference.answers import Prediction, heldout_examples, predict
+from pose_rft.inference.answers import Predictions, heldout_examples, predict
 from pose_rft.inference.passes import Preparer, sampling, scoring
 from pose_rft.inference.rewards import Rewards
 from pose_rft.retrieval.ensemble import load_ensemble
@@ -62,12 +62,12 @@ def records(session: Session, rewards: Rewards, examples: Followed, scratch: Pat
     )
 
 
-def _answerer(session: Session) -> Callable[[Sequence[Example]], Prediction]:
+def _answerer(session: Session) -> Callable[[Sequence[Example]], Predictions]:
     """What the policy under training answers to held-out examples, with the same draws at every look."""
     engine = session.engine
     prepare = Preparer(session.processor, session.tokens, engine.device)
 
-    def answer(asked: Sequence[Example]) -> Prediction:
+    def answer(asked: Sequence[Example]) -> Predictions:
         return predict(
             engine.module,
             prepare,

@@ -15,7 +15,7 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
 from pose_rft.evaluation.protocols import eval_joints
-from pose_rft.inference.answers import Prediction
+from pose_rft.inference.answers import Predictions
 from pose_rft.metrics import distribution as measures
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.policy.pose_head import PoseDistribution
@@ -30,7 +30,7 @@ FEATURE_DRAWS = 10  # of each sentence, for FID and diversity
 
 
 def measured(
-    prediction: Prediction,
+    prediction: Predictions,
     calibrated: PoseDistribution,
     truth: Tensor,
     body: BodyModel,
@@ -113,7 +113,7 @@ def _of_density(poses: PoseDistribution, examples: list[Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def drawn_features(prediction: Prediction, judge: TextPoseModel, generator: torch.Generator) -> dict[str, float]:
+def drawn_features(prediction: Predictions, judge: TextPoseModel, generator: torch.Generator) -> dict[str, float]:
     """FID against the true poses and diversity of drawn poses, in the judge's feature space, of poses from sentences.
 
     Ten draws a sentence (a point gives one); `true_diversity` is what the test set itself has. {} without any pose.

@@ -20,7 +20,7 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.model_file import Gender
 from pose_rft.body.rotations import matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
-from pose_rft.inference.answers import Prediction
+from pose_rft.inference.answers import Predictions
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, pooled_recall, recall_at
 from pose_rft.params import Count, Section
@@ -120,7 +120,7 @@ def mean_training_joints(sets: Sequence[Samples], body: BodyModel, most: int) ->
     return torch.cat(found).mean(0)
 
 
-def shown_poses(prediction: Prediction, poses: Tensor, fallback: Tensor) -> Tensor:
+def shown_poses(prediction: Predictions, poses: Tensor, fallback: Tensor) -> Tensor:
     """(N, 24, 3, 3) of raw 6D poses (N, 144), with `fallback` (144,) where the answer shows none."""
     raw = torch.where(prediction.has_pose[:, None], poses, fallback)
     return sixd_to_matrix(raw.unflatten(-1, (24, 6)))
@@ -134,7 +134,7 @@ def joint_errors(joints: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 def image_pose_table(
     name: str,
-    prediction: Prediction,
+    prediction: Predictions,
     rewards: Mapping[str, Tensor],
     truth: JointTruth,
     body: BodyModel,
@@ -194,7 +194,7 @@ def lifter_errors(
 
 
 def text_pose_table(
-    name: str, prediction: Prediction, rewards: Mapping[str, Tensor], fallback: Tensor, processor: PoseProcessor
+    name: str, prediction: Predictions, rewards: Mapping[str, Tensor], fallback: Tensor, processor: PoseProcessor
 ) -> pl.DataFrame:
     """One row per caption; poses as in `image_pose_table`, facing a level camera."""
     mean = shown_poses(prediction, prediction.mean, fallback)
@@ -206,7 +206,7 @@ def text_pose_table(
 
 
 def vqa_table(
-    name: str, prediction: Prediction, rewards: Mapping[str, Tensor], processor: PoseProcessor
+    name: str, prediction: Predictions, rewards: Mapping[str, Tensor], processor: PoseProcessor
 ) -> pl.DataFrame:
     """One row per held-out question."""
     return _answered(name, prediction, rewards, processor).with_columns(
@@ -215,7 +215,7 @@ def vqa_table(
     )
 
 
-def true_text_poses(prediction: Prediction) -> Tensor:
+def true_text_poses(prediction: Predictions) -> Tensor:
     """(N, 24, 3, 3) of the examples' own poses."""
     poses = torch.stack([example.pose6d for example in prediction.examples if example.pose6d is not None])
     return sixd_to_matrix(poses)
@@ -273,7 +273,7 @@ def _chance(pool: int) -> dict[str, float]:
 
 
 def _answered(
-    name: str, prediction: Prediction, rewards: Mapping[str, Tensor], processor: PoseProcessor
+    name: str, prediction: Predictions, rewards: Mapping[str, Tensor], processor: PoseProcessor
 ) -> pl.DataFrame:
     examples = prediction.examples
     return pl.DataFrame(
@@ -288,7 +288,7 @@ def _answered(
 
 def _common(
     name: str,
-    prediction: Prediction,
+    prediction: Predictions,
     rewards: Mapping[str, Tensor],
     mean: Tensor,
     truth: Tensor,

@@ -13,7 +13,7 @@ from pose_rft.evaluation import posecodes, protocols
 from pose_rft.evaluation.posecodes import Codes
 from pose_rft.evaluation.protocols import EvaluateParams
 from pose_rft.evaluation.sets import TEXT_SET
-from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
+from pose_rft.inference.answers import Predictions, heldout_examples, heldout_rewards, predict
 from pose_rft.inference.rewards import Rewards
 from pose_rft.inference.types import Prompts
 from pose_rft.policy.processor import PoseProcessor
@@ -21,7 +21,7 @@ from pose_rft.progress import Progress
 from pose_rft.seeds import torch_generator
 
 HUMAN = "human"  # captions of the release, beside those of `posecodes.GRAMMARS`
-Found = Mapping[str, tuple[Prediction, dict[str, Tensor]]]
+Found = Mapping[str, tuple[Predictions, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import torch
 from pose_rft.batches.examples import Example
 from pose_rft.body.rotations import matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.hygrpo.experience import Experience
-from pose_rft.inference.answers import Prediction, heldout_rewards
+from pose_rft.inference.answers import Predictions, heldout_rewards
 from pose_rft.inference.rewards import Rewards
 from pose_rft.io import atomic
 from pose_rft.training.loop import StepStats
@@ -68,7 +68,7 @@ class Records:
     def __init__(
         self,
         scratch: Path,
-        answer: Callable[[Sequence[Example]], Prediction],
+        answer: Callable[[Sequence[Example]], Predictions],
         rewards: Rewards,
         heldout: Mapping[str, Sequence[Example]],
         fixed: Sequence[Example],

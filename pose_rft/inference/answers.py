@@ -1,7 +1,7 @@
 """What a policy answers: greedy text, the mean pose of that text's Gaussian, and one pose drawn from it.
 
-Training looks at held-out samples through this, and so does the evaluation: a number in a training curve and the same
-number in a table come from one path.
+Training looks at held-out samples through this, evaluation measures through it, and `pose-rft predict` asks through
+it (`ask`): a number in a training curve, the same number in a table and a predicted pose come from one path.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from pose_rft.body.smpl import BodyModel
 from pose_rft.inference.passes import roll_out, score_packed
 from pose_rft.inference.rewards import Rewards
 from pose_rft.inference.sampling import Completions
-from pose_rft.inference.types import Prompts
+from pose_rft.inference.types import Prompts, Scores
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.progress import Progress
@@ -25,7 +25,7 @@ from pose_rft.seeds import numpy_rng
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Predictions:
     """N answers, on the CPU.
 
     answers: (N, 1, R). has_pose: (N,) bool, exactly one pose token. poses: the N distributions, not calibrated.
@@ -51,6 +51,13 @@ class Prediction:
 
 
 @torch.no_grad()
+def ask(model: Any, prompts: Prompts, max_new_tokens: int) -> tuple[Completions, Scores]:
+    """The greedy answer to each prompt, and the policy's scores of it, the pose distribution among them."""
+    answers = roll_out(model, prompts, None, group_size=1, max_new_tokens=max_new_tokens, temperature=0.0)
+    return answers, score_packed(model, prompts, answers, temperature=1.0)
+
+
+@torch.no_grad()
 def predict(
     model: Any,
     prepare: Callable[[Sequence[Example]], Prompts],
@@ -61,7 +68,7 @@ def predict(
     batch: int,
     generator: torch.Generator,
     progress: Progress | None = None,
-) -> Prediction:
+) -> Predictions:
     """Answers to N examples, `batch` at a time.
 
     Args:
@@ -74,8 +81,7 @@ def predict(
     parts: list[tuple[Tensor, Tensor]] = []
     for first in range(0, len(examples), batch):
         prompts = prepare(examples[first : first + batch])
-        answers = roll_out(model, prompts, None, group_size=1, max_new_tokens=max_new_tokens, temperature=0.0)
-        scores = score_packed(model, prompts, answers, temperature=1.0)
+        answers, scores = ask(model, prompts, max_new_tokens)
         lists += [[answers.answer(i, 0)] for i in range(len(prompts.ids))]
         drawn = scores.poses.sample(generator)[:, 0]
         poses.append(scores.poses.cpu())
@@ -85,7 +91,7 @@ def predict(
     model.train(training)
     has_pose, drawn = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     said = Completions.from_lists(lists, end_token_id)
-    return Prediction(tuple(examples), said, has_pose, PoseDistribution.join(poses), drawn)
+    return Predictions(tuple(examples), said, has_pose, PoseDistribution.join(poses), drawn)
 
 
 def heldout_examples(
@@ -111,7 +117,7 @@ def heldout_examples(
     return [maker.make(row, numpy_rng(0, "heldout", samples.name, samples.keys[row])) for row in rows[::every]]
 
 
-def heldout_rewards(prediction: Prediction, rewards: Rewards) -> dict[str, Tensor]:
+def heldout_rewards(prediction: Predictions, rewards: Rewards) -> dict[str, Tensor]:
     """Rewards of greedy answers, each (N,), NaN where a reward does not apply.
 
     `format`; `text` of VQA answers; `joint` and `semantic` of the mean pose, `joint.sampled` and `semantic.sampled` of

@@ -18,8 +18,8 @@ from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import geodesic_angle, sixd_to_matrix
 from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
-from pose_rft.inference.packing import pack, score
-from pose_rft.inference.sampling import generate
+from pose_rft.inference.answers import ask
+from pose_rft.inference.types import Prompts
 from pose_rft.policy.blazepose import LANDMARKS, BlazePose, import_blazepose
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.hub import load_policy
@@ -232,14 +232,11 @@ class Predictor:
         self, question: str, tokens: ImageTokens | None, people: int
     ) -> tuple[list[str], PoseDistribution, list[bool]]:
         """What is answered to each, the pose of each answer, and whether the answer holds one."""
-        prompts = [self.processor.prompt_ids(question, tokens is not None)] * people
-        answers = generate(self.model, prompts, tokens, 1, LONGEST_ANSWER, temperature=0.0)
+        ids = tuple(self.processor.prompt_ids(question, tokens is not None))
+        answers, scores = ask(self.model, Prompts((), (ids,) * people, tokens), LONGEST_ANSWER)
         said = [self.processor.decode(answers.answer(index, 0)) for index in range(people)]
-        with torch.no_grad():
-            scores = score(self.model, pack(prompts, answers, self.model.config), tokens)
-            poses = self.model.pose_distribution(scores.hidden[:, 0], scores.start[:, 0])
-        self._check_numbers(poses.mean[scores.has_pose[:, 0]])
-        calibrated = self.model.calibrated(poses, "text" if tokens is None else "image")
+        self._check_numbers(scores.poses.mean[scores.has_pose[:, 0]])
+        calibrated = self.model.calibrated(scores.poses, "text" if tokens is None else "image")
         return said, calibrated, scores.has_pose[:, 0].tolist()
 
     def _check_numbers(self, found: Tensor) -> None:

@@ -13,7 +13,7 @@ from pose_rft.body.joints import H36M32, LSP14
 from pose_rft.body.rotations import axis_angle_to_matrix, matrix_to_sixd
 from pose_rft.body.smpl import BodyModel, load_body_model
 from pose_rft.evaluation import protocols
-from pose_rft.inference.answers import Prediction, heldout_examples, heldout_rewards, predict
+from pose_rft.inference.answers import Predictions, heldout_examples, heldout_rewards, predict
 from pose_rft.inference.passes import Preparer
 from pose_rft.inference.sampling import Completions
 from pose_rft.policy.pose_head import PoseDistribution
@@ -27,14 +27,14 @@ def body(tiny_folder):
     return load_body_model(tiny_folder)
 
 
-def prediction(poses: torch.Tensor, has_pose: list[bool]) -> Prediction:
+def prediction(poses: torch.Tensor, has_pose: list[bool]) -> Predictions:
     raw = matrix_to_sixd(poses).flatten(1)
     examples = tuple(
         Example(f"k{i}", "text_pose", "?", "!", f"caption {i}", pose6d=sixd.view(24, 6)) for i, sixd in enumerate(raw)
     )
     answers = Completions.from_lists([[[7, 2]]] * len(raw), 2)
     poses = PoseDistribution(raw, torch.full_like(raw, 0.1).log())
-    return Prediction(examples, answers, torch.tensor(has_pose), poses, raw + 0.05)
+    return Predictions(examples, answers, torch.tensor(has_pose), poses, raw + 0.05)
 
 
 def turns(seed: int, n: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pose_rft.batches.examples import Example
-from pose_rft.inference.answers import Prediction, predict
+from pose_rft.inference.answers import Predictions, predict
 from pose_rft.policy.hub import load_policy, save_policy
 from pose_rft.policy.lora import without_adapters
 from tests.support.rft_fakes import LORA, make_trainer, rft_params
@@ -24,7 +24,7 @@ def scores_of(model: Any, trainer: Any, prompts: Any, answers: Any) -> tuple[Ten
     return scores.token_log_prob.float(), scores.poses.mean.float()
 
 
-def evaluated(model: Any, trainer: Any, asked: list[Example]) -> Prediction:
+def evaluated(model: Any, trainer: Any, asked: list[Example]) -> Predictions:
     """The answers that `evaluate` would judge."""
     settings = {"end_token_id": 2, "max_new_tokens": 14, "batch": 4, "generator": torch.Generator().manual_seed(0)}
     return predict(model, trainer.tools.prepare, asked, **settings)
