@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pose_rft.datasets.common.facts import Explanation, Published
-from pose_rft.record import Camera, Record
+from pose_rft.record import Camera, Record, Smpl
 from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 from pose_rft.validation.checks import as_rows, failure, metrics, report, tables
@@ -34,8 +34,6 @@ class Broken(FakeRelease):
         match self.break_:
             case "reflected camera":
                 return replace(record, camera=Camera(camera.K, np.diag([1.0, 1, -1]), camera.t))
-            case "nan camera":
-                return replace(record, camera=Camera(camera.K, np.full((3, 3), np.nan), camera.t))
             case "wrong intrinsics":
                 return replace(record, camera=Camera(camera.K * [1.5, 1.5, 1], camera.R, camera.t))
             case "image size":
@@ -64,7 +62,6 @@ def failed(found) -> set[str]:
     ("break_", "name"),
     [
         ("reflected camera", "camera_error"),
-        ("nan camera", "not finite"),
         ("wrong intrinsics", "reprojection"),
         ("image size", "image size differs"),
         ("leaked subject", "shared subjects"),
@@ -77,16 +74,36 @@ def test_what_is_broken_on_purpose_fails_its_check(tmp_path, tiny_folder, break_
     assert name in failed(checks(tmp_path / "broken", tiny_folder, break_))
 
 
-def test_a_body_with_a_nan_rotation_cannot_even_be_read(tmp_path, tiny_folder, monkeypatch):
-    from pose_rft.record import Smpl
+@pytest.mark.parametrize(
+    ("what", "careless", "remark"),
+    [
+        (
+            "smpl",
+            (Smpl, "__post_init__", lambda self: None),
+            "global_orient from fake holds a number that is not finite",
+        ),
+        ("camera", (Camera, "problem", None), "a camera with a number that is not finite"),
+    ],
+)
+def test_a_body_or_camera_with_a_nan_cannot_even_be_read(tmp_path, tiny_folder, monkeypatch, what, careless, remark):
+    def spoil(self, record, split):
+        spoilt = nan_body(record.smpl) if what == "smpl" else replace(record.camera, R=np.full((3, 3), np.nan))
+        return replace(record, **{what: spoilt})
 
     with monkeypatch.context() as patch:
-        patch.setattr(Smpl, "__post_init__", lambda self: None)  # a converter that does not look
-        spoilt = type("Spoilt", (Broken,), {"spoil": lambda self, r, split: replace(r, smpl=nan_body(r.smpl))})
-        made = convert(spoilt(), "train", tmp_path / "train", SHARDS, 0.9, "digest", tmp_path / "s").folder
+        patch.setattr(*careless)  # a converter that does not look
+        release = type("Spoilt", (Broken,), {"spoil": spoil})(dataset="h36m")
+        made = convert(release, "train", tmp_path / "train", SHARDS, 0.9, "digest", tmp_path / "s").folder
     found = validate({"h36m": {"train": made}}, {}, tiny_folder, SHARDS, True)
     assert "damaged" in failed(found)
-    assert "global_orient from fake holds a number that is not finite" in next(c.remark for c in found)
+    assert remark in next(c.remark for c in found)
+
+
+def test_shards_in_the_place_of_others_fail(tmp_path, tiny_folder):
+    """A folder that was copied: nothing in it is damaged, and the test set is a training set."""
+    made = convert(FakeRelease(dataset="h36m"), "train", tmp_path / "p2", SHARDS, 0.9, "digest", tmp_path / "s").folder
+    found = validate({"h36m": {"p2": made}}, {}, tiny_folder, SHARDS, True)
+    assert "damaged" in failed(found) and "holds h36m train, expected h36m p2" in found[0].remark
 
 
 def nan_body(smpl):
@@ -116,11 +133,11 @@ def test_explained_differences_are_listed_and_pass(tmp_path, tiny_folder):
 
 
 def test_the_numbers_the_page_and_the_tables_tell_the_same(tmp_path, tiny_folder):
-    found = checks(tmp_path, tiny_folder, "nan camera")
+    found = checks(tmp_path, tiny_folder, "image size")
     numbers = metrics(found)["validate"]
     assert numbers["failed"] == len([check for check in found if check.verdict == "failed"]) > 0
-    assert numbers["h36m"]["train"]["samples"] == 30 and numbers["h36m"]["train"]["not_finite"] == 30
+    assert numbers["h36m"]["train"]["samples"] == 30 and numbers["h36m"]["train"]["image_size_differs"] == 30
     (table,) = tables(as_rows(found))
     assert table["title"] == "h36m" and len(table["rows"]) == len(found)
-    assert "## h36m" in report(found) and "| train | not finite | 30 | 0 | failed |" in report(found)
+    assert "## h36m" in report(found) and "| train | image size differs | 30 | 0 | failed |" in report(found)
     assert "checks of the shards failed; the first is h36m" in failure(found, Path("report.md"))

@@ -183,9 +183,9 @@ class BlazePose(PoseEncoder):
         return seen, maps
 
     def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says of each crop as it is, (B, 33 · 8 + 1), and its maps, (B, M)."""
+        """What the network says of each crop, (B, 33 · 8 + 1), and its maps (B, M), in the precision of the crops."""
         mean, deviation = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in IMAGENET_NORM)
-        unit = pixels * deviation + mean
+        unit = (pixels * deviation + mean).to(next(self.network.parameters()).dtype)
         # On a CPU one picture at a time is fastest: the maps of one fit the cache.
         parts = [self.network(part) for part in (unit.split(1) if unit.device.type == "cpu" else [unit])]
         found, score, world, maps = (torch.cat([part[name] for part in parts]) for name in self.config.graph["outputs"])
@@ -194,7 +194,7 @@ class BlazePose(PoseEncoder):
         half = self.image_size / 2
         places = torch.cat([found[..., :2] / half - 1, found[..., 2:3] / half], -1)
         numbers = torch.cat([places, found[..., 3:].sigmoid(), world], -1).flatten(1)
-        return torch.cat([numbers, score.view(-1, 1)], 1), maps.flatten(1)
+        return torch.cat([numbers, score.view(-1, 1)], 1).to(pixels.dtype), maps.flatten(1).to(pixels.dtype)
 
     def mirror(self, observed: Tensor) -> Tensor:
         """What the network sees in the mirrored crops."""

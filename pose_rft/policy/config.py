@@ -3,7 +3,7 @@
 The tiny and the 7B model are one class; only these numbers differ.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from transformers import AutoConfig, LlavaConfig, PretrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -15,6 +15,7 @@ POSE_NUMBERS = JOINTS * 6
 
 FusionKind = Literal["add", "concat", "channel", "clip_only"]
 HeadKind = Literal["point", "gaussian"]
+Covariance = Literal["diagonal", "low_rank"]
 PosePrior = Literal["mean", "encoder"]
 """Where the mean of the pose distribution starts: at the training set's mean pose (the paper's form), or at the pose
 that the encoder reads from the picture."""
@@ -87,7 +88,7 @@ class PoseLlavaConfig(PretrainedConfig):
     pose_prior: PosePrior = "mean"
     inner_width: int | None = None
     shortcuts: bool = False
-    covariance: Literal["diagonal", "low_rank"] = "diagonal"
+    covariance: Covariance = "diagonal"
     covariance_rank: int = 4
     log_std_min: float = -5.0
     log_std_max: float = -0.5
@@ -99,6 +100,19 @@ class PoseLlavaConfig(PretrainedConfig):
     adapters: list[dict[str, Any]] | None = None
     sigma_scale: dict[str, list[float]] | None = None
     tie_word_embeddings: bool = False
+
+    def check(self) -> None:
+        """Refuses words that it does not know, which would stand for the first of those that it knows.
+
+        Raises:
+            ValueError: such a word.
+        """
+        known = {"fusion": FusionKind, "pose_head": HeadKind, "pose_prior": PosePrior, "covariance": Covariance}
+        for name, words in known.items():
+            if getattr(self, name) not in get_args(words):
+                raise ValueError(
+                    f"`{name}` is {getattr(self, name)!r:.40}, expected one of {', '.join(get_args(words))}"
+                )
 
     def get_text_config(self, *args: object, **kwargs: object) -> PretrainedConfig:
         """The language model's part, where transformers looks for sizes."""

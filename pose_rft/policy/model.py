@@ -328,6 +328,7 @@ class PoseLlava(PreTrainedModel):
             )
             model, info = loaded
             check_loaded(info, str(source))
+            model.config.check()
             check_sigma_scale(model.config.sigma_scale, str(source))
             if model.config.adapters:
                 lora.load_adapters(model, folder)

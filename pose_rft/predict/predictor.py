@@ -20,6 +20,7 @@ from pose_rft.body.smpl import load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.inference.answers import ask
 from pose_rft.inference.types import Prompts
+from pose_rft.io.model_folder import one_sentence
 from pose_rft.policy.blazepose import LANDMARKS, BlazePose, import_blazepose
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.hub import load_policy
@@ -79,13 +80,23 @@ class Predictor:
     """A policy with its body model, ready for photographs and sentences.
 
     Raises:
-        PoseRftError: a folder holds no policy or no body model.
+        PoseRftError: a folder holds no policy or no body model, or the policy cannot be used.
     """
 
     def __init__(self, model_folder: Path, body_folder: Path, seed: int = 0) -> None:
         self.folder, self.seed = model_folder, seed
         self.model, self.processor = load_policy(model_folder)
         self.body = load_body_model(body_folder)
+        with one_sentence(model_folder, "policy"):
+            self._look_at_nothing()
+
+    def _look_at_nothing(self) -> None:
+        """A black picture and a question through all networks: what a configuration says wrongly fails here."""
+        image = self.processor.image
+        prompt = torch.tensor([self.processor.prompt_ids(self.processor.image_questions[0], True)])
+        clip, pose = (torch.zeros(1, 3, side, side) for side in (image.size, image.pose_size))
+        with torch.no_grad():
+            self.model(prompt, pixel_values=clip, pose_pixel_values=pose)
 
     def photograph(self, photograph: Photograph, boxes: Sequence[Box] = (), samples: int = 0) -> list[Prediction]:
         """The people in the boxes, in their order, or everyone in the picture from left to right.

@@ -93,7 +93,7 @@ def validate(
     for name, splits in sets.items():
         for split, shard_set in splits.items():
             found_here = sorted(findings.get(shard_set.folder, []), key=lambda found: found.job.shard)
-            checks += _whole(name, split, found_here)
+            checks += _whole(name, split, shard_set, found_here)
             checks += _counts(name, split, shard_set)
             checks += geometry_checks(name, split, pl.concat([found.measurements for found in found_here]))
         checks += _published(name, splits, published.get(name, ()), strict)
@@ -131,8 +131,11 @@ def _model(folder: Path, gender: Any) -> NumpyBody:
     return NumpyBody(folder, gender)
 
 
-def _whole(name: str, split: str, findings: Sequence[_ShardFindings]) -> Iterator[Check]:
+def _whole(name: str, split: str, shard_set: ShardSet, findings: Sequence[_ShardFindings]) -> Iterator[Check]:
     problems = [problem for found in findings for problem in found.problems]
+    held = (shard_set.manifest.dataset, shard_set.manifest.split)
+    if held != (name, split):  # a folder that was copied: what is tested on might be what was trained on
+        problems.insert(0, f"{shard_set.folder} holds {' '.join(held)}, expected {name} {split}; convert again.")
     yield Check(name, split, "damaged", len(problems), "0", verdict(not problems), " ".join(problems[:3]))
 
 

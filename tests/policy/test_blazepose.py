@@ -180,3 +180,14 @@ def test_without_maps_the_lifter_goes_by_the_landmarks_alone() -> None:
     assert not torch.allclose(lifter(landmarks, torch.ones(2, 2, MAPS)), plain)
     lifter.read_map[1].weight.fill_(7.0)
     assert torch.equal(lifter(landmarks, torch.zeros(2, 2, MAPS)), plain)
+
+
+@torch.no_grad()
+def test_an_encoder_of_half_precision_looks_at_whole_pixels() -> None:
+    """A policy that was trained in bfloat16 predicts, too, and what it finds are plain numbers."""
+    encoder = tiny_blazepose()
+    crops = torch.rand(2, 3, 256, 256)
+    whole = encoder.glance(crops).points
+    half = encoder.to(torch.bfloat16).glance(crops).points
+    assert half.dtype == torch.float32 and (half - whole).abs().max() < 0.1 * whole.abs().max()
+    assert torch.isfinite(encoder.interpret(encoder.observe(crops)).float()).all()

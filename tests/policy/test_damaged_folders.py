@@ -220,6 +220,8 @@ def change(path: Path, **changes: Any) -> None:
         ("tokenizer_config.json", {"model_max_length": 128.5}, "no tokenizer that can be read"),
         ("config.json", {"dtype": "int64"}, "floating-point"),
         ("config.json", {"end_token_id": [2]}, "end of an answer"),
+        ("config.json", {"fusion": "nothing"}, "expected one of add, concat, channel, clip_only"),
+        ("config.json", {"covariance": "full"}, "expected one of diagonal, low_rank"),
         ("config.json", {"pose_token_id": 3}, "<POSE>"),
         ("config.json", {"suppressed_token_ids": [10**6]}, "suppresses words"),
         ("config.json", {"suppressed_token_ids": [3.5]}, "suppresses words"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -296,3 +297,13 @@ def test_an_answer_without_a_pose_fails_its_own_picture_and_is_made_no_body(
     one, other = predictor.people(looked)
     assert isinstance(one, PoseRftError) and "without a pose" in str(one)
     assert not isinstance(other, PoseRftError) and torch.isfinite(other[0].vertices).all()
+
+
+def test_a_policy_that_would_fail_at_the_first_picture_fails_when_it_is_loaded(policy_folder, tiny_folder, tmp_path):
+    own = tmp_path / "policy"
+    shutil.copytree(policy_folder, own)
+    content = json.loads((own / "config.json").read_text())
+    content["llava"]["text_config"]["dtype"] = "float16"
+    (own / "config.json").write_text(json.dumps(content))
+    with pytest.raises(PoseRftError, match="holds a policy that cannot be loaded"):
+        Predictor(own, tiny_folder)
