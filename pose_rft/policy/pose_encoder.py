@@ -227,7 +227,7 @@ def soft_argmax(logits: Tensor) -> Tensor:
     batch, joints, height, width = logits.shape
     mass = logits.float().flatten(2).softmax(-1).view(batch, joints, height, width)
     x, y = (((torch.arange(n, device=mass.device) + 0.5) / n * 2 - 1) for n in (width, height))
-    peak = F.avg_pool2d(mass.detach(), 3, 1, 1, divisor_override=1).flatten(2).amax(-1)
+    peak = 9 * F.avg_pool2d(mass.detach(), 3, 1, 1).flatten(2).amax(-1)  # torch's ONNX forgets `divisor_override`
     return torch.stack([(mass.sum(2) * x).sum(-1), (mass.sum(3) * y).sum(-1), peak], -1)
 
 
