@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 EXTRAS := sample,flows,agents,cluster,demo,dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install run status diff test test-fast test-slow lint format sbom docs wheel clean
+.PHONY: install run status diff test test-fast test-slow lint format sbom docs wheel gpu clean
 
 run: $(INSTALLED)
 	dvc --wait-for-lock repro
@@ -64,6 +64,10 @@ docs: $(INSTALLED)
 	python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
 	@echo "$(CURDIR)/.scratch/site/index.html"
+
+# What waits for a GPU, with logs in .scratch/on_gpu.
+gpu: $(INSTALLED)
+	benchmarks/on_gpu.sh
 
 # A wheel in .scratch/dist that carries the model of this folder's run, so that it predicts wherever it is installed.
 wheel: $(INSTALLED)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +29,12 @@ CHOSEN_WITH = {"seed.train": 21}  # the start of what is chosen
 RFT_SEEDS = (1, 2, 3)
 # Labels stay those of the preset, so that one reader of the numbers serves both: `3dpw` is its `train`, of 3DPW's kind
 # and never trained on, `h36m_p2` BEDLAM's validation part.
-VALIDATION = {"evaluate.image_sets.3dpw": "3dpw/train", "evaluate.image_sets.h36m_p2": "bedlam/val"}
+VALIDATION = {
+    "evaluate.image_sets.3dpw": "3dpw/train",
+    "evaluate.image_sets.h36m_p2": "bedlam/val",
+    "evaluate.text_set": "posescript/val",
+}
 FRESH = [{"seed.train": train, "seed.data": data} for data in (5, 6) for train in (31, 32, 33, 34, 35)]
-SEMANTIC = "heldout/text_pose/posescript/val/semantic"
 
 
 def of_distribution(dataset: str, name: str) -> Callable[[Mapping[str, Any]], float]:
@@ -45,10 +49,15 @@ DISTRIBUTION: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "rms z": of_distribution("3dpw", "rms_z"),
     "NLL": of_distribution("3dpw", "nll_per_number"),
 }
+MEANING: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    f"posecode {name}": lambda found, name=name: 100 * found["posecodes"]["policy"][name]  # type: ignore[misc]
+    for name in ("precision", "recall")
+}
 POSES = {name: COLUMNS[name] for name in ("3DPW MPJPE", "PA", "H36M MPJPE", "PA ")}
 ON_VALIDATION = {"3DPW-like MPJPE": POSES["3DPW MPJPE"], "PA": POSES["PA"], "BEDLAM MPJPE": POSES["H36M MPJPE"]}
-ON_VALIDATION |= {"PA ": POSES["PA "], **DISTRIBUTION}
-ON_TEST = {**COLUMNS, **DISTRIBUTION}
+SENTENCES = {name: COLUMNS[name] for name in ("mRecall T2P", "P2T", "judge T2P", "P2T ", "VQA")}
+ON_VALIDATION |= {"PA ": POSES["PA "], **SENTENCES, **MEANING, **DISTRIBUTION}
+ON_TEST = {**COLUMNS, **MEANING, **DISTRIBUTION}
 
 
 class Timed(NamedTuple):
@@ -128,14 +137,17 @@ def ledger(group: str, timings: Sequence[Timed], starts: Sequence[Mapping[str, A
     return "\n".join(lines)
 
 
-def study(group: str, root: Path) -> None:
+def study(group: str, root: Path, wide: Mapping[str, Any] = MappingProxyType({})) -> None:
     """Runs a group and prints its table and its ledger.
 
+    Args:
+        wide: values for all runs of the group, such as `methods.WIDE`.
     Raises:
         PoseRftError: a run failed; what is done stays, and the same command continues.
     """
     main = group == "main"
     starts = FRESH if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
+    starts = [{**wide, **start} for start in starts]
     columns = ON_TEST if main else ON_VALIDATION
     reproduce(Run("shared", starts[0]), root, ["sft@gaussian", "retrieval@reward", "retrieval@judge"])
     with ThreadPoolExecutor(hosts.side_by_side()) as pool:
@@ -145,27 +157,18 @@ def study(group: str, root: Path) -> None:
         made = {label: [future.result() for future in futures] for label, futures in clones.items()}
     by_label = {entry.method.label: entry for entry in timings}
     found = {
-        label: [seen(clone, by_label[label].method.run, columns, main) for clone in folders]
+        label: [seen(clone, by_label[label].method.run, columns) for clone in folders]
         for label, folders in made.items()
     }
-    names = [*columns] if main else [*columns, "semantic"]
     measured_on = "the test sets" if main else "3dpw/train, bedlam/val, posescript/val"
     print(
-        f"\n{group}\n\n{table(found, by_label, names)}\n\n{ledger(group, timings, starts, measured_on)}\n", flush=True
+        f"\n{group}\n\n{table(found, by_label, [*columns])}\n\n{ledger(group, timings, starts, measured_on)}\n",
+        flush=True,
     )
 
 
 def seen(
-    clone: Path, run: str, columns: Mapping[str, Callable[[Mapping[str, Any]], float]], main: bool
+    clone: Path, run: str, columns: Mapping[str, Callable[[Mapping[str, Any]], float]]
 ) -> dict[str, dict[str, float]]:
-    """A run's numbers and those of its start.
-
-    The evaluation reads captions of the test set only: where something is chosen, the semantic reward of validation
-    captions comes from the training's own looks.
-    """
-    before, after = (numbers(clone, name, columns) for name in (BASELINE, run))
-    if not main:
-        first = json.loads((clone / f"results/{run}/log.jsonl").read_text().splitlines()[0])
-        before["semantic"] = 100 * first[SEMANTIC]
-        after["semantic"] = 100 * json.loads((clone / f"results/{run}/metrics.json").read_text())[SEMANTIC]
-    return {"before": before, "after": after}
+    """A run's numbers and those of its start."""
+    return {"before": numbers(clone, BASELINE, columns), "after": numbers(clone, run, columns)}

@@ -2,6 +2,7 @@
 
     python -m benchmarks.group_cost [--json] [--skip-trl] [--figure docs/images/group_cost.png]
     python -m benchmarks.group_cost --device cuda [--json]
+    python -m benchmarks.group_cost --tiny
 
 On the CPU: a Llama of 6 layers and 512 in our policy, prompts of 601 tokens (576 of a picture), answers of 12, float32,
 all weights trained; ways take turns within each round and the fastest round counts. `--cpu-time` counts the process's
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.utils import logging
 
-from benchmarks.group_step import CPU, PHASES, Adapters, Step, Way, cpu_config, llava_7b_config
+from benchmarks.group_step import CPU, PHASES, Adapters, Step, Way, cpu_config, llava_7b_config, tiny_config
 from benchmarks.timing import best
 from pose_rft.cost.hardware import peak_flops
 from pose_rft.errors import PoseRftError
@@ -38,6 +39,7 @@ from pose_rft.policy.counting import Group, PolicyCosts
 from pose_rft.training.devices import GIB, peak_memory
 
 PROMPT, ANSWER, GROUP = 601, 12, 8
+TINY_PROMPT = 12
 CURVE = (1, 2, 4, 8, 16, 32, 64)
 MEMORY: tuple[tuple[Way, int], ...] = (("shared", 1), ("shared", 8), ("repeated", 8), ("shared", 64), ("dense", 64))
 GPU_GROUPS = (8, 32)
@@ -321,6 +323,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cpu-time", action="store_true", help="the process's seconds on one thread, not the wall's")
     parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
     parser.add_argument("--prompts", type=int, default=4, help="on a GPU: prompts in a step")
+    parser.add_argument("--tiny", action="store_true", help="what is done on a GPU, with a tiny model on any device")
     parser.add_argument("--child", nargs=2, metavar=("WAY", "G"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
@@ -328,13 +331,13 @@ def main(arguments: list[str] | None = None) -> None:
     if options.child:
         child(options.child[0], int(options.child[1]))
         return
-    if options.device != "cpu":
+    if options.device != "cpu" or options.tiny:
         rows = on_gpu(
-            llava_7b_config(),
+            tiny_config() if options.tiny else llava_7b_config(),
             options.device,
             torch.bfloat16,
             GPU_GROUPS,
-            prompt=PROMPT,
+            prompt=TINY_PROMPT if options.tiny else PROMPT,
             prompts=options.prompts,
             rounds=options.rounds,
         )

@@ -73,6 +73,14 @@ def llava_7b_config() -> PoseLlavaConfig:
     return policy_config(SEVEN_B, LlavaConfig().vision_config, Hmr2VitConfig())
 
 
+def tiny_config() -> PoseLlavaConfig:
+    """The same parts at sizes for a test; a picture is 4 tokens."""
+    tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    encoder = {"image_size": (32, 24), "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1}
+    clip = CLIPVisionConfig(**tower, image_size=28, patch_size=14)
+    return policy_config(Llama(32, 64, 2, 2, 64), clip, Hmr2VitConfig(**encoder, num_attention_heads=2))
+
+
 class Step:
     """A policy with its reference and optimiser, and the steps that it takes.
 

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import study_figure
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, WIDE
 from flows import hosts
 from flows.dvc_stage import Processes
 from flows.sweep import override, prepare
@@ -288,6 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("groups", nargs="+", choices=[*GROUPS, *METHODS])
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of table3")
     parser.add_argument("--figures", type=Path, help="folder for study_GROUP.png, held-out rewards over the steps")
+    parser.add_argument("--wide", action="store_true", help="networks and batches that fill a GPU (equal-time groups)")
     options = parser.parse_args(arguments)
     from benchmarks import equal_time  # needs this module
 
@@ -300,7 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         failed += study(groups, root, options.figures) if groups else []
         for group in (group for group in dict.fromkeys(options.groups) if group in METHODS):
-            equal_time.study(group, root)
+            equal_time.study(group, root, WIDE if options.wide else {})
     except PoseRftError as error:
         failed.append(str(error))
     if failed:

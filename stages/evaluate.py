@@ -54,7 +54,7 @@ def evaluate(run: str) -> None:
 
     chosen = asked_sets(params, partial(of_this_run, whose="evaluation", optional=True))
     sets = {name: samples(name) for name in chosen.asked}
-    asked = questions(chosen.asked, sets, processor, body)
+    asked = questions(chosen, sets, processor, body)
     tokens = image_token_source(model, image, sets, scratch_dir("features", {}, []) if params.cache_tokens else None)
 
     judges = {kind: load_retrieval(MODELS / f"retrieval_{kind}").to(device) for kind in ("reward", "judge")}
@@ -68,7 +68,7 @@ def evaluate(run: str) -> None:
     if not mean_sets:
         raise PoseRftError("All of `evaluate.mean_pose_sets` are left out of `datasets`; name one in both.")
     posed = [samples(f"{name}/{TRAIN}") for name in mean_sets]
-    mean_joints = protocols.mean_training_joints(posed, body, params.mean_pose_samples)
+    mean_joints = lru_cache(lambda reads: protocols.mean_training_joints(posed, body, params.mean_pose_samples, reads))
     measured = Measured(model, processor, found, sets, tokens, judges, body, body_of, mean_joints, params, seed)
     metrics, tables = measured.test(chosen, asked)
     metrics |= {"validation": measured.validation(chosen), "sets": chosen.roles(), "image_sets": dict(chosen.test)}

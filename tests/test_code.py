@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pose_rft.code import FOLDER, closure, code_digest, read_source
-from pose_rft.datasets.names import LABELS, RELEASES
+from pose_rft.datasets.names import LABELS, RELEASES, TESTS
 from pose_rft.datasets.registry import reader_class
 from pose_rft.errors import PoseRftError
 
@@ -28,7 +28,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(FOLDER, tmp_path / "pose_rft", ignore=shutil.ignore_patterns("__pycache__")))
 
 
-@pytest.mark.parametrize("name", [*RELEASES, *LABELS])
+@pytest.mark.parametrize("name", [*RELEASES, *LABELS, *TESTS])
 def test_no_module_that_a_conversion_loads_is_left_out(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", LOADED.format(name=name)], capture_output=True, text=True, check=True)
     found = closure(("pose_rft.shards.convert", reader_class(name).__module__))

@@ -164,17 +164,23 @@ class ExampleMaker:
         caption = None
         if self.task != "image_pose":
             caption = self._caption(samples.captions[row], rng)
-        questions = {
-            "image_pose": templates.image_questions,
-            "text_pose": templates.text_questions,
-            "image_text_pose": templates.image_text_questions,
-        }[self.task]
-        question = _pick(questions, rng)
-        question = question.format(caption=caption) if caption is not None else question
+        question = self._question(row, caption, rng)
         if not self.poses.mask[flip][row].any():
             return Example(key, self.task, question, templates.ANSWER, caption, image)
         target = (self.poses.sixd[flip][row], self.poses.mask[flip][row], self.poses.joints[flip][row])
         return Example(key, self.task, question, templates.ANSWER, caption, image, *target)
+
+    def _question(self, row: int, caption: str | None, rng: np.random.Generator) -> str:
+        """The question that a sample brings with it (ChatPose's benchmarks), else one of ours about its caption."""
+        if self.samples.dialogue[row]:
+            return self.samples.dialogue[row][0].text
+        questions = {
+            "image_pose": self.templates.image_questions,
+            "text_pose": self.templates.text_questions,
+            "image_text_pose": self.templates.image_text_questions,
+        }[self.task]
+        question: str = _pick(questions, rng)
+        return question.format(caption=caption) if caption is not None else question
 
     def draw(self, index: int, rng: np.random.Generator) -> Example:
         """A training example of the index-th suitable sample."""

@@ -11,7 +11,8 @@ from pose_rft.errors import PoseRftError
 
 RELEASES = ("h36m", "mpi_inf_3dhp", "coco", "mpii", "posescript", "bedlam", "3dpw", "llava_instruct")
 LABELS = ("label_files", "hmr2_tars")  # what others made ready from them
-DATASETS = RELEASES + LABELS
+TESTS = ("emdb", "chatpose")  # nothing trains on them; who has them switches them on (docs/data.md)
+DATASETS = RELEASES + LABELS + TESTS
 FOLDERS = {"3dpw": "pw3d"}  # a module's name starts with a letter
 
 

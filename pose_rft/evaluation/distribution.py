@@ -14,7 +14,7 @@ from torch import Tensor
 from pose_rft.body.frames import semantic_frame
 from pose_rft.body.rotations import sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
-from pose_rft.evaluation.protocols import eval_joints
+from pose_rft.evaluation.joint_readers import JointReader, eval_joints
 from pose_rft.inference.answers import Predictions
 from pose_rft.metrics import distribution as measures
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
@@ -35,12 +35,13 @@ def measured(
     truth: Tensor,
     body: BodyModel,
     generator: Callable[[], torch.Generator],
+    reads: JointReader = eval_joints,
 ) -> dict[str, Any]:
     """All numbers of one set, those of `calibrated` under that key (not of a point); {} if no answer shows a pose.
 
     Args:
         calibrated: the prediction's N distributions with σ scaled (`PoseLlava.calibrated`).
-        truth: (N, 14, 3) true joints, metres, pelvis-aligned, as Table 1 has them.
+        truth: (N, J, 3) true joints, metres, pelvis-aligned, as `reads` has them.
         generator: a fresh one with the same state at every call, so that both are drawn from the same noise.
     Where a sample has no fit, only its joints are measured (best of n, spread, energy score).
     """
@@ -52,18 +53,20 @@ def measured(
         forms["calibrated"] = calibrated.select(shown)
     examples = [example for example, has in zip(prediction.examples, shown.tolist(), strict=True) if has]
     found = {
-        name: _of_joints(poses, truth[shown], body, generator()) | _of_density(poses, examples)
+        name: _of_joints(poses, truth[shown], body, generator(), reads) | _of_density(poses, examples)
         for name, poses in forms.items()
     }
     return {"samples": len(examples), **found.pop("raw"), **found}
 
 
 @torch.no_grad()
-def _of_joints(poses: PoseDistribution, truth: Tensor, body: BodyModel, generator: torch.Generator) -> dict[str, float]:
+def _of_joints(
+    poses: PoseDistribution, truth: Tensor, body: BodyModel, generator: torch.Generator, reads: JointReader
+) -> dict[str, float]:
     """Best of n, spread and energy score, mm."""
     errors: dict[str, list[Tensor]] = {"mpjpe": [], "pa_mpjpe": []}
     between = []
-    for part, joints in _drawn_joints(poses, body, generator):
+    for part, joints in _drawn_joints(poses, body, generator, reads):
         flat, targets = joints.flatten(0, 1), truth[part].repeat_interleave(joints.shape[1], 0)
         for name, error in (("mpjpe", mpjpe), ("pa_mpjpe", pa_mpjpe)):
             errors[name].append(error(flat, targets).view(joints.shape[:2]))
@@ -80,14 +83,14 @@ def _of_joints(poses: PoseDistribution, truth: Tensor, body: BodyModel, generato
 
 
 def _drawn_joints(
-    poses: PoseDistribution, body: BodyModel, generator: torch.Generator
+    poses: PoseDistribution, body: BodyModel, generator: torch.Generator, reads: JointReader
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(which samples, their drawn joints (n, S, 14, 3)); a point gives one."""
+    """(which samples, their drawn joints (n, S, J, 3)); a point gives one."""
     draws = 1 if poses.log_std is None else DRAWS
     for first in range(0, len(poses), POSES_AT_ONCE):
         part = slice(first, first + POSES_AT_ONCE)
         drawn = poses.select(part).sample(generator, draws)
-        joints = eval_joints(body, sixd_to_matrix(drawn.flatten(0, 1).unflatten(-1, (24, 6))))
+        joints = reads(body, sixd_to_matrix(drawn.flatten(0, 1).unflatten(-1, (24, 6))), None)
         yield part, joints.unflatten(0, (-1, draws))
 
 

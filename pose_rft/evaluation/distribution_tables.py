@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pose_rft.evaluation.reasoning_table import reasonings, table6
 from pose_rft.evaluation.tables import (
     BASELINE,
     BOUNDS,
@@ -32,19 +33,25 @@ GRAMMARS = {"unheard": "unheard grammar", "human": "human captions"}
 
 
 def whole_summary(results: Path) -> dict[str, Any]:
-    """The content of metrics/summary.json: `tables.summary` with distribution, posecodes, validation, roles of sets.
+    """The content of metrics/summary.json: `tables.summary` with distribution, posecodes, validation, roles of
+    sets, and reasoning where a run has any.
 
     Raises:
         PoseRftError: see `tables.summary`.
     """
     content = summary(results)
     runs = {run: read_json(results / f"evaluate_{run}" / "metrics.json", dict) for run in RUNS}
-    return content | {
-        "distribution": distributions({run: found["distribution"] for run, found in runs.items()}),
-        "posecodes": meanings(runs),
-        "validation": validations(runs),
-        "sets": runs[BASELINE]["sets"],
-    }
+    reasoning = reasonings(runs)
+    return (
+        content
+        | ({"reasoning": reasoning} if reasoning else {})
+        | {
+            "distribution": distributions({run: found["distribution"] for run, found in runs.items()}),
+            "posecodes": meanings(runs),
+            "validation": validations(runs),
+            "sets": runs[BASELINE]["sets"],
+        }
+    )
 
 
 def distributions(by_run: Mapping[str, Content]) -> dict[str, Any]:
@@ -95,7 +102,7 @@ def validations(runs: Mapping[str, Content]) -> dict[str, Any]:
 
 def extra_tables(content: Content) -> list[Table]:
     """Those tables that the summary has."""
-    makers = {"distribution": table4, "posecodes": table5, "validation": validation_table}
+    makers = {"distribution": table4, "posecodes": table5, "reasoning": table6, "validation": validation_table}
     return [make(content) for name, make in makers.items() if content.get(name)]
 
 

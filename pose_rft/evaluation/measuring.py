@@ -13,9 +13,11 @@ from pose_rft.batches.samples import Samples
 from pose_rft.body.model_file import Gender
 from pose_rft.body.smpl import BodyModel
 from pose_rft.evaluation import distribution, posecodes, protocols
+from pose_rft.evaluation.joint_readers import BODY_JOINTS, JointReader, eval_joints, joint_reader
 from pose_rft.evaluation.protocols import EvaluateParams
 from pose_rft.evaluation.questions import Found, Questions
-from pose_rft.evaluation.sets import TEXT_SET, VALIDATION_TEXT, VQA_SET, AskedSets
+from pose_rft.evaluation.sets import VALIDATION_TEXT, VQA_SET, AskedSets, is_speculative
+from pose_rft.metrics.pose_error import mpjre
 from pose_rft.policy.calibration import Asked
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.processor import PoseProcessor
@@ -28,7 +30,8 @@ class Measured:
     """What a policy answered, and what it is measured with.
 
     found: by set and grammar, as `questions.answers` gives them. sets: the samples of sets that have their own.
-    mean_joints: (14, 3), the constant answer of Table 1. body: the neutral one, on the CPU; body_of: of a gender.
+    mean_joints: (J, 3), the constant answer of Table 1, of the joints that a set is measured with. body: the neutral
+    one, on the CPU; body_of: of a gender.
     """
 
     model: PoseLlava
@@ -39,7 +42,7 @@ class Measured:
     judges: Mapping[str, TextPoseModel]
     body: BodyModel
     body_of: Callable[[Gender], BodyModel]
-    mean_joints: Tensor
+    mean_joints: Callable[[JointReader], Tensor]
     params: EvaluateParams
     seed: int
 
@@ -56,7 +59,7 @@ class Measured:
     def test(self, chosen: AskedSets, asked: Questions) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         """All numbers of the test sets, and the tables of their samples: text_pose, and image_pose and vqa if there."""
         errors, spreads, image_tables = self.pictures(chosen.test)
-        recall, spreads["posescript"], text_table = self.sentences("posescript", TEXT_SET)
+        recall, spreads["posescript"], text_table = self.sentences("posescript", chosen.text)
         tables = {"text_pose": text_table}
         if image_tables:
             tables["image_pose"] = pl.concat(image_tables)
@@ -72,6 +75,7 @@ class Measured:
                 "policy": posecodes.agreements(shown, asked.stated, self.body),
                 "mean_pose": posecodes.constant(self.fallback, asked.stated, self.body),
             },
+            "reasoning": {name: self.reasoning(name) for name in chosen.reasoning},
             "samples": {name: len(table) for name, table in tables.items()},
         }
         return metrics, tables
@@ -93,14 +97,16 @@ class Measured:
         errors, spreads, tables = {}, {}, []
         for label, name in labelled.items():
             refs = [example.image for example in self.found[name][0].examples if example.image is not None]
-            truth = protocols.true_joints(self.sets[name], [ref.row for ref in refs], self.body_of)
-            answered = (*self.found[name], truth, self.body, self.fallback, self.processor)
+            reads = joint_reader(name)
+            truth = protocols.true_joints(self.sets[name], [ref.row for ref in refs], self.body_of, reads)
+            answered = (*self.found[name], truth, self.body, self.fallback, self.processor, reads)
             table = protocols.image_pose_table(label, *answered)
             tables.append(self._with_units(table, name))
-            errors[label] = protocols.pose_errors(table, truth, self.mean_joints, self.fallback, self.body)
-            if lifted := protocols.lifter_errors(self.model.pose_encoder, self.tokens, refs, truth, self.body):
+            constants = (self.mean_joints(reads), self.fallback, self.body, reads)
+            errors[label] = protocols.pose_errors(table, truth, *constants)
+            if lifted := protocols.lifter_errors(self.model.pose_encoder, self.tokens, refs, truth, self.body, reads):
                 errors[label]["encoder_lifter"] = lifted
-            spreads[label] = self._distribution(name, truth.joints, "image")
+            spreads[label] = self._distribution(name, truth.joints, "image", reads)
         return errors, spreads, tables
 
     def sentences(self, label: str, name: str) -> tuple[dict[str, Any], dict[str, Any], pl.DataFrame]:
@@ -111,23 +117,45 @@ class Measured:
         poses = {"policy": self.shown(name), "ground_truth": true}
         repeats = self.params.random_repeats
         recall = protocols.recall_table(table["caption"].to_list(), poses, self.judges, repeats, self.seed)
-        spread = self._distribution(name, protocols.eval_joints(self.body, true), "text")
+        spread = self._distribution(name, eval_joints(self.body, true), "text", eval_joints)
         drawing = torch_generator(self.seed, "evaluate", name, "features")
         spread |= distribution.drawn_features(prediction, self.judges["judge"], drawing)
         return recall, spread, self._with_units(table, name)
+
+    def reasoning(self, name: str) -> dict[str, Any]:
+        """ChatPose's measures of one of its benchmarks: errors of the person who was meant, or recall of SPG.
+
+        MPJPE and PA-MPJPE in mm, of the joints of `joint_reader`; MPJRE in degrees, of SMPL's body joints without the
+        root and the hands. `format`: the share of answers that show a pose.
+        """
+        prediction, _ = self.found[name]
+        shown, judges = self.shown(name), self.judges
+        found: dict[str, Any] = {"samples": len(shown), "format": float(prediction.has_pose.float().mean())}
+        if is_speculative(name):
+            poses = {"policy": shown, "ground_truth": protocols.true_text_poses(prediction)}
+            captions = [example.caption or "" for example in prediction.examples]
+            return found | {
+                "recall": protocols.recall_table(captions, poses, judges, self.params.random_repeats, self.seed)
+            }
+        reads = joint_reader(name)
+        rows = [example.image.row for example in prediction.examples if example.image is not None]
+        truth = protocols.true_joints(self.sets[name], rows, self.body_of, reads)
+        errors = protocols.joint_errors(reads(self.body, shown, None), truth.joints)
+        errors["mpjre"] = mpjre(shown[:, 1:BODY_JOINTS], truth.rotations[:, 1:BODY_JOINTS])
+        return found | {metric: float(values.mean()) for metric, values in errors.items()}
 
     def answers(self, label: str, name: str) -> pl.DataFrame:
         """The table of questions without a pose."""
         return self._with_units(protocols.vqa_table(label, *self.found[name], self.processor), name)
 
-    def _distribution(self, name: str, truth: Tensor, asked: Asked) -> dict[str, Any]:
+    def _distribution(self, name: str, truth: Tensor, asked: Asked, reads: JointReader) -> dict[str, Any]:
         prediction = self.found[name][0]
 
         def noise() -> torch.Generator:
             return torch_generator(self.seed, "evaluate", name, "distribution")
 
         calibrated = self.model.calibrated(prediction.poses, asked)
-        return distribution.measured(prediction, calibrated, truth, self.body, noise)
+        return distribution.measured(prediction, calibrated, truth, self.body, noise, reads)
 
     def _with_units(self, table: pl.DataFrame, name: str) -> pl.DataFrame:
         return protocols.with_units(table, protocols.units(self.sets[name]))

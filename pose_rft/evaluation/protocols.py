@@ -20,6 +20,7 @@ from pose_rft.body.frames import semantic_frame
 from pose_rft.body.model_file import Gender
 from pose_rft.body.rotations import matrix_to_axis_angle, sixd_to_matrix
 from pose_rft.body.smpl import BodyModel
+from pose_rft.evaluation.joint_readers import POSES_AT_ONCE, JointReader, eval_joints
 from pose_rft.inference.answers import Predictions
 from pose_rft.metrics.pose_error import mpjpe, pa_mpjpe
 from pose_rft.metrics.recall import DIRECTIONS, TABLE_2_KS, chance, pooled_recall, recall_at
@@ -31,7 +32,6 @@ from pose_rft.retrieval.model import TextPoseModel
 SetLabel = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 SetName = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$")]
 RANDOM_POOLS = (32, 200)  # 32 as the paper states, 200 as its numbers fit
-POSES_AT_ONCE = 256
 
 
 class EvaluateParams(Section):
@@ -42,6 +42,10 @@ class EvaluateParams(Section):
     cache_tokens: bool = True  # keep the frozen encoders' tokens in scratch, else encode as they are needed
     image_sets: dict[SetLabel, SetName] = Field(min_length=1)  # label in tables and summary: data set/split
     validation_sets: dict[SetLabel, SetName]  # the same of sets that settings may be chosen by; reported apart
+    text_set: SetName = (
+        "posescript/test"  # captions with poses, of recall, posecodes and the distribution from sentences
+    )
+    reasoning_sets: tuple[SetName, ...] = ()  # ChatPose's benchmarks: chatpose/rpe_pose, …, chatpose/spg
     image_samples: Count | None = None  # of each image test set, evenly spread
     text_samples: Count | None = None
     vqa_samples: Count | None = None
@@ -53,7 +57,7 @@ class EvaluateParams(Section):
 
 
 class JointTruth(NamedTuple):
-    """joints: (N, 14, 3) metres, pelvis-aligned; rotations: (N, 24, 3, 3) of fits; fitted: (N,) bool, one is known."""
+    """joints: (N, J, 3) metres, pelvis-aligned; rotations: (N, 24, 3, 3) of fits; fitted: (N,) bool, one is known."""
 
     joints: Tensor
     rotations: Tensor
@@ -66,14 +70,16 @@ def is_measured(samples: Samples) -> bool:
 
 
 @torch.no_grad()
-def true_joints(samples: Samples, rows: Sequence[int], body_of: Callable[[Gender], BodyModel]) -> JointTruth:
+def true_joints(
+    samples: Samples, rows: Sequence[int], body_of: Callable[[Gender], BodyModel], reads: JointReader = eval_joints
+) -> JointTruth:
     """Ground truth of Table 1, as SPIN's and HMR2.0's protocols have it.
 
     Human3.6M, and whatever else has measured the 14 joints: those, from the data set's own pelvis; no fit is needed.
-    3DPW, whose truth is SMPL: the fit on the body of the person's gender, through the regressor.
+    3DPW and EMDB, whose truth is SMPL: the fit on the body of the person's gender, read as the protocol has it.
 
     Args:
-        body_of: gives the body model of a gender.
+        body_of: gives the body model of a gender. reads: see `joint_readers`.
     """
     chosen = list(rows)
     rotations, fitted = samples.rotations[chosen], samples.labelled[chosen].any(1)
@@ -84,11 +90,12 @@ def true_joints(samples: Samples, rows: Sequence[int], body_of: Callable[[Gender
         fit = samples.shards.record(row).smpl
         assert fit is not None  # every row of a pose task has one
         genders.append(fit.gender)
-    joints = torch.zeros(len(rows), 14, 3)
+    parts, places = [], []
     for gender in sorted({*genders}):
         mine = torch.tensor([g == gender for g in genders])
-        joints[mine] = eval_joints(body_of(gender), rotations[mine], samples.betas[chosen][mine])
-    return JointTruth(joints, rotations, fitted)
+        parts.append(reads(body_of(gender), rotations[mine], samples.betas[chosen][mine]))
+        places.append(mine.nonzero()[:, 0])
+    return JointTruth(torch.cat(parts)[torch.cat(places).argsort()], rotations, fitted)
 
 
 def units(samples: Samples) -> dict[str, str]:
@@ -102,21 +109,15 @@ def units(samples: Samples) -> dict[str, str]:
     return dict(zip(samples.keys, coarsest, strict=True))
 
 
-@torch.no_grad()
-def eval_joints(body: BodyModel, rotations: Tensor, betas: Tensor | None = None) -> Tensor:
-    """`BodyModel.eval_joints` in chunks: (N, 24, 3, 3) → (N, 14, 3)."""
-    pieces = range(0, len(rotations), POSES_AT_ONCE)
-    part = [slice(first, first + POSES_AT_ONCE) for first in pieces]
-    return torch.cat([body.eval_joints(rotations[p], None if betas is None else betas[p]) for p in part])
-
-
-def mean_training_joints(sets: Sequence[Samples], body: BodyModel, most: int) -> Tensor:
-    """(14, 3): the mean of the evaluation joints over training poses, the best constant answer (in squared error)."""
+def mean_training_joints(
+    sets: Sequence[Samples], body: BodyModel, most: int, reads: JointReader = eval_joints
+) -> Tensor:
+    """(J, 3): the mean of the evaluation joints over training poses, the best constant answer (in squared error)."""
     found = []
     for samples in sets:
         rows = samples.labelled.any(1).nonzero()[:, 0]
         rows = rows[:: max(1, -(-len(rows) // most))]
-        found.append(eval_joints(body, samples.rotations[rows], samples.betas[rows]))
+        found.append(reads(body, samples.rotations[rows], samples.betas[rows]))
     return torch.cat(found).mean(0)
 
 
@@ -127,7 +128,7 @@ def shown_poses(prediction: Predictions, poses: Tensor, fallback: Tensor) -> Ten
 
 
 def joint_errors(joints: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """mpjpe and pa_mpjpe, each (N,) mm, of (N, 14, 3) or a constant (14, 3)."""
+    """mpjpe and pa_mpjpe, each (N,) mm, of (N, J, 3) or a constant (J, 3)."""
     joints = joints.expand_as(truth)
     return {"mpjpe": mpjpe(joints, truth), "pa_mpjpe": pa_mpjpe(joints, truth)}
 
@@ -140,6 +141,7 @@ def image_pose_table(
     body: BodyModel,
     fallback: Tensor,
     processor: PoseProcessor,
+    reads: JointReader = eval_joints,
 ) -> pl.DataFrame:
     """One row per sample of an image test set; errors in mm, poses (72) in radians, root in the camera frame.
 
@@ -147,7 +149,7 @@ def image_pose_table(
     """
     mean = shown_poses(prediction, prediction.mean, fallback)
     drawn = shown_poses(prediction, prediction.drawn, fallback)
-    error, drawn_error = (joint_errors(eval_joints(body, poses), truth.joints) for poses in (mean, drawn))
+    error, drawn_error = (joint_errors(reads(body, poses, None), truth.joints) for poses in (mean, drawn))
     table = _common(name, prediction, rewards, mean, truth.rotations, processor)
     return table.with_columns(
         pl.when(pl.Series(truth.fitted.tolist())).then(pl.col("true_pose")),
@@ -160,11 +162,16 @@ def image_pose_table(
 
 
 def pose_errors(
-    table: pl.DataFrame, truth: JointTruth, mean_joints: Tensor, mean_rotations: Tensor, body: BodyModel
+    table: pl.DataFrame,
+    truth: JointTruth,
+    mean_joints: Tensor,
+    mean_rotations: Tensor,
+    body: BodyModel,
+    reads: JointReader = eval_joints,
 ) -> dict[str, dict[str, float]]:
     """Table 1 of one test set in mm: the policy, one drawn pose of it, and two constant answers: the mean joints of the
     training set and the pose (144,) of its mean rotations."""
-    constant = eval_joints(body, sixd_to_matrix(mean_rotations.view(1, 24, 6)))[0]
+    constant = reads(body, sixd_to_matrix(mean_rotations.view(1, 24, 6)), None)[0]
     baselines = {"mean_pose": mean_joints, "mean_rotations": constant}
     found = {
         name: {metric: float(value.mean()) for metric, value in joint_errors(joints, truth.joints).items()}
@@ -178,7 +185,12 @@ def pose_errors(
 
 @torch.no_grad()
 def lifter_errors(
-    encoder: PoseEncoder | None, tokens: ImageTokenSource, refs: Sequence[ImageRef], truth: JointTruth, body: BodyModel
+    encoder: PoseEncoder | None,
+    tokens: ImageTokenSource,
+    refs: Sequence[ImageRef],
+    truth: JointTruth,
+    body: BodyModel,
+    reads: JointReader = eval_joints,
 ) -> dict[str, float] | None:
     """Table 1 of the pose that the encoder itself reads, without the language model, in mm; None if it reads none.
 
@@ -189,7 +201,7 @@ def lifter_errors(
     seen = [tokens(refs[first : first + POSES_AT_ONCE]).pose for first in range(0, len(refs), POSES_AT_ONCE)]
     device = next(encoder.parameters()).device
     poses = torch.cat([encoder.pose(part.to(device)).cpu() for part in seen if part is not None])
-    reached = eval_joints(body, sixd_to_matrix(poses.unflatten(-1, (24, 6))))
+    reached = reads(body, sixd_to_matrix(poses.unflatten(-1, (24, 6))), None)
     return {metric: float(value.mean()) for metric, value in joint_errors(reached, truth.joints).items()}
 
 

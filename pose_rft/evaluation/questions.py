@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from pose_rft.batches.examples import Example, Task
+from pose_rft.batches.examples import Example
 from pose_rft.batches.samples import Samples
 from pose_rft.body.smpl import BodyModel
 from pose_rft.evaluation import posecodes, protocols
 from pose_rft.evaluation.posecodes import Codes
 from pose_rft.evaluation.protocols import EvaluateParams
-from pose_rft.evaluation.sets import TEXT_SET
+from pose_rft.evaluation.sets import AskedSets
 from pose_rft.inference.answers import Predictions, heldout_examples, heldout_rewards, predict
 from pose_rft.inference.rewards import Rewards
 from pose_rft.inference.types import Prompts
@@ -26,24 +26,22 @@ Found = Mapping[str, tuple[Predictions, dict[str, Tensor]]]
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """examples: {data set/split or grammar: examples}; stated: {kind of caption: the facts that each states}."""
+    """examples: {data set/split or grammar: examples}; stated: {kind of caption: the facts that each states}; text: the
+    set of human captions; unjudged: names of examples whose answers get no rewards."""
 
     examples: Mapping[str, Sequence[Example]]
     stated: Mapping[str, Codes]
+    text: str
+    unjudged: frozenset[str]
 
     @property
     def captions(self) -> dict[str, str]:
         """{kind of caption: the name of its examples}."""
-        return {kind: TEXT_SET if kind == HUMAN else kind for kind in self.stated}
+        return {kind: self.text if kind == HUMAN else kind for kind in self.stated}
 
 
-def questions(
-    asked: Mapping[str, tuple[Task, int | None]],
-    sets: Mapping[str, Samples],
-    processor: PoseProcessor,
-    body: BodyModel,
-) -> Questions:
-    """The same for every run and seed; asked: {data set/split: (task, most samples)} of the sets."""
+def questions(chosen: AskedSets, sets: Mapping[str, Samples], processor: PoseProcessor, body: BodyModel) -> Questions:
+    """The same for every run and seed."""
     examples = {
         name: heldout_examples(
             task,
@@ -54,13 +52,14 @@ def questions(
             human_only=task == "text_pose",
             measured=task == "image_pose" and protocols.is_measured(sets[name]),
         )
-        for name, (task, most) in asked.items()
+        for name, (task, most) in chosen.asked.items()
     }
-    stated = {HUMAN: posecodes.true_codes(examples[TEXT_SET], body)}
+    stated = {HUMAN: posecodes.true_codes(examples[chosen.text], body)}
     for grammar in posecodes.GRAMMARS:
-        asked_in = posecodes.asked_in(grammar, examples[TEXT_SET], stated[HUMAN], processor.text_questions)
+        asked_in = posecodes.asked_in(grammar, examples[chosen.text], stated[HUMAN], processor.text_questions)
         examples[grammar], stated[grammar] = asked_in
-    return Questions(examples, stated)
+    unjudged = frozenset((*posecodes.GRAMMARS, *chosen.reasoning))
+    return Questions(examples, stated, chosen.text, unjudged)
 
 
 def answers(
@@ -72,7 +71,7 @@ def answers(
     seed: int,
     label: str,
 ) -> Found:
-    """{set or grammar: (answers, their rewards)}; the posecode judge's own captions get no rewards."""
+    """{set or grammar: (answers, their rewards)}; reasoning sets and the posecode judge's own captions get none."""
     found = {}
     with Progress(label, sum(map(len, asked.examples.values())), "answers") as progress:
         for name, examples in asked.examples.items():
@@ -86,6 +85,6 @@ def answers(
                 generator=torch_generator(seed, "evaluate", name, device=model.device),
                 progress=progress,
             )
-            judged = name not in posecodes.GRAMMARS
+            judged = name not in asked.unjudged
             found[name] = (prediction, heldout_rewards(prediction, rewards) if judged else {})
     return found

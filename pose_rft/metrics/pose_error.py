@@ -1,11 +1,15 @@
-"""Joint errors of Table 1 and of the joint reward (paper eq. 7): MPJPE and PA-MPJPE.
+"""Joint errors of Table 1 and of the joint reward (paper eq. 7): MPJPE and PA-MPJPE; and MPJRE, of rotations.
 
 Which joints, and which of them is the origin, is the caller's choice: `BodyModel.eval_joints` gives the 14
 pelvis-aligned joints of Table 1. Nothing here centres the joints, so that an error of position is never hidden.
 """
 
+import math
+
 import torch
 from torch import Tensor
+
+from pose_rft.body.rotations import geodesic_angle
 
 MILLIMETRES = 1000.0
 
@@ -57,6 +61,17 @@ def similarity_align(pred: Tensor, target: Tensor) -> Tensor:
     spread = x.square().sum(dim=(1, 2)).clamp_min(torch.finfo(torch.float64).tiny)
     scale = (s * sign).sum(dim=-1) / spread
     return (scale[:, None, None] * (x @ rotation)).to(pred.dtype) + target_centre
+
+
+def mpjre(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean angle between the local rotations of the joints of each sample.
+
+    Args:
+        pred, target: (B, J, 3, 3).
+    Returns:
+        (B,) degrees.
+    """
+    return geodesic_angle(pred, target).mean(dim=-1) * (180.0 / math.pi)
 
 
 def _check(pred: Tensor, target: Tensor) -> None:

@@ -34,6 +34,8 @@ WRITERS = {
     "posescript": "write_posescript",
     "bedlam": "write_bedlam",
     "3dpw": "write_pw3d",
+    "emdb": "write_emdb",
+    "chatpose": "write_chatpose",
 }
 
 _studio: Studio | None = None

@@ -58,6 +58,22 @@ class PoseScriptSample(Section):
     automatic_captions: Count = 3
 
 
+class EmdbSample(Section):
+    """EMDB: sequences of EMDB 1, one person each; one more belongs to EMDB 2."""
+
+    size: Pixels
+    sequences: Count
+    frames: Count
+
+
+class ChatPoseSample(Section):
+    """ChatPose's benchmarks: pictures of two people with a question of each aspect, questions for test poses."""
+
+    size: Pixels
+    pictures: Count
+    questions: Count
+
+
 class LlavaSample(Section):
     """Dialogues about pictures of COCO's training set; some pictures have two."""
 
@@ -77,6 +93,8 @@ class SampleParams(Section):
     pw3d: Pw3dSample
     posescript: PoseScriptSample
     llava_instruct: LlavaSample
+    emdb: EmdbSample | None = None  # test sets that nobody trains on are rendered where they are asked for
+    chatpose: ChatPoseSample | None = None
     vocabulary: Count = 4000  # words of the tokenizer at most
     two_people: Fraction = 0.12  # share of COCO, MPII and BEDLAM pictures that show two people, among the plain ones
     varied: Fraction = 0.4  # share of COCO's, MPII's and BEDLAM's training pictures that are as hard as photographs

@@ -57,7 +57,7 @@ def examine(data: DataParams, datasets: Mapping[str, Any], shards: ShardParams, 
     for name in datasets:
         own = list(_examine_set(name, data, datasets, shards, costs))
         findings += own
-    findings += _examine_body(data.body_model, "3dpw" in datasets)
+    findings += _examine_body(data.body_model, any(facts(name).gendered_bodies for name in datasets))
     free = shutil.disk_usage(next(path for path in (out.resolve(), *out.resolve().parents) if path.exists())).free
     needed = sum(cost for _, _, cost in costs.values())
     enough = free >= needed
@@ -113,7 +113,7 @@ def _count(place: Path, patterns: Patterns) -> int:
 
 
 def _examine_body(folder: Path, gendered: bool) -> Iterator[Finding]:
-    """Neutral body and regressor; 3DPW's evaluation needs the male and the female body too."""
+    """Neutral body and regressor; some data sets' truth needs the male and the female body too."""
     where = (
         "get SMPL from https://smpl.is.tue.mpg.de (licence: non-commercial research), J_regressor_h36m.npy from SPIN"
     )

@@ -8,23 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig
 
 from benchmarks import group_cost
-from benchmarks.group_step import PHASES, Adapters, Step, Way, policy_config
-from pose_rft.policy.architectures import Llama
-from pose_rft.policy.config import Hmr2VitConfig, PoseLlavaConfig
+from benchmarks.group_step import PHASES, Adapters, Step, Way, tiny_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMPT, GROUP = 12, 3
-
-
-def tiny_config() -> PoseLlavaConfig:
-    tower = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14
-    )
-    sizes = {"image_size": (32, 24), "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1}
-    return policy_config(Llama(32, 64, 2, 2, 64), tower, Hmr2VitConfig(**sizes, num_attention_heads=2))
 
 
 @pytest.mark.parametrize("lora", [None, Adapters(rank=2)])
@@ -101,6 +90,14 @@ def closure(names: list[str]) -> dict[str, importlib.metadata.Distribution]:
     return found
 
 
+def test_the_command_s_tiny_form_prints_a_row_for_each_way_and_group(capsys: pytest.CaptureFixture[str]) -> None:
+    group_cost.main(["--tiny", "--rounds", "1", "--prompts", "1", "--threads", "1"])
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        [f"| {w}", f"{g}"] for g in (8, 32) for w in ("shared", "repeated")
+    ]
+
+
 @pytest.mark.slow
 def test_the_path_of_the_gpu_needs_torch_transformers_and_peft_only(tmp_path: Path) -> None:
     packages = closure(["torch", "transformers", "peft"])
@@ -111,15 +108,9 @@ def test_the_path_of_the_gpu_needs_torch_transformers_and_peft_only(tmp_path: Pa
                 link.symlink_to(Path(str(distribution.locate_file(top))))
     code = (
         f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}, {str(Path(__file__).parent)!r}]\n"
-        "import torch; from transformers import CLIPVisionConfig\n"
-        "from benchmarks import group_cost; from benchmarks.group_step import *\n"
-        "from pose_rft.policy.config import Hmr2VitConfig\n"
-        "tower = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,"
-        " image_size=28, patch_size=14)\n"
-        "encoder = Hmr2VitConfig(image_size=(32, 24), patch_size=8, hidden_size=16, num_hidden_layers=1,"
-        " num_attention_heads=2)\n"
-        "config = policy_config(Llama(32, 64, 2, 2, 64), tower, encoder)\n"
-        "print(len(group_cost.on_gpu(config, 'cpu', torch.float32, (2,), 12, 2, 1)), 'pydantic' in sys.modules)\n"
+        "import torch; from benchmarks import group_cost; from benchmarks.group_step import tiny_config\n"
+        "rows = group_cost.on_gpu(tiny_config(), 'cpu', torch.float32, (2,), 12, 2, 1)\n"
+        "print(len(rows), 'pydantic' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pose_rft.datasets.names import LABELS, RELEASES, reader_module
+from pose_rft.datasets.names import LABELS, RELEASES, TESTS, reader_module
 from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.errors import PoseRftError
 
@@ -14,7 +14,7 @@ def data(root: Path, source: str = "releases") -> DataParams:
     return DataParams(source=source, root=root, body_model=root / "body_models")
 
 
-@pytest.mark.parametrize("name", RELEASES + LABELS)
+@pytest.mark.parametrize("name", RELEASES + LABELS + TESTS)
 def test_a_missing_release_names_its_folder_and_where_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(PoseRftError) as problem:
         open_release(name, data(tmp_path), {name: {}}, 92)
@@ -24,7 +24,7 @@ def test_a_missing_release_names_its_folder_and_where_to_get_it(tmp_path: Path, 
         open_release(name, data(tmp_path, "sample"), {name: {}}, 92)
 
 
-@pytest.mark.parametrize("name", RELEASES + LABELS)
+@pytest.mark.parametrize("name", RELEASES + LABELS + TESTS)
 def test_readers_travel_to_workers(tmp_path: Path, name: str) -> None:
     (tmp_path / "here").mkdir()
     release = open_release(name, data(tmp_path), {name: {"root": "here"}}, 92)

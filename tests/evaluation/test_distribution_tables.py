@@ -8,6 +8,7 @@ import torch
 
 from pose_rft.body.rotations import matrix_to_sixd
 from pose_rft.body.smpl import load_body_model
+from pose_rft.errors import PoseRftError
 from pose_rft.evaluation import distribution, posecodes, protocols
 from pose_rft.evaluation.distribution_tables import extra_tables, whole_summary
 from pose_rft.evaluation.protocols import EvaluateParams
@@ -107,7 +108,8 @@ def test_the_posecode_judge_knows_the_truth_and_both_grammars_state_facts_of_it(
 
 def params(**changes: object) -> EvaluateParams:
     sets = {"image_sets": {"3dpw": "3dpw/test"}, "validation_sets": {"bedlam": "bedlam/val"}}
-    rest = {"batch": 1, "max_new_tokens": 1, "cache_tokens": False, "mean_pose_sets": ["h36m"], "mean_pose_samples": 1}
+    rest: dict[str, object] = {"text_set": "posescript/test"}
+    rest |= {"batch": 1, "max_new_tokens": 1, "cache_tokens": False, "mean_pose_sets": ["h36m"], "mean_pose_samples": 1}
     return EvaluateParams.model_validate(sets | rest | {"random_repeats": 1, "sentence_encoder": "x"} | changes)
 
 
@@ -125,6 +127,14 @@ def test_validation_sets_are_told_apart_from_test_sets_and_may_be_missing():
     }
     part = asked_sets(params(), lambda names: [name for name in names if not name.endswith("/val")])
     assert part.roles()["validation"] == {} and part.test == test
+
+
+def test_recall_may_be_measured_on_validation_captions_and_its_set_must_be_there():
+    chosen = asked_sets(params(text_set="posescript/val"), lambda names: names)
+    assert chosen.text == "posescript/val" and "posescript/test" not in chosen.asked
+    assert chosen.roles()["test"]["posescript"] == "posescript/val"
+    with pytest.raises(PoseRftError, match=r"`evaluate\.text_set` is posescript/tets"):
+        asked_sets(params(text_set="posescript/tets"), lambda names: [n for n in names if n != "posescript/tets"])
 
 
 def with_measures(folder):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.random_checkpoints import save_bge_m3, save_llava, save_vitpose
 from tests.pipeline.conftest import new_project
-from tests.support.hub_checkpoints import save_bge_m3, save_llava, save_vitpose
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 

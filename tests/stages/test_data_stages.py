@@ -13,7 +13,7 @@ import yaml
 
 from pose_rft import params
 from pose_rft.batches.examples import ExampleParams
-from pose_rft.datasets.names import DATASETS, LABELS, RELEASES
+from pose_rft.datasets.names import DATASETS, LABELS, RELEASES, TESTS
 from pose_rft.datasets.registry import DataParams
 from pose_rft.errors import PoseRftError
 from pose_rft.shards.convert import convert_release
@@ -244,6 +244,6 @@ def test_names_that_are_no_data_sets_are_refused_by_the_first_stages(project, so
 def test_dvc_lists_the_data_sets_that_have_a_reader_and_takes_no_name_from_params():  # S7
     root = Path(__file__).parents[2]
     graph = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
-    assert tuple(graph["convert"]["foreach"]) == DATASETS == (*RELEASES, *LABELS)
+    assert tuple(graph["convert"]["foreach"]) == DATASETS == (*RELEASES, *LABELS, *TESTS)
     interpolated = set(re.findall(r"\$\{([^}]+)\}", (root / "dvc.yaml").read_text()))
     assert interpolated == {"item", "data.body_model"}

@@ -117,6 +117,7 @@ class Facts:
     subjects_apart: its protocol splits by subject (others split by scene, picture or pose). coco_pictures: its
     photographs are COCO's and carry COCO's numbers. reprojection: how far 3D joints may project from the 2D joints:
     arms and legs in px, all other joints in mm at their depth; None where the two are labelled apart.
+    gendered_bodies: its truth is of the male and the female body.
     """
 
     needs: tuple[Need, ...] = ()
@@ -125,6 +126,7 @@ class Facts:
     subjects_apart: bool = False
     coco_pictures: bool = False
     reprojection: tuple[float, float] | None = None
+    gendered_bodies: bool = False
 
     def counts(self, params: Any) -> list[Published]:
         """The published counts that hold for a reader's parameters."""

@@ -22,4 +22,5 @@ FACTS = Facts(
             (Explanation("TCMR and VIBE count 34,561: tracks that they cut", fewer=954),),
         ),
     ),
+    gendered_bodies=True,
 )
