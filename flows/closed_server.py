@@ -103,7 +103,7 @@ def main(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.run(closed(create_app(final=True), port), host=HOST, port=port, log_level="warning")  # type: ignore[arg-type]
+    uvicorn.run(closed(create_app(final=True), port), host=HOST, port=port, log_level="warning")
 
 
 if __name__ == "__main__":

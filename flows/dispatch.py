@@ -87,7 +87,7 @@ def _begin(name: str, root: Path, deployment: str, limit: float | None, key: str
         flow_run_name=f"{name} {key[-10:]}",
         timeout=0,
         as_subflow=False,
-    )  # type: ignore[return-value]
+    )
 
 
 def _wait(run: FlowRun, processes: Processes) -> FlowRun:

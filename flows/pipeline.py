@@ -22,7 +22,7 @@ from flows.graph_run import HERE, StagesFailed, run_families
 from flows.private_server import server
 from pose_rft.errors import PoseRftError
 
-RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())  # type: ignore[var-annotated]
+RUNNER = ThreadPoolTaskRunner(max_workers=hosts.side_by_side())
 Hours = dict[str, float]
 INTERRUPTED = 130
 
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"error: no flow is called {name!r}; choose one of {', '.join(FLOWS)}.")
     try:
         with server():
-            runs = FLOWS[name]()  # type: ignore[operator]
+            runs = FLOWS[name]()
     except (StagesFailed, PoseRftError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -306,10 +306,10 @@ class Record:
             groups = {
                 group: kind(**own[group], **meta[group]) for group, kind in GROUPS.items() if meta["valid"][group]
             }
-            if meta["valid"]["camera"] and (problem := groups["camera"].problem) is not None:  # type: ignore[attr-defined]
+            if meta["valid"]["camera"] and (problem := groups["camera"].problem) is not None:
                 raise ValueError(f"a camera with {problem}")
             extension = next((e for e in ("jpg", "png") if e in members), None)
-            image = Image(members[extension], extension, **meta["image"]) if extension else None  # type: ignore[arg-type]
+            image = Image(members[extension], extension, **meta["image"]) if extension else None
             box = meta["box"] and Box(tuple(meta["box"]["center"]), meta["box"]["side"], meta["box"]["convention"])
             return cls(
                 **{name: meta[name] for name in PLAIN},

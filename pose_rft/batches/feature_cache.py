@@ -161,7 +161,7 @@ def clip_digest(model: PoseLlava) -> str:
     """sha256 over CLIP's weights and the configuration that decides what is read from them."""
     llava = model.config.llava
     tower = model.llava.model.vision_tower
-    read: list[object] = [llava.vision_feature_layer, llava.vision_feature_select_strategy]  # type: ignore[union-attr]
+    read: list[object] = [llava.vision_feature_layer, llava.vision_feature_select_strategy]
     return weights_digest(type(tower), tower.state_dict(), read)
 
 

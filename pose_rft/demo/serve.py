@@ -31,7 +31,7 @@ def serve(model: Path, body: Path, port: int) -> None:
         app = closed(build(Studio(model, body), Desk()), port, token)  # type: ignore[arg-type]
         print(f"Open http://{HOST}:{port}/#{token}\n(Ctrl-C ends it; the link is for you alone.)", flush=True)
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             log_level="warning",
             ws="none",
             server_header=False,

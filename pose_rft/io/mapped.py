@@ -24,7 +24,7 @@ def new_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> Iterator[n
     try:
         with open(path, "wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)  # type: ignore[arg-type]
+            np.lib.format.write_array_header_1_0(file, header)
             start = file.tell()
             size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
             file.flush()
@@ -39,7 +39,7 @@ def new_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> Iterator[n
 
 def open_array(path: Path) -> np.ndarray:
     """An .npy file that this project wrote, mapped for reading."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _reserve(descriptor: int, size: int) -> None:

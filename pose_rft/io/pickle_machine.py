@@ -32,7 +32,7 @@ class Name(Token):
         self.name, self.call, self.new = name, call, new
 
 
-class Arguments(tuple[Any, ...], Token):  # type: ignore[misc]
+class Arguments(tuple[Any, ...], Token):
     """A tuple that holds a token."""
 
     __slots__ = ()

@@ -230,7 +230,7 @@ class _Unfinished:
         array = np.empty(len(items), object)
         for place, item in enumerate(items):
             array[place] = item
-        return array.reshape(self.shape, order=self.order)  # type: ignore[call-overload, no-any-return]
+        return array.reshape(self.shape, order=self.order)  # type: ignore[call-overload]
 
 
 def _typed(dtype: Any) -> _Dtype:

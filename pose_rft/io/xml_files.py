@@ -15,7 +15,7 @@ class _Builder(ElementTree.TreeBuilder):
 
     depth = 0
 
-    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:  # type: ignore[override]
+    def start(self, tag: str, attrs: dict[str, str]) -> ElementTree.Element:
         self.depth += 1
         if self.depth > DEEPEST:
             raise ValueError("nested absurdly")

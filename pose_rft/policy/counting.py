@@ -50,7 +50,7 @@ class Passes(NamedTuple):
         """Forward and backward passes together."""
         return self.forward + self.backward
 
-    def __add__(self, other: tuple) -> "Passes":  # type: ignore[override]
+    def __add__(self, other: tuple[Any, ...]) -> "Passes":
         return Passes(self.forward + other[0], self.backward + other[1])
 
     def times(self, n: float) -> "Passes":

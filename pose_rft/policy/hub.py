@@ -212,7 +212,7 @@ def load_vitpose(source: str | Path) -> VitPoseEncoder:
 class Inert:
     """Takes the place of each class in a checkpoint that is no tensor: making one gives a dict and runs nothing."""
 
-    def __new__(cls, *_: object, **__: object) -> OrderedDict:  # type: ignore[misc]
+    def __new__(cls, *_: object, **__: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()  # the one mapping that torch's restricted loader lets a file fill
 
 

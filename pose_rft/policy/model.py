@@ -154,7 +154,7 @@ class PoseLlava(PreTrainedModel):
         Sizes come from the configuration: under ZeRO-3 even a look at a weight is a collective.
         """
         config = self.config.llava
-        layers, width = config.vision_feature_layer, config.vision_config.hidden_size  # type: ignore[union-attr]
+        layers, width = config.vision_feature_layer, config.vision_config.hidden_size
         rows, columns = self.fusion.clip_grid
         clip = torch.zeros(0, rows * columns, width * (1 if isinstance(layers, int) else len(layers)), device=device)
         if self.pose_encoder is None:

@@ -78,7 +78,7 @@ class Painter:
         grid = np.concatenate(rows)
         missing = max(0, main.shape[1] - grid.shape[1])
         wide = cv2.copyMakeBorder(grid, 0, 0, 0, missing, cv2.BORDER_CONSTANT, value=(245, 245, 245))
-        return np.concatenate([main, wide[:, : main.shape[1]]])  # type: ignore[return-value]
+        return np.concatenate([main, wide[:, : main.shape[1]]])
 
 
 class Scene:

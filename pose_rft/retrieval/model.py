@@ -10,7 +10,7 @@ named, not copied.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -190,4 +190,4 @@ def load_strictly(model: nn.Module, weights: dict[str, Tensor], where: str) -> N
 
 def frozen(model: TextPoseModel) -> TextPoseModel:
     """The model in evaluation mode, without gradients."""
-    return cast(TextPoseModel, model.eval().requires_grad_(False))
+    return model.eval().requires_grad_(False)

@@ -26,7 +26,7 @@ class Chumpy:
 
 
 # The pickler in Python: unlike the one in C it lets a subclass choose the opcodes.
-PurePickler: Any = pickle._Pickler  # type: ignore[attr-defined]
+PurePickler: Any = pickle._Pickler
 
 
 class _Python2Pickler(PurePickler):

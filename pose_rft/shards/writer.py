@@ -147,7 +147,7 @@ def read_rows(work: Path, index: int) -> dict[str, list[dict[str, Any]]]:
     content = _utf8(str(stored.get("content")))
     if stored.get("sha256") != hashlib.sha256(content).hexdigest():
         raise PoseRftError(f"{path} has changed since the conversion wrote it; run it again.")
-    return parse_json(content, path, dict)  # type: ignore[no-any-return]
+    return parse_json(content, path, dict)
 
 
 def _utf8(text: str) -> bytes:
