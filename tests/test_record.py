@@ -128,7 +128,6 @@ def test_text_that_cannot_be_stored_is_a_problem_and_no_foreign_error(change):  
         ((4.0, 7.1), 2.0, False),
         ((9.5, -0.5), 2.0, False),
         ((float("nan"), 3.0), 2.0, False),
-        ((4.0, 3.0), float("nan"), False),
     ],
 )
 def test_a_box_that_shows_nothing_of_the_picture_is_a_problem(center, side, meets):  # A7; the picture is 8 x 6

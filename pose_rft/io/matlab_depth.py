@@ -1,15 +1,12 @@
-"""How deep a MATLAB v5 file nests, found without recursion: scipy's reader follows cells and structs in C, and 20,000
-of them end the interpreter.
+"""How deep a MATLAB v5 file nests, and what stands where numbers are due, found without recursion: scipy's reader
+follows cells and structs in C, and 20,000 of them end the interpreter, as numbers of a type that is none do.
 
 The walk reads a matrix as scipy does: one element after the other, without trusting the lengths of what contains them.
-Files with few cells and structs, all but MPII's, are told apart by a glance at the places where a matrix may begin.
 Source: MAT-File Format (MathWorks), version 5.
 """
 
 import struct
 import zlib
-
-import numpy as np
 
 DEEPEST = 30
 MOST_INFLATED_PER_BYTE, FREE = 1100, 1 << 26
@@ -17,6 +14,7 @@ COMPRESSED, MATRIX = 15, 14
 CELL, STRUCT, OBJECT, SPARSE, CHAR, FUNCTION, OPAQUE = 1, 2, 3, 5, 4, 16, 17
 NUMBERS = range(6, 16)
 COMPLEX = 0x800
+NUMERIC = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18))  # types of elements that hold numbers or text
 
 
 def check_depth(content: bytes) -> None:
@@ -34,23 +32,15 @@ def check_depth(content: bytes) -> None:
         if kind == COMPRESSED:
             inflater = zlib.decompressobj()
             most = FREE + MOST_INFLATED_PER_BYTE * length
-            _check_variable(inflater.decompress(content[position : position + length], most), order)
+            _Walk(inflater.decompress(content[position : position + length], most), order).run()
         elif kind == MATRIX:
-            _check_variable(content[position - tag.size : position + length], order)
+            _Walk(content[position - tag.size : position + length], order).run()
         position += length
-
-
-def _check_variable(content: bytes, order: str) -> None:
-    words = np.frombuffer(content, order + "u4", len(content) // 8 * 2)
-    starts = np.flatnonzero(words[:-4:2] == MATRIX) * 2
-    kinds = words[starts + 4] & 0xFF
-    if np.isin(kinds, (CELL, STRUCT, OBJECT, FUNCTION, OPAQUE)).sum() > DEEPEST:
-        _Walk(content, order).run()
 
 
 class _Walk:
     def __init__(self, content: bytes, order: str) -> None:
-        self.content, self.order = content, order
+        self.content, self.order = memoryview(content), order
         self.tag, self.head = struct.Struct(order + "II"), struct.Struct(order + "6I")
         self.position = 0
 
@@ -93,12 +83,14 @@ class _Walk:
             raise ValueError(f"a variable of class {kind}, expected numbers, text, cells or structs")
         parts = 1 + bool(flags & COMPLEX) if kind != CHAR else 1
         for _ in range(parts + 2 * (kind == SPARSE)):
-            self._element()
+            self._element(NUMERIC)
         return 0
 
-    def _element(self) -> bytes:
+    def _element(self, types: frozenset[int] | None = None) -> memoryview:
         """The content of the next data element, which is passed over with what fills it up to 8 bytes."""
         kind, length = self.tag.unpack_from(self.content, self.position)
+        if types is not None and kind & 0xFFFF not in types:
+            raise ValueError(f"an element of type {kind & 0xFFFF}, expected numbers or text")
         start = self.position + self.tag.size
         if kind >> 16:  # up to four bytes lie in the tag itself
             length, start = kind >> 16, start - 4

@@ -96,7 +96,8 @@ class Predictor:
         prompt = torch.tensor([self.processor.prompt_ids(self.processor.image_questions[0], True)])
         clip, pose = (torch.zeros(1, 3, side, side) for side in (image.size, image.pose_size))
         with torch.no_grad():
-            self.model(prompt, pixel_values=clip, pose_pixel_values=pose)
+            said = self.model(prompt, pixel_values=clip, pose_pixel_values=pose)
+            self.model.pose_distribution(said.hidden_states[:, -1], said.pose_start)
 
     def photograph(self, photograph: Photograph, boxes: Sequence[Box] = (), samples: int = 0) -> list[Prediction]:
         """The people in the boxes, in their order, or everyone in the picture from left to right.

@@ -18,6 +18,8 @@ def check_replaceable(out: Path) -> None:
     Raises:
         PoseRftError: `out` is there and no conversion's: what others keep in it must not be lost.
     """
+    if out.name in ("", ".."):
+        raise PoseRftError(f"Shards cannot be written as {str(out)!r}; name a new folder.")
     if not out.exists() and not out.is_symlink():
         return
     what = "is a link" if out.is_symlink() else "is a file" if not out.is_dir() else None

@@ -29,7 +29,7 @@ from pose_rft.io.xml_files import read_xml
 from pose_rft.predict import pose_files
 from pose_rft.predict.pose_files import read_pose
 from pose_rft.sample.h36m_files import write_metadata
-from pose_rft.sample.matlab_files import write_v5
+from pose_rft.sample.matlab_files import struct_array, write_v5
 
 
 @pytest.fixture
@@ -170,6 +170,17 @@ def test_cells_and_structs_nested_absurdly_are_refused(tmp_path: Path, variable:
     (tmp_path / "deep.mat").write_bytes(v5(variable))
     with pytest.raises(PoseRftError, match=r"deep\.mat is damaged"):
         read_mat(tmp_path / "deep.mat")
+
+
+def test_a_number_that_says_it_is_complex_and_is_none_ends_in_a_sentence(tmp_path: Path) -> None:
+    """One bit of damage: what comes next, a matrix, stood for the imaginary part, and scipy's reader ended Python."""
+    write_v5(tmp_path / "a.mat", {"R": struct_array([{"x": 1.0, "y": 2.0}])})
+    content = bytearray((tmp_path / "a.mat").read_bytes())
+    flags = content.index(struct.pack("<IIII", 6, 8, 6, 0))  # of a matrix of doubles
+    content[flags + 9] |= 8
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(PoseRftError, match=r"a\.mat is damaged"):
+        read_mat(tmp_path / "a.mat")
 
 
 def test_many_cells_and_structs_side_by_side_are_read(tmp_path: Path) -> None:

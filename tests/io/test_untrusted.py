@@ -59,7 +59,7 @@ def test_a_matlab_cell_array_that_declares_gigabytes_is_refused_without_touching
     content = bytearray((tmp_path / "bomb.mat").read_bytes())
     content[160:168] = struct.pack("<ii", rows, 1)  # the first variable's dimensions
     (tmp_path / "bomb.mat").write_bytes(content)
-    with pytest.raises(PoseRftError, match=r"bomb\.mat has \d+ bytes but asks for more"):
+    with pytest.raises(PoseRftError, match=r"bomb\.mat is damaged"):  # found by the walk before scipy reads
         read_mat(tmp_path / "bomb.mat")
 
 

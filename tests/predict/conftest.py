@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from pose_rft.inference import passes
 from pose_rft.inference.sampling import Completions
 from pose_rft.policy.hub import create_base
 from pose_rft.policy.params import BaseModelParams
-from pose_rft.predict import predictor as module
 from pose_rft.predict.predictor import Predictor
 from tests.support.tiny_policies import BASE, IMAGE, tiny_policy, word_tokenizer
 
@@ -41,7 +41,7 @@ def answering(monkeypatch) -> None:
         answering_ids[:] = [self.processor.answer_ids]
 
     monkeypatch.setattr(Predictor, "__init__", remember)
-    monkeypatch.setattr(module, "generate", template)
+    monkeypatch.setattr(passes, "generate", template)
 
 
 @pytest.fixture

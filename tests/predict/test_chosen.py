@@ -69,7 +69,9 @@ def test_without_a_run_the_packed_model_is_taken_and_nothing_is_fetched(packed, 
 
 
 def test_a_run_and_a_named_model_come_first(packed, tmp_path):
-    (tmp_path / "models/rft_hygrpo").mkdir(parents=True)
+    for folder in (tmp_path / "models/rft_hygrpo", tmp_path):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text("{}")
     assert chosen.policy(None) == chosen.RUN
     assert chosen.policy(tmp_path) == tmp_path and chosen.body(tmp_path, tmp_path) == tmp_path
 

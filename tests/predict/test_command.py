@@ -299,11 +299,14 @@ def test_an_answer_without_a_pose_fails_its_own_picture_and_is_made_no_body(
     assert not isinstance(other, PoseRftError) and torch.isfinite(other[0].vertices).all()
 
 
-def test_a_policy_that_would_fail_at_the_first_picture_fails_when_it_is_loaded(policy_folder, tiny_folder, tmp_path):
+@pytest.mark.parametrize("lie", [{"dtype": "float16"}, {"mean_scale": 10**30}], ids=str)
+def test_a_policy_that_would_fail_at_the_first_picture_fails_when_it_is_loaded(
+    policy_folder, tiny_folder, tmp_path, lie
+):
     own = tmp_path / "policy"
     shutil.copytree(policy_folder, own)
     content = json.loads((own / "config.json").read_text())
-    content["llava"]["text_config"]["dtype"] = "float16"
+    (content["llava"]["text_config"] if "dtype" in lie else content).update(lie)
     (own / "config.json").write_text(json.dumps(content))
     with pytest.raises(PoseRftError, match="holds a policy that cannot be loaded"):
         Predictor(own, tiny_folder)

@@ -68,6 +68,11 @@ class LabelRows:
     K: np.ndarray | None = None
     smplx_joints: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        for name, values in vars(self).items():
+            if name not in ("layout", "smplx_joints") and values is not None and len(values) != len(self.images):
+                raise ValueError(f"{len(values)} rows of `{name}` for {len(self.images)} pictures")
+
     def __len__(self) -> int:
         return len(self.images)
 
