@@ -22,7 +22,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-@pytest.mark.parametrize("preset", ["micro", "sample", "study", "paper"])
+@pytest.mark.parametrize("preset", ["micro", "sample", "study", "paper", "paper_best"])
 def test_a_preset_is_planned_as_a_table(preset: str) -> None:
     result = CliRunner().invoke(app, ["plan", "--preset", preset])
     assert result.exit_code == 0, result.output
@@ -68,7 +68,7 @@ def test_a_model_of_unknown_size_is_named_with_what_is_known(tmp_path) -> None:
 
 
 def test_unknown_presets_and_gpus_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(PoseRftError, match="'huge', expected one of micro, paper, sample, smollm, study"):
+    with pytest.raises(PoseRftError, match="'huge', expected one of micro, paper, paper_best, sample, smollm, study"):
         preset_path("huge")
     result = CliRunner().invoke(app, ["plan", "--preset", "micro", "--gpu", "abacus"])
     assert isinstance(result.exception, PoseRftError) and "H100" in str(result.exception)
