@@ -34,7 +34,10 @@ def test_a_good_section_is_read_and_frozen():
 @pytest.mark.parametrize(
     "content, words",
     [
-        (GOOD | {"stepps": 1}, ["unknown key `stepps`", "did you mean `steps`", "cores, flag, inner, name, sizes, steps"]),
+        (
+            GOOD | {"stepps": 1},
+            ["unknown key `stepps`", "did you mean `steps`", "cores, flag, inner, name, sizes, steps"],
+        ),
         (GOOD | {"inner": {"rate": 0.5, "rat": 1}}, ["unknown key `inner.rat`", "did you mean `rate`"]),
         (GOOD | {"steps": 0}, ["`steps` is 0", "greater than or equal to 1"]),
         ({"steps": 3}, ["key `inner` is missing"]),
