@@ -52,9 +52,10 @@ class Motion:
         if not (np.abs(transl) <= FARTHEST).all():
             raise ValueError("a place that is no number of metres")
         if first.get("kind") == "video":
-            return cls(
-                rotations, transl, _times([line["frame"] for line in lines], first["frames_per_second"]), "video"
-            )
+            rates = {line["frames_per_second"] for line in lines}
+            if len(rates) > 1:
+                raise ValueError("a video of several rates")
+            return cls(rotations, transl, _times([line["frame"] for line in lines], *rates), "video")
         drawn = _rotations(first["samples_rotation_matrices"])
         every = np.concatenate([rotations[:1], drawn])
         times = np.arange(len(every), dtype=np.float64)

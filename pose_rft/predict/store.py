@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -173,10 +173,14 @@ class Store:
         return Store(self.folder)
 
     def close(self) -> None:
-        """Closes the files."""
-        for name, file in self._files.items():
-            with writing(self.folder / name):  # what did not fit before is tried once more
-                file.close()
+        """Closes the files, the others too when one cannot be written to its end."""
+        with ExitStack() as left:
+            for name, file in self._files.items():
+                left.callback(self._close, name, file)
+
+    def _close(self, name: str, file: BinaryIO) -> None:
+        with writing(self.folder / name):  # what did not fit before is tried once more
+            file.close()
 
 
 def heads(path: Path) -> Iterator[Head]:

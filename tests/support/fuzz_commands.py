@@ -81,18 +81,18 @@ def make(folder: Path) -> None:
 
 def show_poses(model: Path) -> None:
     """An untrained policy's words are noise: once it has spoken, its answer is the template's, and has a pose."""
+    from pose_rft.inference import passes
     from pose_rft.inference.sampling import Completions
     from pose_rft.policy.processor import PoseProcessor
-    from pose_rft.predict import predictor
 
-    ids, generate = list(PoseProcessor.from_pretrained(model).answer_ids), predictor.generate
+    ids, generate = list(PoseProcessor.from_pretrained(model).answer_ids), passes.generate
 
     def template(model: Any, prompts: list[list[int]], *given: Any, **named: Any) -> Completions:
         generate(model, prompts, *given, **named)
         return Completions.from_lists([[ids] for _ in prompts], model.config.end_token_id)
 
     if generate.__name__ != template.__name__:
-        predictor.generate = template
+        passes.generate = template
 
 
 def damaged_line(kind: str, rng: np.random.Generator) -> list[str]:
