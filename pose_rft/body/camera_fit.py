@@ -73,9 +73,3 @@ def fit_box(joints: np.ndarray, center: np.ndarray, side: float, K: np.ndarray) 
     middle = (joints.max(0) + joints.min(0)) / 2
     ray = (center - K[:2, 2]) / np.array([K[0, 0], K[1, 1]])
     return np.array([ray[0] * depth - middle[0], ray[1] * depth - middle[1], depth - middle[2]])
-
-
-def default_intrinsics(width: int, height: int) -> np.ndarray:
-    """K (3, 3) for a photograph of unknown camera: focal length of one image diagonal (about 53 degrees of view)."""
-    focal = float(np.hypot(width, height))
-    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])
