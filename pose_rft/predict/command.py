@@ -197,9 +197,8 @@ class Run:
                     self._flush()
         except PoseRftError as error:
             self._fail(job, error)
-        if one.kind == "video":
+        if one.kind == "video":  # a photograph is closed with its batch
             self._flush()
-        if not any(other is job for other, _ in self.waiting):
             self._close(job)
 
     def _full(self) -> bool:

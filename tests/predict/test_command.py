@@ -139,6 +139,18 @@ def test_inputs_of_the_same_name_keep_results_of_their_own(start, tmp_path, pict
     assert len({content["source"] for content in found}) == len({content["name"] for content in found}) == 4
 
 
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_an_input_is_told_and_noted_as_finished_once_whatever_the_batch(
+    start, tmp_path, picture, seeing, film_file, capsys, batch
+):
+    paths = [save(tmp_path / name, picture) for name in ("a.png", "b.png", "c.png")]
+    start([*paths, film_file], ["he stands"], box=None, batch=batch, every=6)
+    noted = [json.loads(line) for line in (tmp_path / "out/inputs.jsonl").read_text().splitlines()]
+    finished = [line["input"] for line in noted if line.get("event") == "finished"]
+    assert len(finished) == len(set(finished)) == 5
+    assert capsys.readouterr().out.count("found") == 5
+
+
 def test_a_second_run_adds_and_never_replaces(start, tmp_path, picture, capsys):
     first = save(tmp_path / "a.png", picture)
     start([first], overlay=True)
