@@ -12,7 +12,7 @@ import typer
 
 from pose_rft import __version__
 from pose_rft.errors import PoseRftError, visible
-from pose_rft.io.text import print_anything
+from pose_rft.io.text import print_anything, print_nowhere
 
 app = typer.Typer(
     help="Photographs and sentences to 3D human poses.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -424,7 +424,7 @@ def _run() -> None:
         try:
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the interpreter's own flush
+            print_nowhere()
         raise
 
 

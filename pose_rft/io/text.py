@@ -1,6 +1,7 @@
 """Is a string text? JSON and file names may carry halves of UTF-16 pairs (`\\ud83d`), which no UTF-8 file can hold."""
 
 import io
+import os
 import sys
 
 from pose_rft.errors import PoseRftError
@@ -24,3 +25,8 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_nowhere() -> None:
+    """What is left of this process's output has no reader any more; the interpreter flushes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
