@@ -18,7 +18,6 @@ METHODS = {"read_text", "read_bytes"}
 # What each of these modules opens is its own, or was checked by the module itself; anything new belongs into `io`.
 OWN = {
     "shards/convert.py": "the plan that an earlier call left in scratch; bytes of the project's own code",
-    "cli.py": "the null device, for what a closed pipe does not take",
     "evaluation/tables.py": "results of the evaluation stages",
     "hygrpo/run_artifacts.py": "pages of the run's own candidates",
     "training/devices.py": "/proc/self/status",
