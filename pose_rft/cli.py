@@ -22,7 +22,7 @@ app.add_typer(shards, name="shards")
 doctor = typer.Typer(help="Check what a run needs before it starts.", no_args_is_help=True)
 app.add_typer(doctor, name="doctor")
 
-SHOWN_PROBLEMS = 20
+SHOWN_PROBLEMS = 10
 Folder = Annotated[Path, typer.Argument(help="A folder of shards, e.g. data/shards/coco/train.")]
 MODEL_HELP = "A trained policy (default: models/rft_hygrpo, else the one that the wheel carries)."
 USAGE_ERROR = 2
@@ -378,7 +378,10 @@ def shards_verify(folder: Folder) -> None:
     for problem in report.problems[:SHOWN_PROBLEMS]:
         print(problem, file=sys.stderr)
     if not report.ok:
-        raise PoseRftError(f"{folder} has {len(report.problems)} problem(s); the first are listed above.")
+        listed = (
+            "listed above" if len(report.problems) <= SHOWN_PROBLEMS else f"the first {SHOWN_PROBLEMS} listed above"
+        )
+        raise PoseRftError(f"{folder} has {len(report.problems)} problem(s), {listed}.")
     print(f"{folder}: {report.samples} samples in {report.shards} shards, all whole")
 
 

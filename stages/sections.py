@@ -61,4 +61,4 @@ def is_key(dotted: str) -> bool:
         if not fields:
             return False
         kinds = [found for field in fields for found in sections_in(field.annotation)]
-    return bool(names) and section in SECTIONS
+    return bool(names)

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 
 from pose_rft.body.joints import SMPL24
-from pose_rft.body.model_file import Gender
 from pose_rft.datasets.common.base import (
     Reader,
     Unit,
@@ -27,8 +26,8 @@ from pose_rft.datasets.common.base import (
     sample_key,
     with_confidence,
 )
+from pose_rft.datasets.common.labels import GENDERS, plausible
 from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture, picture_path
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.datasets.posescript.reader import PoseScript, PoseScriptParams
 from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
@@ -40,7 +39,6 @@ ASPECTS: tuple[Split, ...] = ("rpe_behavior", "rpe_outfits", "rpe_pose", "rpe_sh
 SPG_FILE = "spg.json"
 SPG_POSES = "test"  # the split of PoseScript whose poses are asked for
 IMAGE_MARKER, PICTURES_OF = "<image>", "3DPW/"
-GENDERS: Mapping[str, Gender] = {"male": "male", "female": "female", "neutral": "neutral"}
 
 
 def question_file(split: str) -> str:
@@ -60,7 +58,7 @@ class ChatPoseParams(Section):
 
 
 class ChatPose(Reader):
-    """Reader of both benchmarks; a unit is a question about a picture, or an AMASS file with its questions."""
+    """Reader of both benchmarks; a unit is a file of questions about pictures, or an AMASS file with its questions."""
 
     Params = ChatPoseParams
     params: ChatPoseParams
@@ -79,21 +77,19 @@ class ChatPose(Reader):
             return self._speculative_units()
         path = require(self.root / question_file(split), self.dataset, self.where_to_get)
         require(self.pictures / "imageFiles", f"{self.dataset} (its pictures, of 3DPW)", self.where_to_get)
-        rows = read_json(path, list)
-        return [Unit(sample_key("chatpose", split, number), 1, (number,)) for number in range(len(rows))]
+        return [Unit(sample_key("chatpose", split), len(read_json(path, list)), ())]
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
         if split == "spg":
             yield from self._speculative(unit)
             return
-        (number,) = unit.payload
-        row = read_json(self.root / question_file(split), list)[number]
-        try:
-            yield self._about_a_person(row, unit.key, split)
-        except UnreadablePicture as problem:
-            yield problem.defect(unit.key, str(number))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, PoseRftError) as error:
-            yield Defect(unit.key, str(number), "malformed question", " ".join(str(error).split())[:200])
+        for number, row in enumerate(read_json(self.root / question_file(split), list)):
+            try:
+                yield self._about_a_person(row, sample_key("chatpose", split, number), split)
+            except UnreadablePicture as problem:
+                yield problem.defect(unit.key, str(number))
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, PoseRftError) as error:
+                yield Defect(unit.key, str(number), "malformed question", " ".join(str(error).split())[:200])
 
     def inventory(self) -> list[Path]:
         files = existing_files(self.root, ["RPE-refined/*.json", SPG_FILE])

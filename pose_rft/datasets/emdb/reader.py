@@ -25,9 +25,9 @@ from pose_rft.datasets.common.base import (
     square_box,
     with_confidence,
 )
+from pose_rft.datasets.common.labels import GENDERS, plausible
 from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture
 from pose_rft.datasets.fits.sources import NOT_FINITE, BrokenFit, smpl_in_camera
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.find import find
 from pose_rft.io.unpickle import read_pickle
@@ -36,7 +36,6 @@ from pose_rft.record import Box, Camera, Defect, Keypoints, Record, Smpl
 
 SEQUENCES = "P*/*/*_data.pkl"
 PROTOCOLS: Mapping[str, str] = {"test": "emdb1"}  # split → the field that says whether a sequence belongs to it
-GENDERS: Mapping[str, Gender] = {"male": "male", "female": "female", "neutral": "neutral"}
 JOINTS_SCALE = 1.2  # where the release's box is empty: around the projected joints
 SOURCE = "emdb"
 

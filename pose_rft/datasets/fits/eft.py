@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.datasets.fits.sources import NOT_FINITE
 from pose_rft.datasets.fits.still_fit import CROP, FOCAL, StillFit, crop_camera, picture_id
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
 from pose_rft.io.parsing import DAMAGE

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from pose_rft.body.joints import LIMB_JOINTS, SMPL24, SPIN24, to_smpl24
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.datasets.fits.sources import posed_joints
-from pose_rft.datasets.label_files.rows import LabelRows, flags, plausible, read_label_rows, texts
+from pose_rft.datasets.label_files.rows import LabelRows, flags, read_label_rows, texts
 from pose_rft.errors import PoseRftError
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 

@@ -28,7 +28,7 @@ from pose_rft.body.frames import world_to_camera_smpl
 from pose_rft.body.joints import to_smpl24
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.body.model_file import Gender, ModelArrays, find_model_file, read_model_file
-from pose_rft.datasets.label_files.rows import plausible
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.find import find
 from pose_rft.params import Section

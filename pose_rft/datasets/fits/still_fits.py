@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.cameras import intrinsics
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.datasets.fits.eft import read_eft
 from pose_rft.datasets.fits.named_fits import read_named_fits
 from pose_rft.datasets.fits.sources import NOT_FINITE, FitSource
 from pose_rft.datasets.fits.still_fit import StillFit, picture_id
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
 from pose_rft.io.parsing import DAMAGE

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.datasets.fits.named_fits import read_named_fits
 from pose_rft.datasets.fits.sources import (
     NOT_FINITE,
@@ -27,7 +28,6 @@ from pose_rft.datasets.fits.sources import (
     posed_joints,
     smpl_in_camera,
 )
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.json_files import read_json
 from pose_rft.io.parsing import DAMAGE

@@ -18,10 +18,11 @@ from pydantic import Field
 
 from pose_rft.body.joints import SPIN24
 from pose_rft.datasets.common.base import Reader, Unit, check_split, require, sample_key
+from pose_rft.datasets.common.labels import labelled, plausible
 from pose_rft.datasets.common.pictures import UnreadablePicture, parse_picture
 from pose_rft.datasets.fits.crop_placement import in_crop_camera
 from pose_rft.datasets.fits.still_fit import CROP_CAMERA_NOTE
-from pose_rft.datasets.label_files.rows import HMR2_JOINTS, hmr2_joints, labelled, plausible, side_px
+from pose_rft.datasets.label_files.rows import HMR2_JOINTS, hmr2_joints, side_px
 from pose_rft.errors import PoseRftError
 from pose_rft.io.archives import tar_members
 from pose_rft.io.unpickle import read_pickle_stream

@@ -20,11 +20,12 @@ from pydantic import Field
 from pose_rft.body.joints import SPIN24
 from pose_rft.body.model_file import Gender
 from pose_rft.datasets.common.base import Reader, Unit, check_split, require, sample_key
+from pose_rft.datasets.common.labels import labelled, plausible
 from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture, picture_path
 from pose_rft.datasets.fits.crop_placement import in_crop_camera
 from pose_rft.datasets.fits.sources import NOT_FINITE
 from pose_rft.datasets.fits.still_fit import CROP_CAMERA_NOTE
-from pose_rft.datasets.label_files.rows import LabelRows, labelled, plausible, read_label_rows
+from pose_rft.datasets.label_files.rows import LabelRows, read_label_rows
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Fraction, Section
 from pose_rft.record import KEY, Box, Camera, Defect, Image, Keypoints, Record, Smpl

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from pose_rft.body.joints import SPIN24
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.npz import names_in_npz, read_npz
 
 PX_PER_SCALE = 200.0
 # A box is between 20 and 4000 px wide: a scale above this number is in px, one below it is the side over 200.
 LARGEST_SCALE = 20.0
-LARGEST_NUMBER = 1e6  # px, metres or radians; above it, or not finite, a number is damage
 HMR2_JOINTS = 44  # 25 of OpenPose, then the first 19 of SPIN's 24
 # OpenPose-25's place of each of SPIN's 24, -1 where it has none: nose, eyes and ears exist only there.
 FROM_OPENPOSE = (11, 10, 9, 12, 13, 14, 4, 3, 2, 5, 6, 7, *[-1] * 7, 0, 16, 15, 18, 17)
@@ -264,18 +264,6 @@ def _smpl(pose: np.ndarray | None, betas: np.ndarray | None, has: Any, count: in
     sound = plausible(pose).all(axis=(1, 2)) & plausible(shape).all(axis=1)
     there = flags(has, count)
     return {"pose": pose, "betas": shape, "has_smpl": there & sound, "broken": there & ~sound}
-
-
-def plausible(numbers: np.ndarray) -> np.ndarray:
-    """Which numbers can be labels at all."""
-    with np.errstate(invalid="ignore"):
-        return np.abs(numbers) < LARGEST_NUMBER
-
-
-def labelled(points: np.ndarray) -> np.ndarray | None:
-    """Joints (J, C) with confidence last; those without a label or with damaged numbers are zeroed; None if all are."""
-    known = (points[:, -1] > 0) & plausible(points).all(axis=1)
-    return np.where(known[:, None], points, 0.0) if known.any() else None
 
 
 def flags(value: Any, count: int) -> np.ndarray:

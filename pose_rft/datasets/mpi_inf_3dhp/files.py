@@ -14,7 +14,7 @@ import numpy as np
 
 from pose_rft.body.cameras import intrinsics
 from pose_rft.body.joints import MPI17
-from pose_rft.datasets.label_files.rows import plausible
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door
 from pose_rft.io.matlab import cells, read_mat

@@ -27,10 +27,10 @@ from pose_rft.datasets.common.base import (
     sampled_pictures,
     with_confidence,
 )
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture
 from pose_rft.datasets.fits.sources import NOT_FINITE, BrokenFit, FitSource, fit_files
 from pose_rft.datasets.fits.video_fits import NOTES, VideoName, fits_of_video
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.datasets.mpi_inf_3dhp.files import (
     CHEST_CAMERAS,
     FRAME_PATTERNS,

@@ -16,9 +16,9 @@ import numpy as np
 from pose_rft.body.joints import OPENPOSE18, SMPL24
 from pose_rft.body.model_file import Gender
 from pose_rft.datasets.common.base import Reader, Unit, box_around, check_split, existing_files, require, sample_key
+from pose_rft.datasets.common.labels import plausible
 from pose_rft.datasets.common.pictures import UnreadablePicture, load_picture
 from pose_rft.datasets.fits.sources import NOT_FINITE, BrokenFit, smpl_in_camera
-from pose_rft.datasets.label_files.rows import plausible
 from pose_rft.errors import PoseRftError
 from pose_rft.io.find import find
 from pose_rft.io.paths import inside
