@@ -5,6 +5,7 @@ transformers builds what config.json says before it compares it with the weights
 safetensors' own errors about cut files to its caller. So whoever loads a model asks `look_at` first.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,7 +166,13 @@ def check_words(tokenizer: Any, rows: int, source: str | Path) -> None:
 
 @contextmanager
 def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
-    """Turns what loaders raise about a folder into one sentence; a PoseRftError passes as it is."""
+    """Turns what loaders raise about a folder into one sentence; a PoseRftError passes as it is.
+
+    transformers' own report of weights that do not fit is left out: `check_loaded` says it where it matters.
+    """
+    log = logging.getLogger("transformers")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     except PoseRftError:
@@ -176,6 +183,8 @@ def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
             f"{source} holds a {wanted} that cannot be loaded ({reason}); it is damaged, or "
             "of another form; download or make it again."
         ) from error
+    finally:
+        log.setLevel(level)
 
 
 def _cached(source: str, wanted: str) -> Path:

@@ -351,7 +351,10 @@ def check_loaded(info: Mapping[str, Any], source: str) -> None:
     problems = {"missing": info["missing_keys"], "unexpected": unexpected, "of another shape": info["mismatched_keys"]}
     texts = [f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys]
     if texts:
-        raise PoseRftError(f"The weights in {source} do not fit their configuration; {'; '.join(texts)}.")
+        raise PoseRftError(
+            f"The weights in {source} are damaged or of another version of this project ({'; '.join(texts)}); get or "
+            "train them again."
+        )
 
 
 def _listed(keys: Any, most: int = 12) -> str:

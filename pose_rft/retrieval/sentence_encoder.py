@@ -160,15 +160,8 @@ def verify_minilm(folder: Path) -> None:
 
 @contextmanager
 def _one_sentence(source: str) -> Iterator[None]:
-    """Turns a loader's errors into one sentence; says nothing of the layers that are left out on purpose."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        inside = Path(source) / "0_Transformer"  # where older sentence-transformers put the model
-        look_at(inside if inside.is_dir() else source, "sentence encoder")
-        with one_sentence(source, "sentence encoder"):
-            yield
-    finally:
-        logging.set_verbosity(verbosity)
+    """Turns a loader's errors into one sentence."""
+    inside = Path(source) / "0_Transformer"  # where older sentence-transformers put the model
+    look_at(inside if inside.is_dir() else source, "sentence encoder")
+    with one_sentence(source, "sentence encoder"):
+        yield

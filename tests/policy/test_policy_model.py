@@ -1,5 +1,6 @@
 """PoseLlava: image path, states, folders, and the traps of transformers."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,15 @@ def test_auto_classes_find_model_and_processor(policy: Policy, tmp_path: Path) -
     assert isinstance(processor, PoseProcessor) and processor.image == policy[1].image
 
 
-def test_missing_and_unexpected_weights_are_an_error_that_lists_them(policy: Policy, tmp_path: Path) -> None:
+def test_missing_and_unexpected_weights_are_an_error_that_lists_them(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[logging.LogRecord] = []
+    library = logging.getLogger("transformers")
+    library.setLevel(logging.WARNING)
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    monkeypatch.setattr(library, "handlers", [handler])
     save_policy(tmp_path, *policy)
     weights = load_file(tmp_path / "model.safetensors")
     weights["pose_head.something.weight"] = weights.pop("pose_head.mean.inner.weight")
@@ -169,6 +178,7 @@ def test_missing_and_unexpected_weights_are_an_error_that_lists_them(policy: Pol
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(PoseRftError, match=r"of another shape: pose_head.mean.inner.weight"):
         load_policy(tmp_path)
+    assert not told  # no report of the library's beside the sentence
 
 
 def test_a_folder_without_a_policy_is_named(tmp_path: Path) -> None:
