@@ -6,11 +6,30 @@ INSTALLED := .venv/.installed
 EXTRAS := sample,flows,agents,cluster,demo,dev
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install run status diff test test-fast test-slow lint format sbom docs wheel gpu clean
+.PHONY: .encoder .retrieval .rft-hygrpo .rft-grpo install run status diff test test-fast test-slow lint format sbom docs wheel gpu clean
+
+# `dvc repro`, but two trainings at a time, since one of the sample's keeps one core busy. A GPU gets one at a time.
+REPRO := dvc --wait-for-lock repro
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs=$(if $(wildcard /dev/nvidia0),1,2)
 
 run: $(INSTALLED)
-	dvc --wait-for-lock repro
+	$(REPRO) validate
+	+$(SIDE_BY_SIDE) .encoder .retrieval
+	+$(SIDE_BY_SIDE) .sft-gaussian .sft-point
+	+$(SIDE_BY_SIDE) .rft-hygrpo .rft-grpo
+	$(REPRO)
 	pose-rft tables
+
+.encoder:
+	$(REPRO) --single-item pose_encoder
+.retrieval:
+	$(REPRO) --single-item base_model retrieval@reward retrieval@judge
+.sft-%:
+	$(REPRO) --single-item sft@$*
+.rft-hygrpo:
+	$(REPRO) --single-item rft@hygrpo evaluate@rft_hygrpo evaluate@sft_gaussian
+.rft-grpo:
+	$(REPRO) --single-item rft@grpo evaluate@rft_grpo evaluate@sft_point
 
 # What `dvc repro` would run, also after an edit of code.
 status: $(INSTALLED)

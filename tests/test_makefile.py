@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from flows.dvc_graph import read_graph
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("Makefile", "constraints.txt", "requirements.lock", "pyproject.toml")
@@ -46,6 +47,25 @@ def test_make_runs_the_tools_of_its_own_folder_wherever_that_lies(clone: Path) -
         assert done.returncode == 0, (target, done.stdout, done.stderr)
         for line in called:
             assert line in done.stdout
+
+
+def test_what_run_makes_side_by_side_finds_its_inputs_made() -> None:
+    graph = read_graph(ROOT)
+    made: set[str] = set()
+    beside: list[str] = []
+    for words in map(str.split, make(ROOT, "--dry-run", "run").stdout.splitlines()):
+        if "--single-item" in words:
+            there = set(made)
+            for name in words[words.index("--single-item") + 1 :]:
+                assert set(graph.upstream[name]) <= there, f"{name} may start before what it needs"
+                there.add(name)
+                beside.append(name)
+        elif "make" in words[0] or "repro" in words:
+            made.update(beside)
+            beside.clear()
+        if "repro" in words and "--single-item" not in words:
+            made |= graph.before(set(words[words.index("repro") + 1 :]) or set(graph.upstream))
+    assert made == set(graph.upstream)
 
 
 def test_without_a_git_repository_nothing_is_installed(clone: Path) -> None:  # C6
