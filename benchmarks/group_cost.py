@@ -11,7 +11,7 @@ into an environment of its own (`--trl-env`, else a temporary folder), which bor
 one, and runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
 
 On a GPU: a randomly initialised LLaVA-1.5-7B with HMR2.0's encoder, bfloat16, LoRA, frozen encoders included; the share
-of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs only torch, transformers and peft.
+of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs only torch, transformers, peft and roma.
 """
 
 import argparse

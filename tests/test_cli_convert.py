@@ -54,6 +54,9 @@ def test_a_split_is_converted_without_params_and_a_wrong_call_is_one_sentence(tm
     )
     wrong = pose_rft(tmp_path, *call, "--executor", "cloud")
     assert wrong.returncode == 2 and "`executor` is 'cloud'" in wrong.stderr and "Traceback" not in wrong.stderr
+    for nameless in (".", "..", "/"):
+        wrong = pose_rft(tmp_path, *call, "--out", nameless)
+        assert wrong.returncode == 2 and "give a name" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 PARAMS = "datasets: {coco: {splits: [train], fits: [{source: eft, path: eft/COCO2014-All-ver01.json}]}}\n"

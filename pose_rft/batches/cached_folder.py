@@ -14,7 +14,7 @@ def cached_folder(folder: Path, make: Callable[[Path], None]) -> Path:
     """
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(folder.with_name(f".{folder.name}.lock"), "w") as lock:
+        with open(atomic.beside(folder, "lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 with atomic.folder(folder) as temporary:

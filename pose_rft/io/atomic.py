@@ -19,15 +19,20 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def unfinished(path: Path) -> Path:
-    """A name beside `path` for what is to become it, `.NAME.tmp-` and 64 random bits.
+def beside(path: Path, kind: str) -> Path:
+    """The hidden name `.NAME.KIND` in the folder of `path`.
 
     Raises:
         PoseRftError: `path` names no file (`.`, `..`, `/`).
     """
     if path.name in ("", ".."):
         raise PoseRftError(f"Nothing can be written as {str(path)!r}; give a name to write to.")
-    return path.with_name(f".{path.name}.tmp-{os.urandom(8).hex()}")
+    return path.with_name(f".{path.name}.{kind}")
+
+
+def unfinished(path: Path) -> Path:
+    """A name beside `path` for what is to become it, with 64 random bits; errors as `beside`."""
+    return beside(path, f"tmp-{os.urandom(8).hex()}")
 
 
 def create(path: Path) -> BinaryIO:

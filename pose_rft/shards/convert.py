@@ -79,7 +79,7 @@ def convert_release(
     release = open_release(name, data, {name: choices}, shards.jpeg_quality)
     files: list[Path | str] = [*release.inventory(), *files_below(data.body_model)]
     inventory = take_inventory(name, data.root, files)
-    scratch = out.with_name(f".{out.name}.scratch")
+    scratch = atomic.beside(out, "scratch")
     summary = convert(release, split, out, shards, release.params.max_defect_rate, inventory.digest, scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     return summary

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from pose_rft.errors import PoseRftError
+from pose_rft.io import atomic
 from pose_rft.shards.manifest import MANIFEST, Manifest
 
 OWN_NAME = re.compile(r"\d{5,}\.(tar|json)|index\.parquet|defects\.parquet|manifest\.json")
@@ -45,7 +46,7 @@ def move(folder: Path, out: Path) -> None:
     At no moment would a kill lose the complete shards: they stay in scratch until they are in their place.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    old, beside = sweep(out)
+    old, copied = sweep(out)
     if out.exists():
         os.replace(out, old)
     try:
@@ -53,8 +54,8 @@ def move(folder: Path, out: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        shutil.copytree(folder, beside)
-        os.replace(beside, out)
+        shutil.copytree(folder, copied)
+        os.replace(copied, out)
     finally:
         if old.exists() and not out.exists():
             os.replace(old, out)
@@ -64,7 +65,7 @@ def move(folder: Path, out: Path) -> None:
 
 def sweep(out: Path) -> tuple[Path, Path]:
     """Removes what a killed move left beside `out`; its names for the old folder and for a copy under way."""
-    old, beside = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "new"))
-    for left in (old, beside):
+    old, copied = (atomic.beside(out, kind) for kind in ("old", "new"))
+    for left in (old, copied):
         shutil.rmtree(left, ignore_errors=True)
-    return old, beside
+    return old, copied

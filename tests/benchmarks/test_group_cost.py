@@ -99,8 +99,8 @@ def test_the_command_s_tiny_form_prints_a_row_for_each_way_and_group(capsys: pyt
 
 
 @pytest.mark.slow
-def test_the_path_of_the_gpu_needs_torch_transformers_and_peft_only(tmp_path: Path) -> None:
-    packages = closure(["torch", "transformers", "peft"])
+def test_the_path_of_the_gpu_needs_torch_transformers_peft_and_roma_only(tmp_path: Path) -> None:
+    packages = closure(["torch", "transformers", "peft", "roma"])
     for distribution in packages.values():
         for top in {file.parts[0] for file in distribution.files or [] if file.parts[0] != ".."}:
             link = tmp_path / top
