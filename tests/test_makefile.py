@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from flows.dvc_graph import read_graph
 
 ROOT = Path(__file__).resolve().parent.parent

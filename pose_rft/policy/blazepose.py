@@ -68,7 +68,7 @@ class Landmarks:
 
 
 class Dropout(nn.Dropout):
-    """Dropout with one uniform number for each value: torch draws its own mask one by one on a CPU, five times as slow."""
+    """Dropout whose mask is cut from uniform numbers: on a CPU torch draws its own one by one, five times as slowly."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
