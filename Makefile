@@ -8,9 +8,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: .encoder .retrieval .rft-hygrpo .rft-grpo install run status diff test test-fast test-slow lint format sbom docs wheel gpu clean
 
-# `dvc repro`, but two trainings at a time, since one of the sample's keeps one core busy. A GPU gets one at a time.
+# `dvc repro`, but two trainings at a time with half of the cores each, since one of the sample's cannot use two. A GPU
+# gets one at a time.
 REPRO := dvc --wait-for-lock repro
 SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs=$(if $(wildcard /dev/nvidia0),1,2)
+HALF := OMP_NUM_THREADS=$(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) + 1) / 2 )))
 
 run: $(INSTALLED)
 	$(REPRO) validate
@@ -23,13 +25,13 @@ run: $(INSTALLED)
 .encoder:
 	$(REPRO) --single-item pose_encoder
 .retrieval:
-	$(REPRO) --single-item base_model retrieval@reward retrieval@judge
+	$(HALF) $(REPRO) --single-item base_model retrieval@reward retrieval@judge
 .sft-%:
-	$(REPRO) --single-item sft@$*
+	$(HALF) $(REPRO) --single-item sft@$*
 .rft-hygrpo:
-	$(REPRO) --single-item rft@hygrpo evaluate@rft_hygrpo evaluate@sft_gaussian
+	$(HALF) $(REPRO) --single-item rft@hygrpo evaluate@rft_hygrpo evaluate@sft_gaussian
 .rft-grpo:
-	$(REPRO) --single-item rft@grpo evaluate@rft_grpo evaluate@sft_point
+	$(HALF) $(REPRO) --single-item rft@grpo evaluate@rft_grpo evaluate@sft_point
 
 # What `dvc repro` would run, also after an edit of code.
 status: $(INSTALLED)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.study opponents distribution main`: methods at equal wall time, over several seeds.
 
-The clock is the preset's HyGRPO for `STEPS` steps. A probe of a few steps tells what a step of each method takes,
+The clock is the preset's HyGRPO for `--steps`. A probe of a few steps tells what a step of each method takes,
 beside as much other work as in the runs themselves, and every method gets as many steps as fit into that time (each
 learning rate then ends its cosine there). A probe lies in a clone of its own, so a study that is started again finds
 the same.
@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.methods import HYGRPO, METHODS, Method
-from benchmarks.study import COLUMNS, Run, numbers, reproduce, spread
+from benchmarks.study import COLUMNS, PRESET, Run, numbers, reproduce, spread
 from flows import hosts
 from pose_rft.evaluation.tables import BASELINE
 
-STEPS, PROBE_STEPS = 400, 12
+PROBE_STEPS = 12
 CHOSEN_WITH = {"seed.train": 21}  # the start of what is chosen
 RFT_SEEDS = (1, 2, 3)
 # Labels stay those of the preset, so that one reader of the numbers serves both: `3dpw` is its `train`, of 3DPW's kind
@@ -60,6 +60,18 @@ ON_VALIDATION |= {"PA ": POSES["PA "], **SENTENCES, **MEANING, **DISTRIBUTION}
 ON_TEST = {**COLUMNS, **MEANING, **DISTRIBUTION}
 
 
+class Size(NamedTuple):
+    """preset: what all runs change; values: dotted params of all; steps: the clock's; starts: of `main` (None: all)."""
+
+    preset: Path = PRESET
+    values: Mapping[str, Any] = MappingProxyType({})
+    steps: int = 400
+    starts: int | None = None
+
+
+FULL = Size()
+
+
 class Timed(NamedTuple):
     """A method with the steps that fit into the time, and the seconds that one takes."""
 
@@ -75,20 +87,22 @@ def steps_for(budget: float, seconds: float) -> int:
     return max(1, round(steps / unit) * unit)
 
 
-def timed(methods: Sequence[Method], start: Mapping[str, Any], root: Path, pool: ThreadPoolExecutor) -> list[Timed]:
-    """Each method's steps in the time that HyGRPO takes for `STEPS`.
+def timed(methods: Sequence[Method], size: Size, root: Path, pool: ThreadPoolExecutor) -> list[Timed]:
+    """Each method's steps in the time that HyGRPO takes for `size.steps`; the same for all seeds.
 
     Raises:
         PoseRftError: a probe failed.
     """
 
     def probe(method: Method) -> float:
-        overrides = {**start, **method.overrides, "rft.steps": PROBE_STEPS}
-        clone = reproduce(Run(f"timing of {method.label}", overrides), root, [method.run.replace("_", "@")])
+        overrides = {**size.values, **method.overrides, "rft.steps": PROBE_STEPS}
+        target = method.run.replace("_", "@")
+        clone = reproduce(Run(f"timing of {method.label}", overrides), root, [target], size.preset)
         return seconds_per_step(clone, method.run)
 
+    reproduce(Run("what all probes share", dict(size.values)), root, ["sft@gaussian", "retrieval@reward"], size.preset)
     seconds = list(pool.map(probe, [HYGRPO, *methods]))
-    budget = STEPS * seconds[0]
+    budget = size.steps * seconds[0]
     return [Timed(m, steps_for(budget, each), each) for m, each in zip(methods, seconds[1:], strict=True)]
 
 
@@ -137,28 +151,40 @@ def ledger(group: str, timings: Sequence[Timed], starts: Sequence[Mapping[str, A
     return "\n".join(lines)
 
 
-def study(group: str, root: Path, wide: Mapping[str, Any] = MappingProxyType({})) -> None:
+def shared(starts: Sequence[Mapping[str, Any]]) -> list[tuple[list[str], list[Mapping[str, Any]]]]:
+    """What is made first, since two runs side by side would both make it: targets, and the starts that need them."""
+    worlds = {start.get("seed.data"): start for start in reversed(starts)}
+    trained = {(start.get("seed.data"), start.get("seed.train")): start for start in reversed(starts)}
+    models = ["sft@gaussian", "retrieval@reward", "retrieval@judge"]
+    return [(["validate"], list(worlds.values())[::-1]), (models, list(trained.values())[::-1])]
+
+
+def study(group: str, root: Path, size: Size = FULL) -> None:
     """Runs a group and prints its table and its ledger.
 
-    Args:
-        wide: values for all runs of the group, such as `methods.WIDE`.
     Raises:
         PoseRftError: a run failed; what is done stays, and the same command continues.
     """
     main = group == "main"
-    starts = FRESH if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
-    starts = [{**wide, **start} for start in starts]
+    starts = FRESH[: size.starts] if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
+    starts = [{**size.values, **start} for start in starts]
     columns = ON_TEST if main else ON_VALIDATION
-    reproduce(Run("shared", starts[0]), root, ["sft@gaussian", "retrieval@reward", "retrieval@judge"])
+
+    def made(run: Run, targets: Sequence[str] = ()) -> Path:
+        return reproduce(run, root, targets, size.preset)
+
     with ThreadPoolExecutor(hosts.side_by_side()) as pool:
-        timings = timed(METHODS[group], starts[0], root, pool)
+        timings = timed(METHODS[group], size, root, pool)
+        for targets, some in shared(starts):
+            first = [pool.submit(made, Run("what runs share", dict(start)), targets) for start in some]
+            for future in first:
+                future.result()
         runs = {entry.method.label: runs_of(entry, starts) for entry in timings}
-        clones = {label: [pool.submit(reproduce, run, root) for run in of_label] for label, of_label in runs.items()}
-        made = {label: [future.result() for future in futures] for label, futures in clones.items()}
+        clones = {label: [pool.submit(made, run) for run in of_label] for label, of_label in runs.items()}
+        folders = {label: [future.result() for future in futures] for label, futures in clones.items()}
     by_label = {entry.method.label: entry for entry in timings}
     found = {
-        label: [seen(clone, by_label[label].method.run, columns) for clone in folders]
-        for label, folders in made.items()
+        label: [seen(clone, by_label[label].method.run, columns) for clone in own] for label, own in folders.items()
     }
     measured_on = "the test sets" if main else "3dpw/train, bedlam/val, posescript/val"
     print(

@@ -132,13 +132,13 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
 STEP_TIME = "s / step"
 
 
-def reproduce(run: Run, root: Path, targets: Sequence[str] = ()) -> Path:
+def reproduce(run: Run, root: Path, targets: Sequence[str] = (), preset: Path = PRESET) -> Path:
     """`dvc repro` of a run's evaluations, or of other targets, in its clone; returns the clone.
 
     Raises:
         PoseRftError: a stage failed; ends with its last lines.
     """
-    clone = prepare(root, override(read_yaml(root / PRESET), run.overrides))
+    clone = prepare(root, override(read_yaml(root / preset), run.overrides))
     targets = targets or [f"evaluate@{name}" for name in run.evaluated] or ["validate"]
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     with hosts.core_share() as cores:
@@ -288,7 +288,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("groups", nargs="+", choices=[*GROUPS, *METHODS])
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of table3")
     parser.add_argument("--figures", type=Path, help="folder for study_GROUP.png, held-out rewards over the steps")
-    parser.add_argument("--wide", action="store_true", help="networks and batches that fill a GPU (equal-time groups)")
+    timed = parser.add_argument_group("equal-time groups")
+    timed.add_argument("--wide", action="store_true", help="networks and batches that fill a GPU")
+    timed.add_argument("--preset", type=Path, default=PRESET, help="another preset, such as params.yaml")
+    timed.add_argument("--steps", type=int, default=400, help="steps of the preset's own method: the clock")
+    timed.add_argument("--starts", type=int, help="of main: only the first so many")
     options = parser.parse_args(arguments)
     from benchmarks import equal_time  # needs this module
 
@@ -301,7 +305,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         failed += study(groups, root, options.figures) if groups else []
         for group in (group for group in dict.fromkeys(options.groups) if group in METHODS):
-            equal_time.study(group, root, WIDE if options.wide else {})
+            size = equal_time.Size(options.preset, WIDE if options.wide else {}, options.steps, options.starts)
+            equal_time.study(group, root, size)
     except PoseRftError as error:
         failed.append(str(error))
     if failed:

@@ -101,7 +101,7 @@ def test_an_evaluation_without_a_set_leaves_its_cells_empty():
 def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
     asked = []
 
-    def reproduce(run, root, targets=()):
+    def reproduce(run, root, targets=(), preset=PRESET):
         asked.append((run.label, tuple(targets), run.overrides))
         clone = root / str(len(asked))
         for name in ("sft_gaussian", "rft_hygrpo", "rft_grpo"):
@@ -118,6 +118,8 @@ def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
     runs = [entry for entry in asked if not entry[1]]
     starts = len(FRESH) if group == "main" else 3
     assert len(runs) == starts * len(METHODS[group])
-    assert {o["rft.steps"] for label, _, o in runs} == {400, 800}
+    assert {o["rft.steps"] for label, _, o in runs} == ({800} if group == "main" else {400, 800})
+    first = [(names, o.get("seed.data"), o["seed.train"]) for _, names, o in asked if "seed.train" in o and names]
+    assert len(set(first)) == len(first) == (2 + 10 if group == "main" else 1 + 1), "made twice, or not first"
     assert all(method.label in shown for method in METHODS[group])
     assert "judge T2P" in shown and "posecode recall" in shown
