@@ -6,6 +6,7 @@ a picture, several pictures at a time.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -101,11 +102,12 @@ def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImagePar
 
 @contextmanager
 def one_core_each() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch has cores, each computing on one of them."""
-    cores = torch.get_num_threads()
+    """A thread for each core that this process may use, each computing on one: stages that wait leave theirs free."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(cores) as pool:
             yield pool
     finally:
-        torch.set_num_threads(cores)
+        torch.set_num_threads(threads)
