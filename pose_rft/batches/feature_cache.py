@@ -23,10 +23,11 @@ from pose_rft.batches.observed import observed, weights_digest
 from pose_rft.batches.samples import Samples
 from pose_rft.io import atomic
 from pose_rft.io.mapped import new_array, open_array
+from pose_rft.policy.config import CLIP_NORM, IMAGENET_NORM
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.lockstep import passes_are_collective
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, normalise
+from pose_rft.policy.person_crops import normalise
 from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.processor import ImageParams
 from pose_rft.progress import Progress

@@ -22,7 +22,7 @@ from pose_rft.batches.crop_cache import load_crops, pixels
 from pose_rft.batches.samples import Samples
 from pose_rft.io import atomic
 from pose_rft.io.mapped import new_array, open_array
-from pose_rft.policy.person_crops import IMAGENET_NORM
+from pose_rft.policy.config import IMAGENET_NORM
 from pose_rft.policy.pose_encoder import PoseEncoder
 from pose_rft.policy.processor import ImageParams
 from pose_rft.progress import Progress

@@ -24,9 +24,8 @@ from pose_rft.body.rotations import matrix_to_sixd, mirror_rotations, sixd_to_ma
 from pose_rft.errors import PoseRftError
 from pose_rft.io.tflite import Graph, Weights, prune, read_tflite
 from pose_rft.policy import pretrained
-from pose_rft.policy.config import POSE_NUMBERS, BlazePoseConfig
+from pose_rft.policy.config import IMAGENET_NORM, POSE_NUMBERS, BlazePoseConfig
 from pose_rft.policy.graph_net import GraphNet
-from pose_rft.policy.person_crops import IMAGENET_NORM
 from pose_rft.policy.pose_encoder import PoseEncoder
 
 if TYPE_CHECKING:  # the model runs without pydantic

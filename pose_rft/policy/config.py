@@ -13,6 +13,11 @@ JOINTS = 24
 POSE_NUMBERS = JOINTS * 6
 """A pose action: 24 joints, each the first two columns of its rotation matrix."""
 
+CLIP_NORM = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""Mean and deviation of RGB in [0, 1] that OpenAI's CLIP was trained with."""
+IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Those of ViTPose and HMR2.0."""
+
 FusionKind = Literal["add", "concat", "channel", "clip_only"]
 HeadKind = Literal["point", "gaussian"]
 Covariance = Literal["diagonal", "low_rank"]

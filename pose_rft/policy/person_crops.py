@@ -23,11 +23,6 @@ SHRINKS: tuple[Literal[8, 4, 2, 1], ...] = (8, 4, 2, 1)
 Picture = bytes | PilImage.Image | NDArray[np.uint8]
 """Encoded JPEG or PNG, a PIL image, or (H, W, 3) RGB."""
 
-CLIP_NORM = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-"""Mean and deviation of RGB in [0, 1] that OpenAI's CLIP was trained with."""
-IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Those of ViTPose and HMR2.0."""
-
 
 @dataclass(frozen=True)
 class Square:

@@ -25,8 +25,8 @@ from pose_rft.io.model_folder import try_words
 from pose_rft.params import Pixels, Positive, Section, parse
 from pose_rft.policy import person_crops as crops
 from pose_rft.policy import templates
-from pose_rft.policy.config import PoseLlavaConfig
-from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, Picture, Square
+from pose_rft.policy.config import CLIP_NORM, IMAGENET_NORM, PoseLlavaConfig
+from pose_rft.policy.person_crops import Picture, Square
 from pose_rft.policy.templates import IMAGE_TOKEN, POSE_TOKEN
 from pose_rft.record import Box
 

@@ -9,8 +9,9 @@ from pose_rft.errors import PoseRftError
 from pose_rft.inference.sampling import generate
 from pose_rft.io.text import is_text
 from pose_rft.policy import hub
+from pose_rft.policy.config import CLIP_NORM, IMAGENET_NORM
 from pose_rft.policy.model import PoseLlava
-from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, normalise
+from pose_rft.policy.person_crops import normalise
 from pose_rft.policy.processor import PoseProcessor
 from pose_rft.predict.regions import Region
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pose_rft.policy.blazepose import LANDMARKS, Landmarks
-from pose_rft.policy.person_crops import IMAGENET_NORM, normalise
+from pose_rft.policy.config import IMAGENET_NORM
+from pose_rft.policy.person_crops import normalise
 from pose_rft.predict.person_detector import Candidate, overlap
 from pose_rft.predict.regions import Region
 

@@ -22,10 +22,11 @@ from pose_rft.inference.answers import ask
 from pose_rft.inference.types import Prompts
 from pose_rft.io.model_folder import one_sentence
 from pose_rft.policy.blazepose import LANDMARKS, BlazePose, import_blazepose
+from pose_rft.policy.config import CLIP_NORM, IMAGENET_NORM
 from pose_rft.policy.fusion import ImageTokens
 from pose_rft.policy.hub import load_policy
 from pose_rft.policy.params import BlazePoseParams
-from pose_rft.policy.person_crops import CLIP_NORM, IMAGENET_NORM, Square, normalise
+from pose_rft.policy.person_crops import Square, normalise
 from pose_rft.policy.pose_head import PoseDistribution
 from pose_rft.predict import people, views
 from pose_rft.predict.boxes import check_inside

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pose_rft.policy.blazepose import LANDMARKS, NUMBERS, BlazePose
-from pose_rft.policy.person_crops import IMAGENET_NORM, normalise
+from pose_rft.policy.config import IMAGENET_NORM
+from pose_rft.policy.person_crops import normalise
 from pose_rft.predict.people import CROP
 from pose_rft.predict.regions import Region
 

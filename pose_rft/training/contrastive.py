@@ -17,8 +17,8 @@ from transformers import CLIPVisionModel, PreTrainedTokenizerBase
 
 from pose_rft.batches.crop_cache import Crops, pixels
 from pose_rft.batches.samples import Samples
+from pose_rft.policy.config import CLIP_NORM
 from pose_rft.policy.params import ContrastiveParams
-from pose_rft.policy.person_crops import CLIP_NORM
 from pose_rft.seeds import derive, numpy_rng
 from pose_rft.shards.mixture import Mixture, Source
 from pose_rft.training import loop

@@ -17,8 +17,8 @@ from torch import Tensor
 from pose_rft.batches.crop_cache import Crops, load_crops, pixels, square_of
 from pose_rft.batches.samples import Samples
 from pose_rft.body.joints import SMPL24, to_smpl24
+from pose_rft.policy.config import IMAGENET_NORM
 from pose_rft.policy.params import KeypointTrainingParams
-from pose_rft.policy.person_crops import IMAGENET_NORM
 from pose_rft.policy.pose_encoder import ConvVit, soft_argmax
 from pose_rft.policy.processor import ImageParams
 from pose_rft.seeds import derive, torch_generator

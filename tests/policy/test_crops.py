@@ -9,7 +9,8 @@ import torch
 from PIL import Image as PilImage
 
 from pose_rft.errors import PoseRftError
-from pose_rft.policy.person_crops import CLIP_NORM, Square, crop, normalise, size_of
+from pose_rft.policy.config import CLIP_NORM
+from pose_rft.policy.person_crops import Square, crop, normalise, size_of
 from pose_rft.record import Box
 
 

@@ -13,7 +13,7 @@ from pose_rft.batches.examples import ImageRef
 from pose_rft.batches.feature_cache import CachedTokens, EncodedTokens
 from pose_rft.batches.samples import Samples, load_samples
 from pose_rft.errors import PoseRftError
-from pose_rft.policy.person_crops import CLIP_NORM
+from pose_rft.policy.config import CLIP_NORM
 from pose_rft.record import Image
 from tests.support.training_fakes import IMAGE, FakeShards, image_record, samples, text_record, tiny_policy
 
