@@ -2,6 +2,7 @@
 
 import re
 import socket
+from functools import cache
 
 import pytest
 import yaml
@@ -9,9 +10,14 @@ from typer.testing import CliRunner
 
 from pose_rft.cli import app
 from pose_rft.cost.hardware import GPUS
-from pose_rft.cost.plan import make_plan, preset_path, table
+from pose_rft.cost.plan import Plan, make_plan, preset_path, table
 from pose_rft.errors import PoseRftError
 from pose_rft.params_file import read_yaml
+
+
+@cache
+def papers_plan(mfu: float = 0.35) -> Plan:
+    return make_plan(preset_path("paper"), GPUS["H200"], mfu)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +39,7 @@ def test_a_preset_is_planned_as_a_table(preset: str) -> None:
 
 
 def test_the_papers_plan_has_the_papers_sizes() -> None:
-    plan = make_plan(preset_path("paper"), GPUS["H200"])
+    plan = papers_plan()
     sft, rft = plan.trainings
     assert (sft.steps, sft.batch, rft.steps, rft.batch, rft.group) == (10_000, 80, 1000, 16, 8)
     assert 7.5e9 < sum(count.total for count in rft.parameters.values()) < 8.5e9
@@ -49,12 +55,12 @@ def test_the_papers_plan_has_the_papers_sizes() -> None:
 
 
 def test_a_better_mfu_halves_the_dense_time_and_nothing_else() -> None:
-    slow, fast = (make_plan(preset_path("paper"), GPUS["H100"], mfu).trainings[0] for mfu in (0.2, 0.4))
+    slow, fast = (papers_plan(mfu).trainings[0] for mfu in (0.35, 0.7))
     assert slow.step_seconds[1] == pytest.approx(2 * fast.step_seconds[1]) and slow.flops == fast.flops
 
 
 def test_a_batch_that_does_not_split_is_noted() -> None:
-    plan = make_plan(preset_path("paper"), GPUS["H200"])
+    plan = papers_plan()
     assert "on 8 GPUs set rft.engine.accumulation to 2" in table(plan)
 
 

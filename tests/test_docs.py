@@ -204,6 +204,7 @@ def test_every_block_of_the_readme_is_run_by_a_test() -> None:
         assert sum(words in block for words in known) == 1, block
 
 
+@pytest.mark.pipeline
 def test_readme_examples_run_as_pasted(tmp_path: Path) -> None:
     for name in ("examples", "docs", "params.yaml"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -196,6 +196,7 @@ def test_a_split_without_3d_truth_is_named(split):
 REAL = beside("real/coco")
 
 
+@pytest.mark.pipeline
 @pytest.mark.skipif(not REAL.is_dir(), reason="the four COCO photographs lie beside the project in shared/real only")
 def test_people_of_real_photographs_are_found():
     """At least 10 of the 12 annotated people at IoU 0.5, at most two false ones."""

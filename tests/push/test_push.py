@@ -43,6 +43,7 @@ assert not any(name.startswith("pose_rft") for name in sys.modules)
 """
 
 
+@pytest.mark.pipeline
 def test_the_folder_loads_without_this_project_and_computes_the_same(policy, tmp_path):
     files = folder.write(policy, tmp_path / "pushed", "pushed", SUMMARY, True)
     assert {path.suffix for path in files} <= {".py", ".json", ".safetensors", ".md"}
