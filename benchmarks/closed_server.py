@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with ExitStack() as stack:
         homes = [stack.enter_context(TemporaryDirectory()) for _ in range(2)]
-        bare, closed = (stack.enter_context(server(kind, home)) for kind, home in zip((False, True), homes, strict=True))
+        bare, closed = (stack.enter_context(server(bool(ours), home)) for ours, home in enumerate(homes))
         times = np.array(
             [[seconds(client, options.requests) for client in (bare, closed)] for _ in range(options.rounds + 1)][1:]
         )
