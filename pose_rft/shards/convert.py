@@ -73,13 +73,13 @@ def convert_release(
     Raises:
         PoseRftError: as `open_release` and `convert`.
     """
+    scratch = atomic.beside(out, "scratch")  # a name that is none is refused before a long look at the release
     choices = dict(datasets.get(name) or {})
     if "splits" in reader_class(name).Params.model_fields:  # label files and tars are their own splits
         choices["splits"] = [split]
     release = open_release(name, data, {name: choices}, shards.jpeg_quality)
     files: list[Path | str] = [*release.inventory(), *files_below(data.body_model)]
     inventory = take_inventory(name, data.root, files)
-    scratch = atomic.beside(out, "scratch")
     summary = convert(release, split, out, shards, release.params.max_defect_rate, inventory.digest, scratch)
     shutil.rmtree(scratch, ignore_errors=True)
     return summary

@@ -93,7 +93,7 @@ def deepspeed_config(params: EngineParams) -> dict[str, Any]:
         "betas": list(params.betas),
         "weight_decay": params.weight_decay,
         "torch_adam": True,
-        "fused": True,
+        "fused": True,  # one kernel for all tensors, in torch itself, on CPUs too
     }
     config = {
         "train_micro_batch_size_per_gpu": 1,  # only used for DeepSpeed's own throughput display, which is off
