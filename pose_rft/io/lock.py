@@ -15,15 +15,15 @@ class Busy(PoseRftError):
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
     """Two runs in one scratch would remove each other's unfinished files. A kill ends the lock too.
 
     Raises:
-        Busy: another process is in it.
+        Busy: another process is in it, and `wait` is off.
     """
     with open(folder / "lock", "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(f"Another process works in {folder}; wait for its end, or stop it.") from None
         yield

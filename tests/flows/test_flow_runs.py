@@ -181,7 +181,7 @@ def test_ctrl_c_ends_the_flow_with_its_training_and_its_private_server(tmp_path,
     toy.set_params(root, toy.PARAMS.replace("steps: 3", "steps: 3000"))
     log = tmp_path / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"PYTHONPATH": str(root), "PREFECT_HOME": str(tmp_path / "home")}
+    environment |= {"PYTHONPATH": str(root), "XDG_CACHE_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-m", "flows.pipeline"]
     with log.open("w") as out:
         flow = subprocess.Popen(
@@ -196,7 +196,7 @@ def test_ctrl_c_ends_the_flow_with_its_training_and_its_private_server(tmp_path,
         flow.kill()
     until(lambda: not toy.orphans(root), 5)
     assert "Finished in state Crashed" in log.read_text()
-    home = f"PREFECT_HOME={tmp_path / 'home'}".encode()
+    home = f"XDG_CACHE_HOME={tmp_path / 'home'}".encode()
     until(lambda: not any(home in environ(process) for process in Path("/proc").glob("[0-9]*")), 5)
 
 
