@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from pose_rft import __version__
+from pose_rft.cores import cores
 from pose_rft.errors import PoseRftError, visible
 from pose_rft.io.text import print_anything, print_nowhere
 
@@ -338,7 +339,7 @@ def shards_convert(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: body_models beside it).")] = None,
     executor: Annotated[str, typer.Option(help="serial, process or dask.")] = "process",
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = cores(),
     cluster: Annotated[str | None, typer.Option(help="dask: address of a running scheduler.")] = None,
     fits: Annotated[bool, typer.Option(help="Take the SMPL fits that params.yaml names for the data set.")] = True,
     labels: Annotated[Path | None, typer.Option(help="label_files: the file (default: ROOT/SPLIT.npz).")] = None,

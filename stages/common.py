@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pose_rft.cores import cores
 from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import canonical_json
 from pose_rft.io.lock import BUSY_STATUS, Busy, alone_in
@@ -68,11 +69,6 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
         raise SystemExit(USAGE_ERROR) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def scratch_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Sequence[Path]) -> Path:

@@ -23,9 +23,9 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from pose_rft.cores import cores
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Count, Section, load
-from stages.common import cores
 
 LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: the number of the one that did
 STORE = "POSE_RFT_STORE"  # and the file in which they meet (training/ranks.py)

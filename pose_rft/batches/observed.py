@@ -6,7 +6,6 @@ a picture, several pictures at a time.
 """
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pose_rft.batches.cached_folder import cached_folder
-from pose_rft.batches.crop_cache import load_crops, pixels
+from pose_rft.batches.crop_cache import Crops, load_crops, pixels
 from pose_rft.batches.samples import Samples
+from pose_rft.cores import cores
 from pose_rft.io import atomic
 from pose_rft.io.mapped import new_array, open_array
 from pose_rft.policy.config import IMAGENET_NORM
@@ -77,8 +77,9 @@ def weights_digest(kind: type[nn.Module], state: Mapping[str, Tensor], read: lis
 
 def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImageParams, flip: bool, cache: Path) -> None:
     encoder.eval()
-    rows = samples.has_image.nonzero()[:, 0].numpy()
     crops = load_crops(samples, image.pose_size, image.box_scale, cache / "crops")
+    rows = samples.has_image.nonzero()[:, 0].numpy()
+    once, place = _distinct(crops, rows)
     parameter = next(encoder.parameters())
     file: np.ndarray | None = None
 
@@ -88,26 +89,37 @@ def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImagePar
         return encoder.observe(shown).half().cpu().numpy()
 
     label = f"observing {samples.name}{' mirrored' if flip else ''}"
-    chunks = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
-    with ExitStack() as written, one_core_each() as pool, Progress(label, len(rows), "pictures") as progress:
+    chunks = [once[first : first + CHUNK] for first in range(0, len(once), CHUNK)]
+    with ExitStack() as written, one_core_each() as pool, Progress(label, len(once), "pictures") as progress:
         start = 0
         for values in pool.map(see, chunks):
             if file is None:
                 shape = (len(rows), *values.shape[1:])
                 file = written.enter_context(new_array(folder / "observed.npy", np.float16, shape))
-            file[start : start + len(values)] = values
+            here = (place >= start) & (place < start + len(values))
+            file[here] = values[place[here] - start]
             start += len(values)
             progress.advance(len(values))
+
+
+def _distinct(crops: Crops, rows: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The rows whose crop no row before shows, and of every row the place in them of the one that shows the same.
+
+    LLaVA-Instruct asks several things of most of its pictures, and each is looked at once.
+    """
+    places: dict[bytes, int] = {}
+    digests = (hashlib.sha256(crops[row].tobytes()).digest() for row in rows)
+    place = np.array([places.setdefault(digest, len(places)) for digest in digests], dtype=np.int64)
+    return rows[np.unique(place, return_index=True)[1]], place
 
 
 @contextmanager
 def one_core_each() -> Iterator[ThreadPoolExecutor]:
     """A thread for each core that this process may use, each computing on one: stages that wait leave theirs free."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(cores) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             yield pool
     finally:
         torch.set_num_threads(threads)

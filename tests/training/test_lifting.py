@@ -1,6 +1,7 @@
 """The lifter's training: consistent augmentation, observations that are kept, and that it learns."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_another_network_observes_anew(coco: Samples, tmp_path: Path) -> None:
     with torch.no_grad():
         next(encoder.network.parameters()).add_(0.5)
     assert not np.array_equal(observed(encoder, coco, IMAGE, False, tmp_path / "observed"), seen)
+
+
+def test_a_picture_of_several_samples_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [0, 1, 0, 2, 1, 0]
+    records = [replace(image_record(i), image=image_record(picture).image) for i, picture in enumerate(shown)]
+    encoder, looks = tiny_blazepose(), []
+    look = type(encoder).observe
+    monkeypatch.setattr(type(encoder), "observe", lambda self, x: (looks.append(len(x)), look(self, x))[1])
+    seen = observed(encoder, samples("coco/train", records, tmp_path / "several"), IMAGE, False, tmp_path / "observed")
+    assert sum(looks) == 3
+    alone = samples("coco/train", [image_record(i) for i in range(3)], tmp_path / "alone")
+    assert np.array_equal(seen, np.array(observed(encoder, alone, IMAGE, False, tmp_path / "observed"))[shown])
 
 
 def test_whom_the_network_did_not_find_is_left_out(coco: Samples, tmp_path: Path) -> None:
