@@ -118,13 +118,13 @@ def recall(of: str, direction: str) -> Callable[[Mapping[str, Any]], float]:
 
 COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "3DPW MPJPE": lambda found: found["pose_error"]["3dpw"]["policy"]["mpjpe"],
-    "PA": lambda found: found["pose_error"]["3dpw"]["policy"]["pa_mpjpe"],
+    "3DPW PA": lambda found: found["pose_error"]["3dpw"]["policy"]["pa_mpjpe"],
     "H36M MPJPE": lambda found: found["pose_error"]["h36m_p2"]["policy"]["mpjpe"],
-    "PA ": lambda found: found["pose_error"]["h36m_p2"]["policy"]["pa_mpjpe"],
+    "H36M PA": lambda found: found["pose_error"]["h36m_p2"]["policy"]["pa_mpjpe"],
     "mRecall T2P": recall("reward", "t2p"),
-    "P2T": recall("reward", "p2t"),
+    "mRecall P2T": recall("reward", "p2t"),
     "judge T2P": recall("judge", "t2p"),
-    "P2T ": recall("judge", "p2t"),
+    "judge P2T": recall("judge", "p2t"),
     "joint reward": lambda found: found["heldout_reward"]["joint"]["mean"],
     "semantic": lambda found: 100 * found["heldout_reward"]["semantic"]["mean"],
     "VQA": lambda found: 100 * found["heldout_reward"]["text"]["mean"],

@@ -83,11 +83,12 @@ def test_every_run_of_a_method_has_its_steps_and_one_start():
 
 def test_the_table_has_mean_deviation_and_change_of_each_run_against_its_own_start():
     found = {
-        "one": [{"before": {"PA": 100.0}, "after": {"PA": 90.0}}, {"before": {"PA": 200.0}, "after": {"PA": 180.0}}]
+        "one": [{"before": {"PA": 100.0}, "after": {"PA": 90.0}}, {"before": {"PA": 200.0}, "after": {"PA": 190.0}}]
     }
     rows = table(found, {"one": Timed(HYGRPO, 400, 0.6)}, ["PA"]).splitlines()
-    assert rows[2] == "| SFT, the start | 150.00 ± 70.71 | | |"
-    assert rows[3] == "| one | 135.00 ± 63.64 (-10.0) | 400 | 0.60 |"
+    assert rows[0] == "| | SFT, the start | one |"
+    assert rows[2] == "| PA | 150.00 ± 70.71 | 140.00 ± 70.71 (-7.5 ± 3.5) |"
+    assert rows[3:] == ["| steps | | 400 |", "| seconds a step | | 0.60 |"]
     assert "rft.batch = 8" in ledger("main", [Timed(Method("x", {"rft.batch": 8}), 4, 1.0)], FRESH, "the test sets")
 
 
