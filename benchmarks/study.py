@@ -1,4 +1,4 @@
-"""`python -m benchmarks.study GROUP…`: the runs behind docs/results.md, and their tables.
+"""`python -m benchmarks.study GROUP…`: the runs behind docs/results.md and docs/earlier_results.md, and their tables.
 
 A run is `presets/study.yaml` with a few values changed, in a clone of its own of the committed code; all clones share
 DVC's cache and the scratch folder, so what two runs have in common is made once, and what was cut off goes on where it

@@ -15,7 +15,7 @@ from stages import code
 ROOT = Path(__file__).resolve().parent.parent
 # From the ground up, six floors of rooms in order: a module may import its own room and those before it.
 FLOORS = {
-    "ground": ["errors", "code", "io", "params_file", "params", "seeds", "progress", "record"],
+    "ground": ["errors", "code", "io", "params_file", "params", "seeds", "progress", "cores", "record"],
     "body": ["body", "captions", "metrics", "render"],
     "data": ["datasets", "validation.checks", "shards", "validation", "sample"],
     "models": ["policy", "retrieval"],

@@ -68,7 +68,7 @@ class RFTParams(Section):
     max_new_tokens: Count  # longest answer; pose answers need a dozen
     epsilon: Positive = 0.2  # clip of the answer's ratio; paper: one ε, not given; R1: 0.2
     epsilon_pose: Positive = 0.2  # clip of the pose's ratio, on the scale that `pose_ratio` chooses
-    beta_text: NonNegative = 0.2  # weight of the token KL; not in the paper; R1: 0.04, too little (docs/results.md)
+    beta_text: NonNegative = 0.2  # weight of the token KL; R1: 0.04, too little (docs/earlier_results.md)
     beta_pose: NonNegative = 0.04  # weight of the pose KL: of its part by the mean
     beta_spread: NonNegative = 0.04  # of its part by the deviations (`spread.py`); eq. 6: the same
     entropy_weight: NonNegative = 0.0  # of the entropy per number that a pose has less than the SFT policy's; eq. 6: 0

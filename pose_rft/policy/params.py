@@ -94,7 +94,7 @@ class PolicyParams(Section):
         distribution starts at the pose that the encoder reads, and the language model corrects it.
     inner_width: of the hidden layers of W_b and of the pose head; null: that of the language model, as in the paper.
     shortcuts: a linear map beside the two layers of W_b and of the pose head. A small language model copies a pose
-        through its tokens many times faster with both (docs/results.md).
+        through its tokens many times faster with both (docs/photographs.md).
     covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
     mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
     """

@@ -1,7 +1,7 @@
 """Several looks at each person: the square itself, a larger, a smaller and two slightly turned ones, one observation.
 
 The landmark network's errors differ from view to view, so the mean of each number over the views is nearer to the
-truth than one view (measured in docs/results.md). The policy reads a person from it as from any other observation.
+truth than one view (measured in docs/photographs.md). The policy reads a person from it as from any other observation.
 The maps, which no view can hand to another, are those of the square itself.
 """
 

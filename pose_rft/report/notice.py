@@ -1,7 +1,7 @@
 """What to expect of the sample model: one text for `predict`, its page and the report.
 
 The pipeline has no photographs: what it says of them is measured apart, by `python -m benchmarks.photographs` on the
-four COCO photographs of docs/results.md, with the model of this revision.
+four COCO photographs of docs/photographs.md, with the model of this revision.
 """
 
 ON_PHOTOGRAPHS = (
