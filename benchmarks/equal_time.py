@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import study_figure
 from benchmarks.methods import HYGRPO, METHODS, Method
 from benchmarks.study import COLUMNS, PRESET, Run, numbers, reproduce, spread
 from flows import hosts
 from pose_rft.evaluation.tables import BASELINE
 
 PROBE_STEPS = 12
+START = "SFT, the start"
 CHOSEN_WITH = {"seed.train": 21}  # the start of what is chosen
 RFT_SEEDS = (1, 2, 3)
 # Labels stay those of the preset, so that one reader of the numbers serves both: `3dpw` is its `train`, of 3DPW's kind
@@ -134,7 +136,7 @@ def table(
     Args:
         found: {label: [{"before" | "after": {column: number}} of each run]}.
     """
-    lines = [f"| | SFT, the start | {' | '.join(found)} |", f"|---|{'---:|' * (len(found) + 1)}"]
+    lines = [f"| | {START} | {' | '.join(found)} |", f"|---|{'---:|' * (len(found) + 1)}"]
     first = next(iter(found.values()))
     for name in names:
         cells = [spread([run["before"][name] for run in first], ".2f")]
@@ -165,8 +167,8 @@ def shared(starts: Sequence[Mapping[str, Any]]) -> list[tuple[list[str], list[Ma
     return [(["validate"], list(worlds.values())[::-1]), (models, list(trained.values())[::-1])]
 
 
-def study(group: str, root: Path, size: Size = FULL) -> None:
-    """Runs a group and prints its table and its ledger.
+def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None) -> None:
+    """Runs a group and prints its table and its ledger; `figures`: a folder for its reliability diagram.
 
     Raises:
         PoseRftError: a run failed; what is done stays, and the same command continues.
@@ -192,6 +194,13 @@ def study(group: str, root: Path, size: Size = FULL) -> None:
     found = {
         label: [seen(clone, by_label[label].method.run, columns) for clone in own] for label, own in folders.items()
     }
+    if figures is not None:
+        evaluated = {START: (BASELINE, next(iter(folders.values())))}
+        evaluated |= {label: (by_label[label].method.run, own) for label, own in folders.items()}
+        study_figure.reliability(
+            {label: [clone / f"results/evaluate_{run}" for clone in own] for label, (run, own) in evaluated.items()},
+            figures / f"study_{group}.png",
+        )
     measured_on = "the test sets" if main else "3dpw/train, bedlam/val, posescript/val"
     print(
         f"\n{group}\n\n{table(found, by_label, [*columns])}\n\n{ledger(group, timings, starts, measured_on)}\n",

@@ -287,7 +287,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.study", description=__doc__)
     parser.add_argument("groups", nargs="+", choices=[*GROUPS, *METHODS])
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="of table3")
-    parser.add_argument("--figures", type=Path, help="folder for study_GROUP.png, held-out rewards over the steps")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        help="folder for study_GROUP.png: held-out rewards over the steps, of equal-time groups reliability",
+    )
     timed = parser.add_argument_group("equal-time groups")
     timed.add_argument("--wide", action="store_true", help="networks and batches that fill a GPU")
     timed.add_argument("--preset", type=Path, default=PRESET, help="another preset, such as params.yaml")
@@ -306,7 +310,7 @@ def main(arguments: list[str] | None = None) -> None:
         failed += study(groups, root, options.figures) if groups else []
         for group in (group for group in dict.fromkeys(options.groups) if group in METHODS):
             size = equal_time.Size(options.preset, WIDE if options.wide else {}, options.steps, options.starts)
-            equal_time.study(group, root, size)
+            equal_time.study(group, root, size, options.figures)
     except PoseRftError as error:
         failed.append(str(error))
     if failed:

@@ -1,4 +1,4 @@
-"""Held-out rewards during the study's RFT runs, as a picture: a line for each run, a band for several seeds."""
+"""The study's pictures: a line for each run or method, a band for several seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,34 @@ def heldout(results: Path, name: str) -> tuple[list[int], list[float]]:
     last = json.loads((results / "metrics.json").read_text())[name]
     steps, values = zip(*seen, (rows[-1]["step"] + 1, last), strict=True)
     return list(steps), list(values)
+
+
+def reliability(evaluations: Mapping[str, Sequence[Path]], path: Path, dataset: str = "3dpw") -> None:
+    """How many 6D numbers lie in their central interval, against what the interval claims.
+
+    Args:
+        evaluations: label -> the results folders of its evaluations, one for each run.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.6, 4.6), constrained_layout=True)
+    axes.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2, label="calibrated")
+    for label, folders in evaluations.items():
+        read = [json.loads((folder / "metrics.json").read_text())["distribution"][dataset] for folder in folders]
+        percents = sorted(read[0]["reliability"], key=int)
+        levels = [int(percent) / 100 for percent in percents]
+        covered = np.array([[one["reliability"][percent] for percent in percents] for one in read])
+        (line,) = axes.plot(levels, covered.mean(0), label=label, linewidth=1.6)
+        axes.fill_between(levels, covered.min(0), covered.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set(xlabel="the interval's level", ylabel="share of numbers in it", xlim=(0, 1), ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
 
 
 def draw(runs: Mapping[str, Sequence[Path]], path: Path) -> None:

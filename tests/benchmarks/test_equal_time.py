@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import equal_time
+from benchmarks import equal_time, study_figure
 from benchmarks.equal_time import (
     CHOSEN_WITH,
     FRESH,
@@ -124,3 +124,12 @@ def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
     assert len(set(first)) == len(first) == (2 + 10 if group == "main" else 1 + 1), "made twice, or not first"
     assert all(method.label in shown for method in METHODS[group])
     assert "judge T2P" in shown and "posecode recall" in shown
+
+
+def test_the_reliability_diagram_is_drawn_from_evaluations(tmp_path):
+    line = {"10": 0.2, "5": 0.1, "90": 0.95}  # a file's keys are in the order of their letters
+    for run in ("a", "b"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "metrics.json").write_text(json.dumps({"distribution": {"3dpw": {"reliability": line}}}))
+    study_figure.reliability({"SFT": [tmp_path / "a", tmp_path / "b"]}, tmp_path / "study_main.png")
+    assert (tmp_path / "study_main.png").read_bytes().startswith(b"\x89PNG")
