@@ -126,16 +126,16 @@ def test_frames_that_err_alike_widen_the_interval_and_it_still_holds_the_truth()
     """20 videos of 40 frames: one by one, frames would feign 800 measurements."""
     rng = np.random.default_rng(2)
     hits = {1: 0, 40: 0}
-    for draw in range(100):
+    for _ in range(100):
         gain = np.repeat(rng.normal(0.2, 0.5, 20), 40) + rng.normal(0, 0.1, 800)
         widths = {}
-        for unit in hits if draw % 4 == 0 else (40,):  # an interval over 800 units takes as long as all others
+        for unit in hits:
             found = paired_gain(scores(gain, "r", unit=unit), scores(np.zeros(800), "r", unit=unit), "r")
             widths[unit] = found["ci95_high"] - found["ci95_low"]
             hits[unit] += found["ci95_low"] < 0.2 < found["ci95_high"]
             assert found["mean"] == pytest.approx(gain.mean())
-        assert draw % 4 or widths[40] > 3 * widths[1]
-    assert hits[40] >= 85 and hits[1] < 0.6 * 25
+        assert widths[40] > 3 * widths[1]
+    assert hits[40] >= 85 > 60 > hits[1]
 
 
 def test_a_number_that_some_samples_lack_is_paired_where_it_is():
