@@ -18,6 +18,7 @@ import typer
 import yaml
 
 from pose_rft import cli
+from pose_rft.report.notice import ON_PHOTOGRAPHS
 from tests.support.pages import blocks, paste, readme_block
 from tests.test_architecture import FLOORS
 
@@ -161,6 +162,16 @@ def test_numbers_are_those_of_the_summary(table: tuple[str, list[str], list[str]
             else:
                 decimals = len(cell.partition(".")[2])
                 assert float(cell) == pytest.approx(value, abs=0.5001 * 10**-decimals), f"{name}: {column}, {row}"
+
+
+def test_the_notice_says_of_photographs_what_the_documents_say() -> None:
+    told = (ROOT / "docs/photographs.md").read_text()
+    numbers = r"this revision: (\d+) of (\d+) people found, 1 false .*?median ([\d.]+) % of\s.*?PCK@0.1 0\.(\d+)"
+    found = re.search(numbers, told, re.S)
+    assert found, "docs/photographs.md no longer has the numbers of this revision's model"
+    people, of, median, within = found.groups()
+    for claim in (f"{people} of {of} people and one who is none", f"{median} % of the person", f"{within} % within"):
+        assert claim in ON_PHOTOGRAPHS
 
 
 def test_architecture_names_floors_rooms_and_stages() -> None:
