@@ -17,6 +17,8 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.atomic import write_json
 from pose_rft.shards.verify import verify
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -16,8 +16,8 @@ from pose_rft.params_file import read_yaml
 
 
 @cache
-def papers_plan(mfu: float = 0.35) -> Plan:
-    return make_plan(preset_path("paper"), GPUS["H200"], mfu)
+def papers_plan() -> Plan:
+    return make_plan(preset_path("paper"), GPUS["H200"])
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def test_the_papers_plan_has_the_papers_sizes() -> None:
 
 
 def test_a_better_mfu_halves_the_dense_time_and_nothing_else() -> None:
-    slow, fast = (papers_plan(mfu).trainings[0] for mfu in (0.35, 0.7))
+    slow, fast = (make_plan(preset_path("sample"), GPUS["H200"], mfu).trainings[0] for mfu in (0.35, 0.7))
     assert slow.step_seconds[1] == pytest.approx(2 * fast.step_seconds[1]) and slow.flops == fast.flops
 
 

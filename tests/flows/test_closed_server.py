@@ -16,6 +16,8 @@ from pose_rft.io import sockets
 from tests.support import second_account
 from tests.support.lab import free_port
 
+pytestmark = pytest.mark.pipeline
+
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENT = {"name": "evil", "flow_id": "00000000-0000-0000-0000-000000000000"}
 

@@ -15,6 +15,8 @@ from flows.commands import dvc
 from pose_rft.validation import machine
 from tests.support import toy
 
+pytestmark = pytest.mark.pipeline
+
 STAGES = 'stages:\n  a: {cmd: "echo a > a.txt", deps: [seed.txt], outs: [a.txt]}\n'
 
 

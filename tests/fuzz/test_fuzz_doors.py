@@ -63,6 +63,7 @@ def check(folder: Path, seed: int, count: int) -> None:
     assert sum(found.values()) == count
 
 
+@pytest.mark.pipeline
 def test_five_hundred_damaged_inputs_are_results_or_sentences(tmp_path: Path) -> None:
     check(tmp_path, int(os.environ.get("FUZZ_SEED", "0")), int(os.environ.get("FUZZ_INPUTS", "500")))
 

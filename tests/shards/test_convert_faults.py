@@ -268,6 +268,7 @@ def test_shards_made_with_other_params_of_the_reader_are_not_reused(tmp_path: Pa
     assert run(tmp_path, other).reused == 0
 
 
+@pytest.mark.pipeline
 def test_two_conversions_never_share_a_scratch(tmp_path: Path) -> None:
     child = Child(tmp_path, 6, 0.1).start()
     while not whole_shards(tmp_path / "out.scratch") and child.poll() is None:
