@@ -131,8 +131,6 @@ def table(
 ) -> str:
     """A column per method: mean ± standard deviation over runs, in brackets each run's change against its own SFT in %.
 
-    A change of less than two of its standard deviations is noise between seeds.
-
     Args:
         found: {label: [{"before" | "after": {column: number}} of each run]}.
     """

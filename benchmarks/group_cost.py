@@ -16,7 +16,6 @@ of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs onl
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from transformers.utils import logging
 
 from benchmarks.group_step import CPU, PHASES, Adapters, Step, Way, cpu_config, llava_7b_config, tiny_config
 from benchmarks.timing import best
+from pose_rft.cores import cores
 from pose_rft.cost.hardware import peak_flops
 from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import PoseLlavaConfig
@@ -319,7 +319,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trl-env", type=Path, help="folder of TRL's environment (default: a temporary one)")
     parser.add_argument("--figure", type=Path, help="PNG of the cost over G")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--cpu-time", action="store_true", help="the process's seconds on one thread, not the wall's")
     parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
     parser.add_argument("--prompts", type=int, default=4, help="on a GPU: prompts in a step")

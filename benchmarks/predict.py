@@ -37,6 +37,7 @@ import torch
 
 from benchmarks import with_predictor
 from benchmarks.timing import best
+from pose_rft.cores import cores
 from pose_rft.errors import PoseRftError
 from pose_rft.predict.photographs import Photograph, read_photograph
 from pose_rft.predict.prediction import Seen
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, nargs="+")
     parser.add_argument("--persons", type=int, default=32)
     parser.add_argument("--processes", type=int, default=2, help="of `command, one by one`; 0: no processes")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds: other work runs beside this")
     with_predictor.show(parser.parse_args(), measure, said)

@@ -21,6 +21,14 @@ def heldout(results: Path, name: str) -> tuple[list[int], list[float]]:
     return list(steps), list(values)
 
 
+def coverage(evaluations: Sequence[Path], dataset: str) -> tuple[list[float], np.ndarray]:
+    """Levels L in rising order, and (runs, L) shares of 6D numbers in their central interval of that level."""
+    read = [json.loads((folder / "metrics.json").read_text())["distribution"][dataset] for folder in evaluations]
+    percents = sorted(read[0]["reliability"], key=int)  # a file has them in the order of their letters
+    shares = np.array([[one["reliability"][percent] for percent in percents] for one in read])
+    return [int(percent) / 100 for percent in percents], shares
+
+
 def reliability(evaluations: Mapping[str, Sequence[Path]], path: Path, dataset: str = "3dpw") -> None:
     """How many 6D numbers lie in their central interval, against what the interval claims.
 
@@ -35,10 +43,7 @@ def reliability(evaluations: Mapping[str, Sequence[Path]], path: Path, dataset: 
     figure, axes = pyplot.subplots(figsize=(5.6, 4.6), constrained_layout=True)
     axes.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2, label="calibrated")
     for label, folders in evaluations.items():
-        read = [json.loads((folder / "metrics.json").read_text())["distribution"][dataset] for folder in folders]
-        percents = sorted(read[0]["reliability"], key=int)
-        levels = [int(percent) / 100 for percent in percents]
-        covered = np.array([[one["reliability"][percent] for percent in percents] for one in read])
+        levels, covered = coverage(folders, dataset)
         (line,) = axes.plot(levels, covered.mean(0), label=label, linewidth=1.6)
         axes.fill_between(levels, covered.min(0), covered.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
     axes.set(xlabel="the interval's level", ylabel="share of numbers in it", xlim=(0, 1), ylim=(0, 1))

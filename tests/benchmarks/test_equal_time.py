@@ -127,9 +127,10 @@ def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
 
 
 def test_the_reliability_diagram_is_drawn_from_evaluations(tmp_path):
-    line = {"10": 0.2, "5": 0.1, "90": 0.95}  # a file's keys are in the order of their letters
-    for run in ("a", "b"):
+    for run, line in {"a": {"10": 0.2, "5": 0.1, "90": 0.95}, "b": {"90": 0.85, "10": 0.3, "5": 0.2}}.items():
         (tmp_path / run).mkdir()
         (tmp_path / run / "metrics.json").write_text(json.dumps({"distribution": {"3dpw": {"reliability": line}}}))
+    levels, shares = study_figure.coverage([tmp_path / "a", tmp_path / "b"], "3dpw")
+    assert levels == [0.05, 0.1, 0.9] and shares.tolist() == [[0.1, 0.2, 0.95], [0.2, 0.3, 0.85]]
     study_figure.reliability({"SFT": [tmp_path / "a", tmp_path / "b"]}, tmp_path / "study_main.png")
     assert (tmp_path / "study_main.png").read_bytes().startswith(b"\x89PNG")
