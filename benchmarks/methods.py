@@ -21,8 +21,8 @@ class Method(NamedTuple):
 
 
 HYGRPO = Method("HyGRPO, as in the preset", {})
-SFT = Method("SFT continued", {"rft.supervised": {**GIVEN, "joints": 0.0}})
-SFT_JOINTS = Method("SFT with joints continued", {"rft.supervised": {**GIVEN, "joints": 10.0}})
+SFT = Method("SFT continued", {"rft.reinforced": False, "rft.supervised": {**GIVEN, "joints": 0.0}})
+SFT_JOINTS = Method("SFT with joints continued", {"rft.reinforced": False, "rft.supervised": {**GIVEN, "joints": 10.0}})
 ENERGY_PATHWISE = Method("energy score, pathwise", {**ENERGY, **PATHWISE})
 
 SCORE = Method(

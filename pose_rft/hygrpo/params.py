@@ -52,8 +52,9 @@ class RFTParams(Section):
     """One run of reinforcement fine-tuning."""
 
     seed: int = 0  # of prompts and draws alone: other runs from the same SFT model, whose seed is `seed.train`
-    # Not reinforcement but SFT with these losses, on the same prompts, rate and engine: the opponent at equal time.
+    # SFT's losses on the same prompts, added to HyGRPO's, as InstructGPT mixes pretraining in (PPO-ptx). Paper: none.
     supervised: LossParams | None = None
+    reinforced: bool = True  # False: those losses alone, at the same rate and engine: the opponent at equal time
     steps: Count  # paper: 1,000
     batch: Count  # prompts per update over all ranks; paper: 16, read as prompts (R1's script: 8 GPUs x 1 prompt x 2)
     group_size: int = Field(ge=2)  # G, answers per prompt; paper: not given, R1: 8
@@ -100,6 +101,8 @@ class RFTParams(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if not self.reinforced and self.supervised is None:
+            raise ValueError("reinforced is false and supervised is not given, so nothing would be trained; give one")
         if self.batch % self.engine.accumulation:
             raise ValueError(
                 f"batch {self.batch} must be a multiple of engine.accumulation {self.engine.accumulation}, so that "

@@ -39,6 +39,7 @@ class TrainerComponents:
     """What a trainer works with; each is replaceable.
 
     draw: position -> prompt. prepare: examples -> prompts on the engine's device.
+    taught: SFT's loss of the same prompts, (model, prompts, poses of a micro-batch on average) -> loss, which is added.
     before: called with the policy as it is before step `step`'s update; its numbers go into that step's row.
     after: called with what the step's groups were.
     """
@@ -48,6 +49,7 @@ class TrainerComponents:
     rollout: Sampler
     score: Score
     rewards: Rewards
+    taught: Callable[[Any, Prompts, float], Tensor] | None = None
     before: Callable[[int], Mapping[str, float]] = lambda step: {}
     after: Callable[[int, Sequence[Experience]], None] = lambda step, experiences: None
 
@@ -120,7 +122,7 @@ class Trainer:
             if i == len(experiences):
                 poses = self.poses(batches[i], scores, log)
                 experiences.append(self.rewards_and_advantages(model, batches[i], completions[i], scores, poses, log))
-            return self.objective(scores, experiences[i], log)
+            return self.objective(scores, experiences[i], log) + self.supervision(model, batches[i], step, log)
 
         losses = [self.update(step, loss, batches, log) for _ in range(self.params.updates_per_rollout)]
         for experience in experiences:
@@ -200,6 +202,18 @@ class Trainer:
             loss = hybrid_loss(scores, experience, self.params, self.variant, judge)
         log.add(loss.metrics)
         return loss.total
+
+    def supervision(self, model: Any, batch: MicroBatch, step: int, log: StepLog) -> Tensor | float:
+        """SFT's loss of a micro-batch, 0 without one; poses weigh the same in whichever micro-batch they are."""
+        if self.tools.taught is None:
+            return 0.0
+        pieces, first = self.engine.world_size * self.engine.accumulation, step * self.params.batch
+        drawn = map(self.tools.draw, range(first, first + self.params.batch))
+        poses = sum(example.pose6d is not None for example in drawn) / pieces
+        with log.phase("update"):
+            loss = self.tools.taught(model, batch.prompts, poses)
+        log.add({"supervised": float(loss.detach())})
+        return loss
 
     def update(
         self, step: int, loss: Callable[[Any, int], Tensor], batches: Sequence[MicroBatch], log: StepLog
