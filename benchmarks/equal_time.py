@@ -11,8 +11,8 @@ reads the test sets, with seeds that nothing was chosen with: five of training o
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -118,12 +118,9 @@ def seconds_per_step(clone: Path, run: str) -> float:
     return float(np.median([json.loads(line)["seconds"] for line in lines]))
 
 
-def runs_of(entry: Timed, starts: Iterable[Mapping[str, Any]]) -> list[Run]:
-    evaluated = (BASELINE, entry.method.run)
-    return [
-        Run(entry.method.label, {**start, **entry.method.overrides, "rft.steps": entry.steps}, evaluated)
-        for start in starts
-    ]
+def run_of(entry: Timed, start: Mapping[str, Any]) -> Run:
+    overrides = {**start, **entry.method.overrides, "rft.steps": entry.steps}
+    return Run(entry.method.label, overrides, (BASELINE, entry.method.run))
 
 
 def table(
@@ -185,8 +182,10 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
             first = [pool.submit(made, Run("what runs share", dict(start)), targets) for start in some]
             for future in first:
                 future.result()
-        runs = {entry.method.label: runs_of(entry, starts) for entry in timings}
-        clones = {label: [pool.submit(made, run) for run in of_label] for label, of_label in runs.items()}
+        clones: dict[str, list[Future[Path]]] = {entry.method.label: [] for entry in timings}
+        for start in starts:  # not method by method: what a method trains beside RFT is then there for its next start
+            for entry in timings:
+                clones[entry.method.label].append(pool.submit(made, run_of(entry, start)))
         folders = {label: [future.result() for future in futures] for label, futures in clones.items()}
     by_label = {entry.method.label: entry for entry in timings}
     found = {

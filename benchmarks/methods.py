@@ -6,10 +6,18 @@ does better, `distribution` which form of HyGRPO keeps the distribution, `main` 
 
 from typing import Any, NamedTuple
 
-GIVEN: dict[str, Any] = {"answer": 1.0, "rotation": 2.0, "nll": 0.1}  # `sft.loss` of the study
-ENERGY = {"rft.rewards.joint_form": "energy", "rft.rewards.semantic_form": "energy"}
+JOINTS: dict[str, Any] = {"answer": 1.0, "rotation": 2.0, "nll": 0.1, "joints": 10.0}  # `sft.loss` of the sample
+ENERGY = {"rft.rewards.joint_form": "energy", "rft.rewards.semantic_form": "energy", "rft.engine.lr": 2e-4}
 FEW_DRAWS = {"rft.poses_per_answer": 8, "rft.pose_draws": "independent"}  # where each draw gives a whole gradient
 PATHWISE = {"rft.pose_gradient": "pathwise", **FEW_DRAWS}
+PAPERS: dict[str, Any] = {  # the paper's rewards and gradient, with the draws and the rate that serve them best here
+    "rft.pose_gradient": "score",
+    "rft.poses_per_answer": 72,
+    "rft.pose_draws": "orthogonal",
+    "rft.rewards.joint_form": "inverse",
+    "rft.rewards.semantic_form": "cosine",
+    "rft.engine.lr": 6e-4,
+}
 
 
 class Method(NamedTuple):
@@ -20,34 +28,27 @@ class Method(NamedTuple):
     run: str = "rft_hygrpo"
 
 
-HYGRPO = Method("HyGRPO, as in the preset", {})
-SFT = Method("SFT continued", {"rft.reinforced": False, "rft.supervised": {**GIVEN, "joints": 0.0}})
-SFT_JOINTS = Method("SFT with joints continued", {"rft.reinforced": False, "rft.supervised": {**GIVEN, "joints": 10.0}})
-ENERGY_PATHWISE = Method("energy score, pathwise", {**ENERGY, **PATHWISE})
+def varied(label: str, *changes: dict[str, Any]) -> Method:
+    """The paper's kind of HyGRPO but for `changes`; named whole, so that a row is the same in any preset."""
+    return Method(label, {key: value for part in (PAPERS, *changes) for key, value in part.items()})
 
-SCORE = Method(
-    "score function, the paper's rewards",
-    {
-        "rft.pose_gradient": "score",
-        "rft.poses_per_answer": 72,
-        "rft.pose_draws": "orthogonal",
-        "rft.rewards.joint_form": "inverse",
-        "rft.rewards.semantic_form": "cosine",
-        "rft.engine.lr": 6e-4,
-    },
-)
+
+HYGRPO = Method("HyGRPO, as in the preset", {})
+SCORE = varied("score function, the paper's rewards")
+SFT_JOINTS = Method("SFT with joints continued", {"rft.reinforced": False, "rft.supervised": JOINTS})
+ENERGY_PATHWISE = varied("energy score, pathwise", ENERGY, PATHWISE)
 
 OPPONENTS = [
-    HYGRPO,
-    SFT,
+    SCORE,
+    Method("SFT continued", {"rft.reinforced": False, "rft.supervised": {**JOINTS, "joints": 0.0}}),
     SFT_JOINTS,
-    Method("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
-    Method("pathwise", PATHWISE),
+    varied("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
+    varied("pathwise", PATHWISE),
     # Undivided rewards differ in size: 1/metre beside a cosine. The weights make their usual deviations alike.
-    Method("RLOO", {"rft.advantage": "rloo", "rft.rewards.joint_weight": 0.3, "rft.rewards.semantic_weight": 10.0}),
-    Method("DPO, best and worst draw", {"rft.pose_gradient": "dpo", "rft.pose_weight": 0.1}),
-    Method("GRPO, words only", {}, "rft_grpo"),
-    Method(
+    varied("RLOO", {"rft.advantage": "rloo", "rft.rewards.joint_weight": 0.3, "rft.rewards.semantic_weight": 10.0}),
+    varied("DPO, best and worst draw", {"rft.pose_gradient": "dpo", "rft.pose_weight": 0.1}),
+    varied("GRPO, words only")._replace(run="rft_grpo"),
+    varied(
         "the paper's settings",
         {
             "rft.poses_per_answer": 1,
@@ -62,17 +63,15 @@ OPPONENTS = [
     ),
 ]
 FORMS = [
-    HYGRPO,
-    Method("σ outside the gradient", {"rft.reward_moves_sigma": False}),
-    Method("σ with a tighter KL", {"rft.beta_spread": 1.0}),
-    Method("entropy floor", {"rft.entropy_weight": 1.0}),
-    Method("energy score", ENERGY),
-    Method("pathwise", PATHWISE),
-    Method("pathwise, σ outside", {**PATHWISE, "rft.reward_moves_sigma": False}),
+    SCORE,
+    varied("σ outside the gradient", {"rft.reward_moves_sigma": False}),
+    varied("σ with a tighter KL", {"rft.beta_spread": 1.0}),
+    varied("entropy floor", {"rft.entropy_weight": 1.0}),
+    varied("energy score", ENERGY),
+    varied("pathwise, σ outside", PATHWISE, {"rft.reward_moves_sigma": False}),
     ENERGY_PATHWISE,
-    Method("four retrieval models", {"retrieval.members": 4}),
+    varied("four retrieval models", {"retrieval.members": 4}),
 ]
-# Named whole, so that they are the same three in any preset.
 MAIN = [SCORE, SFT_JOINTS, ENERGY_PATHWISE]
 # Networks and batches that fill one GPU: about 300 million parameters instead of one. Steps and rates are guesses.
 WIDE: dict[str, Any] = {

@@ -6,8 +6,6 @@ Imported after the launcher's parent has gone its way: it brings torch.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from pose_rft.batches.collate import Collator
 from pose_rft.batches.examples import Example, Task
 from pose_rft.hygrpo.params import Variant
@@ -17,8 +15,6 @@ from pose_rft.hygrpo.trainer import Trainer, TrainerComponents, captions_ahead
 from pose_rft.inference.answers import Predictions, heldout_examples, predict
 from pose_rft.inference.passes import Preparer, sampling, scoring
 from pose_rft.inference.rewards import Rewards
-from pose_rft.inference.types import Prompts
-from pose_rft.policy.model import PoseLlava
 from pose_rft.retrieval.ensemble import load_ensemble
 from pose_rft.retrieval.sentence_encoder import SentenceEncoder
 from pose_rft.seeds import torch_generator
@@ -85,18 +81,6 @@ def _answerer(session: Session) -> Callable[[Sequence[Example]], Predictions]:
     return answer
 
 
-def supervision(session: Session) -> Callable[[PoseLlava, Prompts, float], Tensor]:
-    """SFT's loss of prompts, whose true answers and poses their examples hold."""
-    collator, device = Collator(session.processor), session.engine.device
-
-    def loss(model: PoseLlava, prompts: Prompts, poses: float) -> Tensor:
-        batch = collator(prompts.examples).to(device)
-        tokens = session.tokens(batch.image_refs).to(device)
-        return sft.batch_loss(model, batch, tokens, session.params.supervised, session.body, poses)[0]
-
-    return loss
-
-
 def step(
     session: Session, reference: ReferencePolicy, rewards: Rewards, kept: Records, variant: Variant
 ) -> Callable[[int], StepStats]:
@@ -106,13 +90,15 @@ def step(
         collator, weights = Collator(processor), params.supervised
         taught = sft.stepper(engine, stream, collator, session.tokens, session.body, params.batch, weights)
         return watched(taught, kept.before)
+    weights = params.supervised
+    taught = weights and sft.supervision(Collator(processor), session.tokens, session.body, weights, engine.device)
     components = TrainerComponents(
         stream.draw,
         Preparer(processor, session.tokens, engine.device),
         sampling(params.group_size, params.max_new_tokens, params.temperature),
         scoring(params.temperature),
         rewards,
-        supervision(session) if params.supervised is not None else None,
+        taught,
         kept.before,
         kept.after,
     )

@@ -107,7 +107,7 @@ class Records:
         numbers = self.before(step, last=True)
         if self.leader:
             pages = [pl.read_parquet(page) for page in sorted((self.scratch / "candidates").glob("*.parquet"))]
-            # A run without rewards (`rft.supervised`) has no candidates, and DVC wants every out.
+            # A run without rewards (`rft.reinforced: false`) has no candidates, and DVC wants every out.
             atomic.write_parquet(results / "candidates.parquet", pl.concat(pages) if pages else NO_CANDIDATES)
             moments = sorted((self.scratch / "fixed_sentences").glob("*.json"))
             atomic.write_json(

@@ -39,7 +39,7 @@ class TrainerComponents:
     """What a trainer works with; each is replaceable.
 
     draw: position -> prompt. prepare: examples -> prompts on the engine's device.
-    taught: SFT's loss of the same prompts, (model, prompts, poses of a micro-batch on average) -> loss, which is added.
+    taught: the supervised loss of a micro-batch, which is added; its number is how many poses one holds on average.
     before: called with the policy as it is before step `step`'s update; its numbers go into that step's row.
     after: called with what the step's groups were.
     """
@@ -49,7 +49,7 @@ class TrainerComponents:
     rollout: Sampler
     score: Score
     rewards: Rewards
-    taught: Callable[[Any, Prompts, float], Tensor] | None = None
+    taught: Callable[[Any, Sequence[Example], float], Tensor] | None = None
     before: Callable[[int], Mapping[str, float]] = lambda step: {}
     after: Callable[[int, Sequence[Experience]], None] = lambda step, experiences: None
 
@@ -211,7 +211,7 @@ class Trainer:
         drawn = map(self.tools.draw, range(first, first + self.params.batch))
         poses = sum(example.pose6d is not None for example in drawn) / pieces
         with log.phase("update"):
-            loss = self.tools.taught(model, batch.prompts, poses)
+            loss = self.tools.taught(model, batch.prompts.examples, poses)
         log.add({"supervised": float(loss.detach())})
         return loss
 

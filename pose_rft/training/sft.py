@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from pydantic import model_validator
 from torch import Tensor
 
 from pose_rft.batches.collate import IGNORED, Batch, Collator
-from pose_rft.batches.examples import ExampleParams, ExampleStream, HeldoutParams
+from pose_rft.batches.examples import Example, ExampleParams, ExampleStream, HeldoutParams
 from pose_rft.batches.feature_cache import ImageTokenSource
 from pose_rft.body.smpl import BodyModel
 from pose_rft.errors import PoseRftError
@@ -112,6 +113,18 @@ def stepper(
         return StepStats(engine.mean(total), batch_size, {"gradient_norm": norm} | _means(parts))
 
     return one_step
+
+
+def supervision(
+    collator: Collator, image_tokens: ImageTokenSource, body: BodyModel, weights: LossParams, device: torch.device
+) -> Callable[[PoseLlava, Sequence[Example], float], Tensor]:
+    """The supervised loss of examples, for a training that adds it to its own; the number is `batch_loss`'s `poses`."""
+
+    def loss(model: PoseLlava, examples: Sequence[Example], poses: float) -> Tensor:
+        batch = collator(examples).to(device)
+        return batch_loss(model, batch, image_tokens(batch.image_refs).to(device), weights, body, poses)[0]
+
+    return loss
 
 
 def batch_loss(

@@ -12,7 +12,7 @@ from benchmarks.equal_time import (
     Timed,
     ledger,
     of_distribution,
-    runs_of,
+    run_of,
     steps_for,
     table,
 )
@@ -37,7 +37,8 @@ def test_every_method_sets_keys_that_the_preset_has_to_other_values(group, metho
     parse(content["rft"], RFTParams, "rft")
     parse(content["retrieval"], RetrievalParams, "retrieval")
     parse(content["evaluate"], EvaluateParams, "evaluate")
-    changed = override(base, method.overrides) != base
+    bases = (base, read_yaml(PRESET.with_name("sample.yaml")))
+    changed = any(override(one, method.overrides) != one for one in bases)
     assert changed or method == HYGRPO or method.run == "rft_grpo"
 
 
@@ -52,9 +53,11 @@ def test_the_wide_form_sets_keys_that_the_preset_has():
 
 def test_the_paper_s_method_is_the_paper_preset_s():
     (method,) = [m for m in METHODS["opponents"] if m.label == "the paper's settings"]
-    paper, own = read_yaml(PRESET.with_name("paper.yaml")), override(read_yaml(PRESET), method.overrides)
-    for key in (name.removeprefix("rft.") for name in method.overrides):
-        assert own["rft"][key] == paper["rft"][key], key
+    contents = read_yaml(PRESET.with_name("paper.yaml")), override(read_yaml(PRESET), method.overrides)
+    paper, own = (parse(content["rft"], RFTParams, "rft").model_dump() for content in contents)
+    for key in {name.split(".")[1] for name in method.overrides} - {"engine"}:  # its rate is for 7 billion parameters
+        ours, theirs = ({**one[key], "sentence_encoder": ""} if key == "rewards" else one[key] for one in (own, paper))
+        assert ours == theirs, key
 
 
 def test_what_is_chosen_reads_no_test_set_and_the_main_table_no_seed_that_was_chosen_with():
@@ -75,10 +78,10 @@ def test_steps_fill_the_time_to_two_digits():
         assert steps_for(240.0, seconds) * seconds == pytest.approx(240.0, rel=0.05)
 
 
-def test_every_run_of_a_method_has_its_steps_and_one_start():
-    runs = runs_of(Timed(Method("GRPO", {"rft.batch": 8}, "rft_grpo"), 70, 0.5), [{"rft.seed": 1}, {"rft.seed": 2}])
-    assert [run.overrides for run in runs] == [{"rft.seed": s, "rft.batch": 8, "rft.steps": 70} for s in (1, 2)]
-    assert runs[0].evaluated == ("sft_gaussian", "rft_grpo")
+def test_a_run_of_a_method_has_its_steps_and_its_start():
+    run = run_of(Timed(Method("GRPO", {"rft.batch": 8}, "rft_grpo"), 70, 0.5), {"rft.seed": 2})
+    assert run.overrides == {"rft.seed": 2, "rft.batch": 8, "rft.steps": 70}
+    assert run.evaluated == ("sft_gaussian", "rft_grpo")
 
 
 def test_the_table_has_mean_deviation_and_change_of_each_run_against_its_own_start():
@@ -119,7 +122,7 @@ def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
     runs = [entry for entry in asked if not entry[1]]
     starts = len(FRESH) if group == "main" else 3
     assert len(runs) == starts * len(METHODS[group])
-    assert {o["rft.steps"] for label, _, o in runs} == ({800} if group == "main" else {400, 800})
+    assert {o["rft.steps"] for label, _, o in runs} == {800}
     first = [(names, o.get("seed.data"), o["seed.train"]) for _, names, o in asked if "seed.train" in o and names]
     assert len(set(first)) == len(first) == (2 + 10 if group == "main" else 1 + 1), "made twice, or not first"
     assert all(method.label in shown for method in METHODS[group])

@@ -1,5 +1,7 @@
 """Whole steps of the trainer in each form of the pose term, and SFT on the same prompts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from pose_rft.inference.rewards import Rewards
 from pose_rft.training import sft
 from pose_rft.training.losses import LossParams
 from tests.hygrpo.test_learning import TowardsOnePose, look
-from tests.support.rft_fakes import Scripted, fake_rewards, make_trainer, rft_params, three_answers
+from tests.support.rft_fakes import REWARDS, Scripted, fake_rewards, make_trainer, rft_params, three_answers
 from tests.support.training_fakes import Chain
 
 POSES_ONLY = {"mixture": {"image_pose": {"coco": 1.0}}}
@@ -121,3 +123,35 @@ def test_sft_continues_on_the_prompts_of_a_run_and_its_log_has_the_looks(tmp_pat
     losses = [looked(number) for number in range(8)]
     assert losses[3].values["heldout/x"] == 3 and losses[3].values["joints/image_pose"] > 0
     assert losses[-1].loss < losses[0].loss
+
+
+def gradients_of_a_step(trainer, step) -> dict[str, torch.Tensor]:
+    found, update = {}, trainer.engine.step
+
+    def kept(number: int) -> float:
+        parameters = trainer.engine.module.named_parameters()
+        found.update({name: value.grad.clone() for name, value in parameters if value.grad is not None})
+        return update(number)
+
+    trainer.engine.step = kept
+    step(0)
+    return found
+
+
+def test_supervision_beside_nothing_else_is_a_step_of_sft(tmp_path):
+    """Without rewards and KL the gradient of HyGRPO's step with `supervised` is that of SFT on the same prompts."""
+    weights = LossParams(rotation=1.0, nll=0.1, joints=10.0)
+    silent = dict.fromkeys(("format_weight", "text_weight"), 0.0)
+    off = {"beta_text": 0.0, "beta_pose": 0.0, "beta_spread": 0.0, "pose_weight": 0.0, "batch": 8}
+    params = rft_params(engine={"lr": 3e-3, "accumulation": 2}, rewards=REWARDS | silent, **off)
+    beside, processor = make_trainer(tmp_path / "beside", params)
+    collator, tokens = Collator(processor), beside.tools.prepare.image_tokens
+    taught = sft.supervision(collator, tokens, Chain(), weights, beside.engine.device)
+    beside.tools = replace(beside.tools, taught=taught, rewards=fake_rewards(processor, **silent))
+    alone, _ = make_trainer(tmp_path / "alone", params)
+    tokens, stream = alone.tools.prepare.image_tokens, alone.tools.draw.__self__
+    step = sft.stepper(alone.engine, stream, collator, tokens, Chain(), 8, weights)
+    found, expected = gradients_of_a_step(beside, beside.step), gradients_of_a_step(alone, step)
+    assert found.keys() == expected.keys() and max(float(value.abs().max()) for value in expected.values()) > 0.01
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5, msg=name)

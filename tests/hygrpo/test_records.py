@@ -56,7 +56,7 @@ def test_fixed_sentences_are_posed_at_four_moments(trained):
 
 
 def test_a_run_without_candidates_has_an_empty_table_of_them(tmp_path):
-    """`rft.supervised` has no rewards, and every out must be there."""
+    """SFT continued (`rft.reinforced: false`) has no rewards, and every out must be there."""
     trainer, _ = make_trainer(tmp_path)
     records = Records(tmp_path / "scratch", None, trainer.tools.rewards, {}, [], 4, 2, 2, leader=True)
     assert records.finish(tmp_path / "results", 4) == {}

@@ -26,6 +26,12 @@ def test_values_out_of_range_are_refused_by_name(key, value):
         parse(content(**{key: value}), RFTParams, "`rft` in params.yaml")
 
 
+def test_a_run_with_neither_rewards_nor_supervision_is_refused():
+    with pytest.raises(PoseRftError, match="nothing would be trained"):
+        parse(content(reinforced=False), RFTParams, "`rft` in params.yaml")
+    assert parse(content(reinforced=False, supervised={"rotation": 1.0}), RFTParams, "`rft`").supervised is not None
+
+
 def test_an_unknown_key_names_its_neighbour():
     with pytest.raises(PoseRftError, match="did you mean `poses_per_answer`"):
         parse(content(pose_per_answer=3), RFTParams, "`rft` in params.yaml")
