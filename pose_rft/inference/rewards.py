@@ -59,8 +59,6 @@ class RewardParams(Section):
     joint_floor: Positive = 0.001  # metres, added to MPJPE
     joint_scale: Positive = 0.1  # metres, of the exponential form
     semantic_form: Literal["cosine", "energy"] = "cosine"  # eq. 8; energy is of the true pose's embedding
-    # 1/metre, of `energy` only: that of the joints, without the heading, is added with this weight.
-    semantic_joints: NonNegative = 0.0
     sentence_encoder: str = "all-MiniLM-L6-v2"  # of the text reward; paper: BAAI/bge-m3
 
 
@@ -190,18 +188,13 @@ class Rewards:
     def _semantic(self, examples: Sequence[Example], rotations: Tensor, valid: Tensor, centred: bool) -> Tensor:
         """(B, N) of rotations (B, N, 24, 3, 3)."""
 
-        turned = semantic_frame(rotations.flatten(0, 1), "camera")
-        shown = self.retrieval.encode_pose(turned).to(rotations).unflatten(0, valid.shape)
+        def embedded(poses: Tensor) -> Tensor:
+            return self.retrieval.encode_pose(semantic_frame(poses, "camera")).to(rotations)
+
+        shown = embedded(rotations.flatten(0, 1)).unflatten(0, valid.shape)
         if self.params.semantic_form == "energy":
-            poses = torch.stack([_pose(example) for example in examples]).to(rotations)
-            truth = semantic_frame(sixd_to_matrix(poses), "camera")
-            meant = self.retrieval.encode_pose(truth).to(rotations)
-            shares = energy_shares(shown[:, :, None], meant[:, None], valid, centred)
-            if self.params.semantic_joints:
-                joints = pelvis_joints(self.body, turned).unflatten(0, valid.shape)
-                placed = energy_shares(joints, pelvis_joints(self.body, truth), valid, centred)
-                shares = shares + self.params.semantic_joints * placed
-            return shares
+            truth = torch.stack([_pose(example) for example in examples]).to(rotations)
+            return energy_shares(shown[:, :, None], embedded(sixd_to_matrix(truth))[:, None], valid, centred)
         captions = self._embedded([str(example.caption) for example in examples]).to(rotations)
         return (shown * captions[:, None]).sum(-1)
 
