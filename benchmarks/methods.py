@@ -70,6 +70,7 @@ FORMS = [
     varied("energy score", ENERGY),
     varied("pathwise, σ outside", PATHWISE, {"rft.reward_moves_sigma": False}),
     ENERGY_PATHWISE,
+    varied("energy score, pathwise, SFT's loss beside", ENERGY, PATHWISE, {"rft.supervised": JOINTS}),
     varied("four retrieval models", {"retrieval.members": 4}),
 ]
 MAIN = [SCORE, SFT_JOINTS, ENERGY_PATHWISE]
