@@ -23,7 +23,9 @@ from benchmarks import study_figure
 from benchmarks.methods import HYGRPO, METHODS, Method
 from benchmarks.study import COLUMNS, PRESET, Run, numbers, reproduce, spread
 from flows import hosts
+from flows.sweep import override
 from pose_rft.evaluation.tables import BASELINE
+from pose_rft.params_file import read_yaml
 
 PROBE_STEPS = 12
 START = "SFT, the start"
@@ -36,7 +38,7 @@ VALIDATION = {
     "evaluate.image_sets.h36m_p2": "bedlam/val",
     "evaluate.text_set": "posescript/val",
 }
-FRESH = [{"seed.train": train, "seed.data": data} for data in (5, 6) for train in (31, 32, 33, 34, 35)]
+FRESH = [{"seed.train": train, "seed.data": data} for train in (31, 32, 33, 34, 35) for data in (5, 6)]
 
 
 def of_distribution(dataset: str, name: str) -> Callable[[Mapping[str, Any]], float]:
@@ -102,7 +104,7 @@ def timed(methods: Sequence[Method], size: Size, root: Path, pool: ThreadPoolExe
     """
 
     def probe(method: Method) -> float:
-        overrides = {**size.values, **method.overrides, "rft.steps": PROBE_STEPS}
+        overrides = {**size.values, **method.overrides, method.steps: PROBE_STEPS}
         target = method.run.replace("_", "@")
         clone = reproduce(Run(f"timing of {method.label}", overrides), root, [target], size.preset)
         return seconds_per_step(clone, method.run)
@@ -110,7 +112,12 @@ def timed(methods: Sequence[Method], size: Size, root: Path, pool: ThreadPoolExe
     reproduce(Run("what all probes share", dict(size.values)), root, ["sft@gaussian", "retrieval@reward"], size.preset)
     seconds = list(pool.map(probe, [HYGRPO, *methods]))
     budget = size.steps * seconds[0]
-    return [Timed(m, steps_for(budget, each), each) for m, each in zip(methods, seconds[1:], strict=True)]
+    start = override(read_yaml(root / size.preset), dict(size.values))["sft"]["steps"]  # SFT goes on from there
+    before = [start if method.run == BASELINE else 0 for method in methods]
+    return [
+        Timed(method, done + steps_for(budget, each), each)
+        for method, done, each in zip(methods, before, seconds[1:], strict=True)
+    ]
 
 
 def seconds_per_step(clone: Path, run: str) -> float:
@@ -119,8 +126,8 @@ def seconds_per_step(clone: Path, run: str) -> float:
 
 
 def run_of(entry: Timed, start: Mapping[str, Any]) -> Run:
-    overrides = {**start, **entry.method.overrides, "rft.steps": entry.steps}
-    return Run(entry.method.label, overrides, (BASELINE, entry.method.run))
+    overrides = {**start, **entry.method.overrides, entry.method.steps: entry.steps}
+    return Run(entry.method.label, overrides, tuple({BASELINE: None, entry.method.run: None}))
 
 
 def table(
@@ -188,12 +195,11 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
                 clones[entry.method.label].append(pool.submit(made, run_of(entry, start)))
         folders = {label: [future.result() for future in futures] for label, futures in clones.items()}
     by_label = {entry.method.label: entry for entry in timings}
-    found = {
-        label: [seen(clone, by_label[label].method.run, columns) for clone in own] for label, own in folders.items()
-    }
+    ends = {label: by_label[label].method.run for label in folders}
+    started = next(own for label, own in folders.items() if ends[label] != BASELINE)  # their SFT is that of the start
+    found = {label: seen(started, own, ends[label], columns) for label, own in folders.items()}
     if figures is not None:
-        evaluated = {START: (BASELINE, next(iter(folders.values())))}
-        evaluated |= {label: (by_label[label].method.run, own) for label, own in folders.items()}
+        evaluated = {START: (BASELINE, started)} | {label: (ends[label], own) for label, own in folders.items()}
         study_figure.reliability(
             {label: [clone / f"results/evaluate_{run}" for clone in own] for label, (run, own) in evaluated.items()},
             figures / f"study_{group}.png",
@@ -206,7 +212,13 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
 
 
 def seen(
-    clone: Path, run: str, columns: Mapping[str, Callable[[Mapping[str, Any]], float]]
-) -> dict[str, dict[str, float]]:
-    """A run's numbers and those of its start."""
-    return {"before": numbers(clone, BASELINE, columns), "after": numbers(clone, run, columns)}
+    started: Sequence[Path],
+    clones: Sequence[Path],
+    run: str,
+    columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
+) -> list[dict[str, dict[str, float]]]:
+    """The numbers of a method's runs and those of the SFT that each began with; started: clones that have them."""
+    return [
+        {"before": numbers(first, BASELINE, columns), "after": numbers(clone, run, columns)}
+        for first, clone in zip(started, clones, strict=True)
+    ]

@@ -6,6 +6,8 @@ does better, `distribution` which form of HyGRPO keeps the distribution, `main` 
 
 from typing import Any, NamedTuple
 
+from pose_rft.evaluation.tables import BASELINE
+
 JOINTS: dict[str, Any] = {"answer": 1.0, "rotation": 2.0, "nll": 0.1, "joints": 10.0}  # `sft.loss` of the sample
 ENERGY = {"rft.rewards.joint_form": "energy", "rft.rewards.semantic_form": "energy", "rft.engine.lr": 2e-4}
 FEW_DRAWS = {"rft.poses_per_answer": 8, "rft.pose_draws": "independent"}  # where each draw gives a whole gradient
@@ -27,6 +29,11 @@ class Method(NamedTuple):
     overrides: dict[str, Any]
     run: str = "rft_hygrpo"
 
+    @property
+    def steps(self) -> str:
+        """The key of params.yaml that the time decides."""
+        return "sft.steps" if self.run == BASELINE else "rft.steps"
+
 
 def varied(label: str, *changes: dict[str, Any]) -> Method:
     """The paper's kind of HyGRPO but for `changes`; named whole, so that a row is the same in any preset."""
@@ -35,11 +42,13 @@ def varied(label: str, *changes: dict[str, Any]) -> Method:
 
 HYGRPO = Method("HyGRPO, as in the preset", {})
 SCORE = varied("score function, the paper's rewards")
+SFT_ALONE = Method("SFT with joints for all the time", {}, BASELINE)
 SFT_JOINTS = Method("SFT with joints continued", {"rft.reinforced": False, "rft.supervised": JOINTS})
 ENERGY_PATHWISE = varied("energy score, pathwise", ENERGY, PATHWISE)
 
 OPPONENTS = [
     SCORE,
+    SFT_ALONE,
     Method("SFT continued", {"rft.reinforced": False, "rft.supervised": {**JOINTS, "joints": 0.0}}),
     SFT_JOINTS,
     varied("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
@@ -73,7 +82,7 @@ FORMS = [
     varied("energy score, pathwise, SFT's loss beside", ENERGY, PATHWISE, {"rft.supervised": JOINTS}),
     varied("four retrieval models", {"retrieval.members": 4}),
 ]
-MAIN = [SCORE, SFT_JOINTS, ENERGY_PATHWISE]
+MAIN = [SFT_ALONE, SFT_JOINTS, ENERGY_PATHWISE]
 # Networks and batches that fill one GPU: about 300 million parameters instead of one. Steps and rates are guesses.
 WIDE: dict[str, Any] = {
     "base_model.tiny.vision.width": 512,
