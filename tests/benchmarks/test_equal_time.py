@@ -1,6 +1,7 @@
 """Methods at equal time: what they set, how many steps they get, and what their table says."""
 
 import json
+import shutil
 
 import pytest
 
@@ -39,7 +40,7 @@ def test_every_method_sets_keys_that_the_preset_has_to_other_values(group, metho
     parse(content["evaluate"], EvaluateParams, "evaluate")
     bases = (base, read_yaml(PRESET.with_name("sample.yaml")))
     changed = any(override(one, method.overrides) != one for one in bases)
-    assert changed or method == HYGRPO or method.run == "rft_grpo"
+    assert changed or method == HYGRPO or method.run != "rft_hygrpo"
 
 
 def test_the_wide_form_sets_keys_that_the_preset_has():
@@ -95,6 +96,13 @@ def test_the_table_has_mean_deviation_and_change_of_each_run_against_its_own_sta
     assert "rft.batch = 8" in ledger("main", [Timed(Method("x", {"rft.batch": 8}), 4, 1.0)], FRESH, "the test sets")
 
 
+def test_a_method_is_compared_with_the_sft_that_it_began_with(monkeypatch, tmp_path):
+    """SFT for all the time has no other SFT in its clone than its own end."""
+    monkeypatch.setattr(equal_time, "numbers", lambda clone, run, columns: {"of": (clone.name, run)})
+    (run,) = equal_time.seen([tmp_path / "start"], [tmp_path / "longer"], "sft_gaussian", {})
+    assert run == {"before": {"of": ("start", "sft_gaussian")}, "after": {"of": ("longer", "sft_gaussian")}}
+
+
 def test_an_evaluation_without_a_set_leaves_its_cells_empty():
     read = of_distribution("3dpw", "coverage_90")
     assert read({"distribution": {"3dpw": {"coverage_90": 88.0}}}) == 88.0
@@ -117,12 +125,16 @@ def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(equal_time, "reproduce", reproduce)
     monkeypatch.setattr(equal_time, "numbers", lambda clone, name, columns: dict.fromkeys(columns, 2.0))
+    (tmp_path / "presets").mkdir()
+    shutil.copy(PRESET, tmp_path / PRESET)
     equal_time.study(group, tmp_path)
     shown = capsys.readouterr().out
     runs = [entry for entry in asked if not entry[1]]
     starts = len(FRESH) if group == "main" else 3
     assert len(runs) == starts * len(METHODS[group])
-    assert {o["rft.steps"] for label, _, o in runs} == {800}
+    long = read_yaml(PRESET)["sft"]["steps"] + 800  # twice as fast a step as the clock's, after the start's own
+    assert {(o.get("rft.steps"), o.get("sft.steps")) for _, _, o in runs} <= {(800, None), (None, long)}
+    assert any("sft.steps" in o for _, _, o in runs) == any(m.run == "sft_gaussian" for m in METHODS[group])
     first = [(names, o.get("seed.data"), o["seed.train"]) for _, names, o in asked if "seed.train" in o and names]
     assert len(set(first)) == len(first) == (2 + 10 if group == "main" else 1 + 1), "made twice, or not first"
     assert all(method.label in shown for method in METHODS[group])
