@@ -16,6 +16,7 @@ from pose_rft.datasets.names import DATASETS
 from pose_rft.datasets.registry import DataParams, open_release
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
+from pose_rft.io.lock import alone_in, remove_abandoned
 from pose_rft.shards.convert import convert
 from pose_rft.shards.plan import ShardParams
 from stages.common import scratch_dir, stage_main
@@ -46,16 +47,17 @@ def main(arguments: list[str]) -> None:
         "inventory": digest,
     }
     scratch = scratch_dir(f"convert/{dataset}", identity, [])
-    finished = scratch / "finished"
-    summaries = {
-        split: convert(
-            release, split, finished / split, shards, release.params.max_defect_rate, digest, scratch / split
-        )
-        for split in release.params.splits
-    }
-    atomic.write_json(METRICS / f"{dataset}.json", metrics(dataset, {s: m.metrics for s, m in summaries.items()}))
-    place(finished, SHARDS / dataset)
-    shutil.rmtree(scratch.parent, ignore_errors=True)
+    with alone_in(scratch):
+        finished = scratch / "finished"
+        summaries = {
+            split: convert(
+                release, split, finished / split, shards, release.params.max_defect_rate, digest, scratch / split
+            )
+            for split in release.params.splits
+        }
+        atomic.write_json(METRICS / f"{dataset}.json", metrics(dataset, {s: m.metrics for s, m in summaries.items()}))
+        place(finished, SHARDS / dataset)
+    remove_abandoned(scratch.parent)  # not all of it: a clone that shares the scratch folder may convert other files
 
 
 def read_inventory(path: Path) -> tuple[str, dict[str, Any]] | None:

@@ -1,8 +1,9 @@
 """One process at a time in a folder of unfinished work."""
 
 import fcntl
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pose_rft.errors import PoseRftError
@@ -27,3 +28,16 @@ def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
         except BlockingIOError:
             raise Busy(f"Another process works in {folder}; wait for its end, or stop it.") from None
         yield
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes the folders in `folder` that a run has locked once and none is in now, and then `folder` if it is empty.
+
+    What another process works in stays, as does a folder just made, which has no lock yet.
+    """
+    for left in sorted(folder.iterdir()):
+        if (left / "lock").is_file():
+            with suppress(Busy), alone_in(left):
+                shutil.rmtree(left, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()

@@ -16,6 +16,7 @@ from pose_rft.batches.examples import ExampleParams
 from pose_rft.datasets.names import DATASETS, LABELS, RELEASES, TESTS
 from pose_rft.datasets.registry import DataParams
 from pose_rft.errors import PoseRftError
+from pose_rft.io.lock import alone_in
 from pose_rft.shards.convert import convert_release
 from pose_rft.shards.plan import ShardParams
 from pose_rft.shards.verify import verify
@@ -145,6 +146,19 @@ def test_finished_splits_and_shards_survive_a_failure_and_dvcs_clean_up(project)
     assert Path("data/shards/coco/train/manifest.json").stat().st_mtime_ns == before
     numbers = json.loads(Path("results/convert/coco.json").read_text())["data"]["coco"]
     assert (numbers["samples"], numbers["defects"]) == (14, 2)
+
+
+def test_a_conversion_leaves_alone_what_another_clone_converts_in_the_shared_scratch_folder(project):
+    beside = Path(".scratch/convert/coco")
+    for name in ("running", "killed", "new"):
+        (beside / name).mkdir(parents=True)
+        (beside / name / "shard.tar").write_bytes(b"half")
+    (beside / "killed/lock").touch()
+    inventory.main([])
+    with alone_in(beside / "running"):
+        convert.main(["--dataset", "coco"])
+        assert {path.name for path in beside.iterdir()} == {"running", "new"}, "work of others, or of a killed run"
+        assert (beside / "running/shard.tar").read_bytes() == b"half"
 
 
 def test_a_release_converts_outside_the_pipeline_to_the_same_shards(project):
