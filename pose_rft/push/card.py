@@ -1,7 +1,7 @@
 """The model card: what a policy is, what it was trained with and under which licences, and what it reaches."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pose_rft import __version__
 from pose_rft.datasets.registry import reader_class
@@ -31,12 +31,41 @@ Pictures go in as `pixel_values` (CLIP's crop) and `pose_pixel_values` (the pose
 per image token in the prompt. With the project installed, `pose-rft predict photo.jpg --model FOLDER` does all that."""
 
 
+CALIBRATION = (
+    "Of the 6D numbers of a pose, before → after the calibration that `predict` applies: each joint's σ times the "
+    "`sigma_scale` of config.json, fitted on validation data. One number only: this policy was not calibrated. "
+    'AutoModel\'s `pose_distribution` gives the distribution before it, `policy.calibrated(poses, "image")` or '
+    '`"text"` after it. Right are 90 % inside and an rms z of 1; of the other two less is better.'
+)
+
+
+class Measure(NamedTuple):
+    """A number of the summary's `distribution`, and how the card shows it."""
+
+    key: str
+    heading: str
+    scale: float
+    decimals: int
+
+    def text(self, value: float) -> str:
+        return f"{value * self.scale:.{self.decimals}f}"
+
+
+MEASURES = (
+    Measure("coverage_90", "inside the 90 % interval, %", 100, 1),
+    Measure("rms_z", "rms z", 1, 2),
+    Measure("nll_per_number", "NLL per number", 1, 2),
+    Measure("energy_score", "energy score, mm", 1, 1),
+)
+
+
 def model_card(name: str, policy: str, config: Mapping[str, Any], summary: Mapping[str, Any], from_sample: bool) -> str:
     """README.md of a pushed folder.
 
     Args:
         name: of the folder or the hub's repository. policy: as the summary calls it, e.g. rft_hygrpo.
-        from_sample: trained on the embedded sample, not on the licensed releases.
+        summary: the content of metrics/summary.json. from_sample: trained on the embedded sample, not on the
+            licensed releases.
     """
     parts = [
         "---\n" + "\n".join(_header(from_sample)) + "\n---",
@@ -86,16 +115,27 @@ def _numbers(policy: str, summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _calibration(policy: str, summary: Mapping[str, Any]) -> str:
-    found = {test: rows[policy] for test, rows in summary.get("calibration", {}).items() if policy in rows}
+    """`distribution` of the summary (evaluation/distribution_tables.py): as trained → as `predict` reads σ."""
+    found = {test: rows[policy] for test, rows in summary.get("distribution", {}).items() if policy in rows}
     if not found:
         return (
             "This run's summary has no measure of calibration: take the spread as a ranking of joints, not as degrees "
             "that can be relied on."
         )
-    return "\n".join(
-        f"- {test}: " + ", ".join(f"{key} {value:.4g}" for key, value in rows.items() if isinstance(value, int | float))
-        for test, rows in sorted(found.items())
-    )
+    if not any(MEASURES[0].key in numbers for numbers in found.values()):
+        return "There is no density to measure: the policy gives one pose and no distribution, or no test set has fits."
+    return CALIBRATION + "\n\n" + "\n".join(_calibration_table(found))
+
+
+def _calibration_table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield "| test set | " + " | ".join(measure.heading for measure in MEASURES) + " |"
+    yield "|---|" + "---:|" * len(MEASURES)
+    for test, numbers in sorted(found.items()):
+        forms = [numbers, *([numbers["calibrated"]] if "calibrated" in numbers else [])]
+        cells = (
+            " → ".join(measure.text(form[measure.key]) for form in forms if measure.key in form) for measure in MEASURES
+        )
+        yield f"| {test} | " + " | ".join(cells) + " |"
 
 
 def _origins(config: Mapping[str, Any]) -> Iterator[str]:

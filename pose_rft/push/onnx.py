@@ -1,9 +1,8 @@
 """Encoder and heads of a policy as ONNX, for those who run them without torch.
 
-`encoder.onnx`: a crop (1, 3, P, P) normalised → what the encoder sees. For BlazePose one look as it is, (1, 265): 33
-landmarks of 8 numbers and the person's score; mirrored and turned views are the caller's. `lifter.onnx`: landmarks
-(B, 33, 8) → pose (B, 144), where there is a lifter. `head.onnx`: hidden (B, d) and start (B, 144) → mean, log_std.
-The language model between them has a cache of its own and is left out.
+`encoder.onnx`: a crop, normalised → what the encoder sees (of BlazePose one look as it is). `lifter.onnx`: landmarks
+and maps → pose, where there is a lifter. `head.onnx`: a state of the language model and where the pose starts → mean,
+log_std. Shapes stand in docs/push.md. The language model between them has a cache of its own and is left out.
 """
 
 from collections.abc import Iterator

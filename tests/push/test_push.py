@@ -1,6 +1,5 @@
 """What `pose-rft push` writes: it loads where this project is not, says what it is, and is held back by its numbers."""
 
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,6 @@ from pose_rft.errors import PoseRftError
 from pose_rft.policy.hub import load_policy
 from pose_rft.push import folder, gate
 from pose_rft.push.bundle import bundle
-from pose_rft.push.card import model_card
 
 SUMMARY = {
     "data": {"3dpw": {"samples": 12}, "coco": {"samples": 7}},
@@ -124,15 +122,6 @@ def test_a_folder_inside_the_policy_holds_the_policy_once(policy, tmp_path):
     shutil.copytree(policy, tmp_path / "own")
     files = folder.write(tmp_path / "own", tmp_path / "own/pushed", "pushed", SUMMARY, True)
     assert all(path.parent == tmp_path / "own/pushed" for path in files)
-
-
-def test_the_card_tells_data_licences_numbers_and_limits(policy):
-    config = json.loads((policy / "config.json").read_text())
-    card = model_card("me/pose", "rft_hygrpo", config, SUMMARY, from_sample=False)
-    for said in ("128.4", "80.7", "35.2 %", "chance 3.7 %", "no redistribution", "non-commercial", "no measure of cal"):
-        assert said in card
-    calibrated = SUMMARY | {"calibration": {"3dpw": {"rft_hygrpo": {"ece": 0.07}}}}
-    assert "3dpw: ece 0.07" in model_card("me/pose", "rft_hygrpo", config, calibrated, from_sample=True)
 
 
 def test_the_gate_lets_through_what_is_good_enough():
