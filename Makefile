@@ -80,10 +80,11 @@ format: $(INSTALLED)
 	ruff check --fix .
 	ruff format .
 
-# The site in .scratch/site, from docs/ and the docstrings; a link that leads nowhere is an error.
+# The site in .scratch/site, from docs/ and the docstrings; a link that leads nowhere is an error. Not --quiet: it
+# hides warnings from --strict too.
 docs: $(INSTALLED)
 	python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
-	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
 	@echo "$(CURDIR)/.scratch/site/index.html"
 
 # What waits for a GPU, with logs in .scratch/on_gpu.

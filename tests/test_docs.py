@@ -8,6 +8,7 @@ Numbers of a run stand in tables behind a comment that says where they come from
     -->
 """
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ import typer
 import yaml
 
 from pose_rft import cli
+from pose_rft.predict.store import INPUTS, PREDICTIONS
 from pose_rft.report.notice import ON_PHOTOGRAPHS
 from tests.support.pages import blocks, paste, readme_block
 from tests.test_architecture import FLOORS
@@ -92,6 +94,12 @@ def test_commands_exist(page: Path) -> None:
         if module := re.search(r"python -m (benchmarks|flows|stages)(\.\w+)+", command):
             name = module[0].removeprefix("python -m ").replace(".", "/")
             assert (ROOT / f"{name}.py").exists() or (ROOT / name).is_dir(), f"{page.name}: {command}"
+
+
+@pages()
+def test_files_of_predictions_are_those_that_a_run_leaves(page: Path) -> None:
+    for name in re.findall(r"\bpredictions/([\w.]+)", page.read_text()):
+        assert name in (PREDICTIONS, INPUTS, "predictions.parquet"), f"{page.name} names predictions/{name}"
 
 
 @pages()
@@ -191,6 +199,34 @@ def test_every_page_of_docs_is_linked_from_the_readme() -> None:
         for page in (ROOT / "docs").glob("*.md")
         if f"docs/{page.name}" not in readme and page.name != "index.md"
     ]
+
+
+def in_nav(node: Any) -> list[str]:
+    """The pages of mkdocs.yml's nav, in its order."""
+    if isinstance(node, str):
+        return [node]
+    return [page for part in (node.values() if isinstance(node, dict) else node) for page in in_nav(part)]
+
+
+def test_every_page_of_docs_is_in_the_sites_nav_once() -> None:
+    docs = ROOT / "docs"
+    listed = in_nav(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    assert sorted(listed) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
+
+
+def test_a_warning_of_the_site_ends_its_build() -> None:
+    """`--quiet` takes warnings away before `--strict` counts them."""
+    (build,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text())
+    assert "--strict" in build and not {"--quiet", "-q"} & set(build.split())
+
+
+def test_no_docstring_has_what_the_site_takes_for_a_link() -> None:
+    """`[a][b]` outside of code is a cross-reference to b."""
+    for path in (ROOT / "pose_rft").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = re.sub(r"``.*?``|`[^`]*`", "", ast.get_docstring(node) or "")
+                assert not re.search(r"\]\[", text), f"{path.relative_to(ROOT)}: {text[:80]}"
 
 
 @pytest.mark.parametrize("words", ["dataset notes", "sample world", "first design"])

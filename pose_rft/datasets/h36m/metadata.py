@@ -48,7 +48,7 @@ class Sequence:
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """sizes[subject][camera index] = (width, height) px; w0 (300,) = 44 extrinsics (6 each), then 4 intrinsics (9)."""
+    """`sizes[subject][camera]` = (width, height) px; w0 (300,) = 44 extrinsics (6 each), then 4 intrinsics (9)."""
 
     sequences: tuple[Sequence, ...]
     sizes: dict[int, tuple[tuple[int, int], ...]]
