@@ -98,7 +98,7 @@ def main() -> None:
                 apart[path] = max(float(np.linalg.norm(found[name] - at)) for name, at in expected(line).items())
     glbs = [path for path in apart if path.suffix == ".glb"]
     if not glbs:
-        sys.exit(f"error: {options.predictions} has no GLB of a prediction; run pose-rft predict with --export glb,bvh.")
+        sys.exit(f"error: {options.predictions} has no GLB; run pose-rft predict with --export glb,bvh.")
     if options.picture:
         paint(glbs[0], options.picture)
     for path, distance in apart.items():
