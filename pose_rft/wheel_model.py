@@ -1,7 +1,8 @@
 """Puts a trained policy into the package, for a wheel: `python -m pose_rft.wheel_model [POLICY] [BODY_MODELS]`.
 
 Weights are halved to float16 (the landmark network's were so before; a pose moves by less than a tenth of a degree) and
-computed with in float32. Of the body, only the sample's stand-in may be packed: SMPL's licence forbids it.
+computed with in float32; more than 15 MB of them are refused. Of the body, only the sample's stand-in may be packed:
+SMPL's licence forbids it.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pose_rft.io.model_folder import CONFIG, look_at, read_config
 from pose_rft.policy import packaged, pretrained
 
 WEIGHTS = "model.safetensors"
+LARGEST = 15_000_000  # bytes of the policy's halved weights; the sample's have 14.4 MB
 CARD = """The default model of `pose-rft`
 
 policy/       the policy that the project's pipeline trained on its rendered sample, float16; its pose encoder holds
@@ -32,7 +34,8 @@ def build(policy: Path, bodies: Path, out: Path = packaged.FOLDER) -> None:
     """Writes the folder anew.
 
     Raises:
-        PoseRftError: the policy or body is missing, the body is not the stand-in, or the detector was not fetched.
+        PoseRftError: the policy or body is missing, the body is not the stand-in, the detector was not fetched, or the
+            weights are more than a wheel should carry.
     """
     look_at(policy, "policy")
     if not is_standin(bodies):
@@ -42,6 +45,12 @@ def build(policy: Path, bodies: Path, out: Path = packaged.FOLDER) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent) as folder:
         made = Path(folder) / out.name
         halve(policy, made / "policy")
+        size = (made / "policy" / WEIGHTS).stat().st_size
+        if size > LARGEST:
+            raise PoseRftError(
+                f"{policy / WEIGHTS} takes {size / 1e6:.1f} MB in half precision, expected {LARGEST / 1e6:.0f} MB at "
+                "most for a wheel; pack a smaller policy, or give this one on with pose-rft push."
+            )
         (made / "body_models/smpl").mkdir(parents=True)
         shutil.copyfile(find_model_file(bodies, "neutral"), made / "body_models/smpl/SMPL_NEUTRAL.pkl")
         for name in (REGRESSOR, STANDIN_CARD):

@@ -1,4 +1,7 @@
-"""The wheel in an environment of its own, away from the repository, with the core dependencies and nothing else: G1."""
+"""The wheel in an environment of its own, away from the repository, with the core dependencies and nothing else: G1.
+
+It is built here, with the model that `.ci/wheel` packs; or POSE_RFT_WHEEL names the one to test (`.ci/trained_wheel`).
+"""
 
 import importlib.metadata as metadata
 import json
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -52,11 +56,12 @@ def link_packages(names: set[str], site: Path) -> None:
                 target.symlink_to(source)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    """A folder elsewhere with `env/`, where the wheel is installed."""
-    home = tmp_path_factory.mktemp("elsewhere")
-    source, site = home / "source", home / f"env/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+
+
+def built(folder: Path) -> Path:
+    """The wheel of this checkout's files."""
+    source = folder / "source"
     source.mkdir()
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     for name in files.split("\0"):
@@ -65,13 +70,25 @@ def home(tmp_path_factory) -> Path:
             shutil.copy(ROOT / name, source / name, follow_symlinks=False)
     if MODEL.is_dir():
         shutil.copytree(MODEL, source / "pose_rft/default_model")
+    subprocess.run([*PIP, "wheel", "--no-deps", "--wheel-dir", folder, source], check=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder elsewhere with `env/`, where the wheel is installed."""
+    home = tmp_path_factory.mktemp("elsewhere")
+    given = os.environ.get("POSE_RFT_WHEEL")
+    wheel = (ROOT / given) if given else built(home)
     venv.create(home / "env", symlinks=True)
-    link_packages(core_packages(), site)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", home, source], check=True)
-    (wheel,) = home.glob("*.whl")
-    subprocess.run([*pip, "--python", home / "env/bin/python", "install", "--no-deps", wheel], check=True)
+    link_packages(core_packages(), site_packages(home))
+    subprocess.run([*PIP, "--python", home / "env/bin/python", "install", "--no-deps", wheel], check=True)
     return home
+
+
+def site_packages(home: Path) -> Path:
+    return home / f"env/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
 
 def run(home: Path, command: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -132,6 +149,17 @@ def test_the_wheel_predicts_with_nothing_trained_and_nothing_fetched(home):
 
 
 @pytest.mark.slow
+@pytest.mark.packed
+def test_the_model_in_the_wheel_is_whole_and_small(home):
+    packed = site_packages(home) / "pose_rft/default_model"
+    files = {str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()}
+    weights = "policy/model.safetensors"
+    assert {weights, "policy/config.json", "body_models/smpl/SMPL_NEUTRAL.pkl", "pose_detection.tflite"} <= files
+    assert (packed / weights).stat().st_size < 15e6
+    assert {path.suffix for path in packed.rglob("*.*")} <= {".json", ".safetensors", ".pkl", ".npy", ".tflite", ".txt"}
+
+
+@pytest.mark.slow
 def test_the_version_and_the_shells_completion(home):
     assert run(home, "pose-rft", "--version").stdout == f"pose-rft {__version__}\n"
     bash, program = shutil.which("bash") or "/bin/bash", home / "env/bin/pose-rft"
@@ -143,6 +171,26 @@ def test_the_version_and_the_shells_completion(home):
 def test_what_needs_a_checkout_says_so(home):
     done = run(home, "pose-rft", "up")
     assert (done.returncode, done.stdout) == (2, "") and "needs the project's checkout" in done.stderr
+
+
+def test_ci_tests_and_keeps_a_wheel_with_the_trained_model_of_main_and_of_tags():
+    workflow = yaml.load((ROOT / ".github/workflows/ci.yml").read_text(), yaml.BaseLoader)
+    assert "main" in workflow["on"]["push"]["branches"] and workflow["on"]["push"]["tags"]
+    job = workflow["jobs"]["wheel"]
+    steps = [step.get("run") or step["uses"].partition("@")[0] for step in job["steps"]]
+    assert job["if"] == "github.event_name == 'push'"
+    assert steps.index(".ci/trained_wheel") < steps.index("actions/upload-artifact")
+    (kept,) = [step["with"] for step in job["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert kept["if-no-files-found"] == "error" and kept["path"] == ".scratch/dist/*.whl"
+    assert kept["include-hidden-files"] == "true"  # what lies in a folder with a dot is not taken otherwise
+    script = (ROOT / ".ci/trained_wheel").read_text().splitlines()
+    made, packed, tested = (next(i for i, line in enumerate(script) if words in line) for words in (
+        "make run", "make wheel", "pytest tests/test_wheel.py",
+    ))  # fmt: skip
+    assert made < packed < tested and "--wheel-dir .scratch/dist" in (ROOT / "Makefile").read_text()
+    for job in workflow["jobs"].values():
+        for step in job["steps"]:
+            assert "run" not in step or os.access(ROOT / step["run"], os.X_OK)
 
 
 def test_every_file_of_the_library_that_is_no_code_is_in_the_wheel():

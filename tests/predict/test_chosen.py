@@ -90,6 +90,16 @@ def test_a_licensed_body_is_never_packed(tmp_path, policy_folder, tiny_folder, d
     assert not (tmp_path / "out").exists()
 
 
+def test_weights_that_are_too_large_for_a_wheel_are_not_packed(packed, policy_folder, bodies, monkeypatch):
+    size = (packed / "policy/model.safetensors").stat().st_size
+    monkeypatch.setattr(wheel_model, "LARGEST", size - 1)
+    with pytest.raises(PoseRftError, match=r"takes .* MB in half precision, expected .* MB at most"):
+        wheel_model.build(policy_folder, bodies, packed.parent / "another")
+    assert list(packed.parent.iterdir()) == [packed]
+    monkeypatch.setattr(wheel_model, "LARGEST", size)
+    wheel_model.build(policy_folder, bodies, packed.parent / "another")
+
+
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     import os
 
