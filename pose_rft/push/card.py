@@ -48,6 +48,7 @@ class Measure(NamedTuple):
     decimals: int
 
     def text(self, value: float) -> str:
+        """The number as the card shows it."""
         return f"{value * self.scale:.{self.decimals}f}"
 
 
