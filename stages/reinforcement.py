@@ -86,19 +86,18 @@ def step(
 ) -> Callable[[int], StepStats]:
     """One update, as a function of its number: of HyGRPO, or of SFT continued where `rft.reinforced` is false."""
     params, engine, stream, processor = session.params, session.engine, session.stream, session.processor
+    collator, weights = Collator(processor), params.supervised
     if not params.reinforced:
-        collator, weights = Collator(processor), params.supervised
-        taught = sft.stepper(engine, stream, collator, session.tokens, session.body, params.batch, weights)
-        return watched(taught, kept.before)
-    weights = params.supervised
-    taught = weights and sft.supervision(Collator(processor), session.tokens, session.body, weights, engine.device)
+        alone = sft.stepper(engine, stream, collator, session.tokens, session.body, params.batch, weights)
+        return watched(alone, kept.before)
+    beside = weights and sft.supervision(collator, session.tokens, session.body, weights, engine.device)
     components = TrainerComponents(
         stream.draw,
         Preparer(processor, session.tokens, engine.device),
         sampling(params.group_size, params.max_new_tokens, params.temperature),
         scoring(params.temperature),
         rewards,
-        taught,
+        beside,
         kept.before,
         kept.after,
     )
