@@ -15,7 +15,7 @@ from tests.test_architecture import ROOT, closure, imports, module_file, stages
 from tests.test_presets import PRESETS
 
 # Equal in all presets and named all the same, as a reader looks for them: the paper's open questions.
-NAMED = {"policy.fusion", "policy.covariance", "rft.epsilon", "rft.beta_pose"}
+NAMED = {"policy.fusion", "policy.covariance", "rft.epsilon"}
 
 
 def sections(kind: type[BaseModel], prefix: str) -> typing.Iterator[tuple[str, type[BaseModel]]]:
