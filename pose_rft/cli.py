@@ -54,9 +54,9 @@ def quickstart(
     from pose_rft import quickstart as library
 
     model = library.prepare()
-    sentence = None if photo else ["sitting with crossed legs"]
-    predict([str(photo)] if photo else None, text=sentence, model=model, out=out, overlay=True)
-    print(library.outcome(out))
+    sentence = "sitting with crossed legs"
+    predict([str(photo)] if photo else None, text=None if photo else [sentence], model=model, out=out, overlay=True)
+    print(library.outcome(out, photo or sentence))
 
 
 @app.command()
@@ -78,7 +78,7 @@ def predict(
     overlay: Annotated[bool, typer.Option("--overlay", help="Pictures of the bodies over what they were in.")] = False,
     export: Annotated[str, typer.Option(help="Of glb (rigged), bvh, amass, obj, separated by commas.")] = "",
     format: Annotated[str, typer.Option(help="jsonl, or parquet for a table beside it.")] = "jsonl",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict and draw again what is there.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="People that go through the policy together.")] = 32,
     model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     body_model: Annotated[

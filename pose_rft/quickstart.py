@@ -5,6 +5,8 @@ from pathlib import Path
 from pose_rft.errors import PoseRftError
 from pose_rft.policy import packaged, pretrained
 from pose_rft.predict import chosen
+from pose_rft.predict.prediction import readable
+from pose_rft.predict.store import read_events
 
 NEXT = """
 Next:
@@ -29,7 +31,9 @@ def prepare() -> Path:
     return policy
 
 
-def outcome(out: Path) -> str:
-    """Where the picture to look at lies, and what to try next."""
-    pictures = sorted(out.glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
-    return f"\nLook at {(pictures[-1] if pictures else out).resolve()}\n{NEXT}"
+def outcome(out: Path, source: Path | str) -> str:
+    """Where the picture of a photograph or sentence lies, and what to try next."""
+    named = readable(str(source))
+    begun = [event for event in read_events(out) if event["event"] == "begun" and event["source"] == named]
+    drawn = [path for event in begun if (path := out / f"{event['name']}.png").exists()]
+    return f"\nLook at {(drawn[-1] if drawn else out).resolve()}\n{NEXT}"

@@ -1,22 +1,23 @@
 """The steps of `pose-rft predict`: look at all inputs, load the model, predict in batches, name what failed."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pose_rft.body.smpl import BodyModel, load_body_model
 from pose_rft.errors import PoseRftError
 from pose_rft.export.motion import Kind as ExportKind
 from pose_rft.predict.boxes import boxes_from_coco, parse_box
-from pose_rft.predict.exports import export_input
+from pose_rft.predict.exports import export_inputs
 from pose_rft.predict.film import Film
 from pose_rft.predict.inputs import Input, expand, fingerprint, look_at
 from pose_rft.predict.photographs import Photograph, read_photograph
 from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Looked, Predictor, check_text
-from pose_rft.predict.results import Painter
+from pose_rft.predict.results import Overlays
 from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, Store, heads, writing
 from pose_rft.predict.table import write_table
 from pose_rft.progress import Progress
@@ -131,9 +132,9 @@ class Run:
         return predictor
 
     @cached_property
-    def painter(self) -> Painter:
-        """Draws overlays, made when it is first needed."""
-        return Painter(self.predictor.body, self.request.out)
+    def body_model(self) -> BodyModel:
+        """The predictor's own; overlays and exports of what is there already need no policy."""
+        return self.predictor.body if "predictor" in self.__dict__ else load_body_model(self.body)
 
     def __call__(self) -> bool:
         """Whether all went well."""
@@ -148,14 +149,21 @@ class Run:
                 _ = self.predictor  # what is wrong with the model is said once, not for each input
             for one, key in keys.items():
                 if key in self.store.finished:
-                    done = self.store.finished[key]
-                    print(f"{one.source}: is there already, {_count(one, done.persons, done.frames)} in {self._where}")
+                    old = self.store.finished[key]
+                    print(f"{one.source}: is there already, {_count(one, old.persons, old.frames)} in {self._where}")
                     self.progress.advance(one.pictures)
                 else:
                     self._start(one, key)
             self._flush()
         self.store.close()
-        self._export(keys)
+        done = {key: one for one, key in keys.items() if key in self.store.finished}
+        if self.request.overlay:
+            self._draw(done)
+        if self.request.export:
+            self._export(done)
+        if self.request.table:
+            with writing(self.request.out):
+                print(f"-> {write_table(self._where)}")
         return self.well
 
     @property
@@ -246,8 +254,6 @@ class Run:
         if job.film is not None:
             people, tracks = job.film.follow(frame, people, self.predictor.body)
         photograph = None if looked is None else looked.photograph
-        if self.request.overlay:
-            self.painter.paint(job.name, people, photograph, frame, tracks)
         lines = [
             self._line(job, frame, index, len(people), track, one, photograph)
             for index, (one, track) in enumerate(zip(people, tracks, strict=True))
@@ -267,7 +273,7 @@ class Run:
         head |= {"time_seconds": round(frame / rate, 6) if rate else None, "frames_per_second": rate}
         head |= {
             "picture_size_px": photograph and list(photograph.size),
-            "smoothed_seconds": self.request.smooth or None,
+            "smoothed_seconds": self.request.smooth or None if job.film else None,
         }
         return head | one.content(self.predictor.folder, self.predictor.body)
 
@@ -281,17 +287,24 @@ class Run:
         spread = f" (mean spread {job.spread / job.persons:.1f} degrees)" if job.spread else ""
         print(f"{job.input.source}: {_count(job.input, job.persons, job.frames)}{spread} -> {self._where}")
 
-    def _export(self, keys: dict[Input, str]) -> None:
-        """What else is wanted, made of the lines on disk, also of those that an earlier run wrote."""
-        if self.request.export:
-            wanted = {key: self.store.names[key] for key in keys.values() if key in self.store.finished}
-            for path in export_input(
-                self._where, wanted, self.request.export, self.request.out, self.predictor.body, True
-            ):
-                print(f"-> {path}")
-        if self.request.table:
-            with writing(self.request.out):
-                print(f"-> {write_table(self._where)}")
+    def _draw(self, done: Mapping[str, Input]) -> None:
+        """Overlays, made of the lines on disk, also of those that an earlier run wrote."""
+        overlays = Overlays(self._where, self.store.names, self.body_model, self.request.overwrite)
+        with Progress("overlay", sum(one.pictures for one in done.values()), "pictures") as progress:
+            for one, lines in overlays.pictures(done):
+                try:
+                    overlays.draw(one, lines)
+                except PoseRftError as error:
+                    self._fail(None, error)
+                progress.advance()
+
+    def _export(self, done: Mapping[str, Input]) -> None:
+        names, asked = {key: self.store.names[key] for key in done}, self.request
+        for made in export_inputs(self._where, names, asked.export, asked.out, self.body_model, asked.overwrite):
+            if isinstance(made, PoseRftError):
+                self._fail(None, made)
+            else:
+                print(f"-> {made}")
 
     def _fail(self, job: Job | None, error: PoseRftError) -> None:
         complain(str(error))

@@ -1,7 +1,6 @@
 """Lines of predictions to files: one for each person of a photograph, of a video, or each sentence."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pose_rft.export.motion import KINDS, UPSIDE, Kind, Motion, Rig
 from pose_rft.io import atomic, door
 from pose_rft.io.json_files import read_json
 from pose_rft.predict.prediction import readable
-from pose_rft.predict.store import PREDICTIONS, Head, checked_name, heads, read_lines, writing
+from pose_rft.predict.store import PREDICTIONS, Head, checked_name, heads, of_predict, read_lines, writing
 
 EXTENSIONS: Mapping[Kind, str] = {"glb": "glb", "bvh": "bvh", "amass": "npz", "obj": "obj"}
 NOTE = "LICENCE_OF_THE_BODY.txt"
@@ -50,28 +49,40 @@ def export_file(
         line = read_json(path, dict)
         if name not in (None, path.stem):
             raise PoseRftError(f"{readable(str(path))} holds one prediction; leave --name away.")
-        return list(_files([line], path.stem, Rig.of(body), kinds, out or path.parent, path, False))
+        return _whole(_files([line], path.stem, Rig.of(body), kinds, out or path.parent, path, False))
     names: dict[str, str] = {}
     for head in heads(path):
         if head.input not in names:
-            with _of_predict(path):
+            with of_predict(path):
                 names[head.input] = checked_name(next(read_lines(path, [head])).get("name"))
     wanted = {key: own for key, own in names.items() if name in (None, own)}
     if not wanted:
         known = ", ".join(list(names.values())[:10]) or "no predictions at all"
         raise PoseRftError(f"{readable(str(path))} holds no input called {name}; it has {known}.")
-    return list(export_input(path, wanted, kinds, out or path.parent, body))
+    return _whole(export_inputs(path, wanted, kinds, out or path.parent, body))
 
 
-def export_input(
+def _whole(made: Iterable[Path | PoseRftError]) -> list[Path]:
+    """
+    Raises:
+        PoseRftError: the first that is met, once all others are written.
+    """
+    results = list(made)
+    for one in results:
+        if isinstance(one, PoseRftError):
+            raise one
+    return [one for one in results if isinstance(one, Path)]
+
+
+def export_inputs(
     path: Path, wanted: Mapping[str, str], kinds: Sequence[Kind], out: Path, body: BodyModel, replace: bool = False
-) -> Iterator[Path]:
-    """The wanted inputs ({key: name}) of a file of lines; yields each file once it is there.
+) -> Iterator[Path | PoseRftError]:
+    """The wanted inputs ({key: name}) of a file of lines; yields each file that is there, or why not.
 
     The poses of one person of a video are in memory together (about 2 KB a frame), pictures are not.
 
     Raises:
-        PoseRftError: as `export_file`; `replace`: files of another content are overwritten.
+        PoseRftError: a line is damaged; `replace`: files of another content are overwritten.
     """
     rig = Rig.of(body)
     people: dict[str, dict[int, list[Head]]] = {}
@@ -82,23 +93,9 @@ def export_input(
     for key, own in people.items():
         for who, lines in sorted(own.items()):
             name = wanted[key] if len(own) == 1 else f"{wanted[key]}_{who}"
-            with _of_predict(path):
+            with of_predict(path):
                 needed = [_needed(line) for line in read_lines(path, lines)]
             yield from _files(needed, name, rig, kinds, out, path, replace)
-
-
-@contextmanager
-def _of_predict(path: Path) -> Iterator[None]:
-    """
-    Raises:
-        PoseRftError: the block found that a line is none of `predict`.
-    """
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise PoseRftError(
-            f"{readable(str(path))} holds no prediction of `pose-rft predict` ({error!r:.80})."
-        ) from None
 
 
 def _needed(line: dict[str, Any]) -> dict[str, Any]:
@@ -111,15 +108,18 @@ def _needed(line: dict[str, Any]) -> dict[str, Any]:
 
 def _files(
     lines: Sequence[dict[str, Any]], name: str, rig: Rig, kinds: Sequence[Kind], out: Path, path: Path, replace: bool
-) -> Iterator[Path]:
-    with _of_predict(path):
+) -> Iterator[Path | PoseRftError]:
+    with of_predict(path):
         motion = Motion.of_lines(lines)
     if (made := lines[0].get("body_model")) not in (None, rig.name):
         raise PoseRftError(f"{readable(str(path))} was predicted with the body {made}, and this one is {rig.name}.")
     for kind in kinds:
         target = out / f"{name}.{EXTENSIONS[kind]}"
-        _write(target, content(kind, motion, rig, name), replace)
-        yield target
+        try:
+            _write(target, content(kind, motion, rig, name), replace)
+            yield target
+        except PoseRftError as error:
+            yield error
     if "bvh" in kinds:  # a format without comments
         _write(out / NOTE, f"{rig.note}\n".encode(), True)
 
@@ -148,6 +148,7 @@ def _write(target: Path, data: bytes, replace: bool) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not replace and door.read_file(target) != data:
             raise PoseRftError(
-                f"{readable(str(target))} is there with another content; name another folder with --out."
+                f"{readable(str(target))} is there with another content and stays; name another folder with --out, or "
+                "move it away."
             )
         atomic.write_bytes(target, data)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -47,6 +48,34 @@ class Prediction:
     seen: Seen | None = None
     place: Place | None = None
     focal_source: str | None = None
+
+    @classmethod
+    def of_line(cls, line: dict[str, Any], body: BodyModel) -> "Prediction":
+        """The prediction that `content` was made of, to the six digits that it keeps.
+
+        Raises:
+            LookupError, TypeError, ValueError: the line is none of `content`.
+        """
+        rotations = torch.tensor(line["rotation_matrices"])
+        samples = torch.tensor(line["samples_rotation_matrices"]).reshape(-1, 24, 3, 3)
+        said, camera = line["uncertainty"], line["camera"]
+        transl = torch.tensor(camera["transl_metres"] if camera else [0.0] * 3)[None]
+        with torch.no_grad():
+            joints, vertices = (of(rotations[None], transl=transl) for of in (body.joints, body.vertices))
+        return cls(
+            line["source"],
+            line["question"],
+            line["answer"],
+            rotations,
+            said and torch.tensor(said["std_6d"]),
+            said and torch.tensor([said["spread_degrees"][joint] for joint in SMPL24.joints]),
+            samples,
+            joints[0],
+            vertices[0],
+            line["person"] and _seen_of(line["person"]),
+            camera and Place(np.array(camera["K"]), np.array(camera["transl_metres"]), camera["fitted_to"]),
+            camera and camera["focal_length_from"],
+        )
 
     @property
     def box(self) -> NDArray[np.float64]:
@@ -114,6 +143,16 @@ class Prediction:
             "transl_metres": numbers(self.place.transl),
             "fitted_to": self.place.fitted_to,
         }
+
+
+def _seen_of(person: dict[str, Any]) -> Seen:
+    crop, found = person["crop"], person["points_px_and_confidence"]
+    region = Region(tuple(crop["center_px"]), crop["side_px"], float(np.radians(crop["turned_degrees"])))
+    points = None
+    if found is not None:
+        values = np.array(list(found.values()))
+        points = Points(tuple(found), values[:, :2], values[:, 2])
+    return Seen(region, person["from"], person["score"], points)
 
 
 def numbers(values: Tensor | np.ndarray) -> Any:

@@ -1,7 +1,11 @@
-"""What was predicted, drawn over the picture that it was predicted from."""
+"""`--overlay`: what was predicted, drawn over the picture that it was predicted from.
+
+Like exports, overlays are made of the lines on disk, also of those that an earlier run wrote.
+"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import cv2
@@ -9,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose_rft.body.smpl import BodyModel
+from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.io.video import encode_jpeg
-from pose_rft.predict.photographs import Photograph, encode_png
+from pose_rft.predict.film import Film
+from pose_rft.predict.inputs import Input
+from pose_rft.predict.photographs import Photograph, encode_png, read_photograph
 from pose_rft.predict.prediction import Prediction
-from pose_rft.predict.store import writing
+from pose_rft.predict.store import Head, heads, of_predict, read_lines, writing
 from pose_rft.render.bodies import PREDICTED, BodyPainter, on_frame
 
 LONGEST_SIDE = 1280  # px of a photograph in the result's picture
@@ -30,40 +37,63 @@ PALETTE = (
 WHITE = (255, 255, 255)
 
 
-class Painter:
-    """`--overlay`: `NAME.png` of a photograph or sentence, `NAME_overlay/FRAME.jpg` of a video."""
+class Overlays:
+    """`NAME.png` of a photograph or sentence, `NAME_overlay/FRAME.jpg` of a video; those that are there stay as they
+    are unless `replace`."""
 
-    def __init__(self, body: BodyModel, folder: Path) -> None:
-        self.painter, self.folder = BodyPainter(body), folder
+    def __init__(self, lines: Path, names: Mapping[str, str], body: BodyModel, replace: bool) -> None:
+        self.lines, self.names, self.replace = lines, names, replace
+        self.body, self.painter = body, BodyPainter(body)
+        self._frames: dict[str, Iterator[tuple[int, Photograph]]] = {}
 
-    def paint(
-        self,
-        name: str,
-        people: Sequence[Prediction],
-        photograph: Photograph | None,
-        frame: int,
-        tracks: Sequence[int | None],
-    ) -> None:
-        """Writes the overlay of a picture or a sentence.
+    def pictures(self, inputs: Mapping[str, Input]) -> Iterator[tuple[Input, list[Head]]]:
+        """The pictures of these inputs ({key: input}) that have lines, each with its lines."""
+        wanted = (head for head in heads(self.lines) if head.input in inputs)
+        for _, group in groupby(wanted, lambda head: (head.input, head.frame)):
+            lines = list(group)
+            yield inputs[lines[0].input], lines
+
+    def draw(self, one: Input, group: Sequence[Head]) -> None:
+        """Writes the overlay of one picture, unless it is there; those of a video in the order of its frames.
 
         Raises:
-            PoseRftError: the picture cannot be written.
+            PoseRftError: the picture cannot be read any more, the overlay cannot be written, or a line is damaged.
         """
-        colours = [index if track is None else track for index, track in enumerate(tracks)]
+        name, frame = self.names[group[0].input], group[0].frame
+        target = self.lines.parent / (f"{name}_overlay/{frame:06d}.jpg" if one.kind == "video" else f"{name}.png")
+        if target.exists() and not self.replace:
+            return
+        with of_predict(self.lines):
+            people = [Prediction.of_line(line, self.body) for line in read_lines(self.lines, group)]
+        photograph = self._picture(one, group[0])
+        if one.kind == "video":
+            assert photograph is not None
+            tracks = [head.track or 0 for head in group]
+            data = encode_jpeg(Scene(photograph).overlay(people, self.painter, tracks)[..., ::-1], FRAME_QUALITY)
+        else:
+            data = encode_png(self._still(people, photograph))
+        with writing(target.parent):
+            atomic.write_bytes(target, data)
+
+    def _picture(self, one: Input, head: Head) -> Photograph | None:
+        if one.path is None:
+            return None
+        if one.kind == "photograph":
+            return read_photograph(one.path)
+        frames = self._frames.setdefault(head.input, Film(one, 1, 0.0).pictures(head.frame))
+        found = next((picture for frame, picture in frames if frame == head.frame), None)
+        if found is None:
+            raise PoseRftError(f"{one.source} has no frame {head.frame} any more; predict it again with --overwrite.")
+        return found
+
+    def _still(self, people: Sequence[Prediction], photograph: Photograph | None) -> NDArray[np.uint8]:
         if photograph is None:
             main = self.painter.portrait(on_frame(people[0].rotations), size=PORTRAIT)
-        elif tracks[0] is not None:
-            picture = Scene(photograph).overlay(people, self.painter, colours)
-            with writing(self.folder):
-                data = encode_jpeg(picture[..., ::-1], FRAME_QUALITY)
-                atomic.write_bytes(self.folder / f"{name}_overlay" / f"{frame:06d}.jpg", data)
-            return
         else:
             main = Scene(photograph).beside(people, self.painter)
         for one in people:
             main = self._with_samples(main, one)
-        with writing(self.folder):
-            atomic.write_bytes(self.folder / f"{name}.png", encode_png(main))
+        return main
 
     def _with_samples(self, main: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
         """The picture with the drawn poses in rows of four below it."""

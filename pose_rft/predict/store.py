@@ -66,6 +66,21 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def of_predict(path: Path) -> Iterator[None]:
+    """Turns what a line of another program raises into one sentence.
+
+    Raises:
+        PoseRftError: the block found that a line of this file is none of `predict`.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise PoseRftError(
+            f"{os.fsencode(path).decode('utf-8', 'replace')} holds no prediction of `pose-rft predict` ({error!r:.80})."
+        ) from None
+
+
 class Store:
     """The folder, open for one run.
 
@@ -158,9 +173,11 @@ class Store:
         if not unwanted:
             return self
         with writing(self.folder):
-            path = self.folder / INPUTS
-            events = (parse_json(line, path, dict) for line in door.read_file(path).splitlines())
-            kept = [event for event in events if event["event"] == "begun" or event["input"] not in unwanted]
+            kept = [
+                event
+                for event in read_events(self.folder)
+                if event["event"] == "begun" or event["input"] not in unwanted
+            ]
             atomic.write_bytes(self.folder / INPUTS, b"".join(line_bytes(event) for event in kept))
             beside = atomic.unfinished(self.folder / PREDICTIONS)
             with atomic.create(beside) as target, door.open_file(self.folder / PREDICTIONS) as source:
@@ -181,6 +198,12 @@ class Store:
     def _close(self, name: str, file: BinaryIO) -> None:
         with writing(self.folder / name):  # what did not fit before is tried once more
             file.close()
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """What `inputs.jsonl` of a folder that is not open says, in its order."""
+    path = folder / INPUTS
+    return [parse_json(line, path, dict) for line in door.read_file(path).splitlines()]
 
 
 def heads(path: Path) -> Iterator[Head]:

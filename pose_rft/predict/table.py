@@ -22,9 +22,10 @@ PLAIN: dict[str, Any] = {
     "schema": pl.String, "version": pl.Int64, "input": pl.String, "frame": pl.Int64, "index": pl.Int64,
     "persons": pl.Int64, "track": pl.Int64, "name": pl.String, "kind": pl.String, "time_seconds": pl.Float64,
     "frames_per_second": pl.Float64, "picture_size_px": pl.List(pl.Int64), "smoothed_seconds": pl.Float64,
-    "source": pl.String, "model": pl.String, "body_model": pl.String, "question": pl.String, "answer": pl.String,
-    "joint_names": pl.List(pl.String), "rotation_matrices": MATRICES, "axis_angle_radians": POINTS, "betas": NUMBERS,
-    "joints_metres_camera": POINTS, "samples_rotation_matrices": pl.List(MATRICES),
+    "source": pl.String, "model": pl.String, "notice": pl.String, "body_model": pl.String,
+    "question": pl.String, "answer": pl.String, "joint_names": pl.List(pl.String),
+    "rotation_matrices": MATRICES, "axis_angle_radians": POINTS, "betas": NUMBERS,
+    "betas_note": pl.String, "joints_metres_camera": POINTS, "samples_rotation_matrices": pl.List(MATRICES),
 }  # fmt: skip
 """Columns with the lines' own keys."""
 INNER: dict[str, Any] = {

@@ -128,5 +128,5 @@ def test_quickstart_leads_to_a_picture(packed, answering, picture, tmp_path, cap
     me, out = [str(tmp_path / "me.png")], tmp_path / "out"
     cli.predict(me, box="20,10,60,60", model=packed / "policy", out=out, overlay=True)
     assert json.loads((out / "predictions.jsonl").read_text().splitlines()[0])["body_model"] == "anny-standin"
-    assert str(out / "me.png") in quickstart.outcome(out)
+    assert str(out / "me.png") in quickstart.outcome(out, tmp_path / "me.png")
     assert np.load(packed / "body_models/J_regressor_h36m.npy").shape[0] == 17

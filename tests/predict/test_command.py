@@ -12,13 +12,14 @@ import torch
 
 from pose_rft.errors import PoseRftError
 from pose_rft.io import video
-from pose_rft.predict import film
+from pose_rft.predict import film, results
 from pose_rft.predict.command import Request, Run, check
 from pose_rft.predict.photographs import read_photograph
-from pose_rft.predict.prediction import Seen
+from pose_rft.predict.prediction import Prediction, Seen
 from pose_rft.predict.predictor import Looked, Predictor
 from pose_rft.predict.regions import Region
 from pose_rft.predict.store import Store
+from pose_rft.predict.table import INNER, PLAIN
 from pose_rft.record import Box
 
 
@@ -322,3 +323,84 @@ def test_a_policy_that_would_fail_at_the_first_picture_fails_when_it_is_loaded(
     (own / "config.json").write_text(json.dumps(content))
     with pytest.raises(PoseRftError, match="holds a policy that cannot be loaded"):
         Predictor(own, tiny_folder)
+
+
+def test_a_line_is_the_prediction_that_it_was_made_of(tmp_path, policy_folder, tiny_folder, answering, picture):
+    predictor = Predictor(policy_folder, tiny_folder)
+    photograph = read_photograph(save(tmp_path / "a.png", picture))
+    found = [*predictor.photograph(photograph, [Box((40, 40), 30, "given")], 2), predictor.text("he stands", 1)]
+    for one in found:
+        line = one.content(policy_folder, predictor.body)
+        again = Prediction.of_line(line, predictor.body)
+        assert torch.allclose(again.vertices, one.vertices, atol=1e-4)
+        for a, b in zip(flat(again.content(policy_folder, predictor.body)), flat(line), strict=True):
+            assert a == (pytest.approx(b, abs=2e-5) if isinstance(b, float) else b)
+
+
+def flat(content):
+    if isinstance(content, dict | list):
+        values = content.values() if isinstance(content, dict) else content
+        return [number for value in values for number in flat(value)]
+    return [content]
+
+
+def test_overlays_asked_for_later_are_those_of_a_run_that_asked_at_once(
+    start, tmp_path, picture, film_file, seeing, monkeypatch
+):
+    asked = [save(tmp_path / "a.png", picture), film_file], ["he stands"]
+    start(*asked, box=None, every=4, overlay=True)
+    files = {file.name: file.read_bytes() for file in sorted((tmp_path / "out").rglob("*.[jp][pn]g"))}
+    assert set(files) == {"a.png", "text_0.png", "000000.jpg", "000004.jpg", "000008.jpg"}
+    shutil.rmtree(tmp_path / "out")
+    start(*asked, box=None, every=4)
+    assert not [*(tmp_path / "out").rglob("*.[jp][pn]g")]
+    monkeypatch.setattr(Predictor, "__init__", None)  # nothing is predicted again
+    start(*asked, box=None, every=4, overlay=True)
+    assert files == {file.name: file.read_bytes() for file in sorted((tmp_path / "out").rglob("*.[jp][pn]g"))}
+
+
+def test_what_a_user_changed_stays_unless_overwritten(start, tmp_path, picture, capsys):
+    path, out = save(tmp_path / "a.png", picture), tmp_path / "out"
+    wishes = {"overlay": True, "export": ["glb", "obj"]}
+    assert start([path], **wishes)[0]
+    made = {name: (out / name).read_bytes() for name in ("a.png", "a.glb", "a.obj")}
+    for name in ("a.png", "a.glb"):
+        (out / name).write_bytes(b"mine")
+    assert not start([path], **wishes)[0]
+    assert "a.glb is there with another content and stays" in capsys.readouterr().err
+    assert (out / "a.png").read_bytes() == (out / "a.glb").read_bytes() == b"mine"
+    assert start([path], overwrite=True, **wishes)[0]
+    assert made == {name: (out / name).read_bytes() for name in made}
+
+
+def test_a_picture_that_is_gone_costs_the_others_no_overlay(start, tmp_path, picture, seeing, capsys, monkeypatch):
+    paths = [save(tmp_path / name, picture) for name in ("a.png", "b.png")]
+    start(paths, box=None)
+    plain = results.read_photograph
+
+    def vanishing(path):
+        if path.name == "a.png":
+            path.unlink()
+        return plain(path)
+
+    monkeypatch.setattr(results, "read_photograph", vanishing)
+    well, _ = start(paths, box=None, overlay=True)
+    assert not well and "a.png cannot be read" in capsys.readouterr().err
+    assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["b.png"]
+
+
+def test_only_a_video_says_that_it_was_smoothed(start, tmp_path, picture, film_file, seeing):
+    _, found = start([save(tmp_path / "a.png", picture), film_file], ["he stands"], box=None, smooth=0.2)
+    assert {line["kind"]: line["smoothed_seconds"] for line in found} == {
+        "photograph": None,
+        "text": None,
+        "video": 0.2,
+    }
+
+
+def test_the_table_leaves_no_key_of_a_line_out(start, tmp_path, picture):
+    _, found = start([save(tmp_path / "a.png", picture)], samples=1)
+    spread_out = {"uncertainty", "person", "camera"}
+    assert found[0].keys() - spread_out <= PLAIN.keys()
+    inner = {key for name in spread_out for key in found[0][name]} - {"crop", "points_px_and_confidence"}
+    assert inner <= INNER.keys()
