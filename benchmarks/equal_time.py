@@ -70,7 +70,7 @@ ON_TEST = {**COLUMNS, **MEANING, **DISTRIBUTION}
 
 
 class Size(NamedTuple):
-    """preset: what all runs change; values: dotted params of all; steps: the clock's; starts: of `main` (None: all)."""
+    """preset: what all runs change; values: dotted params of all; steps: the clock's; starts: how many (None: all)."""
 
     preset: Path = PRESET
     values: Mapping[str, Any] = MappingProxyType({})
@@ -176,8 +176,8 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
         PoseRftError: a run failed; what is done stays, and the same command continues.
     """
     main = group == "main"
-    starts = FRESH[: size.starts] if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
-    starts = [{**size.values, **start} for start in starts]
+    starts = FRESH if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
+    starts = [{**size.values, **start} for start in starts[: size.starts]]
     columns = ON_TEST if main else ON_VALIDATION
 
     def made(run: Run, targets: Sequence[str] = ()) -> Path:

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 from pose_rft.evaluation.tables import BASELINE
 
 JOINTS: dict[str, Any] = {"answer": 1.0, "rotation": 2.0, "nll": 0.1, "joints": 10.0}  # `sft.loss` of the sample
-ENERGY = {"rft.rewards.joint_form": "energy", "rft.rewards.semantic_form": "energy", "rft.engine.lr": 2e-4}
+ENERGY = {
+    "rft.rewards.joint_form": "energy",
+    "rft.rewards.semantic_form": "energy",
+    "rft.engine.lr": 2e-4,
+    "rft.beta_pose": 1.0,
+}
 FEW_DRAWS = {"rft.poses_per_answer": 8, "rft.pose_draws": "independent"}  # where each draw gives a whole gradient
 PATHWISE = {"rft.pose_gradient": "pathwise", **FEW_DRAWS}
 PAPERS: dict[str, Any] = {  # the paper's rewards and gradient, with the draws and the rate that serve them best here
@@ -19,6 +24,7 @@ PAPERS: dict[str, Any] = {  # the paper's rewards and gradient, with the draws a
     "rft.rewards.joint_form": "inverse",
     "rft.rewards.semantic_form": "cosine",
     "rft.engine.lr": 6e-4,
+    "rft.beta_pose": 0.04,
 }
 
 
@@ -47,10 +53,12 @@ SFT_JOINTS = Method("SFT with joints continued", {"rft.reinforced": False, "rft.
 ENERGY_PATHWISE = varied("energy score, pathwise", ENERGY, PATHWISE)
 
 OPPONENTS = [
+    ENERGY_PATHWISE,
     SCORE,
     SFT_ALONE,
     Method("SFT continued", {"rft.reinforced": False, "rft.supervised": {**JOINTS, "joints": 0.0}}),
     SFT_JOINTS,
+    Method("SFT with joints continued at 6e-4", {**SFT_JOINTS.overrides, "rft.engine.lr": 6e-4}),
     varied("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
     varied("pathwise", PATHWISE),
     # Undivided rewards differ in size: 1/metre beside a cosine. The weights make their usual deviations alike.

@@ -296,7 +296,7 @@ def main(arguments: list[str] | None = None) -> None:
     timed.add_argument("--wide", action="store_true", help="networks and batches that fill a GPU")
     timed.add_argument("--preset", type=Path, default=PRESET, help="another preset, such as params.yaml")
     timed.add_argument("--steps", type=int, default=400, help="steps of the preset's own method: the clock")
-    timed.add_argument("--starts", type=int, help="of main: only the first so many")
+    timed.add_argument("--starts", type=int, help="only the first so many")
     options = parser.parse_args(arguments)
     from benchmarks import equal_time  # needs this module
 
