@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.utils.serialize import dump_yaml, load_yaml
 from prefect import flow, get_run_logger
 
 from flows import artifacts
@@ -26,6 +27,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
 Overrides = dict[str, Any]
+LOCK = "dvc.lock"
 
 
 @flow(name="sweep", persist_result=False)
@@ -112,17 +114,34 @@ def prepare(root: Path, params: Mapping[str, Any]) -> Path:
     text = yaml.safe_dump(dict(params), sort_keys=False)
     head = _run(root, "git", "rev-parse", "HEAD").strip()
     clone = scratch(root) / hashlib.sha256(f"{head}{text}".encode()).hexdigest()[:16]
-    if not (clone / ".git").is_dir():
+    if fresh := not (clone / ".git").is_dir():
         shutil.rmtree(clone, ignore_errors=True)
         clone.parent.mkdir(parents=True, exist_ok=True)
         _run(root, "git", "clone", "--quiet", str(root.resolve()), str(clone.resolve()))
         _run(clone, "git", "checkout", "--quiet", "--detach", head)
     cache = _run(root, sys.executable, "-m", "dvc", "cache", "dir").strip()
     _run(clone, sys.executable, "-m", "dvc", "config", "--local", "cache.dir", cache)
-    if (root / "dvc.lock").is_file() and not (clone / "dvc.lock").is_file():
-        shutil.copy(root / "dvc.lock", clone / "dvc.lock")
+    if (root / LOCK).is_file() and not (clone / LOCK).is_file():
+        shutil.copy(root / LOCK, clone / LOCK)
+    if fresh:
+        _forget_other_caches(clone / LOCK, Path(cache))
     atomic.write_text(clone / PARAMS, text)
     return clone
+
+
+def _forget_other_caches(lock: Path, cache: Path) -> None:
+    """Leaves out of dvc.lock what this cache does not hold, such as the sample of a machine that renders other bytes.
+
+    DVC looks among its own runs for a stage that the lock does not know, but runs one anew that the lock names in vain.
+    """
+    if not lock.is_file():
+        return
+    content = load_yaml(lock)
+    sums = {name: [out.get("md5", "") for out in stage.get("outs", [])] for name, stage in content["stages"].items()}
+    for name, of_outs in sums.items():
+        if not all((cache / "files/md5" / md5[:2] / md5[2:]).is_file() for md5 in of_outs):
+            del content["stages"][name]
+    dump_yaml(lock, content)
 
 
 def scratch(root: Path) -> Path:
