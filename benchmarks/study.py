@@ -11,7 +11,8 @@ import argparse
 import json
 import os
 import sys
-from collections import deque
+import threading
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -130,6 +131,8 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "VQA": lambda found: 100 * found["heldout_reward"]["text"]["mean"],
 }
 STEP_TIME = "s / step"
+_preparing = threading.Lock()
+_turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
 def reproduce(run: Run, root: Path, targets: Sequence[str] = (), preset: Path = PRESET) -> Path:
@@ -138,7 +141,14 @@ def reproduce(run: Run, root: Path, targets: Sequence[str] = (), preset: Path = 
     Raises:
         PoseRftError: a stage failed; ends with its last lines.
     """
-    clone = prepare(root, override(read_yaml(root / preset), run.overrides))
+    with _preparing:  # two runs of the same values are one clone, and the second finds everything done
+        clone = prepare(root, override(read_yaml(root / preset), run.overrides))
+    with _turns[clone]:
+        _repro(run, clone, targets)
+    return clone
+
+
+def _repro(run: Run, clone: Path, targets: Sequence[str]) -> None:
     targets = targets or [f"evaluate@{name}" for name in run.evaluated] or ["validate"]
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     with hosts.core_share() as cores:
@@ -154,7 +164,6 @@ def reproduce(run: Run, root: Path, targets: Sequence[str] = (), preset: Path = 
         processes.finished(child)
     if child.wait() != 0:
         raise PoseRftError(f"{run.label} failed in {clone}: {''.join(lines)}")
-    return clone
 
 
 def numbers(

@@ -1,6 +1,8 @@
 """The study's arithmetic: tables over seeds, and how noise is told from signal."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -117,3 +119,22 @@ def test_quarters_are_of_the_pictures_and_pair_before_with_after(tmp_path):
     lines = by_error([tmp_path, tmp_path]).splitlines()[2:]
     assert lines[0] == "| best | 100 → 90 (-10.0 %) | 50 → 50 (+0.0 %) |"
     assert lines[3] == "| worst | 400 → 360 (-10.0 %) | 200 → 200 (+0.0 %) |"
+
+
+def test_runs_of_the_same_values_take_turns_in_their_clone(monkeypatch, tmp_path):
+    inside, most = 0, 0
+    (tmp_path / "preset.yaml").write_text("rft: {lr: 1.0, steps: 5}")
+
+    def reproduce_once(run, clone, targets):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+
+    monkeypatch.setattr(study, "prepare", lambda root, params: root / str(params["rft"]["lr"]))
+    monkeypatch.setattr(study, "_repro", reproduce_once)
+    runs = [study.Run("as in the preset", {}), study.Run("named whole", {"rft.lr": 1.0})]
+    with ThreadPoolExecutor(2) as pool:
+        clones = list(pool.map(lambda run: study.reproduce(run, tmp_path, preset=Path("preset.yaml")), runs))
+    assert clones[0] == clones[1] and most == 1
