@@ -5,8 +5,7 @@ from pathlib import Path
 from pose_rft.errors import PoseRftError
 from pose_rft.policy import packaged, pretrained
 from pose_rft.predict import chosen
-from pose_rft.predict.prediction import readable
-from pose_rft.predict.store import read_events
+from pose_rft.predict.store import read_events, readable
 
 NEXT = """
 Next:

@@ -17,10 +17,10 @@ from pose_rft.export.motion import Kind, Motion, Rig
 from pose_rft.predict.ask import about_picture
 from pose_rft.predict.boxes import parse_box
 from pose_rft.predict.exports import content
+from pose_rft.predict.overlays import Scene
 from pose_rft.predict.photographs import Photograph, encode_png, read_photograph
 from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Predictor
-from pose_rft.predict.results import Scene
 from pose_rft.render.bodies import BodyPainter
 from pose_rft.report.notice import SAMPLE_NOTICE
 from pose_rft.seeds import numpy_rng

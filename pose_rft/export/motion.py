@@ -47,16 +47,14 @@ class Motion:
             KeyError, TypeError, ValueError: they are none.
         """
         first = lines[0]
-        rotations = _rotations([line["rotation_matrices"] for line in lines])
-        transl = np.array([_transl(line) for line in lines], np.float64).reshape(-1, 3)
-        if not (np.abs(transl) <= FARTHEST).all():
-            raise ValueError("a place that is no number of metres")
+        rotations = rotations_of([line["rotation_matrices"] for line in lines])
+        transl = numbers_of([_transl(line) for line in lines], (len(lines), 3), FARTHEST)
         if first.get("kind") == "video":
             rates = {line["frames_per_second"] for line in lines}
             if len(rates) > 1:
                 raise ValueError("a video of several rates")
             return cls(rotations, transl, _times([line["frame"] for line in lines], *rates), "video")
-        drawn = _rotations(first["samples_rotation_matrices"])
+        drawn = rotations_of(first["samples_rotation_matrices"])
         every = np.concatenate([rotations[:1], drawn])
         times = np.arange(len(every), dtype=np.float64)
         return cls(every, np.repeat(transl[:1], len(every), 0), times, "samples" if len(drawn) else "pose")
@@ -75,12 +73,29 @@ class Motion:
         return Motion(np.stack(turned, 1), np.stack(moved, 1), times, self.of), 1 / step
 
 
-def _rotations(content: Any) -> NDArray[np.float64]:
-    """(N, 24, 3, 3)."""
+def rotations_of(content: Any) -> NDArray[np.float64]:
+    """(N, 24, 3, 3) of a line's matrices, one pose or several.
+
+    Raises:
+        TypeError, ValueError: they are no rotations of 24 joints.
+    """
     found = np.array(content, np.float64).reshape(-1, 24, 3, 3)
     off = np.abs(np.clip(found, -2, 2) @ np.clip(found, -2, 2).swapaxes(-1, -2) - np.eye(3))
     if not np.isfinite(found).all() or (off > NEARLY).any() or (np.linalg.det(found) < 0).any():
         raise ValueError("matrices that are no rotations")
+    return found
+
+
+def numbers_of(content: Any, shape: tuple[int, ...], most: float) -> NDArray[np.float64]:
+    """A line's numbers as an array; shape: -1 for any length; most: in size.
+
+    Raises:
+        TypeError, ValueError, OverflowError: they are none, or of another shape.
+    """
+    found = np.array(content, np.float64)
+    fits = found.ndim == len(shape) and all(b in (a, -1) for a, b in zip(found.shape, shape, strict=True))
+    if not fits or not (np.abs(found) <= most).all():
+        raise ValueError(f"an array {found.shape} that should be finite and {shape}")
     return found
 
 

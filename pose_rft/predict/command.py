@@ -14,11 +14,11 @@ from pose_rft.predict.boxes import boxes_from_coco, parse_box
 from pose_rft.predict.exports import export_inputs
 from pose_rft.predict.film import Film
 from pose_rft.predict.inputs import Input, expand, fingerprint, look_at
+from pose_rft.predict.overlays import Overlays
 from pose_rft.predict.photographs import Photograph, read_photograph
 from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Looked, Predictor, check_text
-from pose_rft.predict.results import Overlays
-from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, Store, heads, writing
+from pose_rft.predict.store import PREDICTIONS, SCHEMA, VERSION, Store, heads, readable, writing
 from pose_rft.predict.table import write_table
 from pose_rft.progress import Progress
 from pose_rft.record import Box
@@ -129,12 +129,13 @@ class Run:
         predictor = Predictor(self.model, self.body, self.request.seed)
         if predictor.body.is_standin:
             print(f"note: {SAMPLE_NOTICE}", file=sys.stderr)
+        self.body_model = predictor.body
         return predictor
 
     @cached_property
     def body_model(self) -> BodyModel:
-        """The predictor's own; overlays and exports of what is there already need no policy."""
-        return self.predictor.body if "predictor" in self.__dict__ else load_body_model(self.body)
+        """Loaded alone where all is predicted already: overlays and exports of that need no policy."""
+        return load_body_model(self.body)
 
     def __call__(self) -> bool:
         """Whether all went well."""
@@ -156,11 +157,10 @@ class Run:
                     self._start(one, key)
             self._flush()
         self.store.close()
-        done = {key: one for one, key in keys.items() if key in self.store.finished}
         if self.request.overlay:
-            self._draw(done)
+            self._draw({key: one for one, key in keys.items()})
         if self.request.export:
-            self._export(done)
+            self._export([key for key in keys.values() if key in self.store.finished])
         if self.request.table:
             with writing(self.request.out):
                 print(f"-> {write_table(self._where)}")
@@ -188,8 +188,7 @@ class Run:
             name = f"text_{[other.source for other in self.plan.inputs if other.path is None].index(one.source)}"
         else:
             name, facts["frames_per_second"] = one.path.stem, one.rate
-        name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        job = Job(one, key, self.store.begin(key, name, facts))
+        job = Job(one, key, self.store.begin(key, readable(name), facts))
         if one.kind != "video" and key in self.store.last:  # killed between its lines and the note that it is done
             job.frames, job.persons = 1, sum(head.input == key for head in heads(self._where))
             self._close(job)
@@ -287,19 +286,20 @@ class Run:
         spread = f" (mean spread {job.spread / job.persons:.1f} degrees)" if job.spread else ""
         print(f"{job.input.source}: {_count(job.input, job.persons, job.frames)}{spread} -> {self._where}")
 
-    def _draw(self, done: Mapping[str, Input]) -> None:
-        """Overlays, made of the lines on disk, also of those that an earlier run wrote."""
-        overlays = Overlays(self._where, self.store.names, self.body_model, self.request.overwrite)
-        with Progress("overlay", sum(one.pictures for one in done.values()), "pictures") as progress:
-            for one, lines in overlays.pictures(done):
+    def _draw(self, inputs: Mapping[str, Input]) -> None:
+        """Overlays, made of the lines on disk: also of those that an earlier run wrote, and of a film's good part."""
+        asked = self.request
+        overlays = Overlays(self._where, self.store.names, self.body_model, asked.every, asked.overwrite)
+        with Progress("overlay", sum(one.pictures for one in inputs.values()), "pictures") as progress:
+            for one, lines in overlays.pictures(inputs):
                 try:
                     overlays.draw(one, lines)
                 except PoseRftError as error:
                     self._fail(None, error)
                 progress.advance()
 
-    def _export(self, done: Mapping[str, Input]) -> None:
-        names, asked = {key: self.store.names[key] for key in done}, self.request
+    def _export(self, keys: Sequence[str]) -> None:
+        names, asked = {key: self.store.names[key] for key in keys}, self.request
         for made in export_inputs(self._where, names, asked.export, asked.out, self.body_model, asked.overwrite):
             if isinstance(made, PoseRftError):
                 self._fail(None, made)

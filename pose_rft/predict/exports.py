@@ -14,8 +14,7 @@ from pose_rft.export.glb import glb
 from pose_rft.export.motion import KINDS, UPSIDE, Kind, Motion, Rig
 from pose_rft.io import atomic, door
 from pose_rft.io.json_files import read_json
-from pose_rft.predict.prediction import readable
-from pose_rft.predict.store import PREDICTIONS, Head, checked_name, heads, of_predict, read_lines, writing
+from pose_rft.predict.store import PREDICTIONS, Head, checked_name, heads, of_predict, read_lines, readable, writing
 
 EXTENSIONS: Mapping[Kind, str] = {"glb": "glb", "bvh": "bvh", "amass": "npz", "obj": "obj"}
 NOTE = "LICENCE_OF_THE_BODY.txt"

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from pose_rft.body.smpl import BodyModel
+from pose_rft.export.motion import FARTHEST, numbers_of, rotations_of
 from pose_rft.io import video
 from pose_rft.predict.inputs import Input
 from pose_rft.predict.photographs import Photograph, focal_length
 from pose_rft.predict.prediction import Prediction
-from pose_rft.predict.store import Head, heads, read_lines
+from pose_rft.predict.store import Head, heads, of_predict, read_lines
 from pose_rft.predict.tracking import LONGEST_GAP, Smoother, Tracker
 
 
@@ -59,6 +60,8 @@ class Film:
 
         Returns:
             how many pictures were looked at, and how many lines there are.
+        Raises:
+            PoseRftError: a line is damaged.
         """
         if last is None:
             return 0, 0
@@ -71,10 +74,12 @@ class Film:
             self.tracker.next = max(self.tracker.next, 1 + (head.track or 0))
             recent = [old for old in recent if head.frame - old.frame <= LONGEST_GAP * self.rate]
             recent.append(head)
-        for line in read_lines(path, recent):
-            track, time = int(line["track"]), line["frame"] / self.rate
-            self.tracker.last[track] = (time, np.array(line["person"]["box_px"]))
-            if self.smoother is not None:
-                rotations = torch.tensor(line["rotation_matrices"])
-                self.smoother.last[track] = (time, rotations, torch.tensor(line["camera"]["transl_metres"]))
+        with of_predict(path):
+            for head, line in zip(recent, read_lines(path, recent), strict=True):
+                track, time = head.track or 0, head.frame / self.rate
+                self.tracker.last[track] = (time, numbers_of(line["person"]["box_px"], (4,), FARTHEST))
+                if self.smoother is not None:
+                    (pose,) = rotations_of(line["rotation_matrices"])
+                    transl = numbers_of(line["camera"]["transl_metres"], (3,), FARTHEST)
+                    self.smoother.last[track] = (time, torch.from_numpy(pose).float(), torch.from_numpy(transl))
         return last // self.every + 1, count

@@ -15,7 +15,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic, door, pictures, video
 from pose_rft.io.find import WILD, files_below, find
 from pose_rft.predict.photographs import file_bytes
-from pose_rft.predict.prediction import readable
+from pose_rft.predict.store import readable
 
 Kind = Literal["photograph", "video", "text"]
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png")

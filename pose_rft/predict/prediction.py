@@ -12,11 +12,16 @@ from torch import Tensor
 from pose_rft.body.joints import SMPL24
 from pose_rft.body.rotations import matrix_to_axis_angle
 from pose_rft.body.smpl import BodyModel
+from pose_rft.export.motion import FARTHEST, numbers_of, rotations_of
 from pose_rft.policy.blazepose import LANDMARKS
 from pose_rft.predict.people import whole
 from pose_rft.predict.place import Place, Points
 from pose_rft.predict.regions import Region
+from pose_rft.predict.store import readable
 from pose_rft.report.notice import SAMPLE_NOTICE
+
+LARGEST = 1e6  # px, and degrees
+MOST_SAMPLES = 1000  # of one person, as `pose-rft predict` draws at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,27 +59,30 @@ class Prediction:
         """The prediction that `content` was made of, to the six digits that it keeps.
 
         Raises:
-            LookupError, TypeError, ValueError: the line is none of `content`.
+            LookupError, TypeError, ValueError, AttributeError, ArithmeticError: the line is none of `content`.
         """
-        rotations = torch.tensor(line["rotation_matrices"])
-        samples = torch.tensor(line["samples_rotation_matrices"]).reshape(-1, 24, 3, 3)
+        pose, drawn = (rotations_of(line[name]) for name in ("rotation_matrices", "samples_rotation_matrices"))
+        if len(pose) != 1 or len(drawn) > MOST_SAMPLES:
+            raise ValueError(f"{len(pose)} poses and {len(drawn)} samples")
         said, camera = line["uncertainty"], line["camera"]
-        transl = torch.tensor(camera["transl_metres"] if camera else [0.0] * 3)[None]
+        place = _place_of(camera) if camera else None
+        transl = torch.zeros(1, 3) if place is None else torch.from_numpy(place.transl).float()[None]
+        rotations, samples = torch.from_numpy(pose).float(), torch.from_numpy(drawn).float()
         with torch.no_grad():
-            joints, vertices = (of(rotations[None], transl=transl) for of in (body.joints, body.vertices))
+            joints, vertices = (of(rotations, transl=transl) for of in (body.joints, body.vertices))
         return cls(
             line["source"],
             line["question"],
             line["answer"],
-            rotations,
-            said and torch.tensor(said["std_6d"]),
-            said and torch.tensor([said["spread_degrees"][joint] for joint in SMPL24.joints]),
+            rotations[0],
+            torch.from_numpy(numbers_of(said["std_6d"], (24, 6), FARTHEST)).float() if said else None,
+            torch.from_numpy(_spread_of(said["spread_degrees"])).float() if said else None,
             samples,
             joints[0],
             vertices[0],
-            line["person"] and _seen_of(line["person"]),
-            camera and Place(np.array(camera["K"]), np.array(camera["transl_metres"]), camera["fitted_to"]),
-            camera and camera["focal_length_from"],
+            _seen_of(line["person"]) if line["person"] else None,
+            place,
+            camera["focal_length_from"] if camera else None,
         )
 
     @property
@@ -147,19 +155,27 @@ class Prediction:
 
 def _seen_of(person: dict[str, Any]) -> Seen:
     crop, found = person["crop"], person["points_px_and_confidence"]
-    region = Region(tuple(crop["center_px"]), crop["side_px"], float(np.radians(crop["turned_degrees"])))
-    points = None
+    x, y, side, turned = numbers_of([*crop["center_px"], crop["side_px"], crop["turned_degrees"]], (4,), LARGEST)
+    if side <= 0:
+        raise ValueError(f"a crop of {side} px")
+    region, points = Region((x, y), side, float(np.radians(turned))), None
     if found is not None:
-        values = np.array(list(found.values()))
+        values = numbers_of(list(found.values()), (-1, 3), LARGEST)
         points = Points(tuple(found), values[:, :2], values[:, 2])
     return Seen(region, person["from"], person["score"], points)
+
+
+def _place_of(camera: dict[str, Any]) -> Place:
+    K, transl = numbers_of(camera["K"], (3, 3), LARGEST), numbers_of(camera["transl_metres"], (3,), FARTHEST)
+    if min(K[0, 0], K[1, 1]) <= 0 or K[2].tolist() != [0, 0, 1]:
+        raise ValueError("a K that is no camera's")
+    return Place(K, transl, camera["fitted_to"])
+
+
+def _spread_of(by_joint: dict[str, Any]) -> NDArray[np.float64]:
+    return numbers_of([by_joint[joint] for joint in SMPL24.joints], (24,), 180.0)
 
 
 def numbers(values: Tensor | np.ndarray) -> Any:
     """An array as nested lists of rounded numbers, for JSON."""
     return np.round(np.asarray(values, dtype=np.float64), 6).tolist()
-
-
-def readable(text: str) -> str:
-    """Text that can be written: bytes of a file name that are no UTF-8 become question marks in a diamond."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -33,8 +33,9 @@ from pose_rft.predict.boxes import check_inside
 from pose_rft.predict.person_detector import PersonDetector
 from pose_rft.predict.photographs import Photograph
 from pose_rft.predict.place import Points, named_joints, place
-from pose_rft.predict.prediction import Prediction, Seen, readable
+from pose_rft.predict.prediction import Prediction, Seen
 from pose_rft.predict.regions import Region
+from pose_rft.predict.store import readable
 from pose_rft.record import Box
 from pose_rft.seeds import torch_generator
 

@@ -23,7 +23,7 @@ PREDICTIONS, INPUTS = "predictions.jsonl", "inputs.jsonl"
 SCHEMA, VERSION = "pose-rft/prediction", 1
 HEAD = re.compile(
     rb'\{"schema":"pose-rft/prediction","version":1,"input":"([0-9a-f]{16})",'
-    rb'"frame":(\d+),"index":(\d+),"persons":(\d+),"track":(\d+|null),'
+    rb'"frame":(\d{1,19}),"index":(\d{1,19}),"persons":(\d{1,19}),"track":(\d{1,19}|null),'
 )
 LONGEST_LINE = 1 << 26  # bytes
 LONGEST_NAME = 100  # bytes of UTF-8: a file's may have 255, with what stands before and behind it
@@ -77,7 +77,7 @@ def of_predict(path: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise PoseRftError(
-            f"{os.fsencode(path).decode('utf-8', 'replace')} holds no prediction of `pose-rft predict` ({error!r:.80})."
+            f"{readable(str(path))} holds no prediction of `pose-rft predict` ({error!r:.80})."
         ) from None
 
 
@@ -215,6 +215,8 @@ def heads(path: Path) -> Iterator[Head]:
     end = 0
     with door.open_file(path) as file:
         while line := file.readline(LONGEST_LINE):
+            if len(line) == LONGEST_LINE:  # no part of it is taken for one that was cut off
+                raise PoseRftError(f"{readable(str(path))} has a line of over {LONGEST_LINE >> 20} MiB; none of ours.")
             if not line.endswith(b"\n"):
                 return
             found, start, end = HEAD.match(line), end, end + len(line)
@@ -248,6 +250,11 @@ def line_bytes(content: dict[str, Any]) -> bytes:
             f"What the model {content.get('model')} says holds a number that is none: it is damaged; copy it again."
         ) from None
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def readable(text: str) -> str:
+    """Text that can be written: bytes of a file name that are no UTF-8 become question marks in a diamond."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def checked_name(name: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from pose_rft.io import atomic
-from pose_rft.predict.store import heads, read_lines
+from pose_rft.predict.store import heads, of_predict, read_lines
 
 NUMBERS = pl.List(pl.Float64)
 POINTS = pl.List(NUMBERS)
@@ -39,14 +39,18 @@ PART = 2_000  # rows
 
 
 def write_table(lines: Path) -> Path:
-    """`NAME.parquet` beside `NAME.jsonl`, whole or not at all."""
+    """`NAME.parquet` beside `NAME.jsonl`, whole or not at all.
+
+    Raises:
+        PoseRftError: a line is damaged.
+    """
     target = lines.with_suffix(".parquet")
     beside = atomic.unfinished(target)
     try:
         with tempfile.TemporaryDirectory(dir=lines.parent, prefix=".parts-") as folder:
             parts = []
             rows = (_row(line) for line in read_lines(lines, heads(lines)))
-            for number, part in enumerate(_parts(rows)):
+            for number, part in enumerate(_parts(rows, lines)):
                 parts.append(Path(folder) / f"{number:06d}.parquet")
                 part.write_parquet(parts[-1])
             pl.scan_parquet(parts).sink_parquet(beside)
@@ -56,12 +60,23 @@ def write_table(lines: Path) -> Path:
     return target
 
 
-def _parts(rows: Iterable[dict[str, Any]]) -> Iterator[pl.DataFrame]:
+def _parts(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[pl.DataFrame]:
     rows = iter(rows)
     first = True
-    while (part := list(islice(rows, PART))) or first:
+    while True:
+        with of_predict(path):
+            if not (part := list(islice(rows, PART))) and not first:
+                return
+            table = _table(part)
         first = False
-        yield pl.DataFrame(part, schema=PLAIN | INNER)
+        yield table
+
+
+def _table(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(rows, schema=PLAIN | INNER)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(str(error)) from None
 
 
 def _row(line: dict[str, Any]) -> dict[str, Any]:

@@ -4,63 +4,21 @@ import json
 import os
 import shutil
 
-import cv2
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io import video
-from pose_rft.predict import film, results
-from pose_rft.predict.command import Request, Run, check
+from pose_rft.predict import film, overlays
+from pose_rft.predict.command import Request, check
 from pose_rft.predict.photographs import read_photograph
-from pose_rft.predict.prediction import Prediction, Seen
+from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.predictor import Looked, Predictor
-from pose_rft.predict.regions import Region
 from pose_rft.predict.store import Store
 from pose_rft.predict.table import INNER, PLAIN
 from pose_rft.record import Box
-
-
-@pytest.fixture
-def start(tmp_path, policy_folder, tiny_folder, answering):
-    """Predicts into `out`; returns (went well, the lines there)."""
-
-    def go(paths=(), sentences=(), box="20,10,60,60", stdin=(), **choices):
-        box = None if choices.get("boxes") else box
-        asked = Request([str(path) for path in paths], list(sentences), tmp_path / "out", box, **choices)
-        well = Run(check(asked, stdin), policy_folder, tiny_folder)()
-        return well, lines(tmp_path / "out")
-
-    return go
-
-
-@pytest.fixture
-def seeing(monkeypatch):
-    """Two people in every picture, the second of whom is surer."""
-    regions = Region((30, 40), 50), Region((90, 40), 40)
-    found = [Seen(region, "detector", score) for region, score in zip(regions, (0.6, 0.9), strict=True)]
-    monkeypatch.setattr(Predictor, "everyone", lambda self, photograph: found)
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-
-
-def save(path, picture):
-    ok, data = cv2.imencode(".png", picture)
-    assert ok
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data.tobytes())
-    return path
-
-
-@pytest.fixture
-def film_file(tmp_path, picture):
-    """12 frames, 10 a second."""
-    video.encode(tmp_path / "film.mp4", [np.roll(picture, 3 * i, 1) for i in range(12)], 10, "h264")
-    return tmp_path / "film.mp4"
+from tests.predict.conftest import save
 
 
 def test_a_photograph_and_a_sentence_become_lines_pictures_and_exports(start, tmp_path, picture):
@@ -229,8 +187,9 @@ def test_a_damaged_film_keeps_its_good_frames_and_is_named(start, film_file, see
 
     plain = film.video.frames
     monkeypatch.setattr(film.video, "frames", broken)
-    well, found = start([film_file], box=None)
+    well, found = start([film_file], box=None, overlay=True)
     assert not well and len(found) == 14 and "damaged at frame 7" in capsys.readouterr().err
+    assert len([*film_file.with_name("out").glob("film_overlay/*.jpg")]) == 7
 
 
 def test_only_the_surest_are_kept_where_a_number_is_named(start, tmp_path, picture, seeing):
@@ -376,14 +335,14 @@ def test_what_a_user_changed_stays_unless_overwritten(start, tmp_path, picture, 
 def test_a_picture_that_is_gone_costs_the_others_no_overlay(start, tmp_path, picture, seeing, capsys, monkeypatch):
     paths = [save(tmp_path / name, picture) for name in ("a.png", "b.png")]
     start(paths, box=None)
-    plain = results.read_photograph
+    plain = overlays.read_photograph
 
     def vanishing(path):
         if path.name == "a.png":
             path.unlink()
         return plain(path)
 
-    monkeypatch.setattr(results, "read_photograph", vanishing)
+    monkeypatch.setattr(overlays, "read_photograph", vanishing)
     well, _ = start(paths, box=None, overlay=True)
     assert not well and "a.png cannot be read" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").glob("*.png")] == ["b.png"]

@@ -3,7 +3,6 @@
 Like exports, overlays are made of the lines on disk, also of those that an earlier run wrote.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -41,8 +40,8 @@ class Overlays:
     """`NAME.png` of a photograph or sentence, `NAME_overlay/FRAME.jpg` of a video; those that are there stay as they
     are unless `replace`."""
 
-    def __init__(self, lines: Path, names: Mapping[str, str], body: BodyModel, replace: bool) -> None:
-        self.lines, self.names, self.replace = lines, names, replace
+    def __init__(self, lines: Path, names: Mapping[str, str], body: BodyModel, every: int, replace: bool) -> None:
+        self.lines, self.names, self.every, self.replace = lines, names, every, replace
         self.body, self.painter = body, BodyPainter(body)
         self._frames: dict[str, Iterator[tuple[int, Photograph]]] = {}
 
@@ -80,7 +79,7 @@ class Overlays:
             return None
         if one.kind == "photograph":
             return read_photograph(one.path)
-        frames = self._frames.setdefault(head.input, Film(one, 1, 0.0).pictures(head.frame))
+        frames = self._frames.setdefault(head.input, Film(one, self.every, 0.0).pictures(head.frame))
         found = next((picture for frame, picture in frames if frame == head.frame), None)
         if found is None:
             raise PoseRftError(f"{one.source} has no frame {head.frame} any more; predict it again with --overwrite.")
@@ -144,8 +143,3 @@ class Scene:
                 outline = np.round(one.seen.region.to_picture(corners) * self.zoom).astype(np.int32)
                 cv2.polylines(marked, [outline], True, WHITE, 2)
         return np.concatenate([marked, self.overlay(people, painter)], axis=1)
-
-
-def spoken(path: Path) -> str:
-    """A path for a terminal, whatever bytes it holds."""
-    return os.fsencode(path).decode("utf-8", "replace")
