@@ -4,8 +4,11 @@ Formats declare the shape of their arrays before the numbers come, and compresse
 believe both. Inside `bounded` the process may take a fixed amount plus a multiple of the file's size, and what asks
 for more gets a MemoryError at once, before a page is touched. The limit is the kernel's (RLIMIT_DATA), so it holds in
 every C library as well; systems without it rely on the parsers' own checks. Time is the processor's, not the clock's: a
-slow disk may take as long as it likes. It is watched in the main thread, where readers run; what a C library does in
-one call ends before the watch strikes, so such calls are bounded by what they are given.
+slow disk may take as long as it likes. What a C library does in one call ends before the watch strikes, so such calls
+are bounded by what they are given.
+
+Both hold in the main thread, where readers run, and not in others: they are the whole process's, so a thread that parses
+would bound what the training beside it allocates, and two that overlap would leave one's limit in force for good.
 """
 
 import os
@@ -50,7 +53,7 @@ def bounded(where: Path | str, size: int | None = None) -> Iterator[None]:
 @contextmanager
 def _data_limit(extra: int) -> Iterator[None]:
     """Lets this process allocate `extra` bytes more than it has now."""
-    if not sys.platform.startswith("linux"):
+    if not sys.platform.startswith("linux") or threading.current_thread() is not threading.main_thread():
         yield
         return
     import resource

@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import struct
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -45,6 +46,35 @@ def test_inside_bounded_a_huge_allocation_fails_at_once_and_outside_it_is_free_a
     with limits.bounded(tmp_path / "small"), limits.bounded("a member", 1 << 40):
         np.ones(1 << 20)
     assert data_limit() == before
+
+
+IN_THREADS = """
+import resource, sys, threading
+import numpy as np
+from pose_rft.io import limits
+inside = [threading.Event() for _ in range(2)]
+leave = [threading.Event() for _ in range(2)]
+def parse(i):
+    with limits.bounded(sys.executable, 100):
+        inside[i].set()
+        leave[i].wait()
+threads = [threading.Thread(target=parse, args=(i,), daemon=True) for i in range(2)]
+for thread, entered in zip(threads, inside):
+    thread.start()
+    entered.wait()
+np.ones(1 << 27)  # a gigabyte, beside files that may take a quarter of one
+for thread, event in zip(threads, leave):  # the first that came goes first
+    event.set()
+    thread.join()
+print(resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY)
+"""
+
+
+@linux
+def test_threads_that_parse_bound_nobody_else_and_leave_no_limit() -> None:
+    """It is the process's: a training died of it minutes after its readers had overlapped."""
+    done = subprocess.run([sys.executable, "-c", IN_THREADS], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "True", done.stderr[-500:]
 
 
 @linux
