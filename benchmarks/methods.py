@@ -49,16 +49,17 @@ def varied(label: str, *changes: dict[str, Any]) -> Method:
 HYGRPO = Method("HyGRPO, as in the preset", {})
 SCORE = varied("score function, the paper's rewards")
 SFT_ALONE = Method("SFT with joints for all the time", {}, BASELINE)
-SFT_JOINTS = Method("SFT with joints continued", {"rft.reinforced": False, "rft.supervised": JOINTS})
+ONLY_SFT = {"rft.reinforced": False, "rft.engine.lr": 2e-4}
+SFT_JOINTS = Method("SFT with joints continued", {**ONLY_SFT, "rft.supervised": JOINTS, "rft.engine.lr": 6e-4})
 ENERGY_PATHWISE = varied("energy score, pathwise", ENERGY, PATHWISE)
 
 OPPONENTS = [
     ENERGY_PATHWISE,
     SCORE,
     SFT_ALONE,
-    Method("SFT continued", {"rft.reinforced": False, "rft.supervised": {**JOINTS, "joints": 0.0}}),
+    Method("SFT continued at 2e-4", {**ONLY_SFT, "rft.supervised": {**JOINTS, "joints": 0.0}}),
     SFT_JOINTS,
-    Method("SFT with joints continued at 6e-4", {**SFT_JOINTS.overrides, "rft.engine.lr": 6e-4}),
+    Method("SFT with joints continued at 2e-4", {**ONLY_SFT, "rft.supervised": JOINTS}),
     varied("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
     varied("pathwise", PATHWISE),
     # Undivided rewards differ in size: 1/metre beside a cosine. The weights make their usual deviations alike.

@@ -143,7 +143,8 @@ def reproduce(run: Run, root: Path, targets: Sequence[str] = (), preset: Path = 
     """
     with _preparing:  # two runs of the same values are one clone, and the second finds everything done
         clone = prepare(root, override(read_yaml(root / preset), run.overrides))
-    with _turns[clone]:
+        turn = _turns[clone]
+    with turn:
         _repro(run, clone, targets)
     return clone
 

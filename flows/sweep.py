@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.exceptions import DvcException
 from dvc.utils.serialize import dump_yaml, load_yaml
 from prefect import flow, get_run_logger
 
 from flows import artifacts
+from flows.dvc_graph import has_remote
 from flows.graph_run import HERE, StagesFailed
 from flows.metrics_diff import PARAMS, SUMMARY, flatten
 from flows.pipeline import Hours, pipeline
@@ -123,7 +125,7 @@ def prepare(root: Path, params: Mapping[str, Any]) -> Path:
     _run(clone, sys.executable, "-m", "dvc", "config", "--local", "cache.dir", cache)
     if (root / LOCK).is_file() and not (clone / LOCK).is_file():
         shutil.copy(root / LOCK, clone / LOCK)
-    if fresh:
+    if fresh and not has_remote(clone):  # what a remote holds is fetched
         _forget_other_caches(clone / LOCK, Path(cache))
     atomic.write_text(clone / PARAMS, text)
     return clone
@@ -136,8 +138,12 @@ def _forget_other_caches(lock: Path, cache: Path) -> None:
     """
     if not lock.is_file():
         return
-    content = load_yaml(lock)
-    sums = {name: [out.get("md5", "") for out in stage.get("outs", [])] for name, stage in content["stages"].items()}
+    try:
+        content = load_yaml(lock)
+        stages = content.get("stages", {}).items()
+        sums = {name: [out.get("md5", "") for out in stage.get("outs", [])] for name, stage in stages}
+    except (DvcException, AttributeError, TypeError):  # no lock, which DVC itself says
+        return
     for name, of_outs in sums.items():
         if not all((cache / "files/md5" / md5[:2] / md5[2:]).is_file() for md5 in of_outs):
             del content["stages"][name]

@@ -7,7 +7,7 @@ every C library as well; systems without it rely on the parsers' own checks. Tim
 slow disk may take as long as it likes. What a C library does in one call ends before the watch strikes, so such calls
 are bounded by what they are given.
 
-Both hold in the main thread, where readers run, and not in others: they are the whole process's, so a thread that parses
+Both hold in the main thread, where readers run, and in no other: they are the whole process's, so a thread that parses
 would bound what the training beside it allocates, and two that overlap would leave one's limit in force for good.
 """
 

@@ -80,8 +80,10 @@ def export_inputs(
 
     The poses of one person of a video are in memory together (about 2 KB a frame), pictures are not.
 
+    Args:
+        replace: files of another content are overwritten.
     Raises:
-        PoseRftError: a line is damaged; `replace`: files of another content are overwritten.
+        PoseRftError: no such file, or a line that this version did not write.
     """
     rig = Rig.of(body)
     people: dict[str, dict[int, list[Head]]] = {}
@@ -92,9 +94,12 @@ def export_inputs(
     for key, own in people.items():
         for who, lines in sorted(own.items()):
             name = wanted[key] if len(own) == 1 else f"{wanted[key]}_{who}"
-            with of_predict(path):
-                needed = [_needed(line) for line in read_lines(path, lines)]
-            yield from _files(needed, name, rig, kinds, out, path, replace)
+            try:
+                with of_predict(path):
+                    needed = [_needed(line) for line in read_lines(path, lines)]
+                yield from _files(needed, name, rig, kinds, out, path, replace)
+            except PoseRftError as error:
+                yield error
 
 
 def _needed(line: dict[str, Any]) -> dict[str, Any]:

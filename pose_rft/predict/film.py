@@ -8,13 +8,16 @@ import numpy as np
 import torch
 
 from pose_rft.body.smpl import BodyModel
+from pose_rft.errors import PoseRftError
 from pose_rft.export.motion import FARTHEST, numbers_of, rotations_of
 from pose_rft.io import video
 from pose_rft.predict.inputs import Input
 from pose_rft.predict.photographs import Photograph, focal_length
 from pose_rft.predict.prediction import Prediction
-from pose_rft.predict.store import Head, heads, of_predict, read_lines
+from pose_rft.predict.store import Head, heads, of_predict, read_lines, readable
 from pose_rft.predict.tracking import LONGEST_GAP, Smoother, Tracker
+
+MOST_PEOPLE = 10**8  # whoever is numbered higher was not numbered here
 
 
 class Film:
@@ -71,7 +74,9 @@ class Film:
             if head.input != key:
                 continue
             count += 1
-            self.tracker.next = max(self.tracker.next, 1 + (head.track or 0))
+            if (track := head.track or 0) >= MOST_PEOPLE:
+                raise PoseRftError(f"{readable(str(path))} numbers somebody {track}; predict again into another --out.")
+            self.tracker.next = max(self.tracker.next, 1 + track)
             recent = [old for old in recent if head.frame - old.frame <= LONGEST_GAP * self.rate]
             recent.append(head)
         with of_predict(path):

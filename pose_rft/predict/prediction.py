@@ -20,7 +20,7 @@ from pose_rft.predict.regions import Region
 from pose_rft.predict.store import readable
 from pose_rft.report.notice import SAMPLE_NOTICE
 
-LARGEST = 1e6  # px, and degrees
+LARGEST = 1e7  # px, and degrees; of a wide picture with a long lens, K has a million
 MOST_SAMPLES = 1000  # of one person, as `pose-rft predict` draws at most
 
 

@@ -23,7 +23,7 @@ PREDICTIONS, INPUTS = "predictions.jsonl", "inputs.jsonl"
 SCHEMA, VERSION = "pose-rft/prediction", 1
 HEAD = re.compile(
     rb'\{"schema":"pose-rft/prediction","version":1,"input":"([0-9a-f]{16})",'
-    rb'"frame":(\d{1,19}),"index":(\d{1,19}),"persons":(\d{1,19}),"track":(\d{1,19}|null),'
+    rb'"frame":(\d{1,9}),"index":(\d{1,9}),"persons":(\d{1,9}),"track":(\d{1,9}|null),'
 )
 LONGEST_LINE = 1 << 26  # bytes
 LONGEST_NAME = 100  # bytes of UTF-8: a file's may have 255, with what stands before and behind it
@@ -117,7 +117,9 @@ class Store:
                     self.names[str(event["input"])] = checked_name(event["name"])
                 else:
                     self.finished[str(event["input"])] = Finished(int(event["frames"]), int(event["persons"]))
-            except (KeyError, TypeError, ValueError):
+                    if str(event["input"]) not in self.names:
+                        raise ValueError("an input ended that never began")
+            except (KeyError, TypeError, ValueError, OverflowError):
                 raise PoseRftError(
                     f"{self.folder / INPUTS} holds a line that `predict` did not write; name another folder with --out."
                 ) from None
