@@ -183,6 +183,15 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
     def made(run: Run, targets: Sequence[str] = ()) -> Path:
         return reproduce(run, root, targets, size.preset)
 
+    def measured(entry: Timed, start: Mapping[str, Any]) -> Path:
+        """Its numbers are printed at once: a machine that is lost in the middle then leaves them in the log."""
+        clone = made(run_of(entry, start))
+        values = numbers(clone, entry.method.run, columns)
+        print(
+            f"[{entry.method.label}] {', '.join(f'{name} {value:.2f}' for name, value in values.items())}", flush=True
+        )
+        return clone
+
     with ThreadPoolExecutor(hosts.side_by_side()) as pool:
         timings = timed(METHODS[group], size, root, pool)
         for targets, some in shared(starts):
@@ -192,7 +201,7 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
         clones: dict[str, list[Future[Path]]] = {entry.method.label: [] for entry in timings}
         for start in starts:  # not method by method: what a method trains beside RFT is then there for its next start
             for entry in timings:
-                clones[entry.method.label].append(pool.submit(made, run_of(entry, start)))
+                clones[entry.method.label].append(pool.submit(measured, entry, start))
         folders = {label: [future.result() for future in futures] for label, futures in clones.items()}
     by_label = {entry.method.label: entry for entry in timings}
     ends = {label: by_label[label].method.run for label in folders}

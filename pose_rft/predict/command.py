@@ -224,7 +224,7 @@ class Run:
         job.film = Film(job.input, self.request.every, self.request.smooth)
         job.frames, job.persons = job.film.resume(self._where, job.key, start)
         self.progress.advance(job.frames)
-        for frame, photograph in job.film.pictures(0 if start is None else start + 1):
+        for frame, photograph in job.film.pictures(0) if start is None else job.film.after(start):
             job.frames += 1
             try:
                 seen = self.predictor.see(photograph, boxes, self.request.most)

@@ -40,6 +40,17 @@ class Film:
             focal, source = focal_length({}, upright.shape[1], upright.shape[0])
             yield frame, Photograph(self.path, upright, focal, source)
 
+    def after(self, last: int) -> Iterator[tuple[int, Photograph]]:
+        """The pictures behind one that has its lines already.
+
+        Raises:
+            PoseRftError: the video has no such picture, or is damaged.
+        """
+        rest = self.pictures(last)
+        if next(rest, (None,))[0] != last:
+            raise PoseRftError(f"{self.path} has no frame {last}, whose people are told of; name another --out.")
+        yield from rest
+
     def follow(self, frame: int, people: Sequence[Prediction], body: BodyModel) -> tuple[list[Prediction], list[int]]:
         """The people of a frame, smoothed where that is wanted, and each one's number in the video."""
         time = frame / self.rate

@@ -137,7 +137,7 @@ def test_a_group_is_timed_run_and_told(group, monkeypatch, tmp_path, capsys):
     assert any("sft.steps" in o for _, _, o in runs) == any(m.run == "sft_gaussian" for m in METHODS[group])
     first = [(names, o.get("seed.data"), o["seed.train"]) for _, names, o in asked if "seed.train" in o and names]
     assert len(set(first)) == len(first) == (2 + 10 if group == "main" else 1 + 1), "made twice, or not first"
-    assert all(method.label in shown for method in METHODS[group])
+    assert all(f"[{method.label}] " in shown and f"{method.label} (" in shown for method in METHODS[group])
     assert "judge T2P" in shown and "posecode recall" in shown
 
 

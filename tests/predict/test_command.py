@@ -162,6 +162,28 @@ def test_a_killed_video_goes_on_where_it_was(start, film_file, seeing, tmp_path,
         assert np.allclose(a["rotation_matrices"], b["rotation_matrices"], atol=1e-4)
 
 
+def test_a_film_that_has_no_frame_of_its_last_line_is_not_taken_for_done(start, film_file, seeing, tmp_path, capsys):
+    start([film_file], box=None, every=2)
+    out = tmp_path / "out"
+    rows = (out / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "predictions.jsonl").write_bytes(b"".join(rows[:2]).replace(b'"frame":0,', b'"frame":99999999,'))
+    (out / "inputs.jsonl").write_bytes((out / "inputs.jsonl").read_bytes().splitlines(keepends=True)[0])
+    well, _ = start([film_file], box=None, every=2)
+    assert not well and "has no frame 99999999" in capsys.readouterr().err
+    assert b"finished" not in (out / "inputs.jsonl").read_bytes()
+
+
+def test_a_damaged_line_costs_its_own_export_alone(start, tmp_path, picture, seeing, capsys):
+    paths = [save(tmp_path / name, picture) for name in ("a.png", "b.png")]
+    start(paths, box=None, most=1)
+    rows = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    damaged = json.dumps(json.loads(rows[0]) | {"rotation_matrices": [[1.0]]}, separators=(",", ":"))
+    (tmp_path / "out/predictions.jsonl").write_text(f"{damaged}\n{rows[1]}\n")
+    assert not start(paths, box=None, most=1, export=["glb"])[0]
+    assert [file.name for file in (tmp_path / "out").glob("*.glb")] == [f"{json.loads(rows[1])['name']}.glb"]
+    assert capsys.readouterr().err.count("error:") == 1
+
+
 def test_a_films_pictures_do_not_pile_up(start, film_file, seeing, monkeypatch):
     decoded, written, most = [0], [0], [0]
     plain, add = film.video.frames, Store.add

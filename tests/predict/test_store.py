@@ -76,7 +76,20 @@ def test_what_is_predicted_again_loses_its_lines_and_the_others_keep_theirs(tmp_
     assert left == lines(KEYS[1], 0, 2)
 
 
-@pytest.mark.parametrize("name, content", [(PREDICTIONS, "{}\n"), (INPUTS, '{"event": "begun"}\n'), (INPUTS, "x\n")])
+NEVER_BEGAN = '{"event":"finished","input":"0123456789abcdef","frames":1,"persons":1}\n'
+ENDLESS = '{"event":"finished","input":"0123456789abcdef","frames":1e999,"persons":1}\n'
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        (PREDICTIONS, "{}\n"),
+        (INPUTS, '{"event": "begun"}\n'),
+        (INPUTS, "x\n"),
+        (INPUTS, NEVER_BEGAN),
+        (INPUTS, ENDLESS),
+    ],
+)
 def test_files_of_somebody_else_are_refused_and_stay(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(PoseRftError, match=name):
