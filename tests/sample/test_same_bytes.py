@@ -1,4 +1,4 @@
-"""G3: the sample and its shards are the same on every machine.
+"""G3: the sample and its shards are the same whatever kernels, threads and processes a machine uses.
 
 What differs between machines is imitated: BLAS kernels, SIMD paths of numpy, torch, OpenCV, JPEG and FFmpeg, the number
 of threads and processes.
