@@ -1,8 +1,8 @@
-"""Where the camera stands: the translation that puts a predicted body onto 2D keypoints.
+"""Camera translation: fits the projection of a predicted body to 2D keypoints.
 
-The policy predicts rotations only, so the overlay needs a place for the body. With a given focal length the projection
-of every joint is linear in the translation, so weighted least squares gives it in closed form. `refine_translation`
-then minimises the distances in the picture, where joints that a wrong pose puts far away lose their say.
+The policy predicts rotations only, so the overlay needs a position for the body. For a known focal length, each joint
+gives equations linear in the translation; weighted least squares solves them in closed form. `refine_translation` then
+minimises image distances robustly: joints that a wrong pose places far away lose their influence.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ REFINEMENTS = 15
 
 
 def fit_translation(joints: np.ndarray, keypoints: np.ndarray, weights: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """The translation t (3,) metres, camera frame, for which `project(joints + t)` is nearest to `keypoints`.
+    """Returns the translation t (3,) metres, camera frame, that fits `project(joints + t)` to `keypoints`.
 
     Args:
         joints: (J, 3) metres, camera axes, any origin.
         keypoints: (J, 2) px; weights: (J,) >= 0, at least two of them positive.
         K: (3, 3) px.
     Raises:
-        ValueError: fewer than two joints have a weight.
+        ValueError: fewer than two joints have a positive weight.
     Source: each joint gives (u - cx) (z + tz) = fx (x + tx) and the same for v; algebraic error, as in DLT.
     """
     if int((weights > 0).sum()) < 2:
@@ -39,12 +39,12 @@ def fit_translation(joints: np.ndarray, keypoints: np.ndarray, weights: np.ndarr
 def refine_translation(
     joints: np.ndarray, keypoints: np.ndarray, weights: np.ndarray, K: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
-    """From `start` to a translation that most joints agree with; arguments as of `fit_translation`.
+    """Refines `start` to a translation that most joints agree with; arguments as in `fit_translation`.
 
-    Distances count by Cauchy's robust loss, whose scale is `TOLERANCE` of the keypoints' larger extent. `start` itself
-    where a step would bring a joint behind the camera.
+    Minimises Cauchy's robust loss of the distances; its scale is `TOLERANCE` times the keypoints' larger extent.
+    Returns `start` if a step would move a joint behind the camera.
 
-    Source: Gauss-Newton with weights renewed in every step (iteratively reweighted least squares).
+    Source: Gauss-Newton with weights updated in every step (iteratively reweighted least squares).
     """
     size = float(np.ptp(keypoints, axis=0).max())
     focal, transl = np.array([K[0, 0], K[1, 1]]), start
@@ -67,7 +67,7 @@ def refine_translation(
 
 
 def fit_box(joints: np.ndarray, center: np.ndarray, side: float, K: np.ndarray) -> np.ndarray:
-    """The translation t (3,) that centres the body in a box (centre, side; px) and makes it about 80 % of the side."""
+    """Returns the translation t (3,) that centres the body in a box (centre, side; px) at about 80 % of the side."""
     extent = (joints.max(0) - joints.min(0))[:2].max()
     depth = K[0, 0] * extent / (0.8 * side)
     middle = (joints.max(0) + joints.min(0)) / 2

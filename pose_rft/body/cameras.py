@@ -1,8 +1,8 @@
 """Projection with the distortion models of the releases.
 
-`Camera.distortion_model` names the model. `h36m` is Human3.6M's own: like OpenCV's rational-free form, but with a
-tangential part half as strong; OpenCV's form misses the set's 2D labels by up to 0.19 px, this one by 3e-5 px
-(measured on MMPose's sample of the real labels, docs/formats.md, Human3.6M). Other sets have no distortion.
+`Camera.distortion_model` names the model. `h36m` is Human3.6M's own: like OpenCV's model without rational terms, but
+all tangential terms except r² are half as large. OpenCV's model misses the 2D labels by up to 0.19 px, this one by
+3e-5 px (measured on MMPose's sample of the real labels, docs/formats.md, Human3.6M). Other sets have no distortion.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ H36M_MODEL = "h36m"  # coefficients k1, k2, k3, p1, p2
 
 
 def distort_h36m(points: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
-    """Ideal image-plane points (..., 2) (x/z, y/z) as Human3.6M's lenses see them."""
+    """Applies Human3.6M's lens distortion to ideal image-plane points (..., 2) (x/z, y/z)."""
     k1, k2, k3, p1, p2 = (float(value) for value in coefficients)
     x, y = points[..., 0], points[..., 1]
     r2 = x * x + y * y

@@ -1,10 +1,10 @@
-"""Coordinate frames of a pose; the only module that changes them.
+"""Conversions between the coordinate frames of a pose; no other module converts frames.
 
 Camera frame: x right, y down, z forward. AMASS frame: z up, a person with heading 0 looks along -y. SMPL's own (body)
-frame: y up, z front, x to the person's left. Only the root rotation depends on the frame, by a left product.
-AMASS → camera is Rx(+90°) (ChatPose and UniPose data code, PoseEmbroider for the inverse); heading removal sets the z
-angle of the root's ZYX Euler angles to 0 (PoseScript `utils.py`), which the text-pose model expects of every pose.
-All take numpy arrays and tensors alike: converters run without torch.
+frame: y up, z front, x to the person's left. A change of frame multiplies the root rotation from the left; no other
+rotation changes. AMASS → camera is Rx(+90°) (ChatPose and UniPose data code, PoseEmbroider for the inverse); heading
+removal sets the z angle of the root's ZYX Euler angles to 0 (PoseScript `utils.py`), as the text-pose model expects.
+All functions accept numpy arrays and tensors: converters run without torch.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 Frame = Literal["camera", "amass"]
 Array = TypeVar("Array", np.ndarray, "Tensor")
 
-# Length of the root's x axis in the ground plane under which the heading is undefined and left as it is.
+# If the root's x axis, projected onto the ground plane, is shorter, the heading is undefined and not changed.
 NO_HEADING = 1e-6
 
 
 def amass_to_camera(root: Array) -> Array:
-    """(..., 3, 3) root rotation in the AMASS frame → in the camera frame of a level camera that looks along +y.
+    """(..., 3, 3) root rotation in the AMASS frame → in the frame of a level camera that looks along +y.
 
-    Rx(+90°) maps (x, y, z) to (x, -z, y). Rows are moved, not multiplied: exact, and out of reach of autocast.
+    Rx(+90°) maps (x, y, z) to (x, -z, y). Rows are permuted, not multiplied: exact, and unaffected by autocast.
     """
     x, y, z = _rows(root)
     return _library(root).stack((x, -z, y), axis=-2)
 
 
 def camera_to_amass(root: Array) -> Array:
-    """(..., 3, 3) inverse of `amass_to_camera`; the camera is taken as level."""
+    """(..., 3, 3) inverse of `amass_to_camera`; assumes a level camera."""
     x, y, z = _rows(root)
     return _library(root).stack((x, z, -y), axis=-2)
 
 
 def remove_heading(root: Array) -> Array:
-    """(..., 3, 3) root rotation in the AMASS frame → the same turned about z so that its z Euler angle (ZYX) is 0.
+    """(..., 3, 3) root rotation in the AMASS frame → rotated about z so that its z Euler angle (ZYX) is 0.
 
-    Idempotent; differentiable also where the heading is undefined (the body's x axis vertical), where nothing turns.
+    Idempotent. If the heading is undefined (body x axis vertical), the rotation is unchanged and still differentiable.
     """
     library = _library(root)
     x, y = root[..., 0, 0], root[..., 1, 0]
@@ -53,7 +53,7 @@ def remove_heading(root: Array) -> Array:
 
 
 def semantic_frame(rotations: Array, source: Frame) -> Array:
-    """A pose as the text-pose model takes it: AMASS frame, heading removed.
+    """Converts a pose to the input frame of the text-pose model: AMASS frame, heading removed.
 
     Args:
         rotations: (..., 24, 3, 3) local rotations, joint 0 = root in the frame `source`.
@@ -66,9 +66,9 @@ def semantic_frame(rotations: Array, source: Frame) -> Array:
 def world_to_camera_smpl(
     root: Array, transl: Array, rotation: Array, translation: Array, pelvis: Array
 ) -> tuple[Array, Array]:
-    """SMPL's global orientation and translation after a change of frame `X' = rotation X + translation`.
+    """Transforms SMPL's global orientation and translation to the frame `X' = rotation X + translation`.
 
-    SMPL turns the body about its rest pelvis, not about the origin, so the translation must make up for it.
+    SMPL rotates the body about its rest pelvis, not about the origin, so the translation must compensate.
 
     Args:
         root: (..., 3, 3); transl: (..., 3) metres; rotation: (..., 3, 3); translation: (..., 3) metres;
@@ -86,7 +86,7 @@ def _rows(matrices: Array) -> tuple[Array, Array, Array]:
 
 
 def _library(array: Any) -> Any:
-    """numpy or torch, whose functions used here have the same names and arguments."""
+    """Returns numpy or torch; the functions used here have the same names and arguments in both."""
     if isinstance(array, np.ndarray):
         return np
     import torch

@@ -1,6 +1,6 @@
 """Joint sets: the orders in which data sets and body models list their joints.
 
-A joint set is an object with names, so that no code says `[8]` for an ankle. Orders are the releases' own
+A joint set names its joints, so that no code writes `[8]` for an ankle. Orders are those of the releases
 (Human3.6M CDF files, MPI-INF-3DHP `annot.mat` and test set, COCO, MPII, OpenPose-18 of 3DPW, BEDLAM's 127 of SMPL-X);
 left and right are the person's.
 """
@@ -16,7 +16,7 @@ from pose_rft.errors import PoseRftError
 
 @dataclass(frozen=True)
 class JointSet:
-    """Names in order; parents (-1 = root) where the set is a tree; flip[i] = the joint that i becomes in a mirror."""
+    """Joint names in order; parents (-1 = root) if the set is a tree; flip[i] = index of the mirrored joint i."""
 
     name: str
     joints: tuple[str, ...]
@@ -31,7 +31,7 @@ class JointSet:
         return {joint: i for i, joint in enumerate(self.joints)}
 
     def index(self, joint: str) -> int:
-        """Position of a joint.
+        """Returns the index of a joint.
 
         Raises:
             KeyError: the set has no such joint.
@@ -39,7 +39,7 @@ class JointSet:
         return self._positions[joint]
 
     def indices(self, joints: Sequence[str]) -> list[int]:
-        """The indices of several joints by name."""
+        """Returns the indices of several joints."""
         return [self.index(joint) for joint in joints]
 
     def __contains__(self, joint: str) -> bool:
@@ -47,7 +47,7 @@ class JointSet:
 
 
 def mirrored_name(joint: str) -> str:
-    """`left_knee` ↔ `right_knee`; names without a side stay."""
+    """Swaps left and right: `left_knee` ↔ `right_knee`; names without a side are unchanged."""
     for side, other in (("left_", "right_"), ("right_", "left_")):
         if joint.startswith(side):
             return other + joint.removeprefix(side)
@@ -72,7 +72,7 @@ _SMPL_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 1
 
 SMPL24 = _joint_set("smpl24", [*_SMPL_BODY, "left_hand", "right_hand"], _SMPL_PARENTS)
 
-# The 32 of Human3.6M's CDF files hold copies: spine0 = pelvis, the collars = neck, hands = wrists.
+# The 32 joints of Human3.6M's CDF files include duplicates: spine0 = pelvis, the collars = neck, hands = wrists.
 H36M32 = _joint_set(
     "h36m32",
     (
@@ -85,7 +85,7 @@ H36M32 = _joint_set(
      12, 24, 25, 26, 27, 28, 27, 30],
 )  # fmt: skip
 
-# The 17 that move, right leg first. SPIN's J_regressor_h36m.npy lists the left leg first: body/smpl.py reorders it.
+# The 17 that move, right leg first. SPIN's J_regressor_h36m.npy lists the left leg first: model_file.py reorders it.
 H36M17 = _joint_set(
     "h36m17",
     (
@@ -114,7 +114,7 @@ MPI28 = _joint_set(
     [2, 0, 3, 4, -1, 1, 5, 6, 5, 8, 9, 10, 11, 5, 13, 14, 15, 16, 4, 18, 19, 20, 21, 4, 23, 24, 25, 26],
 )
 
-# The test set (annot_data.mat).
+# MPI-INF-3DHP's test set (annot_data.mat).
 MPI17 = _joint_set(
     "mpi17",
     (
@@ -141,7 +141,7 @@ MPII16 = _joint_set(
     [1, 2, 6, 6, 3, 4, -1, 6, 7, 8, 11, 12, 7, 7, 13, 14],
 )
 
-# SPIN's 24 (`part` and `S` of its label files): LSP's 14, then the MPII, H36M and COCO joints that LSP has not.
+# SPIN's 24 (`part` and `S` of its label files): LSP's 14, then the MPII, H36M and COCO joints that LSP lacks.
 SPIN24 = _joint_set(
     "spin24",
     [
@@ -194,10 +194,10 @@ _SETS = {
 
 
 def joint_set(name: str) -> JointSet:
-    """The set that a record's `joint_set` names.
+    """Returns the joint set of this name, as stored in a record's `joint_set`.
 
     Raises:
-        PoseRftError: no such set.
+        PoseRftError: no joint set has this name.
     """
     if name not in _SETS:
         raise PoseRftError(f"Joint set {name!r} is unknown; known sets are {', '.join(_SETS)}.")
@@ -207,8 +207,8 @@ def joint_set(name: str) -> JointSet:
 LIMB_JOINTS = tuple(
     f"{side}_{part}" for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist") for side in ("left", "right")
 )
-# Joints of each set that mean the same spot as SMPL's joint of that name. Same names elsewhere are other spots: MPII's
-# and H36M's pelvis lies between the hips (SMPL's higher), 3DHP's spines, hands, feet and heads are its own.
+# Joints of each set at the same location as SMPL's joint of that name. Other shared names mean other locations: MPII's
+# and H36M's pelvis lies between the hips (SMPL's is higher); 3DHP defines its own spines, hands, feet and heads.
 _ALIKE: dict[str, tuple[str, ...]] = {
     "smpl24": SMPL24.joints,
     "smplx127": tuple(_SMPL_BODY),
@@ -219,12 +219,12 @@ _ALIKE: dict[str, tuple[str, ...]] = {
 
 
 def to_smpl24(points: np.ndarray, source: JointSet | str) -> tuple[np.ndarray, np.ndarray]:
-    """Points of any joint set in SMPL's order.
+    """Reorders points of any joint set to SMPL's order.
 
     Args:
         points: (..., J, C), any unit, J = len(source).
     Returns:
-        points (..., 24, C), zero where the set has no such joint, and valid (24,) bool that says where it has.
+        points (..., 24, C), zero for joints that the set lacks, and valid (24,) bool, True for joints that it has.
     """
     source = joint_set(source) if isinstance(source, str) else source
     if points.shape[-2] != len(source):

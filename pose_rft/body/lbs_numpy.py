@@ -1,7 +1,7 @@
-"""The body in numpy: what converters, checks, rendering and the writers of the sample need, at 1 ms a surface.
+"""The SMPL body in numpy, for converters, checks, rendering and the writers of the sample; 1 ms per mesh.
 
-Sums are written out instead of left to a matrix product, whose order of additions depends on the CPU: the sample is the
-same on every machine. Same arithmetic as `pose_rft.body.smpl` (a test holds them together); works for SMPL and for the
+Sums are written out instead of using matrix products, whose order of additions depends on the CPU: so the sample is the
+same on every machine. The arithmetic is that of `pose_rft.body.smpl` (a test compares them). Works for SMPL and for the
 stand-in.
 """
 
@@ -32,24 +32,24 @@ SURFACE_VERTICES = {
 
 
 def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`a @ b` of small matrices (..., n, k) and (..., k, m)."""
+    """Returns `a @ b` for small matrices (..., n, k) and (..., k, m)."""
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
 def turned(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Each point (..., 3) by its matrix (..., 3, 3)."""
+    """Multiplies each point (..., 3) by its matrix (..., 3, 3)."""
     return (matrices * points[..., None, :]).sum(-1)
 
 
 class NumpyBody:
-    """A body model of one gender. Rotations are local, joint 0 = root in any frame; the output is in it."""
+    """A body model of one gender. Rotations are local; the output is in the frame of the root (joint 0)."""
 
     def __init__(self, folder: Path, gender: Gender = "neutral") -> None:
         """
         Args:
             folder: `data.body_model`, see `pose_rft.body.smpl.load_body_model`.
         Raises:
-            PoseRftError: the model file is missing or wrong, or the regressor is wrong.
+            PoseRftError: the model file is missing or invalid, or the regressor is invalid.
         """
         arrays = read_model_file(find_model_file(folder, gender))
         regressor = read_regressor(folder, arrays.v_template)
@@ -63,7 +63,7 @@ class NumpyBody:
         self._rest, self._rest_per_beta = arrays.rest.astype(np.float64), arrays.rest_per_beta
 
     def rest_joints(self, betas: np.ndarray | None = None) -> np.ndarray:
-        """(..., 24, 3) metres for betas (..., 10); (24, 3) of the mean shape without."""
+        """Rest joints (..., 24, 3) metres for betas (..., 10); without betas (24, 3), of the mean shape."""
         return self._rest if betas is None else self._rest + (self._rest_per_beta * betas[..., None, None, :]).sum(-1)
 
     def joints(
@@ -116,13 +116,13 @@ class NumpyBody:
         return self._h36m @ vertices
 
     def keypoints(self, vertices: np.ndarray, joints: np.ndarray, target: JointSet | str) -> np.ndarray:
-        """Points of a posed body in the order of a release's joint set.
+        """Returns keypoints of a posed body in the order of a release's joint set.
 
-        Spots that SMPL has are exact; in-between ones (3DHP's spines, MPII's upper neck, finger bones and face
-        landmarks of SMPL-X) are placed on it plausibly, which is enough for a miniature release.
+        Points that SMPL defines are exact; others (3DHP's spines, MPII's upper neck, finger bones and face landmarks
+        of SMPL-X) are approximated plausibly, which is enough for a miniature release.
 
         Args:
-            vertices: (V, 3), joints: (24, 3), as `vertices` gives them.
+            vertices: (V, 3), joints: (24, 3), as returned by `vertices`.
         Returns:
             (J, 3) metres, same frame.
         """
@@ -143,7 +143,7 @@ class NumpyBody:
 
 
 def _between(points: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray]:
-    """Joints of the releases that SMPL has not, from those that it has."""
+    """Approximates the releases' joints that SMPL lacks from those that it has."""
     found = {"thorax": points["neck"], "upper_neck": (points["neck"] + points["head"]) / 2, "spine0": points["pelvis"]}
     if target.startswith("mpi"):
         found["spine4"] = (points["spine3"] + points["neck"]) / 2
@@ -163,7 +163,7 @@ def _between(points: dict[str, np.ndarray], target: str) -> dict[str, np.ndarray
 
 
 def _hands(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """SMPL-X's three bones of each finger on the line from the wrist to the finger's tip."""
+    """Places SMPL-X's three bones of each finger on the line from the wrist to the fingertip."""
     return {
         f"{side}_{finger}{bone}": points[f"{side}_wrist"]
         + share * (points[f"{side}_{finger}"] - points[f"{side}_wrist"])
@@ -174,7 +174,7 @@ def _hands(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _face(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """SMPL-X's jaw, eyeballs and 51 landmarks near eyes and nose; the mouth lies below the nose."""
+    """Places SMPL-X's jaw, eyeballs and 51 landmarks relative to eyes and nose; the mouth lies below the nose."""
     eyes = {side: points[f"{side}_eye"] for side in ("left", "right")}
     between = (eyes["left"] + eyes["right"]) / 2
     mouth = points["nose"] + 0.8 * (points["nose"] - between)

@@ -1,8 +1,8 @@
-"""SMPL model files: the official ones (v1.0.0 with chumpy inside, v1.1.0) or the stand-in of the sample.
+"""Reads SMPL model files: the official ones (v1.0.0 with chumpy inside, v1.1.0) or the stand-in of the sample.
 
-The stand-in (`pose_rft.sample.standin`) has the same form but other vertices: nothing here counts on 6,890. The
-restricted unpickler reads the file, and only its arrays' shapes are trusted, after they have been checked. All is
-numpy: readers of releases need rest joints, and importing torch takes longer than converting a small release.
+The stand-in (`pose_rft.sample.standin`) has the same format but other vertices: nothing here assumes 6,890. A
+restricted unpickler reads the file, and its arrays are used only after their shapes have been checked. The module uses
+numpy only: dataset readers need rest joints, and importing torch takes longer than converting a small release.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ _LETTER: Mapping[str, str] = {"neutral": "neutral", "male": "m", "female": "f"}
 
 
 def accepted_names(gender: Gender) -> tuple[str, ...]:
-    """File names under which the official releases and peers keep a model (compared without case)."""
+    """Model file names used by the official releases and by other projects (compared case-insensitively)."""
     letter = _LETTER[gender]
     return (
         f"SMPL_{gender.upper()}.pkl",
@@ -45,10 +45,10 @@ def accepted_names(gender: Gender) -> tuple[str, ...]:
 
 
 def find_model_file(folder: Path, gender: Gender) -> Path:
-    """The model file of one gender in `folder/smpl`.
+    """Finds the model file of one gender in `folder/smpl`.
 
     Raises:
-        PoseRftError: there is none.
+        PoseRftError: there is no such file.
     """
     inside = folder / "smpl"
     present = {path.name.lower(): path for path in sorted(inside.iterdir())} if inside.is_dir() else {}
@@ -65,7 +65,7 @@ def find_model_file(folder: Path, gender: Gender) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class ModelArrays:
-    """Checked content of an SMPL file: metres, rest pose, y up, z front, x to the person's left.
+    """Validated content of an SMPL file: metres, rest pose, y up, z front, x to the person's left.
 
     v_template (V, 3), shapedirs (V, 3, 10), posedirs (V, 3, 207), J_regressor (24, V), weights (V, 24) float32;
     faces (F, 3) int64.
@@ -89,7 +89,7 @@ class ModelArrays:
         return self._regressed(self.shapedirs.reshape(len(self.shapedirs), -1)).reshape(-1, 3, self.shapedirs.shape[2])
 
     def _regressed(self, values: np.ndarray) -> np.ndarray:
-        """(V, N) → (24, N): in double precision, vertex by vertex, so that no CPU adds in an order of its own."""
+        """(V, N) → (24, N), in double precision, vertex by vertex: the order of additions is fixed on every CPU."""
         regressor = scipy.sparse.csr_matrix(self.J_regressor.astype(np.float64))
         joints: np.ndarray = regressor @ values.astype(np.float64)
         return joints.astype(np.float32)
@@ -97,7 +97,7 @@ class ModelArrays:
     def rest_joints(self, betas: np.ndarray) -> np.ndarray:
         """(..., 24, 3) float32 joints at rest for betas (..., 10)."""
         weights = np.asarray(betas, np.float32)[..., None, None, :]
-        # One beta after the other, as torch sums so short a row: `BodyModel.rest_joints` gives the same bits.
+        # Adds one beta after the other, as torch does for such short rows: bit-identical to `BodyModel.rest_joints`.
         shift: np.ndarray = np.zeros(1, np.float32)
         for beta in range(BETAS):
             shift = shift + self.rest_per_beta[..., beta] * weights[..., beta]
@@ -108,7 +108,7 @@ def read_model_file(path: Path) -> ModelArrays:
     """Reads and checks one SMPL pickle.
 
     Raises:
-        PoseRftError: not a pickle of plain data, a key missing, a wrong shape, or not SMPL's 24-joint tree.
+        PoseRftError: not a pickle of plain data, a missing key, a wrong shape or value, or not SMPL's 24-joint tree.
     """
     data = door.read_file(path, LARGEST_FILE)
     if data.startswith(b"PK"):
@@ -161,12 +161,12 @@ def _dense(value: Any, path: Path, key: str) -> np.ndarray:
 
 
 def read_regressor(folder: Path, v_template: np.ndarray) -> np.ndarray | None:
-    """J_regressor_h36m.npy as (17, V) float32 in the order of `H36M17`; None if there is no such file.
+    """Reads J_regressor_h36m.npy as (17, V) float32 in the order of `H36M17`; None if there is no such file.
 
-    SPIN's file lists the left leg first, others the right; the rest pose (left has x > 0) tells which one this is.
+    SPIN's file lists the left leg first, others the right; the rest pose (left has x > 0) shows which order it is.
 
     Raises:
-        PoseRftError: not an array file, or not (17, V) for this body model.
+        PoseRftError: not an array file, or not of shape (17, V) for this body model.
     """
     path = folder / REGRESSOR
     if not path.is_file():

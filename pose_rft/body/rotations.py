@@ -1,7 +1,7 @@
 """Rotations: 6D, matrices, axis-angle, angles between them, and the left-right mirror.
 
 The 6D form is the first two columns of the matrix, flattened so that values 0:3 are column 0 and 3:6 column 1
-(ChatPose, 4D-Humans; pytorch3d and UniPose take rows, which is another layout). Axis-angle goes through `roma`.
+(as in ChatPose and 4D-Humans; pytorch3d and UniPose use rows, a different layout). Axis-angle conversions use `roma`.
 """
 
 import roma
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pose_rft.body.joints import SMPL24
 
-# Below this length a predicted column has no direction; the result stays finite but is no rotation.
+# Below this length a predicted column has no direction; the result stays finite but is not a rotation.
 SHORTEST_COLUMN = 1e-8
 
 
@@ -20,7 +20,7 @@ def matrix_to_sixd(matrix: Tensor) -> Tensor:
 
 
 def sixd_to_matrix(sixd: Tensor) -> Tensor:
-    """(..., 6) any two columns that are not parallel → (..., 3, 3) rotation by Gram-Schmidt."""
+    """(..., 6), any two non-parallel columns → (..., 3, 3) rotation by Gram-Schmidt."""
     first = torch.nn.functional.normalize(sixd[..., 0:3], dim=-1, eps=SHORTEST_COLUMN)
     second = sixd[..., 3:6] - (first * sixd[..., 3:6]).sum(-1, keepdim=True) * first
     second = torch.nn.functional.normalize(second, dim=-1, eps=SHORTEST_COLUMN)
@@ -33,17 +33,17 @@ def axis_angle_to_matrix(axis_angle: Tensor) -> Tensor:
 
 
 def matrix_to_axis_angle(matrix: Tensor) -> Tensor:
-    """(..., 3, 3) → (..., 3) radians of length ≤ π. At π the sign is free: compare rotations by `geodesic_angle`."""
+    """(..., 3, 3) → (..., 3) radians of length ≤ π. At π the sign is ambiguous: compare with `geodesic_angle`."""
     return roma.rotmat_to_rotvec(matrix)
 
 
 def geodesic_angle(a: Tensor, b: Tensor) -> Tensor:
-    """(..., 3, 3) twice → (...) angle of the rotation between them, radians in [0, π]."""
+    """Two (..., 3, 3) → (...) angle of the rotation between them, radians in [0, π]."""
     return roma.rotmat_geodesic_distance(*torch.broadcast_tensors(a, b))
 
 
 def mirror_rotations(rotations: Tensor) -> Tensor:
-    """The pose of the left-right mirrored person: joints swap sides, each rotation is reflected in x.
+    """Returns the left-right mirrored pose: joints swap sides and each rotation is reflected in x.
 
     Args:
         rotations: (..., 24, 3, 3) local rotations, joint 0 = root in a frame whose x axis is lateral: camera frame

@@ -1,6 +1,6 @@
-"""The SMPL body in torch: poses a model file through `smplx`, regresses the joints of the evaluation.
+"""The SMPL body in torch: poses the body with `smplx` and regresses the evaluation joints.
 
-smplx gets the content of the file (`pose_rft.body.model_file`), never a path. Works for SMPL and for the stand-in.
+smplx receives the file's content (`pose_rft.body.model_file`), never a path. Works for SMPL and for the stand-in.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from pose_rft.errors import PoseRftError
 
 
 def load_body_model(folder: Path, gender: Gender = "neutral") -> "BodyModel":
-    """The body model of one gender.
+    """Loads the body model of one gender.
 
     Args:
         folder: `data.body_model`, with `smpl/SMPL_NEUTRAL.pkl` (or another accepted name) and J_regressor_h36m.npy.
@@ -44,7 +44,7 @@ Method = TypeVar("Method", bound=Callable[..., Tensor])
 
 
 def _full_precision(method: Method) -> Method:
-    """Runs in float32 also under autocast and for bf16 rotations: bf16 would cost millimetres."""
+    """Runs in float32 even under autocast and for bf16 rotations: bf16 would cause errors of millimetres."""
 
     @functools.wraps(method)
     def precise(self: "BodyModel", first: Tensor, *others: Tensor | None, **named: Tensor | None) -> Tensor:
@@ -58,9 +58,9 @@ def _full_precision(method: Method) -> Method:
 
 
 class BodyModel(nn.Module):
-    """A frozen SMPL body in float32, metres. Rotations are local, joint 0 = root in any frame; the output is in it.
+    """A frozen SMPL body in float32, metres. Rotations are local; the output is in the frame of the root (joint 0).
 
-    Leading dimensions are free wherever `...` stands.
+    `...` stands for any leading dimensions.
     """
 
     def __init__(self, arrays: ModelArrays, regressor: np.ndarray | None, folder: Path, gender: Gender) -> None:
@@ -97,7 +97,7 @@ class BodyModel(nn.Module):
         self.has_regressor = regressor is not None
         if regressor is not None:
             keep("_regressor", regressor)
-            # The evaluation needs few vertices: those that the rows of the 14 joints and the pelvis touch.
+            # The evaluation needs few vertices: those with regressor weights for the 14 joints or the pelvis.
             rows = regressor[[H36M17.index("pelvis"), *H36M17.indices(LSP14.joints)]]
             touched = np.flatnonzero(rows.any(0))
             keep("_eval_regressor", rows[:, touched])
@@ -117,18 +117,18 @@ class BodyModel(nn.Module):
     _eval_weights: Tensor
 
     def rest_joints(self, betas: Tensor | None = None) -> Tensor:
-        """(..., 24, 3) joints of the rest pose for betas (..., 10); (1, 24, 3) of the mean shape without."""
+        """Rest-pose joints (..., 24, 3) for betas (..., 10); without betas (1, 24, 3), of the mean shape."""
         return self._rest.unsqueeze(0) if betas is None else self._rest + _of_betas(self._rest_per_beta, betas)
 
     @_full_precision
     def joints(self, rotations: Tensor, betas: Tensor | None = None, transl: Tensor | None = None) -> Tensor:
-        """(..., 24, 3, 3), betas (..., 10), transl (..., 3) → (..., 24, 3). The chain only: cheap, differentiable."""
+        """(..., 24, 3, 3), betas (..., 10), transl (..., 3) → (..., 24, 3). Kinematics only: cheap, differentiable."""
         return self._chain(rotations, betas, transl)[0]
 
     def _chain(
         self, rotations: Tensor, betas: Tensor | None = None, transl: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints (..., 24, 3), global rotations (..., 24, 3, 3), rest joints; one product per level of the tree."""
+        """Joints (..., 24, 3), global rotations (..., 24, 3, 3), rest joints; one matrix product per tree level."""
         rest = (self._rest if betas is None else self.rest_joints(betas)).to(rotations.dtype)
         bones = rest - torch.cat((torch.zeros_like(rest[..., :1, :]), rest[..., list(self.parents[1:]), :]), dim=-2)
         turn = rotations[..., :1, :, :]
@@ -206,7 +206,7 @@ def _of_betas(directions: Tensor, betas: Tensor) -> Tensor:
 
 
 def _levels(parents: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """The tree by depth: (joints of the level, place of each one's parent among the joints of the level above)."""
+    """Returns the tree by depth: (joints of a level, index of each joint's parent within the level above)."""
     levels: list[tuple[list[int], list[int]]] = [([0], [])]
     while sum(len(joints) for joints, _ in levels) < len(parents):
         above = levels[-1][0]
