@@ -1,1 +1,1 @@
-"""Pose → text: automatic captions from posecodes, their mirror, and facts that questions may ask for."""
+"""Pose → text: automatic captions from posecodes, mirrored captions, and facts that questions may ask about."""

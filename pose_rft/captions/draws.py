@@ -1,10 +1,10 @@
-"""The draws of a numpy Generator without its price per call.
+"""Draws the same numbers as a numpy Generator without its overhead per call.
 
-A caption draws some forty small numbers, and `Generator.integers` takes longer to check its arguments than to draw.
-Here a block of raw words is fetched at once and cut up as numpy does it: a bounded integer from half a word by
-Lemire's multiplication ("Fast Random Integer Generation in an Interval", 2019), one for a shuffle by masking, a double
-from a word's upper 53 bits. So the numbers are the Generator's own, and it continues afterwards as if it had been asked
-one by one.
+A caption draws about forty small numbers, and `Generator.integers` takes longer to check its arguments than to draw.
+This module fetches a block of raw words at once and splits it as numpy does: a bounded integer from half a word by
+Lemire's multiplication ("Fast Random Integer Generation in an Interval", 2019), a shuffle index by masking, a double
+from a word's upper 53 bits. So the numbers equal the Generator's own, and its state afterwards is the same as after
+individual calls.
 """
 
 from collections.abc import MutableSequence
@@ -23,7 +23,7 @@ class Draws:
     """Draws from `rng` inside a `with` block; meanwhile `rng` itself must not be used.
 
     Raises:
-        ValueError: `rng` is not over PCG64, the kind that `numpy.random.default_rng` makes.
+        ValueError: `rng` does not use PCG64, the bit generator of `numpy.random.default_rng`.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -39,13 +39,13 @@ class Draws:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Gives back what was fetched and not drawn."""
+        """Rewinds the generator by the words that were fetched but not drawn."""
         self._source.advance(2**128 - len(self._words))
         if self._half is not None:
             self._source.state = self._source.state | {"has_uint32": 1, "uinteger": self._half}
 
     def below(self, count: int) -> int:
-        """As `int(rng.integers(count))`."""
+        """Same as `int(rng.integers(count))`."""
         if count == 1:
             return 0
         while True:
@@ -55,11 +55,11 @@ class Draws:
                 return product >> 32
 
     def random(self) -> float:
-        """As `rng.random()`."""
+        """Same as `rng.random()`."""
         return (self._word() >> 11) * DOUBLE
 
     def shuffle(self, items: MutableSequence[Any]) -> None:
-        """As `rng.shuffle(items)` of a list."""
+        """Same as `rng.shuffle(items)` of a list."""
         for last in range(len(items) - 1, 0, -1):
             mask = (1 << last.bit_length()) - 1
             while (other := self._half_word() & mask) > last:

@@ -1,6 +1,6 @@
-"""Posed skeletons in the frames that words use: the world (what is up), the pelvis, the chest and the head.
+"""Posed skeletons in the frames that captions refer to: the world (what is up), the pelvis, the chest and the head.
 
-Everything is measured on a batch of poses at once. The input frame is the AMASS frame without heading (see
+All measurements are batched over poses. The input frame is the AMASS frame without heading (see
 `pose_rft.body.frames`): z up, +x to the left of a person who stands upright, -y in front.
 """
 
@@ -46,7 +46,7 @@ class Body:
 
     @cached_property
     def leg_length(self) -> np.ndarray:
-        """(N,) hip to ankle along the bones, metres: the yardstick for heights and distances."""
+        """(N,) hip to ankle along the bones, metres: the unit for heights and distances."""
         thigh, shin = self.pair("knee") - self.pair("hip"), self.pair("ankle") - self.pair("knee")
         return (np.linalg.norm(thigh, axis=-1) + np.linalg.norm(shin, axis=-1)).mean(axis=1)
 
@@ -108,13 +108,13 @@ class Body:
 
 
 def pose_bodies(rotations: np.ndarray, rest_joints: np.ndarray) -> Body:
-    """Forward kinematics of a batch.
+    """Computes forward kinematics for a batch of poses.
 
     Args:
         rotations: (N, 24, 3, 3) local rotations, joint 0 = root in the AMASS frame without heading.
         rest_joints: (24, 3) or (N, 24, 3) joints of the body model at rest, metres, in the model's own frame.
     Raises:
-        ValueError: a shape is not as above.
+        ValueError: a shape differs from the above.
     """
     rotations, rest = np.asarray(rotations, np.float64), np.asarray(rest_joints, np.float64)
     if rotations.ndim != 4 or rotations.shape[1:] != (24, 3, 3) or rest.shape[-2:] != (24, 3):
@@ -136,7 +136,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def degrees_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(..., 3) twice → (...) degrees in [0, 180]."""
+    """Two (..., 3) → (...) angle between them, degrees in [0, 180]."""
     return np.degrees(np.arccos((unit(a) * unit(b)).sum(-1).clip(-1.0, 1.0)))
 
 

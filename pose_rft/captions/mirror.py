@@ -1,14 +1,14 @@
-"""Left and right swapped in a text, for the left-right mirrored pose."""
+"""Swaps left and right in a text, for the left-right mirrored pose."""
 
 import re
 
 _SIDE = re.compile(r"(?P<article>\b(?:the|his|her|its|their)\s+)?\b(?P<side>left|right)\b", re.IGNORECASE)
-# After these the word is no side of the body: "a right angle"; without an article, "right above the head".
+# If these follow, the word is not a side of the body: "a right angle" or, without an article, "right above the head".
 _ANGLE = re.compile(r"[ -]angle", re.IGNORECASE)
 _ADVERB = re.compile(
     r"\s(?:above|below|behind|beside|beneath|under|before|after|next to|in front|away|now)\b", re.IGNORECASE
 )
-# Clock hours and axes do not mirror by swapping words, so such captions stay whole (PoseScript leaves them alone too).
+# Swapping words does not mirror clock hours and axes, so such captions are left unchanged (as in PoseScript).
 _UNSWAPPABLE = re.compile(r"\bclock\b|o'clock|\bx-axis\b", re.IGNORECASE)
 
 
@@ -18,7 +18,7 @@ def can_mirror(text: str) -> bool:
 
 
 def mirror_caption(text: str) -> str:
-    """`text` with left and right swapped (case kept); unchanged where `can_mirror` says no. Twice is the identity."""
+    """Swaps left and right in `text`, keeping case; unchanged if `can_mirror` is False. Twice is the identity."""
     return _SIDE.sub(_other_side, text) if can_mirror(text) else text
 
 

@@ -1,4 +1,4 @@
-"""A pose as a short list of categorised facts ("posecodes"), each with how unusual it is.
+"""A pose as a short list of categorised facts ("posecodes"), each scored by how unusual it is.
 
 The idea is PoseScript's (Delmas et al., ECCV 2022): measure, categorise, keep what stands out, put it into words. The
 measurements, categories and thresholds here are this project's own:
@@ -9,8 +9,8 @@ measurements, categories and thresholds here are this project's own:
 - what a hand or a foot touches or is next to; heights of hands and feet; distances between hands, knees and feet;
   which foot is ahead, higher or crosses over.
 
-Unusual means far from what the posture already implies: hanging arms say little, thighs that point forward say little
-of someone who sits.
+Unusual means far from what the posture already implies: hanging arms say little, and thighs that point forward say
+little about a sitting person.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from pose_rft.captions.predicates import Posture, lying_bearings, postures
 
 
 class Posecode(NamedTuple):
-    """One fact: `part` (`left_arm`, `torso`, `hands`, …), what was measured, its category, 0 (usual) … 1 (unusual)."""
+    """One fact: `part` (`left_arm`, `hands`, …), `kind` (what was measured), category, 0 (usual) … 1 (unusual)."""
 
     part: str
     kind: str
@@ -32,7 +32,7 @@ class Posecode(NamedTuple):
     rarity: float
 
 
-# Cells of a direction in (outward, up, front); a limb's cell is the nearest of the 26.
+# Direction cells as (outward, up, front); a limb is assigned to the nearest of the 26.
 AXIS_WORDS = (("in", "", "out"), ("down", "", "up"), ("back", "", "front"))
 _STEPS = [(o, u, f) for o in (-1, 0, 1) for u in (-1, 0, 1) for f in (-1, 0, 1) if (o, u, f) != (0, 0, 0)]
 _CELLS = unit(np.array(_STEPS, float))
@@ -74,12 +74,12 @@ def posecodes(body: Body) -> list[list[Posecode]]:
 
 
 def mirrored(code: Posecode) -> Posecode:
-    """The fact of the left-right mirrored pose."""
+    """Returns the same fact for the left-right mirrored pose."""
     return code._replace(part=swap_sides(code.part), value=swap_sides(code.value))
 
 
 def swap_sides(name: str) -> str:
-    """The name with left and right exchanged."""
+    """Returns the name with left and right swapped."""
     return name.replace("left", "\0").replace("right", "left").replace("\0", "right")
 
 
@@ -95,7 +95,7 @@ def _posture(body: Body, kinds: Sequence[Posture]) -> Families:
 
 
 def _torso(body: Body, kinds: Sequence[Posture]) -> Families:
-    """Lean of the torso against the vertical, twist of the chest against the pelvis."""
+    """Lean of the torso relative to the vertical, and twist of the chest relative to the pelvis."""
     up = body.torso_up
     forward = np.degrees(np.arctan2(-up[:, 1], np.hypot(up[:, 0], up[:, 2])))
     sideways = np.degrees(np.arcsin(up[:, 0].clip(-1, 1)))
@@ -160,7 +160,7 @@ def _strangeness(kind: Posture, segment: str) -> list[float]:
 
 
 def _contacts(body: Body, kinds: Sequence[Posture]) -> Families:
-    """What each hand touches or is next to; the ground; a foot at the other leg."""
+    """What each hand touches or is next to, hands on the ground, and feet that touch the other leg."""
     scale = body.leg_length / _YARDSTICK
     names, points = _landmarks(body, scale)
     families: Families = [[] for _ in range(len(body))]
@@ -185,7 +185,7 @@ def _contacts(body: Body, kinds: Sequence[Posture]) -> Families:
 
 
 def _landmarks(body: Body, scale: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Spots of the body's surface that hands go to: names and (N, L, 3) positions, metres."""
+    """Points on the body surface that hands may touch: names and (N, L, 3) positions, metres."""
     named: dict[str, np.ndarray] = {}
 
     def spot(name: str, at: np.ndarray, part: str, left: float = 0.0, up: float = 0.0, front: float = 0.0) -> None:
@@ -247,7 +247,7 @@ def _hands(body: Body, kinds: Sequence[Posture]) -> Families:
 
 
 def _feet(body: Body, kinds: Sequence[Posture]) -> Families:
-    """Width of the stance, step, lifted foot, crossed ankles, width of the knees."""
+    """Stance width, step, lifted foot, crossed ankles, and distance between the knees."""
     leg = body.leg_length
     ankles = body.seen_from("pelvis", body.joint("left_ankle") - body.joint("right_ankle")) / leg[:, None]
     knees = np.linalg.norm(body.joint("left_knee") - body.joint("right_knee"), axis=-1) / leg
@@ -287,7 +287,7 @@ def _feet(body: Body, kinds: Sequence[Posture]) -> Families:
 def _signed(
     part: str, kind: str, degrees: float, words: tuple[str, str], limits: tuple[float, float, float]
 ) -> list[Posecode]:
-    """A slight, clear or strong deviation to the negative or positive side; nothing under the first limit."""
+    """A slight, clear or strong deviation to the negative or positive side; empty below the first limit."""
     size = abs(float(degrees))
     if size < limits[0]:
         return []

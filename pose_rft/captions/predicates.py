@@ -1,8 +1,8 @@
-"""Plain facts about a pose that a question may ask for and an answer may rely on.
+"""Simple facts about a pose that questions may ask about and answers may rely on.
 
 `predicates(rotations, rest_joints)` gives the posture (standing, sitting, …), what the hands and legs do and how the
-torso leans. A fact that a careful viewer could dispute (a hand level with the head, knees half bent) is None: ask
-nothing about it. Only geometry decides, so the facts hold for captions of any wording and for pictures alike.
+torso leans. A fact that a careful viewer could dispute (a hand level with the head, knees half bent) is None: do not
+ask about it. The facts depend only on geometry, so they hold for captions of any wording and for pictures alike.
 
     facts = predicates(rotations, rest_joints)      # AMASS frame without heading, SMPL rest joints
     facts.posture                                   # "sitting"
@@ -35,10 +35,10 @@ WhichArms = Literal["left", "right", "both", "none"]
 
 @dataclass(frozen=True)
 class Predicates:
-    """Facts about one pose; None means that it is too close to call (for `lying_on` also: not lying).
+    """Facts about one pose; None means too close to call (for `lying_on` also: not lying).
 
     raised_arms: hands clearly above the head. arms_to_the_side: upper arm and forearm point out sideways at about
-    shoulder height. bent: clearly bent joint. lean: of the torso against the vertical. torso_tilt: degrees, 0 upright.
+    shoulder height. bent: clearly bent joint. lean: of the torso from the vertical. torso_tilt: degrees, 0 upright.
     """
 
     posture: Posture
@@ -113,7 +113,7 @@ def all_predicates(body: Body) -> list[Predicates]:
 
 
 def postures(body: Body) -> list[Posture]:
-    """The posture of each pose, from what carries the body: feet, knees, seat, hands or the whole trunk.
+    """The posture of each pose, from what supports the body: feet, knees, seat, hands or the whole trunk.
 
     Heights are measured from the lowest joint in leg lengths, since a pose alone has no ground and no chair.
     """
@@ -167,7 +167,7 @@ def postures(body: Body) -> list[Posture]:
 
 
 def lying_bearings(body: Body) -> list[Bearing]:
-    """The part of the trunk that faces the ground, for poses that lie."""
+    """The side of the trunk that faces the ground, for lying poses."""
     facing_up = (
         body.frame("pelvis")[:, 2, :] + body.frame("spine3")[:, 2, :]
     )  # height of (left, up, front) of the trunk
@@ -178,7 +178,7 @@ def lying_bearings(body: Body) -> list[Bearing]:
 
 
 def torso_leans(body: Body) -> list[Lean | None]:
-    """Direction in which the torso leans out of the vertical; None from 9 to 18 degrees and when lying or diagonal."""
+    """Direction in which the torso leans from the vertical; None from 9 to 18 degrees and if lying or diagonal."""
     x, y = body.torso_up[:, 0], body.torso_up[:, 1]
     leans: list[Lean | None] = []
     for i, tilt in enumerate(body.torso_tilt):
@@ -206,7 +206,7 @@ def _decide(values: np.ndarray, no: float, yes: float) -> np.ndarray:
 
 
 def _all(*facts: np.ndarray) -> np.ndarray:
-    """Three-valued and: False if any is False, else None if any is None."""
+    """Three-valued AND: False if any is False, else None if any is None."""
     stacked = np.stack(facts)
     outcome = np.full(stacked.shape[1:], True, dtype=object)
     for verdict in (None, False):  # a False outweighs a None

@@ -1,8 +1,8 @@
 """Posecodes → sentences: group the facts into clauses, keep the unusual ones that fit, word and order them at random.
 
-A clause is what one breath says: a limb with its direction, bend and hand, or a relation between the feet. Clauses of
-both sides merge when they say the same ("both arms …"). The posture always opens; the rest is taken by rarity until
-the word budget is used, so what goes unsaid is close to what the posture implies.
+A clause covers one topic: a limb with its direction, bend and hand, or a relation between the feet. Clauses of the two
+sides merge if they say the same ("both arms …"). The posture always comes first; other clauses are added by rarity
+until the word budget is used up, so what is left out is close to what the posture implies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,7 @@ RARITY_NOISE = 0.25  # spread of the factor on each clause's rarity: captions of
 
 
 class Clause(NamedTuple):
-    """`text` is a main clause, or with `participle` one that hangs on to the opener ("leaning forward"); it tells
-    `codes`."""
+    """A clause stating `codes`. `text` is a main clause or, if `participle`, follows the opener ("leaning forward")."""
 
     group: str
     text: str
@@ -45,7 +44,7 @@ def told(codes: Sequence[Posecode], rng: Draws) -> Told:
 
     Args:
         codes: the facts of the pose, from `posecodes`.
-        rng: draws wording, order and, within limits, choice.
+        rng: draws the wording, the order and, within limits, the choice of facts.
     """
     facts: dict[str, dict[str, Posecode]] = {}
     for code in codes:
@@ -87,7 +86,7 @@ def _trunk(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clau
 
 
 def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clause]:
-    """One clause for both arms (or legs) when they do the same, else one for each."""
+    """Returns one clause for both arms (or legs) if they do the same, else one for each."""
     left, right = (facts.get(f"{side}_{limb}", {}) for side in SIDES)
     first, second = ("upper_arm", "forearm") if limb == "arm" else ("thigh", "shin")
     same = all(left[kind].value == right[kind].value for kind in (first, "bend")) and (
@@ -109,10 +108,10 @@ def _limb_pair(limb: str, facts: Mapping[str, Mapping[str, Posecode]], rng: Draw
 
 
 def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> tuple[str, tuple[str, ...]]:
-    """A limb's direction, bend and end, and the kinds of facts that this tells. No side means both.
+    """Words a limb's direction, bend and end; returns the text and the kinds of facts it states. No side means both.
 
-    A limb that is nearly straight is one line; a bent one is told by both segments, the lower one left out where the
-    place of the hand or foot says it.
+    A nearly straight limb is described as one line, a bent one by both segments; the lower segment may be left out if
+    the position of the hand or foot is stated.
     """
     both = not side
     name = f"both {limb}s" if both else f"the {side} {limb}"
@@ -144,8 +143,7 @@ def _limb(limb: str, side: str, own: Mapping[str, Posecode], rng: Draws) -> tupl
 
 
 def _place(end: str, own: Mapping[str, Posecode], rng: Draws) -> tuple[str, tuple[str, ...]]:
-    """Where the hand or foot is, if it touches something or is at a telling height ("" otherwise), and that fact's
-    kind."""
+    """Words a hand or foot that touches something or is at a notable height ("" otherwise), with the fact's kind."""
     for kind, phrases in (("touch", wording.TOUCH), ("near", wording.NEAR)):
         if kind in own:
             return f"the {end} {_pick(phrases, rng).format(place='the ' + own[kind].value)}", (kind,)
@@ -155,7 +153,7 @@ def _place(end: str, own: Mapping[str, Posecode], rng: Draws) -> tuple[str, tupl
 
 
 def _relations(facts: Mapping[str, Mapping[str, Posecode]], rng: Draws) -> list[Clause]:
-    """Between the hands, the feet, the knees."""
+    """Clauses about relations between the hands, the feet and the knees."""
     clauses = []
     for part, table in (("hands", wording.HANDS), ("feet", wording.FEET), ("knees", wording.KNEES)):
         for kind, code in facts.get(part, {}).items():
@@ -184,7 +182,7 @@ def _compose(opener: str, clauses: Sequence[Clause], rng: Draws) -> str:
     """Opener with its participles, then the groups in random order, one or two clauses to a sentence."""
     trunk = [clause.text for clause in clauses if clause.participle]
     rng.shuffle(trunk)
-    # "…, the chest turned left, looking up": a participle with its own noun needs "with" after the opener.
+    # "…, the chest turned left, looking up": a participle with its own noun may take "with" after the opener.
     attached = [f"with {text}" if text.startswith("the ") and rng.random() < 0.5 else text for text in trunk]
     sentences = [", ".join([opener, *attached])]
     groups = [group for group in ("arm", "leg") if any(clause.group == group for clause in clauses)]

@@ -1,8 +1,8 @@
-"""Captions in a grammar that no training has: lists by body part, in words of their own.
+"""Captions in a held-out grammar that is never trained on: lists by body part, with a vocabulary of their own.
 
-Evaluation alone speaks it, to see whether a policy follows what a sentence says or the sentences that it has read. It
-shares neither structure nor phrases with the automatic captions (`sentences`, `wording`) or with the sample's human
-ones: no main clause, each part is a heading with its facts behind a colon. The facts are the posecodes of both.
+Only evaluation uses it, to test whether a policy understands a sentence or only knows the sentences it was trained on.
+It shares neither structure nor phrases with the automatic captions (`sentences`, `wording`) or the sample's human ones:
+no main clauses; each body part is a heading with its facts after a colon. The facts are the same posecodes.
 """
 
 from collections.abc import Mapping, Sequence

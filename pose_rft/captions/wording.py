@@ -1,6 +1,6 @@
-"""The words: how each posecode may be said. Phrases are this project's own; several per fact, so that captions vary.
+"""Alternative phrases for each posecode: this project's own, with several per fact so that captions vary.
 
-`LEFT`/`RIGHT` never occur here: sides come from the posecodes, and `mirror_caption` swaps them in any text.
+Sides come from the posecodes, and `mirror_caption` swaps them in any text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ Phrases = Sequence[str]
 SUBJECTS: Phrases = ("The person", "Someone", "This person", "The figure", "A person", "They")
 PLURAL_SUBJECTS = frozenset({"They"})
 
-# {be} becomes is/are, a trailing "s" in {s} follows the subject.
+# {be} becomes is/are; {s} and {es} become the verb ending that agrees with the subject.
 POSTURE: Mapping[str, Phrases] = {
     "standing": ("{be} standing", "stand{s}", "{be} on their feet"),
     "bending": ("{be} bent over at the waist", "bend{s} over", "stand{s} bent far forward"),
@@ -48,7 +48,7 @@ HEAD: Mapping[str, Phrases] = {
     "tilt right": ("the head tilted {degree} to the right", "the right ear {degree} toward the shoulder"),
 }
 
-# Parts of a direction, and the cells that have a better name than the sum of their parts.
+# Words for the parts of a direction, and for cells that have a better name than the combination of their parts.
 AXIS: Mapping[str, Phrases] = {
     "up": ("up", "upward"),
     "down": ("down", "downward"),
@@ -78,7 +78,7 @@ LEG_CELL: Mapping[str, Phrases] = {
     "out front": ("forward and out to the side", "diagonally forward and outward"),
 }
 
-# The first phrase of `straight` is left out after a direction that says "straight" itself.
+# The first phrase of `straight` is skipped after a direction that already says "straight".
 ELBOW: Mapping[str, Phrases] = {
     "straight": ("straight", "fully extended"),
     "slightly bent": ("slightly bent", "a bit bent"),
