@@ -1,8 +1,8 @@
-"""What a device can do at best, so that what was done can be put beside it.
+"""Peak performance of a device, as a reference for the performance achieved.
 
-Figures of GPUs are the makers' data sheets: dense bfloat16 (half of the "with sparsity" figure), SXM versions. A CPU
-has no such figure that holds under every cap and neighbour, so its best is measured: the fastest of a few matrix
-products.
+GPU figures are from the vendors' data sheets: dense bfloat16 (half of the "with sparsity" figure), SXM versions. No
+such figure for a CPU holds under every resource limit and shared load, so its peak is measured: the fastest of a few
+matrix products.
 """
 
 import time
@@ -15,7 +15,7 @@ GIB = 2**30
 
 
 class Gpu(NamedTuple):
-    """flops: dense bfloat16 operations a second. bandwidth: bytes a second. memory: bytes."""
+    """flops: dense bfloat16 operations per second. bandwidth: bytes per second. memory: bytes."""
 
     name: str
     flops: float
@@ -34,12 +34,12 @@ GPUS = {
     )
 }
 
-SIDE = 1024  # of the matrices whose product a CPU is timed at
+SIDE = 1024  # of the matrices that are multiplied to time a CPU
 ROUNDS = 5
 
 
 def peak_flops(device: torch.device) -> float:
-    """Operations a second that `device` could do: a known GPU's data sheet, else measured (about 0.1 s, once)."""
+    """Returns the peak operations per second of `device`: from its data sheet if known, else measured (0.1 s, once)."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     known = next((gpu.flops for gpu in GPUS.values() if gpu.name in name), None)
     return known if known is not None else _measured(str(device))

@@ -1,6 +1,6 @@
-"""What a run of a preset will cost, before it is started (`pose-rft plan`).
+"""Estimates the cost of running a preset before it is started (`pose-rft plan`).
 
-Works from the params file alone: nothing is downloaded, no weight is made. The counts are those that a step's MFU uses
+Uses only the params file: nothing is downloaded, and no weights are created. The counts are those used for a step's MFU
 (`policy/counting.py`); what cannot be known before the run is an assumption that the table states.
 """
 
@@ -25,24 +25,24 @@ from pose_rft.training.sft import SFTParams
 
 WORLDS = (1, 8)
 MFU = 0.35
-"""Assumed share of the GPU's peak in dense passes; dense training of such models reports 0.3 to 0.5."""
+"""Assumed share of the GPU's peak in dense passes; reports on dense training of such models give 0.3 to 0.5."""
 DECODING_SECONDS = 1e-3
-"""Assumed time of one layer for one token of every answer at once: small kernels, started one by one."""
+"""Assumed time of one layer to decode one token of all answers together: small kernels, launched one by one."""
 TEXT_TOKENS: dict[Task, int] = {"image_pose": 24, "text_pose": 90, "image_text_pose": 100, "vqa": 40}
-"""Assumed length of a prompt without its picture; captions of PoseScript have about 60 tokens."""
+"""Assumed length of a prompt without its picture; PoseScript captions have about 60 tokens."""
 ANSWER_TOKENS: dict[Task, int] = {"image_pose": 12, "text_pose": 12, "image_text_pose": 12, "vqa": 48}
-"""Assumed length of an answer with its end token; the pose template has 12."""
+"""Assumed length of an answer including its end token; the pose template has 12."""
 PICTURED: tuple[Task, ...] = ("image_pose", "image_text_pose", "vqa")
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training's costs.
+    """The costs of one training run.
 
-    parameters: by part. batch, group: prompts (or examples) a step and answers to each; steps of the whole run.
-    unique, logical: tokens of a step with prompts counted once, and once per answer. flops: of a step by phase.
-    at_once: {GPUs: rows that a GPU passes at once}. memory: {(GPUs, ZeRO stage): {part: bytes on one GPU}}.
-    step_seconds: {GPUs: time of a step}, notes: what the preset must change to run so.
+    parameters: by part. batch: prompts (or examples) per step; group: answers per prompt; steps: of the whole run.
+    unique, logical: tokens per step with prompts counted once, and once per answer. flops: per step, by phase.
+    at_once: {GPUs: rows per pass on one GPU}. memory: {(GPUs, ZeRO stage): {part: bytes on one GPU}}.
+    step_seconds: {GPUs: time per step}. notes: what to change in the preset to run on so many GPUs.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Plan:
-    """What SFT and RFT of a preset cost, and what was assumed."""
+    """The costs of a preset's SFT and RFT, and the assumptions behind them."""
 
     source: str
     policy: str
@@ -72,7 +72,7 @@ class Plan:
 
 
 def make_plan(path: Path, gpu: Gpu, mfu: float = MFU) -> Plan:
-    """Of the SFT and the RFT that a params file describes.
+    """Estimates the costs of the SFT and the RFT that a params file describes.
 
     Raises:
         PoseRftError: a section is missing or wrong, or names a model whose sizes are not known here.
@@ -168,7 +168,7 @@ def _training(
 
 
 def _groups(examples: ExampleParams, costs: PolicyCosts, group: int, most: int | None) -> list[tuple[float, Group]]:
-    """(share, group) of each task in the mixture; most: tokens of an answer."""
+    """Returns (share, group) of each task in the mixture; `most` limits the tokens of an answer."""
     weights = {task: sum(sets.values()) for task, sets in examples.mixture.items()}
     found = []
     for task, weight in weights.items():
@@ -181,15 +181,15 @@ def _groups(examples: ExampleParams, costs: PolicyCosts, group: int, most: int |
 
 
 def _pieces(batch: int, accumulation: int, world: int) -> int:
-    """Micro-batches of each GPU: the preset's, or the next smaller number that the batch allows."""
+    """Micro-batches per GPU: the preset's, or its largest divisor that also divides the batch of a GPU."""
     return gcd(accumulation, max(1, batch // world))
 
 
 def preset_path(name: str) -> Path:
-    """The file of a preset, in the working folder or beside the installed package.
+    """Returns the file of a preset, in the working folder or beside the installed package.
 
     Raises:
-        PoseRftError: there is none of that name.
+        PoseRftError: no preset has this name.
     """
     folders = (Path("presets"), Path(__file__).resolve().parents[1] / "presets")
     for folder in folders:
@@ -203,7 +203,7 @@ def preset_path(name: str) -> Path:
 
 
 def table(plan: Plan) -> str:
-    """What people read."""
+    """Formats the plan as text for people to read."""
     lines = [f"{plan.source}: {plan.policy}"]
     for training in plan.trainings:
         lines += ["", *_of_training(training)]

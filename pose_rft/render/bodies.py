@@ -1,4 +1,4 @@
-"""Bodies painted alone or over photographs, for the report, `pose-rft predict` and `pose-rft shards show`."""
+"""Renders bodies alone or over photographs, for the report, `pose-rft predict` and `pose-rft shards show`."""
 
 import base64
 
@@ -26,7 +26,7 @@ NEAREST = 0.05  # metres before the camera; nearer triangles are left out
 
 
 class BodyPainter:
-    """Renders bodies of one model; cheap per picture, built once."""
+    """Renders bodies of one model. Build it once; each picture is then cheap."""
 
     def __init__(self, body: BodyModel) -> None:
         self.body = body
@@ -40,7 +40,7 @@ class BodyPainter:
     def portrait(
         self, rotations: Tensor, colour: tuple[float, float, float] = PREDICTED, size: int = 160
     ) -> np.ndarray:
-        """The body as its own camera sees it, filling a square picture (size, size, 3) uint8."""
+        """Renders the body from its own camera so that it fills a square picture (size, size, 3) uint8."""
         K = np.array([[2.0 * size, 0, size / 2], [0, 2.0 * size, size / 2], [0, 0, 1.0]])
         vertices = self.vertices(rotations)
         placed = vertices + fit_box(vertices, np.array([size / 2, size / 2]), 1.1 * size, K)
@@ -49,14 +49,14 @@ class BodyPainter:
     def paint(
         self, placed: np.ndarray, colour: tuple[float, float, float], K: np.ndarray, background: np.ndarray
     ) -> np.ndarray:
-        """Vertices (V, 3) in the camera frame over a background (H, W, 3) float in 0..1; returns uint8."""
+        """Renders vertices (V, 3) in the camera frame over a background (H, W, 3) float in 0..1; returns uint8."""
         colours = np.tile(np.asarray(colour, np.float32), (len(self.renderer.faces), 1))
         image, _ = self.renderer.render(placed.astype(np.float32), colours, K, background.shape[:2], background)
         return image
 
 
 def body_vertices(smpl: Smpl, body: BodyModel) -> np.ndarray:
-    """(V, 3) metres, camera frame; a body in the AMASS frame is put before the viewer."""
+    """Vertices (V, 3) metres, camera frame; a body in the AMASS frame is placed in front of the viewer."""
     vectors = np.concatenate([smpl.global_orient[None], smpl.body_pose])
     rotations = torch.from_numpy(Rotation.from_rotvec(vectors).as_matrix()).float()
     transl = torch.from_numpy(smpl.transl)
@@ -68,18 +68,18 @@ def body_vertices(smpl: Smpl, body: BodyModel) -> np.ndarray:
 
 
 def portrait_camera(side: int) -> Camera:
-    """The camera of a square picture (side px) for a body that no camera saw."""
+    """Returns the camera of a square picture (side px) for a body without a camera of its own."""
     return Camera(intrinsics(1.4 * side, 1.4 * side, side / 2, side / 2))
 
 
 def draw_body(
     picture: NDArray[np.uint8], vertices: np.ndarray, faces: np.ndarray, camera: Camera, scale: float
 ) -> NDArray[np.uint8]:
-    """A body over its photograph, half transparent, as the camera with its lens sees it.
+    """Draws a semi-transparent body over its photograph, with the camera's lens distortion.
 
     Args:
         picture: (H, W, 3) RGB. vertices: (V, 3) metres, camera frame; faces: (F, 3).
-        scale: px of the picture per px of the camera's own.
+        scale: picture px per px of the camera's calibration.
     """
     ahead = faces[(vertices[faces][..., 2] > NEAREST).all(axis=1)]
     if not len(ahead):
@@ -97,7 +97,7 @@ def draw_body(
 
 
 def on_frame(rotations: Tensor) -> Tensor:
-    """A text pose (root in the camera frame, heading removed) turned 25 degrees, so that depth can be seen."""
+    """Turns a text pose (root in the camera frame, heading removed) by 25 degrees, so that depth is visible."""
     angle = np.deg2rad(25.0)
     turn = torch.tensor(
         [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]], dtype=rotations.dtype

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept: warp's own place, unless this user cannot write there."""
+"""Chooses where compiled kernels are cached: warp's default folder, unless this user cannot write there."""
 
 import os
 import tempfile
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def private_cache(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """A folder of this user's own for warp's kernels, made if needed; None where warp's choice works.
+    """Returns a private folder for warp's kernels, created if needed; None if warp's default works.
 
-    A container may run under a user id that has no entry in passwd and so no home, or with a home that cannot be
-    written. What others could have put there is never taken: a compiled kernel is code.
+    A container may run under a user id without a passwd entry and hence without a home, or with a read-only home. A
+    folder that others could write to is never used: a compiled kernel is code.
     """
     if environment.get("WARP_CACHE_PATH"):
         return None
@@ -31,6 +31,6 @@ def private_cache(environment: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether the folder, or the nearest one above it that exists, can be written."""
+    """Whether the folder, or its nearest existing ancestor, is writable."""
     existing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     return folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK)

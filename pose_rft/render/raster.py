@@ -5,7 +5,7 @@ kernels are launched on the CPU only. Compiled once per user (2 s) into warp's k
 """
 
 # ruff: noqa: UP018, SIM102
-# (`float(0.0)` makes a variable, a literal a constant of the kernel; warp evaluates both sides of `and`.)
+# (In a kernel `float(0.0)` is a variable but a literal is a constant; warp evaluates both sides of `and`.)
 # mypy cannot read warp's annotations, which are values.
 # mypy: ignore-errors
 
@@ -32,7 +32,7 @@ def _start_quietly() -> None:
 
 
 _start_quietly()
-# No gradients: compiles in half of the time. No fused multiply-add: only some CPUs have it, and it rounds otherwise.
+# No gradients: halves the compile time. No fused multiply-add: only some CPUs have it, and it rounds differently.
 wp.set_module_options({"enable_backward": False, "fuse_fp": False})
 
 
@@ -57,7 +57,7 @@ def rasterise(
     face_of: wp.array2d(dtype=int),
     weights: wp.array2d(dtype=wp.vec2),
 ):
-    """Nearest face and its barycentric weights per pixel centre; faces that look away are left out."""
+    """Finds the nearest face and its barycentric weights at each pixel centre; culls back faces."""
     t = wp.tid()
     face = faces[t]
     a = screen[face[0]]
@@ -105,7 +105,7 @@ def shade(
     shadow_map: wp.array2d(dtype=float),
     image: wp.array2d(dtype=wp.vec3),
 ):
-    """Colour of each pixel of one mesh: light from above and below, a lamp with soft falloff and a shadow, a sheen."""
+    """Colours each pixel of one mesh: ambient light brighter from above, a lamp with soft shadow, a specular sheen."""
     pixel = covered[wp.tid()]
     y = pixel // face_of.shape[1]
     x = pixel - y * face_of.shape[1]

@@ -1,8 +1,8 @@
-"""Pictures of posed bodies: a z-buffer on the CPU, 2x supersampled, with smooth normals, a lamp and its shadow.
+"""Renders posed bodies: a z-buffer on the CPU, 2x supersampled, with smooth normals, a lamp and its shadow.
 
-Takes any mesh (SMPL, the stand-in) by its faces, needs no display and no GPU, and costs a few milliseconds a picture.
-Used by the miniature releases and for the pictures of predictions. The same pixels on every machine: no operation is
-left to a library that chooses its instructions by the CPU.
+Works for any mesh (SMPL, the stand-in), needs no display and no GPU, and takes a few milliseconds per picture. Used by
+the miniature releases and for pictures of predictions. Pixels are the same on every machine: no operation is left to a
+library that chooses its instructions by CPU.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Renderer:
         background: np.ndarray,
         light: Light = DAYLIGHT,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One body before a background.
+        """Renders one body over a background.
 
         Args:
             vertices: (V, 3) metres, camera frame; parts behind the camera are not drawn.
@@ -81,7 +81,7 @@ class Renderer:
         background: np.ndarray,
         light: Light = DAYLIGHT,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Several bodies with one depth buffer: image (H, W, 3) uint8 and what is seen of each, masks (N, H, W)."""
+        """Renders several bodies with one depth buffer: image (H, W, 3) uint8, masks (N, H, W) of the visible parts."""
         wp, raster = self._wp, self._raster
         height, width = size
         shape = (height * SUPERSAMPLING, width * SUPERSAMPLING)
@@ -133,7 +133,7 @@ class Renderer:
         return _composed(image, owner, len(people), size, background)
 
     def _normals(self, vertices: np.ndarray) -> np.ndarray:
-        """(V, 3) float32, as long as the faces around a vertex are large."""
+        """Vertex normals (V, 3) float32, not normalised: lengths grow with the areas of the adjacent faces."""
         normals = np.zeros_like(vertices)
         points, sums = self._share(vertices, self._wp.vec3), self._share(normals, self._wp.vec3)
         inputs = [points, self._faces, sums]
@@ -141,7 +141,7 @@ class Renderer:
         return normals
 
     def _drawn(self, person: Mesh) -> np.ndarray:
-        """(V, 3) float32: the surface that the camera sees."""
+        """The surface to draw (V, 3) float32: the vertices, offset by the thickness if there is one."""
         vertices = np.ascontiguousarray(person.vertices, dtype=np.float32)
         if person.thickness is None:
             return vertices
@@ -157,7 +157,7 @@ class Renderer:
 def _composed(
     image: np.ndarray, owner: np.ndarray, people: int, size: tuple[int, int], background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image (H, W, 3) uint8 before the background, and masks (N, H, W), of larger buffers; owner: -1 is nobody."""
+    """Downsamples the buffers: image (H, W, 3) uint8 over the background, masks (N, H, W); owner -1 is nobody."""
     height, width = size
 
     def shrink(values: np.ndarray) -> np.ndarray:
