@@ -73,7 +73,7 @@ def predicates(rotations: np.ndarray, rest_joints: np.ndarray) -> Predicates:
 def all_predicates(body: Body) -> list[Predicates]:
     """Facts of each pose of a batch."""
     kinds, bearings = postures(body), lying_bearings(body)
-    # The head joint sits at the base of the skull: "above the head" is a good hand's breadth over its crown.
+    # The head joint sits at the base of the skull, 0.2 m below the crown: "above the head" means above the crown.
     reach = (body.pair("hand") - body.joint("head")[:, None])[..., 2]
     above_head = _decide(reach, 0.05, 0.22)
     to_the_side = _all(_decide(_sideways(body.upper_arms), 0.70, 0.85), _decide(_sideways(body.forearms), 0.65, 0.8))

@@ -2,8 +2,8 @@
 
 Reads every sample once. A check ends as `ok`, as `note` (worth knowing, no error: real releases have such things), or
 as `failed`. Limits come from the releases' own precision: Human3.6M's 3D joints meet its 2D joints within 0.01 px under
-its own lens model, MPI-INF-3DHP's arms and legs within 1 px; bodies fitted to a picture need not meet its joints exactly. Counts are
-compared with what the owners published; a difference that neither defects nor known reasons explain fails if `strict`.
+its own lens model, MPI-INF-3DHP's arms and legs within 1 px; bodies fitted to a picture need not meet its joints
+exactly. Counts are compared with the published ones; an unexplained difference fails if `strict`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

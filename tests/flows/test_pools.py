@@ -55,7 +55,7 @@ def test_a_container_gets_gpus_shared_memory_and_the_cache(gpus, count):
 
 
 def test_no_environment_of_flows_moves_the_pretrained_networks(tmp_path, monkeypatch):
-    """The shared DVC cache and the networks' folder once had one variable: agents then missed networks that were there."""
+    """One variable once named both the shared DVC cache and the networks' folder, so agents missed networks."""
     fetched = pretrained.cache_folder()
     agents = up.environment(tmp_path, 4200)
     containers = work_pools.template("gpu", "docker")["variables"]["properties"]["env"]["default"]
