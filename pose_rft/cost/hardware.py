@@ -1,8 +1,8 @@
 """Peak performance of a device, as a reference for the performance achieved.
 
-GPU figures are from the vendors' data sheets: dense bfloat16 (half of the "with sparsity" figure), SXM versions (L40S: PCIe). No
-such figure for a CPU holds under every resource limit and shared load, so its peak is measured: the fastest of a few
-matrix products.
+GPU figures are from the vendors' data sheets: dense bfloat16 (half of the "with sparsity" figure), SXM versions (L40S:
+PCIe). No such figure for a CPU holds under every resource limit and shared load, so its peak is measured: the fastest
+of a few matrix products.
 """
 
 import time
