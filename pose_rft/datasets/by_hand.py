@@ -1,7 +1,7 @@
-"""What the command line says of one split, in the words of `datasets` in params.yaml.
+"""Translates the options of `pose-rft shards convert` into a section of `datasets` in params.yaml.
 
-`pose-rft shards convert` takes a folder and the name of a split; what params.yaml says of the data set counts where it
-says something. Label files and tars, which are their own splits, take the file or folder of that name.
+The command takes a folder and the name of a split; settings that params.yaml has for the data set still apply. In a
+data set of label files or tars, each file or folder is a split, so the split's name selects the file or folder.
 """
 
 import re
@@ -23,13 +23,13 @@ def one_split(
     labels: Path | None = None,
     images: Path | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """The split's name and the section that reads it from `root`.
+    """Returns the split's name and the parameter section that reads it from `root`.
 
     Args:
-        known: what params.yaml says of the data set; fits: whether SMPL fits that it names are wanted.
-        labels, images: of `label_files`: the file (default: SPLIT.npz) and the folder of its pictures (default: root).
+        known: the data set's section of params.yaml; fits: whether to use the SMPL fits that it lists.
+        labels, images: for `label_files` only: the file (default: SPLIT.npz) and its image folder (default: root).
     Raises:
-        PoseRftError: no such data set or split, or an option that the data set does not have.
+        PoseRftError: no such data set or split, or the data set does not support an option.
     """
     fields = reader_class(dataset).Params.model_fields
     choices = {**known, "root": str(root)}
@@ -58,10 +58,10 @@ def one_split(
 
 
 def _told(known: Mapping[str, Any], name: str, split: str, kind: type) -> Any:
-    """What params.yaml says of a split; None where it says nothing.
+    """Returns what params.yaml sets for a split, or None if it sets nothing.
 
     Raises:
-        PoseRftError: something else stands there.
+        PoseRftError: the value has the wrong type.
     """
     section = known.get(name) or {}
     found = section.get(split) if isinstance(section, dict) else section

@@ -1,7 +1,7 @@
-"""The data sets by name, and the names of params.yaml checked against them before anything is made of them.
+"""The names of all data sets, and the check of params.yaml against them.
 
-A name becomes a folder, a stage and a word in a command, so nothing but the ones listed here gets that far. Apart from
-the readers, because `inventory` runs in less time than they take to import.
+A name becomes a folder, a stage and a command-line argument, so only the names listed here are accepted. This module
+is separate from the readers because importing them takes longer than `inventory` runs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,27 +10,27 @@ from typing import Any
 from pose_rft.errors import PoseRftError
 
 RELEASES = ("h36m", "mpi_inf_3dhp", "coco", "mpii", "posescript", "bedlam", "3dpw", "llava_instruct")
-LABELS = ("label_files", "hmr2_tars")  # what others made ready from them
-TESTS = ("emdb", "chatpose")  # nothing trains on them; who has them switches them on (docs/data.md)
+LABELS = ("label_files", "hmr2_tars")  # training data that others prepared from the releases
+TESTS = ("emdb", "chatpose")  # never trained on; off unless the user has a copy (docs/data.md)
 DATASETS = RELEASES + LABELS + TESTS
-FOLDERS = {"3dpw": "pw3d"}  # a module's name starts with a letter
+FOLDERS = {"3dpw": "pw3d"}  # a module name cannot start with a digit
 
 
 def reader_module(name: str) -> str:
-    """The module that reads a data set."""
+    """Returns the name of the module that reads a data set."""
     return f"pose_rft.datasets.{FOLDERS.get(name, name)}.reader"
 
 
 def facts_module(name: str) -> str:
-    """The module that says what is known of a data set."""
+    """Returns the name of the module that holds the facts about a data set."""
     return f"pose_rft.datasets.{FOLDERS.get(name, name)}.facts"
 
 
 def check_names(names: Iterable[Any], where: str) -> None:
-    """Refuses names of data sets that are not known.
+    """Checks that every name is a known data set.
 
     Raises:
-        PoseRftError: one of the names is no data set's.
+        PoseRftError: a name is unknown.
     """
     for name in names:
         if name not in DATASETS:
@@ -38,10 +38,10 @@ def check_names(names: Iterable[Any], where: str) -> None:
 
 
 def chosen_datasets(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`datasets` of a whole params.yaml: what to take, and how (unchecked, for the readers).
+    """Returns `datasets` of a parsed params.yaml; the readers validate each data set's parameters later.
 
     Raises:
-        PoseRftError: no mapping of data sets to their choices, an unknown data set, or none at all.
+        PoseRftError: `datasets` is not a mapping of names to parameters, is empty, or names an unknown data set.
     """
     datasets = content.get("datasets")
     if not isinstance(datasets, dict) or not datasets:

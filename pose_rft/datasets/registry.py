@@ -1,7 +1,7 @@
-"""Readers of the eight releases: a release on disk → Records.
+"""Opens the readers, which turn a data set on disk into Records.
 
-`open_release` is the one door. A reader is the `READER` of its package's module `reader`; what it is made of stands in
-`pose_rft.datasets.common.base`.
+`open_release` is the single entry point. Each reader is the `READER` of its package's module `reader`; its interface
+is in `pose_rft.datasets.common.base`.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DataParams(Section):
-    """`data` in params.yaml: where releases and body model are; `sample` lets the sample stage make both."""
+    """`data` in params.yaml: where releases and body model are; with `sample`, the sample stage creates both."""
 
     source: Literal["sample", "releases"]
     root: Path
@@ -27,30 +27,30 @@ class DataParams(Section):
 
 
 def reader_class(name: str) -> Any:
-    """The class that reads a data set; it knows its `Params`, `licence` and `where_to_get`.
+    """Returns the class that reads a data set; its attributes include `Params`, `licence` and `where_to_get`.
 
     Raises:
-        PoseRftError: an unknown data set.
+        PoseRftError: the data set is unknown.
     """
     check_names([name], "`datasets`")
-    return import_module(reader_module(name)).READER  # only this one: those of videos and MAT files are heavy
+    return import_module(reader_module(name)).READER  # only this one: those of videos and MAT files import slowly
 
 
 def facts(name: str) -> "Facts":
-    """What is known of a data set beside its reader; nothing of a name that is none of ours."""
-    from pose_rft.datasets.common.facts import Facts  # brings polars, which `inventory` does not wait for
+    """Returns the facts about a data set; empty `Facts` if the name is unknown."""
+    from pose_rft.datasets.common.facts import Facts  # imports polars, too slow for `inventory`
 
     return import_module(facts_module(name)).FACTS if name in DATASETS else Facts()
 
 
 def open_release(name: str, data: DataParams, datasets: Mapping[str, Any], jpeg_quality: int) -> "DatasetReader":
-    """The reader of one data set.
+    """Returns the reader of one data set.
 
     Args:
-        name: a key of `datasets` in params.yaml; datasets: that section, unchecked.
-        jpeg_quality: for frames of videos, which are encoded once.
+        name: a key of `datasets` in params.yaml; datasets: that section, not yet validated.
+        jpeg_quality: for video frames, which are encoded once.
     Raises:
-        PoseRftError: an unknown data set, a parameter that its reader refuses, or no folder where it should be.
+        PoseRftError: the data set is unknown, a parameter is invalid, or the data set's folder does not exist.
     """
     reader = reader_class(name)
     params = parse(datasets.get(name), reader.Params, f"`datasets.{name}`")

@@ -1,8 +1,8 @@
-"""What every reader of a release offers, and the few things that all readers do alike.
+"""The interface of every reader, and helpers that the readers share.
 
-A release is planned from its annotation indices (`units`) before any picture is decoded; a unit (a whole video, or one
-image with all its persons) is then read to `Record`s, or to `Defect`s where a sample is missing or damaged.
-A unit never gives fewer rows than it promised: what cannot be read is a Defect, so nothing shifts.
+A conversion is planned from a release's annotation indices (`units`) before any image is decoded. A unit (a whole
+video, or one image with all its people) is then read into `Record`s, or `Defect`s where a sample is missing or damaged.
+A unit never yields fewer rows than planned: each unreadable sample becomes a Defect, so later rows keep their position.
 """
 
 import re
@@ -20,10 +20,10 @@ from pose_rft.record import KEY, Box, Defect, Record
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of work that a worker reads by itself.
+    """A piece of work that one worker reads independently.
 
-    key: unique in its split, sortable, `[A-Za-z0-9_-]+`. expected: how many samples it should give.
-    payload: picklable, of the release's own kind.
+    key: unique in its split, sortable, `[A-Za-z0-9_-]+`. expected: number of samples that it should yield.
+    payload: picklable, its content specific to the reader.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Unit:
 
 
 class ReaderParams(Protocol):
-    """What the sections of all readers (`datasets.NAME`) have in common."""
+    """Parameters that all readers (`datasets.NAME`) have."""
 
     @property
     def splits(self) -> Sequence[str]:
@@ -45,7 +45,7 @@ class ReaderParams(Protocol):
 
     @property
     def max_defect_rate(self) -> float:
-        """The share of samples that may be defects before the conversion stops."""
+        """The largest fraction of defects; above it the conversion stops."""
         ...
 
 
@@ -53,8 +53,8 @@ class DatasetReader(Protocol):
     """A data set on disk, constructed as `Reader(root, params, body_model, jpeg_quality)`.
 
     root: `data.root`, the folder of all releases; params: the reader's own section, whose type is `Reader.Params`;
-    body_model: `data.body_model`; jpeg_quality: for frames of videos, which are encoded once. Constructed in each
-    worker, so instances are picklable and open no file when constructed.
+    body_model: `data.body_model`; jpeg_quality: for video frames, which are encoded once. Every worker constructs its
+    own reader, so instances must be picklable and constructors must not open files.
     """
 
     dataset: str
@@ -71,7 +71,7 @@ class DatasetReader(Protocol):
         ...
 
     def read(self, unit: Unit, split: str) -> Iterator[Record | Defect]:
-        """The unit's samples in a fixed order; a frame that is missing is a Defect."""
+        """The unit's samples in a fixed order; a missing frame is a Defect."""
         ...
 
     def inventory(self) -> list[Path]:
@@ -80,7 +80,7 @@ class DatasetReader(Protocol):
 
 
 class Reader:
-    """What the readers hold: the release's folder (or an absolute `root` of its own) and what `DatasetReader` has."""
+    """Base class of the readers; `root` is the release's folder, below the data root or absolute."""
 
     def __init__(self, root: Path, params: Any, body_model: Path, jpeg_quality: int) -> None:
         self.data_root = root
@@ -91,16 +91,16 @@ class Reader:
 
 
 def rows_of(release: DatasetReader, unit: Unit, split: str) -> Iterator[Record | Defect]:
-    """What `release.read` gives; records that cannot be samples (`Record.problem`) are defects, whoever read them."""
+    """Yields the rows of `release.read`; replaces every invalid record (see `Record.problem`) by a defect."""
     for row in release.read(unit, split):
         problem = row.problem if isinstance(row, Record) else None
         yield row if problem is None else Defect(unit.key, row.key, *problem)  # type: ignore[union-attr]
 
 
 def sample_key(*parts: str | int) -> str:
-    """Parts joined by `_`, integers zero-filled to six digits, everything outside `[A-Za-z0-9-]` made `-`.
+    """Joins the parts with `_`; zero-pads integers to six digits, replaces all else outside `[A-Za-z0-9-]` by `-`.
 
-    WebDataset cuts a key at its first dot, and H36M's stems hold dots and spaces: keys hold neither.
+    WebDataset ends a key at the first dot, and file names in H36M contain dots and spaces, so keys contain neither.
     """
 
     def text(part: str | int) -> str:
@@ -113,10 +113,10 @@ def box_around(points: np.ndarray, scale: float, convention: str) -> Box:
     """Square box around 2D points.
 
     Args:
-        points: (J, 2) px, the points to enclose; confidence is the caller's business.
-        scale: the longer side of the tight box times this is the side.
+        points: (J, 2) px, the points to enclose; the caller removes points without confidence.
+        scale: the square's side over the longer side of the tight box.
     Raises:
-        ValueError: no point.
+        ValueError: there are no points.
     """
     points = np.asarray(points, dtype=np.float64)
     if len(points) == 0:
@@ -126,22 +126,22 @@ def box_around(points: np.ndarray, scale: float, convention: str) -> Box:
 
 
 def square_box(x0: float, y0: float, x1: float, y1: float, scale: float, convention: str) -> Box:
-    """Square box with the centre of (x0, y0, x1, y1) px and `scale` times its longer side (at least 1 px)."""
+    """Square box at the centre of (x0, y0, x1, y1) px, its side `scale` times the longer side (at least 1 px)."""
     side = max(scale * float(max(x1 - x0, y1 - y0)), 1.0)
     return Box((round(float(x0 + x1) / 2, 3), round(float(y0 + y1) / 2, 3)), round(side, 3), convention)
 
 
 def existing_files(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """The files under `root` that match any of the glob patterns (see `io.find`), sorted, each once."""
+    """Returns the files under `root` that match any of the glob patterns (see `io.find`), sorted, no duplicates."""
     found = {path for pattern in patterns for path in find(root, pattern) if path.is_file()}
-    return sorted(found, key=lambda path: path.parts)  # the order of paths, without comparing path with path
+    return sorted(found, key=lambda path: path.parts)  # same order as of paths, but faster to compare
 
 
 def require(path: Path, dataset: str, where_to_get: str) -> Path:
-    """`path` if it exists.
+    """Returns `path` if it exists.
 
     Raises:
-        PoseRftError: it does not; the sentence says what is missing and where to get it.
+        PoseRftError: it does not; the message says what is missing and where to get it.
     """
     if not path.exists():
         raise PoseRftError(f"{dataset}: {path} does not exist; get it from {where_to_get} and set `data.root`.")
@@ -149,7 +149,7 @@ def require(path: Path, dataset: str, where_to_get: str) -> Path:
 
 
 def check_split(split: str, allowed: Iterable[str], dataset: str) -> str:
-    """`split` if the release has it.
+    """Returns `split` if the release has it.
 
     Raises:
         PoseRftError: it does not.
@@ -161,7 +161,7 @@ def check_split(split: str, allowed: Iterable[str], dataset: str) -> str:
 
 
 class Incomplete(Exception):
-    """The rest of a unit's samples cannot be read: the reader turns each of them into a Defect with this reason."""
+    """The remaining samples of a unit cannot be read; the reader turns each into a Defect with this reason."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -169,17 +169,17 @@ class Incomplete(Exception):
 
 
 def with_confidence(points: np.ndarray) -> np.ndarray:
-    """(J, C) labelled points → (J, C + 1) with confidence 1."""
+    """Appends confidence 1 to labelled points: (J, C) → (J, C + 1)."""
     return np.concatenate([points, np.ones((len(points), 1))], axis=1)
 
 
 def sampled_pictures(path: Path, wanted: Sequence[int]) -> Iterator[np.ndarray]:
-    """The wanted frames (ascending) of a video, as (H, W, 3) uint8 BGR.
+    """Yields the wanted frames (ascending) of a video as (H, W, 3) uint8 BGR.
 
     Raises:
-        Incomplete: the video is missing, damaged, or ends too early; also when more is asked for.
+        Incomplete: the video is missing, damaged or too short, or the caller asks for more than the wanted frames.
     """
-    from pose_rft.io import video  # its codecs take longer to import than the whole inventory stage needs
+    from pose_rft.io import video  # importing its codecs takes longer than the whole inventory stage
 
     if not path.is_file():
         raise Incomplete("missing video", f"{path} does not exist")

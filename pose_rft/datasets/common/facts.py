@@ -1,11 +1,11 @@
-"""What a data set is known to be, apart from how it is read: `FACTS` of its package's module `facts`.
+"""Known facts about a data set, apart from how to read it: `FACTS` in the module `facts` of its package.
 
-`pose-rft doctor data` looks for what a complete copy holds and tells the cost, `validate` compares counts, leakage and
-reprojection. Cost comes from the rates that `python -m benchmarks.convert` measured (docs/performance.md; PoseScript's
-from the conversion of the sample).
+`pose-rft doctor data` checks whether a copy is complete and estimates the conversion cost; `validate` checks counts,
+leakage and reprojection. The rates behind the cost were measured by `python -m benchmarks.convert`
+(docs/performance.md; PoseScript's during the conversion of the sample).
 
-A published count holds only for the parameters that it was counted with (`when`). `fewer` rows that an explanation
-covers are an upper bound: what is missing beyond defects and explanations is unexplained.
+A published count holds only for the parameters that it was counted with (`when`). `fewer` of an explanation is an
+upper bound: rows missing beyond defects and explanations are unexplained.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +17,9 @@ from typing import Any, Literal
 import polars as pl
 
 PICTURES_LOOKED_AT = 200
-RECORD_BYTES = 5_000  # labels and camera of a sample, and the headers of the tar
+RECORD_BYTES = 5_000  # labels and camera of a sample, and its tar headers
 
-ALL = "all"  # in place of a split: over all splits together
+ALL = "all"  # in place of a split: the sum over all splits
 What = Literal["samples", "sequences", "videos", "with_smpl", "with_human_caption", "images", "folders"]
 FROM: Mapping[What, Callable[[pl.DataFrame], int]] = {
     "samples": len,
@@ -34,7 +34,7 @@ FROM: Mapping[What, Callable[[pl.DataFrame], int]] = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a complete release may give up to `fewer` (or `more`) than was published."""
+    """Why a complete release may fall short of a published count by up to `fewer`, or exceed it by up to `more`."""
 
     why: str
     fewer: int = 0
@@ -43,7 +43,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Published:
-    """`count` of `what` in a split (or `all`), for parameters of which `when` is true."""
+    """The published `count` of `what` in a split (or `all`), if `when` is true of the reader's parameters."""
 
     split: str
     what: What
@@ -52,11 +52,11 @@ class Published:
     when: Callable[[Any], bool] = lambda params: True
 
     def found(self, rows: pl.DataFrame) -> int:
-        """The same count over rows of an index."""
+        """Returns the same count for the rows of an index."""
         return FROM[self.what](rows)
 
     def compare(self, found: int, defects: int) -> tuple[int, str]:
-        """(how many are unexplained, what explains the others); more than was published counts too."""
+        """Returns (unexplained difference, explanation of the rest); a negative difference is a surplus."""
         missing, reasons = self.count - found, []
         if missing > 0:
             if defects:
@@ -75,27 +75,27 @@ Patterns = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Need:
-    """Files below a data set's folder (or `other` folder of the root): at least `fewest` must match the patterns.
+    """Files that must exist below the data set's folder (or folder `other`): at least `fewest` match the patterns.
 
-    Several patterns are layouts that the reader takes alike. None holds `**`, which passes by linked folders.
+    Multiple patterns are alternative layouts that the reader accepts. None uses `**`, which skips symlinked folders.
     """
 
-    patterns: str | Patterns | Callable[[Any], Patterns]  # or by the reader's parameters
+    patterns: str | Patterns | Callable[[Any], Patterns]  # or a function of the reader's parameters
     what: str
     fewest: int | Callable[[Any], int] = 1
-    other: str | None = None  # key of the data set's parameters that names another folder
+    other: str | None = None  # the data set's parameter that names another folder below the root
 
     def layouts(self, params: Any) -> Patterns:
-        """The layouts of which one must be there."""
+        """Returns the patterns of the alternative layouts."""
         patterns = self.patterns(params) if callable(self.patterns) else self.patterns
         return (patterns,) if isinstance(patterns, str) else patterns
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one sample: samples per second of one worker, and bytes in the shards beside its picture.
+    """Conversion cost: samples per second of one worker (`rate`), and shard bytes per sample without its image.
 
-    pictures: pattern of the pictures that are copied, below the data set's folder or `other` (see `Need`).
+    pictures: glob pattern of the images that are copied, below the data set's folder or `other` (see `Need`).
     """
 
     rate: float
@@ -104,7 +104,7 @@ class Cost:
     other: str | None = None
 
     def bytes_of_sample(self, folder: Path) -> int:
-        """With the mean size of the first pictures that are there."""
+        """Shard bytes per sample, including the mean size of the first images found."""
         found = islice(folder.glob(self.pictures), PICTURES_LOOKED_AT) if self.pictures and folder.is_dir() else ()
         sizes = [path.stat().st_size for path in found]
         return self.sample_bytes + (sum(sizes) // len(sizes) if sizes else 0)
@@ -112,12 +112,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Facts:
-    """needs: files of a complete copy; cost: of converting it; published: what its owners and users counted.
+    """needs: files of a complete copy; cost: of converting it; published: counts by its authors and users.
 
-    subjects_apart: its protocol splits by subject (others split by scene, picture or pose). coco_pictures: its
-    photographs are COCO's and carry COCO's numbers. reprojection: how far 3D joints may project from the 2D joints:
-    arms and legs in px, all other joints in mm at their depth; None where the two are labelled apart.
-    gendered_bodies: its truth is of the male and the female body.
+    subjects_apart: the protocol splits by subject (others split by scene, image or pose). coco_pictures: the images
+    are COCO's and keep COCO's ids. reprojection: the largest distance between projected 3D joints and 2D joints: limbs
+    in px, all other joints in mm at their depth; None if 2D and 3D joints are labelled independently.
+    gendered_bodies: the ground truth uses the male and the female body model.
     """
 
     needs: tuple[Need, ...] = ()
@@ -129,16 +129,16 @@ class Facts:
     gendered_bodies: bool = False
 
     def counts(self, params: Any) -> list[Published]:
-        """The published counts that hold for a reader's parameters."""
+        """Returns the published counts that apply to a reader's parameters."""
         return [count for count in self.published if count.when(params)]
 
 
 def by_split(**counts: int) -> Callable[[Any], int]:
-    """The sum over the splits that the parameters ask for."""
+    """Returns a function that sums the counts of the splits that the parameters select."""
     return lambda params: sum(count for split, count in counts.items() if split in params.splits)
 
 
 def _unique(rows: pl.DataFrame, *columns: str) -> int:
-    # 3DPW's subject is a person of a sequence; elsewhere a sequence's name repeats for each subject.
+    # In 3DPW a subject is one person of a sequence; in other data sets subjects share sequence names.
     recorded = rows["subject"].fill_null("").str.replace(r"-\d+$", "").rename("recorded")
     return rows.with_columns(recorded).select(columns).n_unique()

@@ -1,8 +1,8 @@
-"""Pictures of a release as Records carry them: the file's own bytes, checked once to know that they decode.
+"""Loads images as Records store them: the original bytes of the file, decoded once to check them.
 
-Grayscale, CMYK or EXIF-bearing JPEGs pass through untouched; width and height are those of the stored pixels, to which
-annotations refer (an EXIF orientation is not applied, here nor when the picture is cropped). What decodes here decodes
-in training: `pose_rft.io.pictures` serves both.
+Grayscale, CMYK and EXIF-tagged JPEGs pass through unchanged. Width and height are those of the stored pixels, to which
+annotations refer; EXIF orientation is applied neither here nor in cropping. An image that decodes here also decodes in
+training, because both use `pose_rft.io.pictures`.
 """
 
 import io
@@ -19,7 +19,7 @@ LARGEST_FILE = 1 << 28  # bytes; a photograph of 50 million pixels as PNG stays 
 
 
 class UnreadablePicture(Exception):
-    """The picture cannot become part of a sample; `reason` is a short phrase, the same for all such files."""
+    """The image cannot be used in a sample; `reason` is a short phrase, the same for every file with this problem."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -27,19 +27,19 @@ class UnreadablePicture(Exception):
         self.detail = detail
 
     def defect(self, unit: str, row: str) -> Defect:
-        """The row of the defects table for a sample of this picture."""
+        """Returns the defects-table row for a sample of this image."""
         return Defect(unit, row, self.reason, self.detail)
 
 
 def picture_path(folder: Path, name: str) -> Path:
-    """Where a picture lies that an annotation names.
+    """Returns the path of an image that an annotation names.
 
     Raises:
-        UnreadablePicture: the name would lead out of the folder, or is none that a file can have.
+        UnreadablePicture: the name points outside the folder, or is not a valid file name.
     """
     try:
         os.fsencode(name)
-    except UnicodeEncodeError:  # half of a UTF-16 pair, as broken JSON has
+    except UnicodeEncodeError:  # a lone UTF-16 surrogate, as in broken JSON
         raise UnreadablePicture("unsafe name", f"{name!r:.80} is no name that a file can have") from None
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
@@ -48,12 +48,12 @@ def picture_path(folder: Path, name: str) -> Path:
 
 
 def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
-    """The file's bytes with the size of what they decode to.
+    """Returns the file's bytes and the decoded size.
 
     Args:
         size: (width, height) px that the annotations declare.
     Raises:
-        UnreadablePicture: missing, empty, not a complete JPEG or PNG, or of another size than declared.
+        UnreadablePicture: missing, empty, not a complete JPEG or PNG, or not of the declared size.
     """
     try:
         data = door.read_file(path, LARGEST_FILE)
@@ -63,10 +63,10 @@ def load_picture(path: Path, size: tuple[int, int] | None = None) -> Image:
 
 
 def parse_picture(data: bytes, name: str, size: tuple[int, int] | None = None) -> Image:
-    """As `load_picture`, for bytes that come out of an archive; `name` is what a defect calls them.
+    """Does the same as `load_picture` for bytes from an archive; `name` identifies them in a defect.
 
     Raises:
-        UnreadablePicture: empty, not a complete JPEG or PNG, or of another size than declared.
+        UnreadablePicture: empty, not a complete JPEG or PNG, or not of the declared size.
     """
     if not data:
         raise UnreadablePicture("empty image", name)
@@ -80,7 +80,7 @@ def parse_picture(data: bytes, name: str, size: tuple[int, int] | None = None) -
 
 
 def rotated_clockwise(picture: Image) -> Image:
-    """The picture turned by 90° clockwise, as PNG: the one case where a release's bytes cannot be kept."""
+    """Rotates the image by 90° clockwise and encodes it as PNG, the only case where the original bytes are not kept."""
     pixels = np.rot90(pictures.decode(picture.data), k=-1)
     buffer = io.BytesIO()
     PIL.Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=3)

@@ -1,4 +1,4 @@
-"""What is known of Human3.6M: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about Human3.6M: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from its metadata.xml and una-dinosauria's baseline.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from pose_rft.datasets.common.facts import Cost, Explanation, Facts, Need, Patterns, Published
 
 ARRAYS = ("annotation_body3d/fps*/h36m_*.npz",)  # each holds all videos of a split
-VIDEOS = 600  # which are at most so many
+VIDEOS = 600  # the most that such an array holds
 MISSING_VIDEO = "S11 Directions of camera 54138969 is not in the release"
 
 
@@ -29,7 +29,7 @@ def _h36m_videos(params: Any) -> int:
     known = {"train": (1, 5, 6, 7, 8), "p1": (9, 11), "p2": (9, 11)}
     cameras = {split: 1 if split == "p2" and "p1" not in params.splits else 4 for split in params.splits}
     subjects = {n: cameras[s] for s in params.splits for n in known[s] if n in (params.subjects or known[s])}
-    missing = 11 in subjects and subjects[11] == 4  # one video is not in the release
+    missing = 11 in subjects and subjects[11] == 4  # the release lacks one video
     return sum(30 * count for count in subjects.values()) - missing
 
 

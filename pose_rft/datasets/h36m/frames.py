@@ -1,10 +1,10 @@
-"""Human3.6M without its videos: the frames and arrays that MMPose's preprocessing makes of it.
+"""Human3.6M without its videos: the frames and arrays that MMPose's preprocessing extracts.
 
-`images/S1/S1_Directions_1.54138969/S1_Directions_1.54138969_000001.jpg`: frame 0 is number 1; where there is a number
-0, counting starts there. `annotation_body3d/fps10/h36m_{train,test}.npz` (every fifth frame; `fps50`: every one) has
-`imgname` as above below `images`, `part` (N, 17, 3) px + 1 and `S` (N, 17, 4) metres in the camera frame + 1: the 17
-of the CDF files' 32 joints that move, with lens distortion in 2D as there. Its `cameras.pkl` holds metadata.xml's.
-Source: open-mmlab/mmpose tools/dataset_converters/preprocess_h36m.py.
+`images/S1/S1_Directions_1.54138969/S1_Directions_1.54138969_000001.jpg` is frame 0: file numbers start at 1, or at 0 if
+a video has a file with number 0. `annotation_body3d/fps10/h36m_{train,test}.npz` (every fifth frame; `fps50`: every
+frame) holds `imgname` (such a path, below `images`), `part` (N, 17, 3) px + 1 and `S` (N, 17, 4) metres in the camera
+frame + 1: the 17 moving joints of the CDF files' 32, in 2D with the same lens distortion. Its `cameras.pkl` repeats
+the cameras of metadata.xml. Source: open-mmlab/mmpose tools/dataset_converters/preprocess_h36m.py.
 """
 
 import re
@@ -27,7 +27,7 @@ FULL_RATE = 50  # frames per second of the videos
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """Of one video, N frames: row of each frame; joints2d (N, 17, 2) px, joints3d (N, 17, 3) metres, camera frame."""
+    """N frames of one video: `row_of` each frame; joints2d (N, 17, 2) px, joints3d (N, 17, 3) metres, camera frame."""
 
     row_of: Mapping[int, int]
     joints2d: np.ndarray
@@ -35,17 +35,17 @@ class Poses:
 
 
 def video_stem(subject: int, name: str, camera: str) -> str:
-    """`S1_Directions_1.54138969` of the sequence `Directions 1`."""
+    """Returns the video's name in MMPose's files: `S1_Directions_1.54138969` for the sequence `Directions 1`."""
     return f"S{subject}_{name.replace(' ', '_')}.{camera}"
 
 
 def frames_folder(root: Path, subject: int, stem: str) -> Path:
-    """Where the frames of a video lie if they were extracted."""
+    """Returns the folder of a video's extracted frames."""
     return root / IMAGES / f"S{subject}" / stem
 
 
 def extracted_frames(folder: Path) -> dict[int, Path]:
-    """The pictures of a video by their frame, counted from 0."""
+    """Returns the images of a video by frame index, counted from 0."""
     numbered = {
         int(match[1]): path for path in folder.iterdir() if (match := NUMBER.search(path.name)) and path.is_file()
     }
@@ -54,7 +54,7 @@ def extracted_frames(folder: Path) -> dict[int, Path]:
 
 
 def array_files(root: Path, split: str) -> dict[int, Path]:
-    """The files of a split (`train` or `test`) by the step between their frames."""
+    """Returns the files of a split (`train` or `test`) by their frame step."""
     found = {}
     for path in sorted(root.glob(ARRAYS.format(split=split))):
         rate = path.parent.name.removeprefix("fps")
@@ -64,10 +64,10 @@ def array_files(root: Path, split: str) -> dict[int, Path]:
 
 
 def read_poses(root: Path, split: str, every: int, stem: str) -> Poses | None:
-    """The poses of a video from the smallest file that has every `every`-th frame; None if no file has the video.
+    """Reads a video's poses from the coarsest file with every `every`-th frame; None without a file or this video.
 
     Raises:
-        PoseRftError: a file is damaged, or none has the frames that are wanted.
+        PoseRftError: a file is damaged, or no file has the requested frames.
     """
     files = array_files(root, split)
     if not files:
@@ -82,7 +82,7 @@ def read_poses(root: Path, split: str, every: int, stem: str) -> Poses | None:
     return _by_video(path, status.st_mtime_ns, status.st_size).get(stem)
 
 
-@lru_cache(maxsize=1)  # workers read videos of one split
+@lru_cache(maxsize=1)  # a worker reads videos of one split only
 def _by_video(path: Path, modified: int, size: int) -> Mapping[str, Poses]:
     content = read_npz(path, ["imgname", "part", "S"])
     try:

@@ -1,8 +1,8 @@
-"""Human3.6M's metadata.xml: what the sequences are called, how long they are, and the cameras.
+"""Reads Human3.6M's metadata.xml: sequence names, sequence lengths and cameras.
 
 Names are irregular (`TakingPhoto` only for S1, `Greeting 2` for S11's first), so they are always looked up, never
-built. Actions run 1..16 and subactions 1..2; action 1 (`_ALL…`) is a calibration sequence that nobody uses. Layout of
-the file: docs/formats.md, Human3.6M; the real file is 110 kB and comes with h36m-fetch.
+constructed. Actions run 1..16 and subactions 1..2; action 1 (`_ALL…`) is a calibration sequence, which is not used.
+Layout: docs/formats.md, Human3.6M; the real file is 110 kB and comes with h36m-fetch.
 """
 
 import re
@@ -22,20 +22,20 @@ from pose_rft.io.xml_files import read_xml
 from pose_rft.record import Camera
 
 SUBJECTS = tuple(range(1, 12))
-CAMERAS = ("54138969", "55011271", "58860488", "60457274")  # in the order of every per-camera list of the file
+CAMERAS = ("54138969", "55011271", "58860488", "60457274")  # the order of all per-camera lists in the file
 ACTIONS = tuple(range(1, 17))
 CALIBRATION_ACTION = 1
 EXTRINSICS, INTRINSICS = 6, 9  # numbers per camera and subject, numbers per camera
 POSES_PER_MOCAP = 4  # poses come at 50 Hz, motion capture ran at 200 Hz
-LONGEST = 1_000_000  # frames of one sequence; the longest have 25,000 of motion capture
+LONGEST = 1_000_000  # frames of one sequence; the longest have 25,000 motion-capture frames
 MM = 1000.0
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """One sequence of one subject: `name` is the stem of its files before the camera.
+    """One sequence of one subject: `name` is the part of its file names before the camera id.
 
-    poses: rows of its CDF files, T = floor(mocap / 4). frames: of the video of each camera; 0 = there is none.
+    poses: rows of its CDF files, T = floor(mocap / 4). frames: video length of each camera; 0 = no video.
     """
 
     subject: int
@@ -55,13 +55,13 @@ class Metadata:
     w0: np.ndarray
 
     def of_subject(self, subject: int) -> Iterator[Sequence]:
-        """The subject's sequences without the calibration ones."""
+        """Yields the subject's sequences except calibration sequences."""
         return (s for s in self.sequences if s.subject == subject and not s.name.startswith("_ALL"))
 
     def camera(self, subject: int, camera: int) -> Camera:
-        """Camera `camera` (0..3) as it stood for `subject`: metres, with the set's own distortion model.
+        """Returns camera `camera` (0..3) for `subject`, in metres, with Human3.6M's own distortion model.
 
-        The file has three Euler angles (x, y, z about moving axes give world → camera) and the camera's centre in mm.
+        The file has three Euler angles (world → camera; intrinsic x, y, z rotations) and the camera centre in mm.
         """
         start = EXTRINSICS * (camera * len(SUBJECTS) + subject - 1)
         angles, center = np.split(self.w0[start : start + EXTRINSICS], 2)
@@ -84,7 +84,7 @@ def read_metadata(path: Path) -> Metadata:
     return _metadata(path, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=2)  # parsing takes longer than all else that a short video needs
+@lru_cache(maxsize=2)  # for a short video, parsing takes longer than everything else
 def _metadata(path: Path, modified: int, size: int) -> Metadata:
     with parsing(path, "Human3.6M's metadata.xml"):
         return _parse(read_xml(path))
@@ -128,5 +128,5 @@ def _child(root: ElementTree.Element, name: str) -> ElementTree.Element:
 
 
 def _numbers(text: str) -> list[float]:
-    """MATLAB's way of writing a matrix: `[1002 1000;1000 1000]`."""
+    """Parses a matrix in MATLAB syntax: `[1002 1000;1000 1000]`."""
     return [float(word) for word in re.split(r"[\s;,]+", text.strip().strip("[]").strip()) if word]

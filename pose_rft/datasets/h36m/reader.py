@@ -1,9 +1,9 @@
 """Human3.6M: H.264 videos, CDF poses, mask boxes, SMPL from published fits (`video_fits.py`); or the frames and arrays
-that MMPose makes of them (`h36m_frames.py`).
+that MMPose extracts from them (`frames.py`).
 
 Protocol (SPIN, HMR2): every 5th frame; train = S1, S5, S6, S7, S8; `p1` = S9 and S11 from all cameras, `p2` the same
-from the frontal camera 60457274. Video frame i belongs to pose i (peers that read one frame before their loop are off
-by one). Layout and traps: docs/formats.md, Human3.6M.
+from the frontal camera 60457274. Video frame i belongs to pose i (some other implementations read a frame before their
+loop and are off by one). Layout and pitfalls: docs/formats.md, Human3.6M.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,21 +42,21 @@ from pose_rft.record import Box, Defect, Image, Keypoints, Record
 Split = Literal["train", "p1", "p2"]
 SPLIT_SUBJECTS: Mapping[str, tuple[int, ...]] = {"train": (1, 5, 6, 7, 8), "p1": (9, 11), "p2": (9, 11)}
 FRONTAL = "60457274"
-# This video is not in the release; the published P1 count (109,867) leaves it out.
+# The release lacks this video; the published P1 count (109,867) excludes it.
 KNOWN_MISSING = (11, "Directions", "54138969")
-# The 3D poses of these sequences drift away from the video (HybrIK h36m_smpl.py drops them; P1 and P2 keep them).
+# In these sequences the 3D poses drift relative to the video (HybrIK h36m_smpl.py drops them; P1 and P2 keep them).
 DRIFTED = {(9, "Greeting"), (9, "SittingDown 1"), (9, "Waiting 1")}
-# In most videos up to 17 frames come after the last pose; in five sequences of S9 more than a hundred.
+# Most videos have up to 17 frames after the last pose; in five sequences of S9 there are more than a hundred.
 POSES_END_EARLY = 50
-MASK_SCALE, JOINTS_SCALE = 0.9, 1.2  # SPIN's factor for the generous mask boxes; MMPose's for joints
-MASK_FOLDERS = ("ground_truth_bb", "ground_truth_bs")  # boxes, or silhouettes: the same extent
+MASK_SCALE, JOINTS_SCALE = 0.9, 1.2  # SPIN's factor for the loose mask boxes; MMPose's for joints
+MASK_FOLDERS = ("ground_truth_bb", "ground_truth_bs")  # boxes or silhouettes, which have the same extent
 POSE_FOLDERS = ("MyPoseFeatures/{}", "Poses_{}", "{}")  # official tree, h36m-fetch, unpacked per archive
 
 
 class H36mParams(Section):
-    """`datasets.h36m` in params.yaml. fits: files below the root, the first that has a frame counts.
+    """`datasets.h36m` in params.yaml. fits: files below the root; the first that has a frame is used.
 
-    subjects: of the splits' subjects only these; None: all, and each that is not on disk is a defect.
+    subjects: the subjects to read; None reads all of the split, and each subject missing on disk is a defect.
     """
 
     root: str = "h36m"
@@ -69,8 +69,8 @@ class H36mParams(Section):
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """Of one video: its sampled frames that are annotated, ascending, and what they index: (T, J, 2) px and (T, J, 3)
-    metres in the camera frame."""
+    """Poses of one video: sampled frames that are annotated, ascending; they index joints2d (T, J, 2) px and joints3d
+    (T, J, 3) metres, camera frame."""
 
     frames: list[int]
     joints2d: np.ndarray
@@ -89,27 +89,27 @@ class VideoUnit:
 
     @property
     def key(self) -> str:
-        """The unit's key: subject, sequence and camera."""
+        """The unit's key, from subject, sequence and camera."""
         return sample_key("h36m", f"S{self.sequence.subject}", self.sequence.name, CAMERAS[self.camera])
 
     @property
     def stem(self) -> str:
-        """The release's own name of the video, without its suffix."""
+        """The video's file name in the release, without its extension."""
         return f"{self.sequence.name}.{CAMERAS[self.camera]}"
 
     @property
     def extracted(self) -> str:
-        """What MMPose calls the folder of its frames."""
+        """MMPose's name for the folder of its frames."""
         return h36m_frames.video_stem(self.sequence.subject, self.sequence.name, CAMERAS[self.camera])
 
     @property
     def frames(self) -> range:
-        """The sampled frames: as many as there are poses, whatever the video's length."""
+        """The sampled frames; the number of poses sets the range, not the length of the video."""
         return range(0, self.sequence.poses, self.every)
 
     @property
     def name(self) -> VideoName:
-        """What files of fits call it."""
+        """The names of this video in fit files."""
         return VideoName(
             subject=self.sequence.subject,
             nested=(self.sequence.action, self.sequence.subaction),
@@ -119,7 +119,7 @@ class VideoUnit:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """What is worth knowing about the video's labels; samples are kept all the same, as P1 and P2 keep them."""
+        """Known problems of the video's labels; flagged samples are kept, because P1 and P2 include them."""
         drifted = (self.sequence.subject, self.sequence.name) in DRIFTED
         early = self.sequence.frames[self.camera] - self.sequence.poses > POSES_END_EARLY
         return ("annotation_drift",) * drifted + ("poses_end_early",) * early
@@ -131,7 +131,7 @@ class VideoUnit:
 
 
 def planned_videos(metadata: Metadata, split: str, every: int) -> list[VideoUnit]:
-    """Every video that the metadata promises for the split, sorted by key."""
+    """Returns every video that the metadata lists for the split, sorted by key."""
     cameras = [CAMERAS.index(FRONTAL)] if split == "p2" else range(len(CAMERAS))
     videos = [
         VideoUnit(sequence, camera, every)
@@ -203,7 +203,7 @@ class H36m(Reader):
         return sorted({*files, *fit_files(self.params.fits, self.root, subjects)})
 
     def _rows(self, unit: VideoUnit, split: str) -> Iterator[Record | Defect]:
-        """One row per sampled frame in order; raises `Incomplete` when the rest of them cannot be read."""
+        """Yields one row per sampled frame, in order; raises `Incomplete` if the remaining frames cannot be read."""
         metadata = read_metadata(self.root / "metadata.xml")
         sequence = unit.sequence
         camera = metadata.camera(sequence.subject, unit.camera)
@@ -259,10 +259,10 @@ class H36m(Reader):
             )
 
     def _pictures(self, unit: VideoUnit, frames: list[int], size: tuple[int, int]) -> Iterator[Image | Defect]:
-        """A picture, or why there is none, for each of the frames; of the video, else those that were extracted.
+        """Yields the image of each frame, or a Defect; reads the video, or extracted frames if there is no video.
 
         Raises:
-            Incomplete: there is neither, or the video is damaged, short, or of another size.
+            Incomplete: there is neither, or the video is damaged, too short, or of the wrong size.
         """
         folder = h36m_frames.frames_folder(self.root, unit.sequence.subject, unit.extracted)
         if not self._video(unit).is_file() and folder.is_dir():
@@ -280,7 +280,7 @@ class H36m(Reader):
             yield Image(video.encode_jpeg(picture, self.jpeg_quality), "jpg", width, height)
 
     def _poses(self, unit: VideoUnit, split: str) -> Poses:
-        """From the CDF files, or from MMPose's arrays where there are none of this video."""
+        """Reads the poses from the CDF files, or from MMPose's arrays if this video has no CDF files."""
         if self._cdf(unit, "D3_Positions_mono") is None:
             step = self.params.every
             found = h36m_frames.read_poses(self.root, "train" if split == "train" else "test", step, unit.extracted)
@@ -306,7 +306,7 @@ class H36m(Reader):
         return next((path for path in paths if path.is_file()), None)
 
     def _cdf_poses(self, unit: VideoUnit, kind: str, axes: int) -> np.ndarray:
-        """(T, 32, axes) of one CDF file, in its own unit."""
+        """Reads (T, 32, axes) from one CDF file, in the file's unit."""
         path = self._cdf(unit, kind)
         if path is None:
             missing = self._own_folder(unit.sequence.subject) / POSE_FOLDERS[0].format(kind) / f"{unit.stem}.cdf"
@@ -324,9 +324,9 @@ class H36m(Reader):
     def _boxes(
         self, unit: VideoUnit, frames: list[int], joints2d: np.ndarray
     ) -> tuple[dict[int, Box], tuple[str, ...]]:
-        """Boxes from the release's masks; from the 2D joints where there are none, or the mask is empty.
+        """Returns boxes from the release's masks, or from the 2D joints where a mask is missing or empty.
 
-        A mask file that cannot be read costs no sample, but is a flag of those that it should have served.
+        If a mask file cannot be read, its samples are kept with a flag and boxes from the 2D joints.
         """
         boxes = {frame: box_around(joints2d[frame], JOINTS_SCALE, f"joints2d x{JOINTS_SCALE}") for frame in frames}
         folder = self._own_folder(unit.sequence.subject) / "MySegmentsMat"
@@ -353,17 +353,17 @@ class H36m(Reader):
         return self._own_folder(unit.sequence.subject) / "Videos" / f"{unit.stem}.mp4"
 
     def _is_there(self, unit: VideoUnit) -> bool:
-        """Whether there is the video, or a folder of its frames."""
+        """Whether the video, or a folder of its frames, exists."""
         folder = h36m_frames.frames_folder(self.root, unit.sequence.subject, unit.extracted)
         return self._video(unit).is_file() or folder.is_dir()
 
     def _own_folder(self, subject: int) -> Path:
-        """Of the release's own files: `S1` or `s1`."""
+        """Returns the subject's folder in the release: `S1` or `s1`."""
         lower = self.root / f"s{subject}"
         return lower if lower.is_dir() else self.root / f"S{subject}"
 
     def _subject_folder(self, subject: int) -> Path | None:
-        """Any folder of a subject, its own or that of its frames."""
+        """Returns a folder of the subject: the release's own, else that of extracted frames; None if neither exists."""
         folders = (self._own_folder(subject), self.root / h36m_frames.IMAGES / f"S{subject}")
         return next((folder for folder in folders if folder.is_dir()), None)
 
