@@ -1,7 +1,7 @@
 """BEDLAM's label files: one npz per scene, one row per person and image (data_processing/ReadMe.md, df_full_body.py).
 
-Columns are plain arrays; `motion_info`, which is pickled, and what no sample needs are not read. The SMPL-X version has
-poses of 165 numbers and 127 keypoints, the SMPL version 72 and 45: body joints 0..21 of both are SMPL's.
+Columns are plain arrays. Columns that samples do not need, and the pickled `motion_info`, are not read. The SMPL-X
+version has poses of 165 numbers and 127 keypoints, the SMPL version 72 and 45; body joints 0..21 of both are SMPL's.
 """
 
 import re
@@ -18,7 +18,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.npz import read_npz
 from pose_rft.record import Keypoints, Smpl
 
-# Shapes of a row: SMPL-X labels, then those of the SMPL version.
+# Shapes of a row: in SMPL-X labels first, then in SMPL labels.
 COLUMNS: Mapping[str, tuple[tuple[int, ...], ...]] = {
     "imgname": ((),),
     "center": ((2,),),
@@ -36,12 +36,12 @@ IMAGE_NAME = re.compile(r"(seq_\d+)/seq_\d+_(\d+)\.png")
 
 
 Rows = Mapping[str, np.ndarray]
-"""The columns of a label file, one row per person; `finite` (N,): whether all numbers of a row are."""
+"""The columns of a label file, one row per person; `finite` (N,): whether all numbers of a row are finite."""
 
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file in the state in which it was found: one that changes is another."""
+    """A label file with its modification time and size, so that caches reload a changed file."""
 
     path: Path
     modified: int
@@ -49,10 +49,10 @@ class LabelFile:
 
     @classmethod
     def at(cls, path: Path) -> "LabelFile":
-        """The file as it is now: its path, time and size.
+        """Returns the file with its current modification time and size.
 
         Raises:
-            PoseRftError: there is none.
+            PoseRftError: the file does not exist or cannot be accessed.
         """
         try:
             status = path.stat()
@@ -61,12 +61,12 @@ class LabelFile:
         return cls(path, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=2)  # units come sorted by folder, so a worker reads each label file about once
+@lru_cache(maxsize=2)  # units are sorted by folder, so a worker reads each label file about once
 def read_rows(file: LabelFile) -> Rows:
-    """The columns that a sample needs.
+    """Reads the columns that samples need.
 
     Raises:
-        PoseRftError: not an npz, a column is missing or has another shape, or columns of different length.
+        PoseRftError: not an npz, a column is missing or has the wrong shape, or columns differ in length.
     """
     path = file.path
     rows = read_npz(path, COLUMNS)
@@ -86,14 +86,14 @@ def read_rows(file: LabelFile) -> Rows:
 
 
 def body_pose(rows: Rows) -> np.ndarray:
-    """(N, 22, 3) axis-angle, root in the camera frame, in the precision in which samples are stored."""
+    """Returns (N, 22, 3) axis-angle, root in the camera frame, in the precision of stored samples."""
     return rows["pose_cam"][:, : 3 * BODY_JOINTS].reshape(-1, BODY_JOINTS, 3).astype(np.float32)
 
 
 def smpl_of(rows: Rows, row: int) -> tuple[Smpl, list[tuple[str, str]]]:
-    """The body, and what about it is unknown as (flag, note)."""
+    """Returns the body and a (flag, note) pair for each thing that is unknown about it."""
     pose = np.asarray(rows["pose_cam"][row], np.float64)
-    is_smpl = pose.size == 72  # the SMPL version of the labels, else the 165 of SMPL-X
+    is_smpl = pose.size == 72  # SMPL labels; SMPL-X labels have 165 numbers
     body = np.zeros((24, 3))
     body[:BODY_JOINTS] = pose[: 3 * BODY_JOINTS].reshape(BODY_JOINTS, 3)
     notes = []
@@ -108,7 +108,7 @@ def smpl_of(rows: Rows, row: int) -> tuple[Smpl, list[tuple[str, str]]]:
         betas=np.asarray(rows["shape"][row])[:10] if is_smpl else np.zeros(10),
         transl=np.asarray(rows["trans_cam"][row]) + rows["cam_ext"][row][:3, 3],
         valid=np.arange(24) < BODY_JOINTS,
-        gender="neutral",  # BEDLAM #55: `gender` is the subject's, the parameters are the neutral model's
+        gender="neutral",  # BEDLAM #55: `gender` is the subject's, but the parameters are for the neutral model
         body_model="smpl" if is_smpl else "smplx",
         frame="camera",
         source="bedlam",
@@ -117,14 +117,14 @@ def smpl_of(rows: Rows, row: int) -> tuple[Smpl, list[tuple[str, str]]]:
 
 
 def frame_of(name: str) -> int:
-    """The frame number in the name of a picture."""
+    """Returns the frame number in an image name."""
     match = IMAGE_NAME.fullmatch(name)
     assert match is not None  # checked when the labels were read
     return int(match[2])
 
 
 def keypoints_of(points: np.ndarray) -> Keypoints:
-    """All 127 of the SMPL-X labels, or the first 24 of the SMPL ones (SMPL's own joints)."""
+    """Returns all 127 keypoints of SMPL-X labels, or the first 24 of SMPL labels (SMPL's own joints)."""
     joint_set = SMPLX127 if len(points) >= len(SMPLX127) else SMPL24
     points = np.array(points[: len(joint_set)], np.float32)
     points[:, 2] = np.clip(points[:, 2], 0, 1)

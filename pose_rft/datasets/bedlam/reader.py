@@ -1,13 +1,13 @@
-"""BEDLAM: rendered people with exact SMPL-X bodies, described by the project's own captions (`bedlam_script`).
+"""BEDLAM: rendered people with exact SMPL-X bodies; this project generates the captions (`script.py`).
 
 Layout: `training_labels/all_npz_12_training/FOLDER.npz` (one row per person and image) and
 `training_images/FOLDER/png/seq_XXXXXX/seq_XXXXXX_YYYY.png`. Body rotations of SMPL-X joints 0..21 are SMPL's; hands are
-not labelled, betas are of another shape space and stay unknown. The body in the camera is moved by
-`trans_cam + cam_ext[:3, 3]`. Labels exist for a few scenes whose pictures are not in the public download: each such
-scene is one row of the defects, and the rest is read.
+not labelled, and SMPL-X betas, which belong to another shape space, are left unknown. The body's translation in the
+camera frame is `trans_cam + cam_ext[:3, 3]`. A few scenes have labels but no images in the public download: each of
+them becomes one row of the defects table.
 
-Close-up scenes are stored landscape but labelled portrait: a picture is turned clockwise iff it is landscape while
-the principal point is that of a portrait (folder names do not tell).
+Close-up scenes are stored landscape but labelled portrait: an image is rotated clockwise iff it is landscape while
+the principal point is that of a portrait image (folder names do not tell).
 Sources: pixelite1201/BEDLAM data_processing/ReadMe.md and df_full_body.py, train/core/config.py, train/dataset.
 """
 
@@ -31,14 +31,14 @@ from pose_rft.params import Count, Fraction, NonNegative, Section
 from pose_rft.record import Box, Camera, Caption, Defect, Record
 
 PX_PER_SCALE = 200.0
-# BEDLAM's validation scenes (its train/core/config.py and validation download).
+# BEDLAM's validation scenes (BEDLAM's train/core/config.py and validation download).
 VALIDATION = (
     "20221019_3-8_250_highbmihand_orbit_stadium_6fps",
     "20221018_3_250_batch01hand_orbit_archVizUI3_time15_6fps",
     "20221018_1_250_batch01hand_zoom_suburb_b_6fps",
     "20221018_3-8_250_batch01hand_6fps",
 )
-# Scenes that have labels but are not among the training pictures (its fetch_training_data.sh); four are VALIDATION.
+# Scenes with labels but without training images (BEDLAM's fetch_training_data.sh); four are in VALIDATION.
 NOT_PUBLIC = (
     "20221017_1_250_batch01hand_closeup_suburb_a_6fps",
     "20221018_1_250_batch01hand_zoom_suburb_b_6fps",
@@ -47,19 +47,19 @@ NOT_PUBLIC = (
     "20221019_3-8_250_highbmihand_orbit_stadium_6fps",
     "20221019_3-8_250_highbmihand_static_stadium_6fps",
 )
-SCENE = re.compile(r"\d{8}[_-].+")  # the folder of labels also holds AGORA's, another data set
-CAPTIONED_TOGETHER = 64  # pictures; the captioner works on arrays
+SCENE = re.compile(r"\d{8}[_-].+")  # the label folder also holds labels of AGORA, another data set
+CAPTIONED_TOGETHER = 64  # images; captioning is vectorised
 
 
 class Someone(NamedTuple):
-    """A person to describe: row of the label file, name of the picture, number of the person in it."""
+    """A person to caption: row of the label file, image name, index of the person in the image."""
 
     row: int
     image: str
     number: int
 
     def key(self, folder: str) -> str:
-        """The sample's key: folder, picture and person."""
+        """Returns the sample's key, from folder, image and person."""
         return sample_key("bedlam", folder, Path(self.image).stem, f"p{self.number}")
 
 
@@ -73,9 +73,9 @@ class BedlamParams(Section):
     val_folders: tuple[str, ...] = VALIDATION
     captions: int = Field(default=3, ge=0)
     joints_inside: int = Field(default=16, ge=0, le=BODY_JOINTS)  # of the 22 body joints
-    smallest_box: NonNegative = 224.0  # px, longer side of the joints' box x1.1
+    smallest_box: NonNegative = 224.0  # px, longer side of the box around the joints x1.1
     largest_overlap: Fraction = 0.3  # share of the box that a nearer person's box may cover
-    poses: Mapping[Literal["train", "val"], Count] = {}  # of the people left, so many with the most different poses
+    poses: Mapping[Literal["train", "val"], Count] = {}  # how many people to keep, those with the most different poses
     max_defect_rate: Fraction = 0.01
 
 
@@ -175,15 +175,15 @@ class Bedlam(Reader):
         return files
 
     def _pictures(self, folder: str) -> Path:
-        """The scene's `png`; the name of one label file has `3_10` where its folder has `3-10`."""
+        """Returns the scene's folder `png`; one label file has `3_10` in its name where the folder has `3-10`."""
         path = self.root / self.params.images / folder / "png"
         other = self.root / self.params.images / folder.replace("_3_10_", "_3-10_", 1) / "png"
         return path if path.is_dir() else other
 
     def _well_seen(self, path: Path) -> list[Someone]:
-        """The people of a label file that are seen well enough, in the file's order.
+        """Returns the people of a label file that are visible enough, in file order.
 
-        People with a number that is not finite stay: they become defects when they are read.
+        People with non-finite numbers are kept; they become defects when read.
         """
         rows = read_rows(LabelFile.at(path))
         images: dict[str, int] = {}
@@ -201,7 +201,7 @@ class Bedlam(Reader):
         params = self.params
         seen = well_seen(
             rows["gtkps"][:, :BODY_JOINTS, :2],
-            2 * rows["cam_int"][:, :2, 2],  # the principal point lies in the middle of the picture
+            2 * rows["cam_int"][:, :2, 2],  # the principal point is the image centre
             rows["trans_cam"][:, 2] + rows["cam_ext"][:, 2, 3],
             np.array(image_of),
             params.joints_inside,
@@ -213,7 +213,7 @@ class Bedlam(Reader):
     def _most_different(
         self, chosen: Sequence[tuple[Path, list[Someone]]], count: int
     ) -> list[tuple[Path, list[Someone]]]:
-        """Of all people of the split, up to `count` whose poses differ most; those with a broken row stay, too."""
+        """Keeps up to `count` people of the split whose poses differ most, and everyone whose row is broken."""
         poses, sound = [], []
         for path, people in chosen:
             numbers = [person.row for person in people]
@@ -233,13 +233,13 @@ class Bedlam(Reader):
 
 
 def _left_out(path: Path, reason: str) -> Unit:
-    """A label file that is not read: one row of the defects, so that it is counted."""
+    """Returns a unit with one defect for a label file that is not read, so that the report counts it."""
     key = sample_key(path.stem)
     return Unit(key, 1, (Defect(key, "", reason, path.name),))
 
 
 def _units(folder: str, people: Sequence[Someone]) -> Iterator[Unit]:
-    """The images of one scene. Neighbours in it share a list of the people whose captions are made at once."""
+    """Yields a unit per image of a scene; neighbouring images share a list of people that are captioned together."""
     by_image: dict[str, list[Someone]] = defaultdict(list)
     for person in people:
         by_image[person.image].append(person)
@@ -256,7 +256,7 @@ def _units(folder: str, people: Sequence[Someone]) -> Iterator[Unit]:
 def _captions(
     file: LabelFile, people: tuple[Someone, ...], body_model: Path, number: int
 ) -> Mapping[int, tuple[Caption, ...]]:
-    """Captions of these people by row; none for a row that is broken."""
+    """Returns captions of these people by row; broken rows are left out."""
     rows = read_rows(file)
     numbers = [person.row for person in people]
     sound = [person for person, finite in zip(people, rows["finite"][numbers], strict=True) if finite]

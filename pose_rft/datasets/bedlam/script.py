@@ -1,10 +1,10 @@
-"""BEDLAM-Script: which people of BEDLAM are described, and in which words (naver/poseembroider, process_bedlam).
+"""BEDLAM-Script: selects people of BEDLAM and generates their captions (naver/poseembroider, process_bedlam).
 
-Its recipe in steps: people that are seen well (few joints outside the picture, large, not hidden by a nearer person),
-then farthest-point selection of poses by the positions of 22 joints with the heading removed (50,000 for training,
-10,000 for validation), then captions. There it takes about 35 hours in one process, of which the selection takes 13.
-Here every step works on arrays: the selection picks, from a pool of the farthest poses, as many as can be told to be
-the farthest without looking at the rest, and then brings all distances up to date with one matrix product.
+The original recipe keeps people who are clearly visible (few joints outside the image, large, not hidden by a nearer
+person), selects poses by farthest-point sampling on the positions of 22 joints with the heading removed (50,000 for
+training, 10,000 for validation), then captions them. It takes about 35 hours in one process, 13 for the selection.
+Here every step is vectorised. Each selection round picks from a pool of the farthest poses for as long as no pose
+outside the pool can be farther, then updates all distances with one matrix product.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from pose_rft.seeds import numpy_rng
 
 BODY_JOINTS = 22
 BOX_SCALE = 1.1
-CAPTION_SEED = 0  # wording of the captions belongs to the release: another data seed does not rewrite them
-# Positions are compared in whole steps of 2 mm: then every sum below is an integer that float32 holds, so the same
-# poses are chosen whatever the order in which a machine adds.
+CAPTION_SEED = 0  # captions are part of the release, so the data seed does not change their wording
+# Positions are rounded to steps of 2 mm, so every sum below is an integer that float32 represents exactly and the
+# selection does not depend on the order of summation.
 STEPS_PER_METRE = 500
 LARGEST_EXACT = 2.0**23
-POOL = 512  # poses among which to pick before all distances are brought up to date
-ROWS = 8192  # distances at once
-POSES = 4096  # skeletons at once
+POOL = 512  # candidate poses per round, before all distances are updated
+ROWS = 8192  # points per block when distances are updated
+POSES = 4096  # poses per block when joints are computed
 
 
 def well_seen(
@@ -42,13 +42,13 @@ def well_seen(
     smallest_box: float,
     largest_overlap: float,
 ) -> np.ndarray:
-    """Which people (N,) bool are seen well enough to be described.
+    """Returns which people (N,) bool are visible enough to be captioned.
 
     Args:
-        points: (N, 22, 2) px, body joints; sizes: (N, 2) px, width and height of the picture; depths: (N,) metres;
-        images: (N,) number of the picture that a person is in.
-        joints_inside: so many joints lie in the picture. smallest_box: px, longer side of the joints' box x1.1.
-        largest_overlap: share of that box that the box of one nearer person may cover.
+        points: (N, 22, 2) px, body joints; sizes: (N, 2) px, width and height of the image; depths: (N,) metres;
+        images: (N,) index of the image that a person is in.
+        joints_inside: fewest joints inside the image. smallest_box: px, for the longer side of the joints' box x1.1.
+        largest_overlap: largest share of the joints' box that the box of one nearer person may cover.
     """
     low, high = points.min(axis=1), points.max(axis=1)
     inside = ((points >= 0) & (points < sizes[:, None])).all(axis=2).sum(axis=1)
@@ -69,7 +69,7 @@ def well_seen(
 
 
 def distinct_poses(poses: np.ndarray, body_model: Path, count: int) -> np.ndarray:
-    """The rows, ascending, of up to `count` poses as different from each other as can be.
+    """Returns the rows, ascending, of up to `count` poses that differ as much as possible.
 
     Args:
         poses: (N, 22, 3) axis-angle radians, root in the camera frame.
@@ -84,15 +84,15 @@ def distinct_poses(poses: np.ndarray, body_model: Path, count: int) -> np.ndarra
 def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
     """Farthest-point selection: each choice is as far as possible from all earlier ones; the first is row 0.
 
-    The outcome is that of the plain algorithm (the lowest row among equals), which is quadratic and looks at all points
-    for every choice. It ends early when only copies of chosen points are left.
+    The result equals that of the plain algorithm (ties go to the lowest row), which is quadratic because it visits all
+    points for every choice. Selection ends early when only duplicates of chosen points are left.
 
     Args:
-        points: (N, D) float32, whole numbers with squared lengths below 2**23, so that distances are exact.
+        points: (N, D) float32, integers with squared lengths below 2**23, so that distances are exact.
     Returns:
-        (up to count,) rows in the order of choice.
+        (up to count,) rows in the order of selection.
     Raises:
-        ValueError: no points, or larger numbers.
+        ValueError: there are no points, or a squared length is too large.
     """
     squares = np.square(points).sum(axis=1)
     if len(points) == 0 or squares.max() >= LARGEST_EXACT:
@@ -110,12 +110,12 @@ def farthest_points(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def _squared(points: np.ndarray, squares: np.ndarray, others: np.ndarray, their_squares: np.ndarray) -> np.ndarray:
-    """(N,) squared distance of each point to the nearest of the others."""
+    """Returns (N,) squared distance of each point to the nearest of the others."""
     return squares + (their_squares - 2 * (points @ others.T)).min(axis=1)
 
 
 def _farthest_of_pool(points: np.ndarray, squares: np.ndarray, nearest: np.ndarray, most: int) -> list[int]:
-    """The next choices, up to `most`, as long as no point outside the pool can be farther; none when all is chosen."""
+    """Returns up to `most` next choices while no point outside the pool can be farther; empty if nothing is left."""
     size = min(POOL, len(points))
     limit = np.partition(nearest, -size)[-size]  # nothing outside the pool is farther than this
     pool = np.flatnonzero(nearest > limit)
@@ -133,7 +133,7 @@ def _farthest_of_pool(points: np.ndarray, squares: np.ndarray, nearest: np.ndarr
 
 
 def heading_free(poses: np.ndarray) -> np.ndarray:
-    """(N, 22, 3) axis-angle, root in the camera frame → (N, 24, 3, 3) as captions take it, with resting hands."""
+    """(N, 22, 3) axis-angle, root in the camera frame → (N, 24, 3, 3) as captions need it, hands in rest pose."""
     vectors = np.zeros((len(poses), 24, 3))
     vectors[:, :BODY_JOINTS] = poses
     matrices = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix().reshape(-1, 24, 3, 3)
@@ -143,9 +143,9 @@ def heading_free(poses: np.ndarray) -> np.ndarray:
 def captions_of(
     poses: np.ndarray, keys: Sequence[str], body_model: Path, number: int
 ) -> dict[str, tuple[Caption, ...]]:
-    """`number` captions for each key: of poses (N, 22, 3), axis-angle with the root in the camera frame.
+    """Returns `number` captions per key, of poses (N, 22, 3), axis-angle with the root in the camera frame.
 
-    They depend on the pose and its key alone, not on what else is in the batch.
+    Captions depend only on the pose and its key, not on the rest of the batch.
     """
     rngs = [numpy_rng(CAPTION_SEED, "bedlam captions", key) for key in keys]
     texts = describe_poses(heading_free(poses), _rest_joints(body_model), rngs, number)

@@ -1,4 +1,4 @@
-"""What is known of COCO: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about COCO: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from the READMEs of COCO and EFT.
 """

@@ -1,8 +1,8 @@
-"""COCO persons: keypoints of `person_keypoints_*.json`, SMPL from published fits (`still_fits.py`).
+"""COCO people: keypoints of `person_keypoints_*.json`, SMPL from published fits (`still_fits.py`).
 
 Layout (2014 or 2017 names): `annotations/person_keypoints_{train,val}YEAR.json`, `trainYEAR/`, `valYEAR/`. A person is
-a sample if it is no crowd and at least `body_joints` of its 12 body joints (shoulders, elbows, wrists, hips, knees,
-ankles) are labelled; 12 is SPIN's rule (28,344 persons of train2014). Persons without a fit keep their keypoints.
+a sample if it is not a crowd and at least `body_joints` of its 12 body joints (shoulders, elbows, wrists, hips, knees,
+ankles) are labelled; 12 is SPIN's rule (28,344 people of train2014). People without a fit keep their keypoints.
 Sources: cocodataset/cocoapi, SPIN datasets/preprocess/coco.py, facebookresearch/eft.
 """
 
@@ -32,8 +32,8 @@ POSETRACK18 = (
     "nose head_bottom head_top left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
     "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle"
 )
-# Joint sets of other COCO-style files by their count, for the sentence that refuses them. Human3.6M's, as MMPose has
-# them, name left joints where the right ones stand, so that even their names do not help.
+# Joint sets of other COCO-style files by joint count, for the error message. MMPose's Human3.6M files swap left and
+# right in the joint names, so they cannot be read by name either.
 OTHER_SETS = {
     14: "CrowdPose or AI Challenger (AIC)",
     16: "MPII",
@@ -44,7 +44,7 @@ OTHER_SETS = {
 
 
 class CocoParams(Section):
-    """`datasets.coco` in params.yaml. fits: files below the root; the first that has a person counts."""
+    """`datasets.coco` in params.yaml. fits: files below the root; the first that has a person is used."""
 
     root: str = "coco"
     splits: tuple[Literal["train", "val"], ...] = ("train",)
@@ -55,7 +55,7 @@ class CocoParams(Section):
 
 
 class Coco(Reader):
-    """Reader of COCO; a unit is one image with all its persons."""
+    """Reader of COCO; a unit is one image with all its people."""
 
     Params = CocoParams
     params: CocoParams
@@ -71,7 +71,7 @@ class Coco(Reader):
         persons: dict[int, list[Annotation]] = defaultdict(list)
         for row in annotations:
             labelled = int((row.points[BODY, 2] > 0).sum())
-            # A person with a number that is not finite stays: a defect, when it is read.
+            # People with non-finite keypoints are kept; they become defects when read.
             if not row.is_crowd and (labelled >= max(self.params.body_joints, 1) or not row.is_finite):
                 persons[row.image].append(row)
         units = []
@@ -97,7 +97,7 @@ class Coco(Reader):
             if not row.is_finite:
                 yield Defect(unit.key, str(row.id), "broken keypoints", f"{name}: {NOT_FINITE}")
                 continue
-            if not (w > 1 and h > 1):  # NaN, too
+            if not (w > 1 and h > 1):  # also true for NaN
                 yield Defect(unit.key, str(row.id), "empty box", f"{name}: bbox {list(row.bbox)}")
                 continue
             if not (x < size[0] and y < size[1] and x + w > 0 and y + h > 0):
@@ -130,7 +130,7 @@ class Coco(Reader):
     def inventory(self) -> list[Path]:
         sets = [f"{split}{self.params.year}" for split in self.params.splits]
         files = existing_files(self.root, [f"annotations/person_keypoints_{name}.json" for name in sets])
-        pictures = (Path(path) for name in sets for path in files_below(self.root / name))  # whatever they are called
+        pictures = (Path(path) for name in sets for path in files_below(self.root / name))  # whatever their names
         return sorted({*files, *pictures, *fit_files(self.params.fits, self.root)})
 
     def _annotations(self, split: str) -> Path:
@@ -140,7 +140,7 @@ class Coco(Reader):
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """A person: ids; bbox (x, y, width, height) px; points (17, 3) px and 1 = labelled (0, 0, 0 where it is not)."""
+    """A person: ids; bbox (x, y, width, height) px; points (17, 3): px and 1 if labelled, else 0, 0, 0."""
 
     id: int
     image: int
@@ -150,21 +150,21 @@ class Annotation:
 
     @property
     def is_finite(self) -> bool:
-        """Whether all numbers of the annotation are finite."""
+        """Whether all keypoints are finite."""
         return bool(np.isfinite(self.points).all())
 
     @property
     def center(self) -> tuple[float, float]:
-        """Centre of the box, px."""
+        """The centre of the box, px."""
         x, y, w, h = self.bbox
         return x + w / 2, y + h / 2
 
 
 def read_persons(path: Path) -> tuple[dict[int, tuple[str, tuple[int, int]]], list[Annotation]]:
-    """File name and (width, height) px of each image by id, and the persons of a COCO keypoint file.
+    """Returns file name and (width, height) px of each image by id, and the people, of a COCO keypoint file.
 
     Raises:
-        PoseRftError: not a COCO keypoint file, or one of another joint set.
+        PoseRftError: not a COCO keypoint file, or its joint set is not supported.
     """
     content, what = read_json(path, dict), "the file"
     try:
@@ -191,10 +191,10 @@ def _named_joints(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _order(names: Sequence[str], path: Path) -> list[int]:
-    """Where each of COCO's 17 joints stands in the annotations, -1 for those that they lack.
+    """Returns the index of each of COCO's 17 joints in the annotations, -1 if it is missing.
 
     Raises:
-        PoseRftError: another joint set than COCO's and PoseTrack18's, which has all but the eyes.
+        PoseRftError: the joint set is neither COCO's nor PoseTrack18's, which lacks only the eyes.
     """
     names = [str(name) for name in names]
     if names == list(COCO17.joints) or names == POSETRACK18.split():
@@ -203,7 +203,7 @@ def _order(names: Sequence[str], path: Path) -> list[int]:
 
 
 def _other_joints(path: Path, found: str, count: int, names: Sequence[str] = ()) -> str:
-    """The sentence about a file of another joint set, with the name of the format where it is known."""
+    """Returns the error message for an unsupported joint set, with the name of the format if known."""
     kind = "Human3.6M's" if names and ("root" in names[0] or "pelvis" in names[0]) else OTHER_SETS.get(count)
     told = f", those of {kind}" if kind else ""
     return (

@@ -1,7 +1,7 @@
-"""What is known of EMDB: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about EMDB: the files of a complete copy, the conversion cost, and published counts.
 
-EMDB 1 is 17 sequences (zju3dv/GVHMR:hmr4d/dataset/emdb/utils.py lists them, with 24,117 frames in all). How many of the
-frames show the person is published nowhere, so samples are not compared.
+EMDB 1 is 17 sequences (zju3dv/GVHMR:hmr4d/dataset/emdb/utils.py lists them, with 24,117 frames in total). The number of
+frames that show the person is not published, so sample counts are not compared.
 """
 
 from pose_rft.datasets.common.facts import RECORD_BYTES, Cost, Facts, Need, Published

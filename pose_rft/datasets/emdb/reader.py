@@ -1,8 +1,8 @@
-"""EMDB: handheld videos as pictures, with pickles of gendered SMPL in the world frame, from body-worn sensors.
+"""EMDB: frames of handheld videos, with pickles of gendered SMPL in the world frame, from body-worn sensors.
 
-The split `test` is EMDB 1, which methods that look at one picture are measured on: the sequences whose `emdb1` is set,
-and of them the frames of `good_frames_mask`; in the others the person is out of view or hidden. Truth is SMPL's 24
-joints of the person's gender (`pose_rft.evaluation.joint_readers`). Layout: docs/formats.md, EMDB.
+The split `test` is EMDB 1, the benchmark for single-image methods: the sequences whose `emdb1` is set, in the frames
+that `good_frames_mask` marks; in other frames the person is out of view or hidden. The ground truth is the 24 SMPL
+joints for the person's gender (`pose_rft.evaluation.joint_readers`). Layout: docs/formats.md, EMDB.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,8 +35,8 @@ from pose_rft.params import Fraction, Section
 from pose_rft.record import Box, Camera, Defect, Keypoints, Record, Smpl
 
 SEQUENCES = "P*/*/*_data.pkl"
-PROTOCOLS: Mapping[str, str] = {"test": "emdb1"}  # split → the field that says whether a sequence belongs to it
-JOINTS_SCALE = 1.2  # where the release's box is empty: around the projected joints
+PROTOCOLS: Mapping[str, str] = {"test": "emdb1"}  # split → the field that marks its sequences
+JOINTS_SCALE = 1.2  # around the projected joints, where the release's box is empty
 SOURCE = "emdb"
 
 
@@ -53,7 +53,7 @@ class Sequence:
     """One person's N frames, world frame, metres.
 
     pose (N, 24, 3) axis-angle, betas (10,), transl (N, 3), joints2d (N, 24, 2) px, boxes (N, 4) px as x0, y0, x1, y1,
-    K (3, 3) px, cameras (N, 4, 4) world → camera, frames: those that are samples; splits: those it belongs to.
+    K (3, 3) px, cameras (N, 4, 4) world → camera, frames: the frames that are samples; splits: where it belongs.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Emdb(Reader):
 
 
 def _box(corners: np.ndarray, joints2d: np.ndarray) -> Box:
-    """The release's box, or one around the projected joints where the release's is empty (`bboxes.invalid_idxs`)."""
+    """Returns the release's box, or a box around the projected joints if it is empty (`bboxes.invalid_idxs`)."""
     x0, y0, x1, y1 = corners.tolist()
     if x1 > x0 and y1 > y0:
         return square_box(x0, y0, x1, y1, 1.0, "bboxes")
@@ -148,10 +148,10 @@ def _box(corners: np.ndarray, joints2d: np.ndarray) -> Box:
 
 
 def read_sequence(path: Path) -> Sequence:
-    """One `*_data.pkl`.
+    """Reads one `*_data.pkl`.
 
     Raises:
-        PoseRftError: not a readable pickle, it names code, or a field is missing or has another shape.
+        PoseRftError: the pickle is unreadable or refers to code, or a field is missing or has the wrong shape.
     """
     content = read_pickle(path)
     try:

@@ -1,4 +1,4 @@
-"""What is known of MPI-INF-3DHP: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about MPI-INF-3DHP: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from margipose's sequence list, SPIN and akanazawa/hmr#45.
 """

@@ -1,4 +1,4 @@
-"""The files of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5) and extracted frames of a training sequence,
+"""Reads the files of MPI-INF-3DHP: camera.calibration, annot.mat (MAT v5) and extracted frames of a training sequence,
 annot_data.mat (v7.3) of a test sequence.
 
 Fourteen cameras are calibrated and annotated; the test set has no calibration. Layout: docs/formats.md, MPI-INF-3DHP.
@@ -21,15 +21,15 @@ from pose_rft.io.matlab import cells, read_mat
 from pose_rft.io.parsing import parsing
 from pose_rft.record import Camera
 
-LARGEST_CALIBRATION = 1 << 20  # bytes; the files have 7 kB
+LARGEST_CALIBRATION = 1 << 20  # bytes; real files are 7 kB
 CAMERAS = 14
 CHEST_CAMERAS = (0, 1, 2, 4, 5, 6, 7, 8)  # "vnect chest-height"
 MM = 1000.0
 TEST_FOLDER = "mpi_inf_3dhp_test_set"
-# (width, height) px; peers test the bounds of all of them with 2048.
+# (width, height) px; other implementations use 2048 as the bound for all of them.
 TEST_SIZES = {f"TS{i}": (2048, 2048) if i < 5 else (1920, 1080) for i in range(1, 7)}
-# Where peers put the frames of a video: SPIN, MMHuman3D, MMPose (whose folder is a matter of taste). All count from 1;
-# whoever extracts them with another tool may count from 0.
+# Where other projects store extracted frames: SPIN, MMHuman3D, MMPose (with or without its folder). All number frames
+# from 1; other extraction tools may start at 0.
 FRAME_NAMES = (
     "S{s}/Seq{q}/imageFrames/video_{c}/frame_{n}.jpg",
     "S{s}/Seq{q}/imageFrames/video_{c}/{n}.jpg",
@@ -49,13 +49,13 @@ class Calibration:
 
 
 def read_calibration(path: Path) -> dict[int, Calibration]:
-    """The cameras of a camera.calibration file by their number, metres.
+    """Returns the cameras of a camera.calibration file by camera number, in metres.
 
-    Peers count characters in it; here lines are split on white space and told apart by their first word, so line ends,
-    indentation and a missing last newline do not matter.
+    Other parsers rely on character positions. This one splits lines on white space and identifies them by their first
+    word, so line endings, indentation and a missing final newline do not matter.
 
     Raises:
-        PoseRftError: no such file, or a camera without size, intrinsic or extrinsic numbers.
+        PoseRftError: the file does not exist, or a camera lacks its size, intrinsics or extrinsics.
     """
     try:
         lines = door.read_file(path, LARGEST_CALIBRATION).decode("latin1").splitlines()
@@ -81,10 +81,10 @@ def read_calibration(path: Path) -> dict[int, Calibration]:
 
 
 def read_annotations(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """annot.mat: for each camera joints2d (N, 28, 2) px and joints3d (N, 28, 3) metres in the camera frame.
+    """Reads annot.mat: for each camera, joints2d (N, 28, 2) px and joints3d (N, 28, 3) metres in the camera frame.
 
     Raises:
-        PoseRftError: no such file, damaged, or not 14 cells of 28 joints.
+        PoseRftError: the file does not exist, is damaged, or does not have 14 cells of 28 joints.
     """
     if not path.is_file():
         raise PoseRftError(f"{path} does not exist; it is part of every sequence of MPI-INF-3DHP.")
@@ -92,7 +92,7 @@ def read_annotations(path: Path) -> tuple[list[np.ndarray], list[np.ndarray]]:
     return _annotations(path, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=1)  # the cameras of one sequence are read one after the other from the same file
+@lru_cache(maxsize=1)  # the cameras of a sequence share a file and are read in a row
 def _annotations(path: Path, modified: int, size: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     content = read_mat(path)
     try:
@@ -110,10 +110,10 @@ def _annotations(path: Path, modified: int, size: int) -> tuple[list[np.ndarray]
 
 
 def extracted_frames(root: Path, subject: int, sequence: int, camera: int) -> Callable[[int], Path] | None:
-    """Which picture shows a frame (counted from 0) of a video, in the layout that is there; None if there is none."""
+    """Returns a function from a video's frame index (from 0) to its image path; None if no layout has this video."""
     for layout in FRAME_NAMES:
         name = partial(layout.format, s=subject, q=sequence, c=camera)
-        # Some copies hold only the frames that somebody sampled, so any frame will do as a sign of the layout.
+        # Some copies hold only sampled frames, so any frame identifies the layout.
         if next(root.glob(name(n=SIX_DIGITS)), None) is not None:
             first = 0 if _counts_from_0(root, layout) else 1
             return lambda frame, name=name, first=first: root / name(n=f"{frame + first:06d}")  # type: ignore[misc]
@@ -121,36 +121,36 @@ def extracted_frames(root: Path, subject: int, sequence: int, camera: int) -> Ca
 
 
 def _counts_from_0(root: Path, layout: str) -> bool:
-    """Whether any video has a frame 0: one tool extracted them all, and one video may have lost its first frame."""
+    """Whether any video has a frame 0; checks all, because one tool made them and single frames may be missing."""
     videos = ((s, q, c) for s in range(1, 9) for q in (1, 2) for c in range(CAMERAS))
     return any((root / layout.format(s=s, q=q, c=c, n="000000")).exists() for s, q, c in videos)
 
 
 def of_camera(cameras: Mapping[int, Calibration], number: int, folder: Path) -> Calibration:
-    """The calibration of one camera."""
+    """Returns the calibration of one camera."""
     if number not in cameras:
         raise PoseRftError(f"{folder / 'camera.calibration'} has no camera {number}; get the file again.")
     return cameras[number]
 
 
 def valid_frames(path: Path) -> tuple[int, ...]:
-    """The frames of a test sequence (from 0) that annot_data.mat marks valid.
+    """Returns the frames of a test sequence (from 0) that annot_data.mat marks as valid.
 
     Raises:
-        PoseRftError: no such file, damaged, or without `valid_frame`.
+        PoseRftError: the file does not exist, is damaged, or has no `valid_frame`.
     """
     valid = np.asarray(_variable(read_mat(path), "valid_frame", path)).ravel()
     return tuple(int(frame) for frame in np.flatnonzero(valid == 1))
 
 
 def read_test_annotations(path: Path, frames: Sequence[int], joints3d: str) -> tuple[np.ndarray, np.ndarray, Camera]:
-    """joints2d (N, 17, 2) px and joints3d (N, 17, 3) metres, camera frame, of a test sequence, and its camera.
+    """Returns joints2d (N, 17, 2) px, joints3d (N, 17, 3) metres, camera frame, and the camera of a test sequence.
 
     Args:
-        frames: those that are wanted; the camera is the least-squares one of `annot2` on `annot3` there.
+        frames: the frames to use; the camera is a least-squares fit of `annot2` to `annot3` in them.
         joints3d: the variable that holds the 3D joints, `annot3` or `univ_annot3`.
     Raises:
-        PoseRftError: no such file, damaged, or too short for the frames. Numbers that are not finite stay as they are.
+        PoseRftError: the file does not exist, is damaged, or is too short. Non-finite numbers are returned unchanged.
     """
     with parsing(path, "an annotation of MPI-INF-3DHP's test set"):
         content, wanted = read_mat(path), list(frames)
@@ -166,7 +166,7 @@ def read_test_annotations(path: Path, frames: Sequence[int], joints3d: str) -> t
 
 
 def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarray:
-    """K (3, 3) px of the camera that maps points3d (N, J, 3) camera frame to points2d (N, J, 2), by least squares."""
+    """Fits K (3, 3) px by least squares so that points3d (N, J, 3), camera frame, project to points2d (N, J, 2)."""
     plane = (points3d[..., :2] / points3d[..., 2:]).reshape(-1, 2)
     target = points2d.reshape(-1, 2)
     focal, center = zip(
@@ -177,10 +177,10 @@ def estimate_intrinsics(points3d: np.ndarray, points2d: np.ndarray) -> np.ndarra
 
 
 def _test_points(value: np.ndarray, axes: int, frames: Sequence[int]) -> np.ndarray:
-    """(N, 17, axes) of a variable in MATLAB's shape (axes, 17, 1, N).
+    """Reshapes a variable from MATLAB's (axes, 17, 1, N) to (N, 17, axes).
 
     Raises:
-        ValueError: another shape, or too short for the frames.
+        ValueError: the shape differs, or the variable is too short for the frames.
     """
     points = np.moveaxis(np.asarray(value, np.float64).reshape(axes, len(MPI17), -1), -1, 0).swapaxes(1, 2)
     if frames and max(frames) >= len(points):

@@ -1,10 +1,10 @@
-"""MPI-INF-3DHP: avi videos with MAT v5 annotations (train), pictures with a v7.3 file (test), published SMPL fits.
+"""MPI-INF-3DHP: AVI videos with MAT v5 annotations (train), images with a v7.3 file (test), published SMPL fits.
 
-Train: subjects S1–S8, two sequences each, the 8 chest-height cameras of 14; of the frames whose 17 body joints all lie
-inside the picture every 10th (SPIN counts over all videos, here each video counts for itself, so that a video does not
-depend on those before it). Annotations may be longer than the video; `FRAMES` has the true lengths. Where a video was
-extracted to pictures and deleted, its frames are found in any of the peers' three layouts and keep their bytes. Test:
-TS1–TS6, the frames marked valid. Layout and traps: docs/formats.md, MPI-INF-3DHP.
+Train: subjects S1–S8, two sequences each, the 8 chest-height cameras of 14; every 10th of the frames whose 17 body
+joints all lie inside the image. SPIN counts across videos; here each video is counted separately, so the selection does
+not depend on earlier videos. Annotations may be longer than the video; `FRAMES` has the true lengths. If a video was
+replaced by extracted frames, they are read from any of three common layouts, and their bytes are kept. Test: TS1–TS6,
+the frames marked valid. Layout and pitfalls: docs/formats.md, MPI-INF-3DHP.
 """
 
 from collections.abc import Iterator, Mapping
@@ -49,7 +49,7 @@ from pose_rft.params import Count, Fraction, Section
 from pose_rft.record import Defect, Image, Keypoints, Record
 
 BOX_SCALE = 1.2  # SPIN, around the 17 joints
-# The 17 of the 28 that the test set has too (SPIN `joints17_idx`).
+# The 17 of the 28 joints that the test set also has (SPIN `joints17_idx`).
 BODY = MPI28.indices([joint for joint in MPI28.joints if joint in MPI17])
 # Frames per video (MMPose preprocess_mpi_inf_3dhp.py, margipose sequence_info.json).
 FRAMES: Mapping[tuple[int, int], int] = {
@@ -60,9 +60,9 @@ FRAMES: Mapping[tuple[int, int], int] = {
 
 
 class MpiInf3dhpParams(Section):
-    """`datasets.mpi_inf_3dhp` in params.yaml. fits: files below the root, the first that has a frame counts.
+    """`datasets.mpi_inf_3dhp` in params.yaml. fits: files below the root; the first that has a frame is used.
 
-    test_joints3d: `annot3` fits the test pictures; `univ_annot3`, scaled to one height, is what SPIN scores.
+    test_joints3d: `annot3` matches the test images; `univ_annot3`, scaled to a common height, is what SPIN evaluates.
     """
 
     root: str = "mpi_inf_3dhp"
@@ -89,7 +89,7 @@ class VideoUnit:
 
     @property
     def name(self) -> VideoName:
-        """What files of fits call it."""
+        """The names of this video in fit files."""
         names = (f"S{self.subject}", f"Seq{self.sequence}", str(self.camera))
         return VideoName(self.subject, (self.subject, self.sequence), names)
 
@@ -166,7 +166,7 @@ class MpiInf3dhp(Reader):
                 yield Unit(sample_key("3dhp", folder.name), len(frames), (TestUnit(folder.name, frames),))
 
     def _read_video(self, unit: Unit, wanted: VideoUnit) -> Iterator[Record | Defect]:
-        """One row per frame in order; raises Incomplete when the rest of them cannot be read."""
+        """Yields one row per frame, in order; raises `Incomplete` if the remaining frames cannot be read."""
         folder = self.root / wanted.folder
         calibration = of_camera(read_calibration(folder / "camera.calibration"), wanted.camera, folder)
         camera = calibration.camera
@@ -215,10 +215,10 @@ class MpiInf3dhp(Reader):
             )
 
     def _pictures(self, wanted: VideoUnit, size: tuple[int, int]) -> Iterator[Image | UnreadablePicture]:
-        """The wanted frames in order, from the video or from the pictures that it was extracted to.
+        """Yields the wanted frames in order, from the video or its extracted frames.
 
         Raises:
-            Incomplete: there is neither; the video is damaged, too short or of another size; more is asked for.
+            Incomplete: there is neither; the video is damaged, too short or of the wrong size; no frame is left.
         """
         path = self.root / wanted.folder / "imageSequence" / f"video_{wanted.camera}.avi"
         names = extracted_frames(self.root, wanted.subject, wanted.sequence, wanted.camera)
@@ -269,7 +269,7 @@ class MpiInf3dhp(Reader):
 
 
 def sampled_frames(points: np.ndarray, size: tuple[int, int], every: int) -> tuple[int, ...]:
-    """Every `every`-th of the frames whose 17 body joints lie inside the picture; points (N, 28, 2) px."""
+    """Returns every `every`-th of the frames whose 17 body joints lie inside the image; points (N, 28, 2) px."""
     body = points[:, BODY]
     inside = ((body >= 0) & (body < np.array(size))).all(axis=(1, 2))
     return tuple(int(frame) for frame in np.flatnonzero(inside)[::every])

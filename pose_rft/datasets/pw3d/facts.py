@@ -1,4 +1,4 @@
-"""What is known of 3DPW: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about 3DPW: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from SPIN and VIBE.
 """

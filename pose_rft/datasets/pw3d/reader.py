@@ -1,9 +1,9 @@
-"""3DPW: pictures with Python 2 pickles of gendered SMPL, world frame.
+"""3DPW: images with Python 2 pickles of gendered SMPL in the world frame.
 
-Picture i belongs to pose i (30 Hz), not to `img_frame_ids[i]`. A person is a sample in the frames whose camera pose is
-valid and in which any 2D joint was found: the release's `poses2d` are all zero otherwise, and the official challenge,
-like SPIN, leaves those frames out of the test set, so they are no defects. Evaluation needs the male and the female
-model. Layout and traps: docs/formats.md, 3DPW.
+Image i belongs to pose i (30 Hz), not to `img_frame_ids[i]`. A person is a sample in every frame with a valid camera
+pose and at least one detected 2D joint. In other frames the release's `poses2d` are all zero; the official challenge
+and SPIN exclude them from the test set, so they do not count as defects. Evaluation needs the male and the female
+model. Layout and pitfalls: docs/formats.md, 3DPW.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,13 +26,13 @@ from pose_rft.io.unpickle import read_pickle
 from pose_rft.params import Fraction, Section
 from pose_rft.record import Camera, Defect, Keypoints, Record, Smpl
 
-# Split → folder names: the official one first, then the one that others' copies use.
+# Split → folder names: the official name first, then the name in other copies.
 FOLDERS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
     "validation": ("validation", "val"),
     "test": ("test",),
 }
-BOX_SCALE = 1.2  # SPIN, around the 2D joints that were found
+BOX_SCALE = 1.2  # SPIN, around the detected 2D joints
 GENDERS: Mapping[str, Gender] = {"m": "male", "f": "female", "male": "male", "female": "female"}
 SOURCE = "3dpw"
 
@@ -47,10 +47,10 @@ class Pw3dParams(Section):
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One person of a sequence. N frames, world frame, metres.
+    """One person of a sequence: N frames, world frame, metres.
 
     pose (N, 24, 3) axis-angle, betas (10,), transl (N, 3), joints3d (N, 24, 3), joints2d (N, 18, 3) px + confidence,
-    frames: those that are samples.
+    frames: the frames that are samples.
     """
 
     gender: Gender
@@ -64,7 +64,7 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """A sequence: K (3, 3) px, cameras (N, 4, 4) world → camera, and its people."""
+    """A sequence: K (3, 3) px, cameras (N, 4, 4) world → camera, and one track per person."""
 
     name: str
     K: np.ndarray
@@ -138,7 +138,7 @@ class Pw3d(Reader):
 
     def inventory(self) -> list[Path]:
         patterns = [f"sequenceFiles/{folder}/*.pkl" for split in self.params.splits for folder in FOLDERS[split]]
-        # A sequence's own name, not its file's, says which folder of pictures is its: all are watched.
+        # A sequence names its image folder inside the pickle, so the file name does not tell: list all images.
         return existing_files(self.root, [*patterns, "imageFiles/*/*.jpg"])
 
     def _folder(self, split: str) -> Path:
@@ -157,10 +157,10 @@ class Pw3d(Reader):
 
 
 def read_sequence(path: Path) -> Sequence:
-    """One .pkl of `sequenceFiles`.
+    """Reads one .pkl of `sequenceFiles`.
 
     Raises:
-        PoseRftError: not a readable pickle, it names code, or a field is missing or has another shape.
+        PoseRftError: the pickle is unreadable or refers to code, or a field is missing or has the wrong shape.
     """
     content = read_pickle(path)
     try:
@@ -195,7 +195,7 @@ def _track(content: Mapping[str, Any], person: int, length: int) -> Track:
 
 
 def _in_camera(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """World joints (24, 3) in the camera frame, with confidence 1."""
+    """Transforms joints (24, 3) from the world to the camera frame and appends confidence 1."""
     assert camera.R is not None and camera.t is not None
     return np.concatenate([points @ camera.R.T + camera.t, np.ones((len(points), 1))], axis=1)
 
