@@ -1,7 +1,7 @@
-"""What is known of ChatPose's reasoning benchmarks: what a complete copy holds, what it costs, and published counts.
+"""Known facts about ChatPose's reasoning benchmarks: the files of a complete copy, the cost, and published counts.
 
-Each of the four question files has 50 rows (jjunsss/RPE-Refined). ChatPose states 780 SPG questions; how many a file of
-one's own has is up to it.
+Each of the four question files has 50 rows (jjunsss/RPE-Refined). ChatPose states 780 SPG questions; a user's own file
+may have any number.
 """
 
 from typing import Any

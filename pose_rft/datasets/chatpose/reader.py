@@ -1,12 +1,12 @@
-"""ChatPose's two reasoning benchmarks: which person is meant (RPE), and which pose would somebody have (SPG).
+"""ChatPose's two reasoning benchmarks: find the person who is described (RPE), and imagine a pose (SPG).
 
-**RPE**, reasoning-based pose estimation: a picture of several people and a question that describes one of them, by
-behaviour, outfit, pose or shape. Read from RPE-Refined, which names 3DPW's own pictures and holds each answer as SMPL
-in the camera frame. The whole picture is shown, so a sample has no box.
+**RPE**, reasoning-based pose estimation: an image of several people and a question that describes one of them by
+behaviour, outfit, pose or shape. Read from RPE-Refined, which refers to 3DPW's images and stores each answer as SMPL
+in the camera frame. The model sees the whole image, so a sample has no box.
 
-**SPG**, speculative pose generation: a question from which a pose can only be inferred. How ChatPose's files look is
-not known; the file read here is ours: `spg.json` gives questions for poses of PoseScript's test split, whose poses and
-human captions (what recall is measured with) come from that release. Layouts: docs/formats.md, ChatPose.
+**SPG**, speculative pose generation: a question from which a pose must be inferred. The format of ChatPose's own files
+is not known, so this project defines one: `spg.json` has questions for poses of PoseScript's test split; the poses and
+the human captions (used to measure recall) come from that release. Layouts: docs/formats.md, ChatPose.
 """
 
 from collections.abc import Iterator, Mapping
@@ -37,12 +37,12 @@ from pose_rft.record import Caption, Defect, Keypoints, Record, Smpl, Turn
 Split = Literal["rpe_behavior", "rpe_outfits", "rpe_pose", "rpe_shape", "spg"]
 ASPECTS: tuple[Split, ...] = ("rpe_behavior", "rpe_outfits", "rpe_pose", "rpe_shape")
 SPG_FILE = "spg.json"
-SPG_POSES = "test"  # the split of PoseScript whose poses are asked for
+SPG_POSES = "test"  # the PoseScript split that the questions refer to
 IMAGE_MARKER, PICTURES_OF = "<image>", "3DPW/"
 
 
 def question_file(split: str) -> str:
-    """The file of an aspect, below the data set's folder."""
+    """Returns the question file of an aspect, below the data set's folder."""
     return f"RPE-refined/refine_vqa_{split.removeprefix('rpe_')}_withGT.json"
 
 
@@ -98,7 +98,7 @@ class ChatPose(Reader):
         return sorted(files + (self._poses().inventory() if "spg" in self.params.splits else []))
 
     def _about_a_person(self, row: Mapping[str, Any], key: str, split: str) -> Record:
-        """A row of RPE-Refined; KeyError and the like where it is none."""
+        """Returns the record of an RPE-Refined row; raises KeyError or similar if the row is malformed."""
         name = str(row["real_image"]).removeprefix(PICTURES_OF)
         picture = load_picture(picture_path(self.pictures, name))
         question = str(row["conversations"][0]["value"]).replace(IMAGE_MARKER, "").strip()
@@ -137,7 +137,7 @@ class ChatPose(Reader):
         return PoseScript(self.data_root, params, self.body_model, self.jpeg_quality)
 
     def _questions(self) -> dict[int, list[str]]:
-        """Questions by the number of the pose that is asked for.
+        """Reads the questions, by id of the pose that each asks for.
 
         Raises:
             PoseRftError: not a list of {pose, question}.

@@ -53,7 +53,7 @@ class Sequence:
     """One person's N frames, world frame, metres.
 
     pose (N, 24, 3) axis-angle, betas (10,), transl (N, 3), joints2d (N, 24, 2) px, boxes (N, 4) px as x0, y0, x1, y1,
-    K (3, 3) px, cameras (N, 4, 4) world → camera, frames: the frames that are samples; splits: where it belongs.
+    K (3, 3) px, cameras (N, 4, 4) world → camera, frames: the frames that are samples; splits: its splits.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Puts a body or 3D joints without a place before the camera that SPIN assumes for a crop.
+"""Places a body or 3D joints without translation in front of the camera that SPIN assumes for a crop.
 
-Label files keep joints relative to a root and poses without translation. What they do have is where the joints fall in
-the picture, which fixes the place once a camera is assumed (`still_fit.crop_camera`).
+Label files have root-relative joints and poses without translation. They also have the 2D positions of the joints in
+the image, which determine the translation once a camera is assumed (`still_fit.crop_camera`).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pose_rft.record import Camera, Smpl
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """smpl and joints3d (24, 4) in the frame of one camera; the camera is None where a file's own place was kept."""
+    """smpl and joints3d (24, 4) in one camera's frame; camera is None if the file's own translation was kept."""
 
     smpl: Smpl | None
     joints3d: np.ndarray | None
@@ -38,13 +38,13 @@ def in_crop_camera(
     gender: Gender = "neutral",
     transl: np.ndarray | None = None,
 ) -> Placed:
-    """A row of a label file with its place; 3D joints go where the body goes, if there is one.
+    """Places a row of a label file; 3D joints move with the body if there is one.
 
     Args:
         center, side: the crop, px; pose (24, 3) axis-angle and betas (10,), or None; joints2d (24, 3) px + confidence
-        and joints3d (24, 4) metres + confidence in SPIN's order, or None; transl (3,): the file's own, kept as it is.
+        and joints3d (24, 4) metres + confidence in SPIN's order, or None; transl (3,): the file's own, kept unchanged.
     Raises:
-        PoseRftError: a pose needs a place and there is no body model of this gender.
+        PoseRftError: there is a pose to place but no body model of this gender.
     """
     body = None if pose is None or betas is None else posed_joints(pose[None], betas[None], body_model, gender)[0]
     camera = crop_camera(center, side) if transl is None else None
@@ -71,7 +71,7 @@ def _shift(
     side: float,
     camera: Camera,
 ) -> np.ndarray:
-    """The translation (3,) of SMPL's joints (24, 3), of which some are known: by the 2D joints, else by the box."""
+    """Returns the translation (3,) of the known SMPL joints (24, 3), from the 2D joints, else from the box."""
     shift = None
     if joints2d is not None:
         points, _ = to_smpl24(joints2d, SPIN24)
@@ -81,7 +81,7 @@ def _shift(
 
 
 def _moved(joints3d: np.ndarray, body: np.ndarray) -> np.ndarray | None:
-    """SPIN's joints (24, 4) shifted onto SMPL's (24, 3), which stand where they should; None if they share none."""
+    """Shifts SPIN's joints (24, 4) onto the placed SMPL joints (24, 3); None if no labelled joint is shared."""
     points, _ = to_smpl24(joints3d, SPIN24)
     known = points[:, 3] > 0
     return _plus(joints3d, (body[known] - points[known, :3]).mean(axis=0)) if known.any() else None

@@ -1,8 +1,8 @@
 """EFT fits: SMPL parameters for the people of COCO and MPII (facebookresearch/eft, docs/README_dataformat.md).
 
 A fit has rotation matrices, betas and a weak-perspective camera in a square crop: with the crop mapped to [-1, 1],
-a body point projects to `scale * (x, y) + shift`. Here that camera becomes a perspective one with SPIN's focal length
-(5000 px on a 224 px crop), so the absolute depth is a convention and is recorded as such.
+a body point projects to `scale * (x, y) + shift`. Here that camera is converted to a perspective one with SPIN's focal
+length (5000 px on a 224 px crop), so the absolute depth is a convention and is recorded as such.
 """
 
 from dataclasses import replace
@@ -20,15 +20,15 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.parsing import DAMAGE
 
 PX_PER_SCALE = 200.0  # `bbox_scale` is the side over 200
-MOST_SKEW = 0.1  # |R^T R - I| above this is no rotation; below, the nearest rotation is taken
+MOST_SKEW = 0.1  # a matrix with |R^T R - I| above this is rejected; below, the nearest rotation is used
 CAMERA_NOTE = "weak perspective of the EFT fit, as a focal length of 5000 px at a 224 px crop"
 
 
 def read_eft(path: Path) -> list[StillFit]:
-    """All fits of one EFT JSON file, in file order.
+    """Reads all fits of an EFT JSON file, in file order.
 
     Raises:
-        PoseRftError: not an EFT file, or a row that holds no SMPL pose.
+        PoseRftError: not an EFT file, a row without image name, or no valid fit at all.
     """
     content = read_json(path, dict)
     if not isinstance(content.get("data"), list):
@@ -48,13 +48,13 @@ def read_eft(path: Path) -> list[StillFit]:
 
 
 def orthonormal(matrices: np.ndarray) -> np.ndarray:
-    """The nearest rotations of (..., 3, 3): published matrices are rounded.
+    """Returns the nearest rotations of (..., 3, 3), because published matrices are rounded.
 
     Raises:
         ValueError: a matrix is far from any rotation.
     """
     skew = np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max()
-    if not skew < MOST_SKEW:  # NaN, too
+    if not skew < MOST_SKEW:  # also true for NaN
         raise ValueError(f"a pose matrix is not a rotation (|R^T R - I| = {skew:.2g})")
     u, _, vt = np.linalg.svd(matrices)
     sign = np.linalg.det(u @ vt)
@@ -63,10 +63,10 @@ def orthonormal(matrices: np.ndarray) -> np.ndarray:
 
 
 def _fit(row: dict[str, Any]) -> StillFit:
-    """The fit of a row; where the numbers are no body, or no place, `problem` says so.
+    """Returns the fit of a row; `problem` says what is wrong if the body or its placement is invalid.
 
     Raises:
-        KeyError, ValueError, …: the row does not even say of whom it is.
+        KeyError, ValueError, …: the row does not identify an image.
     """
     number = row.get("annotId")
     annotation = None if number is None else int(number)

@@ -1,9 +1,9 @@
-"""Fits of label files by the name of their picture, also where the file has only rows.
+"""Fits of label files by image name, even if the file itself has no names.
 
 SPIN's final fits (`pose`, `betas`, `valid_fit`) and static fits (`pose`, `shape`, `has_smpl`, or one array of 72 + 10
-numbers) have no names: row i belongs to row i of SPIN's training npz of the data set. That npz is the index. Two files
-of one length may still be of different people, so the bodies must look like the index's 2D joints, each more than its
-neighbour does; where a file of fits has names, they are what joins it.
+numbers) have no names: row i belongs to row i of SPIN's training npz of the data set, the index. Two files of equal
+length may still describe different people, so most bodies must match the index's 2D joints of their row better than
+a neighbouring row's body does. If a fit file has names, it is joined by name.
 Source: nkolot/SPIN train/fits_dict.py and README (`Final fits`); docs/formats.md, SMPL fits.
 """
 
@@ -22,17 +22,17 @@ from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 
 SHAPE = 10
 POSE = 72
-LOOKED_AT = 64  # rows, spread over the file
-OWN_IS_BETTER = 0.75  # of them; 0.95 in SPIN's files, bad fits included, and half of them if the files do not match
+LOOKED_AT = 64  # rows to check, spread over the file
+OWN_IS_BETTER = 0.75  # share of checked rows; 0.95 in SPIN's files, including bad fits; half if files do not match
 FEWEST_JOINTS = 6
 IS_LIMB = np.isin(SMPL24.joints, LIMB_JOINTS)
 
 
 @dataclass(frozen=True, eq=False)
 class NamedFits:
-    """N fits: picture names, box centre (N, 2) and side (N,) px, pose (N, 24, 3) axis-angle in the camera frame.
+    """N fits: image names, box centre (N, 2) and side (N,) px, pose (N, 24, 3) axis-angle in the camera frame.
 
-    valid (N,): rows that have a body; broken (N,): rows that should have one, but whose numbers are not finite.
+    valid (N,): rows with a body; broken (N,): rows that should have a body but whose numbers are not finite.
     """
 
     images: Sequence[str]
@@ -45,12 +45,12 @@ class NamedFits:
 
 
 def read_named_fits(path: Path, body_model: Path, index: Path | None = None) -> NamedFits:
-    """The fits of `path`, whose pictures `index` names (or the file itself).
+    """Reads the fits in `path`; image names come from `index`, or from the file itself if there is no index.
 
     Args:
-        body_model: `data.body_model`, to see that fits and index are of the same people.
+        body_model: `data.body_model`, used to check that fits and index describe the same people.
     Raises:
-        PoseRftError: a file is damaged, has no fits or no names, or the two are not of the same people.
+        PoseRftError: a file is damaged, has no fits or no names, or fits and index do not describe the same people.
     """
     if index is None:
         rows = read_label_rows(path, joints=False) if path.suffix != ".npy" else None
@@ -79,7 +79,7 @@ def read_named_fits(path: Path, body_model: Path, index: Path | None = None) -> 
 
 
 def _by_name(names: Sequence[str], listed: Sequence[str]) -> np.ndarray:
-    """For each name the row of `listed` that has it, -1 where none does; of equal names the first goes to the first."""
+    """Returns the row of each name in `listed`, or -1; repeated names are matched in order."""
     rows: dict[str, list[int]] = {}
     for row in reversed(range(len(listed))):
         rows.setdefault(listed[row], []).append(row)
@@ -91,7 +91,7 @@ def _check_same_people(
 ) -> None:
     """
     Raises:
-        PoseRftError: the bodies are no nearer to the 2D joints of their rows than those of other rows are.
+        PoseRftError: the bodies do not match the 2D joints of their own rows better than bodies of other rows do.
     """
     if not sound.any():
         return
@@ -117,7 +117,7 @@ def _check_same_people(
 
 
 def _unlike(joints: np.ndarray, points: np.ndarray, seen: np.ndarray) -> float:
-    """How far SMPL's joints (24, 3) are from points (24, 3) px, at their best place and size: 0 is alike, 1 not."""
+    """Returns the residual of SMPL's joints (24, 3) aligned to points (24, 3) px by shift and scale: 0 same, 1 not."""
     body, target = joints[seen, :2], points[seen, :2]
     body, target = body - body.mean(axis=0), target - target.mean(axis=0)
     size = max(float((body * target).sum() / max((body * body).sum(), 1e-12)), 0.0)
@@ -125,7 +125,7 @@ def _unlike(joints: np.ndarray, points: np.ndarray, seen: np.ndarray) -> float:
 
 
 def _rows(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, Sequence[str] | None]:
-    """pose (N, 24, 3), betas (N, 10), which of them are there (N,), and picture names if the file has them."""
+    """Reads pose (N, 24, 3), betas (N, 10), which rows have a fit (N,), and image names if the file has them."""
     try:
         if path.suffix == ".npy":
             both = np.asarray(read_npy(path), np.float64).reshape(-1, POSE + SHAPE)

@@ -1,8 +1,8 @@
-"""SMPL fits that others published for the releases: which files, in which order of preference, and in which form.
+"""Published SMPL fits for the releases: their files, order of preference, and formats.
 
-`fits` of a data set lists its files; where several have a fit of the same person, the first one counts, and each sample
-records its source. Fits are joined by what names a person (annotation, picture and box, video and frame), never by the
-number of a row. Video sets take theirs from `video_fits`, photographs from `still_fits`.
+`fits` of a data set lists its files. If several have a fit of the same person, the first one is used, and each sample
+records its source. Fits are matched by what identifies a person (annotation, image and box, video and frame), never by
+row number alone. Video data sets use `video_fits`; photographs use `still_fits`.
 
 | source        | file                                                              | where                            |
 |---------------|-------------------------------------------------------------------|----------------------------------|
@@ -36,7 +36,7 @@ from pose_rft.record import Defect, Smpl
 
 MODELS_AT_ONCE = 3  # genders
 NOT_FINITE = "a number that is not finite"
-LARGEST_ENTRY = 1.1  # of a rotation matrix: 1, and what a release rounded
+LARGEST_ENTRY = 1.1  # of a rotation matrix: 1, plus a margin for rounding in releases
 FitKind = Literal["neuralannot", "eft", "mosh", "spin", "hmr2"]
 WHERE = {
     "neuralannot": "https://github.com/mks0601/NeuralAnnot_RELEASE",
@@ -48,26 +48,26 @@ WHERE = {
 
 
 class FitSource(Section):
-    """One entry of `fits`: the source, its file below the release's root, and the file that names its rows, if any."""
+    """One entry of `fits`: the source, its file below the release's root, and the index file that names its rows."""
 
     source: FitKind
     path: str
     index: str | None = None
 
     def file(self, root: Path, subject: int = 0) -> Path:
-        """The file (or MoSh's folder); `{subject}` in its path stands for the subject's number.
+        """Returns the file (or MoSh's folder); `{subject}` in its path is replaced by the subject's number.
 
         Raises:
-            PoseRftError: it is not there.
+            PoseRftError: it does not exist.
         """
         return self._there(self.place(root, subject))
 
     def place(self, root: Path, subject: int = 0) -> Path:
-        """Where the file should be."""
+        """Returns where the file should be."""
         return root / self.path.replace("{subject}", str(subject))
 
     def index_file(self, root: Path) -> Path | None:
-        """Where the index file lies; None if the source has none."""
+        """Returns the path of the index file; None if the source has none."""
         return None if self.index is None else self._there(root / self.index)
 
     def _there(self, path: Path) -> Path:
@@ -81,7 +81,7 @@ class FitSource(Section):
 
 @dataclass(frozen=True)
 class BrokenFit:
-    """A fit that is in the file and no body: its sample is a defect, never one that quietly has no fit.
+    """A fit that exists in the file but is invalid; its sample becomes a defect instead of silently losing its fit.
 
     problem: file, person or frame, and what is wrong, for the defect's detail.
     """
@@ -89,12 +89,12 @@ class BrokenFit:
     problem: str
 
     def defect(self, unit: str, row: str) -> Defect:
-        """The row of the defects table for the person or frame of this fit."""
+        """Returns the defects-table row for the person or frame of this fit."""
         return Defect(unit, row, "broken fit", self.problem)
 
 
 def fit_files(sources: Sequence[FitSource], root: Path, subjects: Sequence[int] = (0,)) -> list[Path]:
-    """The files (absolute, sorted) that are there, those of MoSh's folder too."""
+    """Returns the files that exist (absolute, sorted), including those in MoSh's folder."""
     found: set[Path] = set()
     for source in sources:
         for place in (source.place(root, subject) for subject in subjects):
@@ -105,7 +105,7 @@ def fit_files(sources: Sequence[FitSource], root: Path, subjects: Sequence[int] 
 
 
 def rest_pelvis(body_model: Path, betas: np.ndarray, gender: Gender = "neutral") -> np.ndarray:
-    """Where joint 0 of the resting body lies for betas (N, 10): (N, 3) metres, needed to move SMPL between frames.
+    """Returns joint 0 of the rest pose for betas (N, 10): (N, 3) metres, needed to move SMPL between frames.
 
     Raises:
         PoseRftError: there is no body model of this gender.
@@ -128,7 +128,7 @@ def smpl_in_camera(
     source: str,
     gender: Gender = "neutral",
 ) -> list[Smpl | BrokenFit]:
-    """World-frame fits as camera-frame `Smpl`s; where a number is not finite or R no rotation, what is wrong.
+    """Converts world-frame fits to camera-frame `Smpl`s, or `BrokenFit` if a number is not finite or R is no rotation.
 
     Args:
         pose: (N, 24, 3) axis-angle, root in the world frame; betas: (N, 10); transl: (N, 3) metres;
@@ -140,7 +140,7 @@ def smpl_in_camera(
     pose, betas, transl = (np.array(numbers, np.float64) for numbers in (pose, betas, transl))
     R, t = np.broadcast_to(R, (count, 3, 3)).astype(np.float64), np.broadcast_to(t, (count, 3)).astype(np.float64)
     fits = np.logical_and.reduce([plausible(n.reshape(count, -1)).all(axis=1) for n in (pose, betas, transl)])
-    # NaN, and numbers that no decomposition survives.
+    # Excludes NaN, and numbers that would make the decompositions below fail.
     cameras = (np.abs(R) <= LARGEST_ENTRY).all(axis=(1, 2)) & plausible(t).all(axis=1)
     cameras[cameras] &= np.linalg.det(R[cameras]) > 0
     sound = fits & cameras
@@ -161,7 +161,7 @@ def smpl_in_camera(
 def camera_smpl(
     pose: np.ndarray, betas: np.ndarray, transl: np.ndarray, source: str, gender: Gender = "neutral"
 ) -> Smpl:
-    """A fit whose root (first row of pose (24, 3), axis-angle) and transl (3,) are in the camera frame already."""
+    """Wraps a fit whose root (row 0 of pose (24, 3), axis-angle) and transl (3,) are in the camera frame as `Smpl`."""
     return Smpl(
         global_orient=pose[0],
         body_pose=pose[1:],
@@ -176,7 +176,7 @@ def camera_smpl(
 
 
 def posed_joints(pose: np.ndarray, betas: np.ndarray, body_model: Path, gender: Gender = "neutral") -> np.ndarray:
-    """SMPL's 24 joints (N, 24, 3), metres, of poses (N, 24, 3) and betas (N, 10) with no translation.
+    """Returns SMPL's 24 joints (N, 24, 3), metres, for poses (N, 24, 3) and betas (N, 10), without translation.
 
     Raises:
         PoseRftError: there is no body model of this gender.
@@ -191,7 +191,7 @@ def _skeleton(folder: Path, gender: Gender) -> NumpyBody:
 
 
 def place_on_joints3d(joints: np.ndarray, points: np.ndarray, joint_set: str) -> np.ndarray:
-    """The translations (N, 3) that bring SMPL's joints nearest to annotated ones, over the joints that mean the same.
+    """Returns the translations (N, 3) that bring SMPL's joints closest to the annotated ones, over the shared joints.
 
     Args:
         joints: (N, 24, 3) metres, `posed_joints`; points: (N, J, 3) metres, camera frame, in the order of `joint_set`.
@@ -202,9 +202,9 @@ def place_on_joints3d(joints: np.ndarray, points: np.ndarray, joint_set: str) ->
 
 
 def place_on_joints2d(joints: np.ndarray, points: np.ndarray, joint_set: str, K: np.ndarray) -> np.ndarray | None:
-    """The translation (3,) for which SMPL's joints (24, 3) fall on points (J, 3) px + confidence; K (3, 3) px.
+    """Fits the translation (3,) that projects SMPL's joints (24, 3) onto points (J, 3) px + confidence; K (3, 3) px.
 
-    None if fewer than four joints are known, or if they would lie behind the camera.
+    Returns None if fewer than four joints are known, or if a joint would lie behind the camera.
     """
     target, shared = to_smpl24(points, joint_set)
     weights = np.where(shared, target[:, 2], 0.0)

@@ -1,8 +1,8 @@
-"""One fit of a person in a photograph, whatever file it comes from, and the camera that belongs to it.
+"""A fit of one person in a photograph, from any file format, and its camera.
 
-A fit either brings a translation and a camera (EFT, NeuralAnnot) or only a pose (SPIN's and HMR2.0's label files). Then
-the body is placed by the person's 2D joints under the camera that SPIN assumes: 5000 px of focal length at a crop of
-224 px. So the absolute depth is a convention, and is recorded as such.
+A fit has either a translation and a camera (EFT, NeuralAnnot) or only a pose (SPIN's and HMR2.0's label files). In the
+second case the person's 2D joints place the body under the camera that SPIN assumes: a focal length of 5000 px for a
+crop of 224 px. The absolute depth is therefore a convention, and is recorded as such.
 """
 
 import re
@@ -18,17 +18,17 @@ from pose_rft.record import Camera, Smpl
 CROP = 224.0  # px, the crop that SPIN and EFT feed to their network
 FOCAL = 5000.0  # px at that crop (SPIN constants)
 CROP_CAMERA_NOTE = "assumed: a focal length of 5000 px at a 224 px crop (SPIN), the body placed on the 2D joints"
-COCO_PREFIX = re.compile(r"^COCO_(train|val|test)\d{4}_")  # 2014's names; 2017 has only the digits
+COCO_PREFIX = re.compile(r"^COCO_(train|val|test)\d{4}_")  # names of 2014; those of 2017 have only the digits
 
 
 @dataclass(frozen=True, eq=False)
 class StillFit:
     """A fit of one person.
 
-    image: `picture_id` of the picture, or None where `annotation` (COCO's id) says it all; center and side (px): the
-    crop that was fitted; pose (24, 3) axis-angle, root in the camera frame; betas (10,); transl (3,) metres and camera
-    (K only) project the body into the original picture, or both are None; note, camera_note: for the provenance.
-    problem: None, or why this is no body (file, person, what is wrong): who it belongs to becomes a defect.
+    image: `picture_id` of the image, or None if `annotation` (COCO's id) suffices; center and side (px): the crop that
+    was fitted; pose (24, 3) axis-angle, root in the camera frame; betas (10,); transl (3,) metres and camera (K only)
+    project the body into the original image, or both are None; note, camera_note: for the provenance.
+    problem: None, or why the fit is invalid (file, person, what is wrong); its person becomes a defect.
     """
 
     image: str | None
@@ -47,10 +47,10 @@ class StillFit:
     def placed(
         self, points: np.ndarray, joint_set: str, center: tuple[float, float], side: float, body_model: Path
     ) -> tuple[Smpl, Camera]:
-        """The body and its camera; points (J, 3) px + confidence, center and side (px) are the person's.
+        """Returns the body and its camera; points (J, 3) px + confidence, center and side (px) are the person's.
 
         Raises:
-            PoseRftError: the fit has no translation, and there is no body model to place.
+            PoseRftError: the fit has no translation, and the body model needed to place it is missing.
         """
         if self.transl is not None and self.camera is not None:
             return camera_smpl(self.pose, self.betas, self.transl, self.source), self.camera
@@ -63,11 +63,11 @@ class StillFit:
 
 
 def crop_camera(center: tuple[float, float], side: float) -> Camera:
-    """SPIN's camera of a square crop (px): its optical axis goes through the crop's centre."""
+    """Returns SPIN's camera for a square crop (px); its optical axis goes through the crop's centre."""
     focal = FOCAL * side / CROP
     return Camera(K=np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1.0]]))
 
 
 def picture_id(name: str) -> str:
-    """What a picture is called in every copy of its data set: no folder, no extension, no `COCO_train2014_`."""
+    """Returns an image's name without folder, extension and `COCO_train2014_`, the same in every copy of a data set."""
     return COCO_PREFIX.sub("", Path(name).stem)

@@ -1,8 +1,8 @@
-"""Fits of photographs: EFT, NeuralAnnot, SPIN and HMR2.0 files, given to the people of COCO and MPII.
+"""Assigns fits of photographs (EFT, NeuralAnnot, SPIN and HMR2.0 files) to the people of COCO and MPII.
 
-A fit that names COCO's annotation goes to that annotation. One that names only its picture goes to the person whose box
-centre is nearest to the centre of the fitted crop. NeuralAnnot's MPII file counts the annotations of Hand4Whole's
-`train.json`, so that file says picture and box. Source: docs/formats.md, SMPL fits.
+A fit with a COCO annotation id is assigned to that annotation. A fit with only an image name is assigned to the person
+whose box centre is nearest to the centre of the fitted crop. NeuralAnnot's MPII file uses the annotation ids of
+Hand4Whole's `train.json`, so that file gives image and box. Source: docs/formats.md, SMPL fits.
 """
 
 import re
@@ -25,12 +25,12 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.parsing import DAMAGE
 from pose_rft.record import Camera
 
-FARTHEST = 0.25  # of the fitted crop's side: a centre farther off belongs to somebody else
+FARTHEST = 0.25  # of the fitted crop's side; a centre farther away belongs to another person
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """By what a person of a picture is known: COCO's annotation id, if there is one, and the centre of the box, px."""
+    """Identifies a person in an image: COCO's annotation id, if there is one, and the box centre, px."""
 
     annotation: int | None
     center: tuple[float, float]
@@ -43,12 +43,12 @@ class _File:
 
 
 class StillFits:
-    """The fits of all files of `fits`.
+    """The fits of all files listed in `fits`.
 
     Args:
-        root: the data set's folder, in which the files lie; body_model: `data.body_model`.
+        root: the data set's folder, which contains the files; body_model: `data.body_model`.
     Raises:
-        PoseRftError: a file is missing, damaged or of another kind.
+        PoseRftError: a file is missing, damaged or in the wrong format.
     """
 
     def __init__(self, sources: Sequence[FitSource], root: Path, body_model: Path) -> None:
@@ -63,15 +63,15 @@ class StillFits:
             self._files.append(file)
 
     def of_picture(self, image: str, people: Sequence[Anchor]) -> tuple[StillFit | None, ...]:
-        """The fit of each person of a picture, from the first file that has one."""
+        """Returns the fit of each person of an image, from the first file that has one."""
         found: list[StillFit | None] = [None] * len(people)
         for file in self._files:
             fits = file.by_image.get(picture_id(image), [])
             if any(person.annotation is not None for person in people):
-                # A fit that names an annotation belongs to no other, however near.
+                # A fit with an annotation id is never assigned to another person, however near.
                 fits = [fit for fit in fits if fit.annotation is None]
             nearest = nearest_pairs([person.center for person in people], fits)
-            # A broken one that does not even say where could be anybody's here.
+            # A broken fit without a centre could belong to anyone in this image.
             anybodys = next((fit for fit in fits if fit.problem is not None and fit.center is None), None)
             for i, person in enumerate(people):
                 if found[i] is None and person.annotation is not None:
@@ -84,9 +84,9 @@ class StillFits:
 
 
 def nearest_pairs(centers: Sequence[tuple[float, float]], fits: Sequence[StillFit]) -> dict[int, int]:
-    """Person → fit: each fit goes to the person with the nearest box centre (px), each person gets at most one.
+    """Returns person → fit: pairs people and fits by the distance of their centres (px), at most one fit per person.
 
-    The nearest pair goes first; a fit whose centre is farther than a quarter of its side from everybody is not used.
+    The nearest pair is matched first; a fit whose centre is more than a quarter of its side from everyone is not used.
     """
     distance = {
         (p, f): float(np.hypot(*np.subtract(center, fit.center))) / fit.side
@@ -130,12 +130,12 @@ def _read(source: FitSource, root: Path, body_model: Path) -> list[StillFit]:
 
 
 def read_neuralannot_pictures(path: Path, index: Path | None = None) -> list[StillFit]:
-    """NeuralAnnot's file of COCO or MPII: annotation id → smpl_param and cam_param, camera frame, metres.
+    """Reads NeuralAnnot's file of COCO or MPII: annotation id → smpl_param and cam_param, camera frame, metres.
 
     Args:
-        index: COCO-style file whose annotations the ids are; without it they are those of COCO itself.
+        index: COCO-style file that defines the annotation ids; without it they are COCO's own ids.
     Raises:
-        PoseRftError: a file is damaged or of another kind.
+        PoseRftError: a file is damaged or in the wrong format.
     """
     content = read_json(path, dict)
     boxes = _boxes(index) if index is not None else None
@@ -164,7 +164,7 @@ def _neuralannot(
     center: tuple[float, float] | None,
     side: float | None,
 ) -> StillFit:
-    """The fit of an entry; one that is malformed or not finite says so in `problem`."""
+    """Returns the fit of an entry; if it is malformed or not finite, `problem` says so."""
     joined = f"of annotation {annotation}" if annotation is not None else "joined by picture and nearest centre"
     pose, betas, transl, camera, problem = np.zeros((24, 3)), np.zeros(10), None, None, None
     try:
@@ -195,7 +195,7 @@ def _neuralannot(
 
 
 def _boxes(path: Path) -> dict[int, tuple[str, tuple[float, float], float]]:
-    """Picture, centre and side (px) of every annotation of a COCO-style file."""
+    """Reads image, centre and side (px) of every annotation of a COCO-style file."""
     content = read_json(path, dict)
     try:
         names = {image["id"]: picture_id(image["file_name"]) for image in content["images"]}

@@ -1,10 +1,10 @@
-"""Fits of video frames: NeuralAnnot's and MoSh's files, and label files that name their frames.
+"""Fits of video frames: files of NeuralAnnot and MoSh, and label files that name their frames.
 
-NeuralAnnot nests two names and a frame: action/subaction/frame for Human3.6M, subject/sequence/frame for MPI-INF-3DHP;
+NeuralAnnot nests two keys and a frame: action/subaction/frame for Human3.6M, subject/sequence/frame for MPI-INF-3DHP;
 a fit has pose (72 axis-angle numbers), shape (10) and trans (3, metres) in the world frame. MoSh has one file per video
-with a pose for every 5th frame, in a camera frame whose y and z point the other way. Label files name a frame by its
-picture, counted from 1 (or from 0, if any is called 0), in any of the peers' spellings. Frames without a fit are simply
-absent.
+with a pose for every 5th frame, in a camera frame with y and z inverted. Label files identify a frame by its image
+name, in any of the common naming schemes; numbers start at 1, or at 0 if the file has a frame 0. Frames without a fit
+are absent.
 Sources: mks0601/NeuralAnnot_RELEASE, MMHuman3D h36m.py; docs/formats.md, SMPL fits.
 """
 
@@ -34,7 +34,7 @@ from pose_rft.io.parsing import DAMAGE
 from pose_rft.io.unpickle import read_pickle
 from pose_rft.record import Camera, Smpl
 
-FILES_AT_ONCE = 2  # a subject of Human3.6M is a file; workers read videos of one subject in a row
+FILES_AT_ONCE = 2  # Human3.6M has one file per subject, and workers read a subject's videos in a row
 NEURALANNOT = {"pose": 72, "shape": 10, "trans": 3}  # numbers of a fit
 MOSH_STEP = 5  # frames between poses
 MOSH_TURN = Rotation.from_rotvec([np.pi, 0, 0])
@@ -44,7 +44,7 @@ NOTES = {
     "spin": "SPIN, joined by picture name, placed on the annotated 3D joints",
     "hmr2": "HMR2.0 labels, joined by picture name, placed on the annotated 3D joints",
 }
-# The peers' names of frames (the number counts from 1); 3DHP in three layouts, Human3.6M in two.
+# Frame names of other projects (numbered from 1); 3DHP in three layouts, Human3.6M in two.
 MPI_FRAME = re.compile(r"S(\d)[/_]Seq(\d)[/_](?:imageFrames/)?(?:video_|[Cc]am)(\d+)[/_](?:frame_)?(\d+)$")
 H36M_FRAME = re.compile(r"(S\d+)_(.+)\.(\d{8})_(\d+)$")
 FrameName = tuple[str, str, str, int]  # subject, sequence, camera, number of the frame
@@ -52,9 +52,9 @@ FrameName = tuple[str, str, str, int]  # subject, sequence, camera, number of th
 
 @dataclass(frozen=True)
 class VideoName:
-    """What the files of fits call a video.
+    """The names of a video in fit files.
 
-    nested: NeuralAnnot's two outer names; picture: subject, sequence and camera as in `frame_name`; mosh: MoSh's file.
+    nested: NeuralAnnot's two outer keys; picture: subject, sequence and camera as in `frame_name`; mosh: MoSh's file.
     """
 
     subject: int
@@ -65,9 +65,9 @@ class VideoName:
 
 @dataclass(frozen=True, eq=False)
 class FrameFits:
-    """Fits of one video or sequence: row of each frame; pose (N, 24, 3) axis-angle, betas (N, 10).
+    """Fits of one video or sequence: `row_of` each frame; pose (N, 24, 3) axis-angle, betas (N, 10).
 
-    transl (N, 3) metres in the world frame, or None: then pose is in the camera frame and the place is unknown.
+    transl (N, 3) metres in the world frame; if None, pose is in the camera frame and the translation is unknown.
     broken: frame → what is wrong with its fit.
     """
 
@@ -89,14 +89,14 @@ def fits_of_video(
     body_model: Path,
     optional: bool = False,
 ) -> dict[int, Smpl | BrokenFit]:
-    """The camera-frame fit of each of the frames that has one, from the first source that has it.
+    """Returns the camera-frame fit of each frame that has one, from the first source that has it.
 
     Args:
-        joints3d: (T, J, 3) metres, camera frame, of all frames of the video; a fit without translation is put there.
-        optional: a file that does not exist is passed over (test subjects come without fits, and are scored by the
-            release's joints), and so is a broken fit.
+        joints3d: (T, J, 3) metres, camera frame, of all frames of the video; they place a fit without translation.
+        optional: skips missing files and broken fits (test subjects have no fits and are evaluated on the release's
+            joints).
     Raises:
-        PoseRftError: a file is missing, damaged or of another kind.
+        PoseRftError: a file is missing, damaged or in the wrong format.
     """
     found: dict[int, Smpl | BrokenFit] = {}
     for source in sources:
@@ -123,9 +123,9 @@ def fits_of_video(
 
 
 def frame_name(name: str) -> FrameName | None:
-    """A frame of Human3.6M or MPI-INF-3DHP by the name of its picture, with the number as it is; None for other names.
+    """Parses the image name of a Human3.6M or MPI-INF-3DHP frame, keeping its number; None for other names.
 
-    Peers count from 1; whoever extracted the pictures may have counted from 0, which only all names of a file tell.
+    Numbers usually start at 1 but may start at 0, depending on the extraction tool; only all names of a file tell.
     """
     stem = name.rsplit(".", 1)[0]
     if match := MPI_FRAME.search(stem):
@@ -150,10 +150,10 @@ def _fits(source: FitSource, root: Path, video: VideoName, body_model: Path) -> 
 
 
 def read_mosh(path: Path) -> FrameFits:
-    """One `…_cam0_aligned.pkl`: `new_poses` (N, 72) for frames 0, 5, 10, …, `betas` (10,).
+    """Reads one `…_cam0_aligned.pkl`: `new_poses` (N, 72) for frames 0, 5, 10, …, `betas` (10,).
 
     Raises:
-        PoseRftError: not a readable pickle, it names code, or it has other fields.
+        PoseRftError: the pickle is unreadable or refers to code, or a field is missing or has the wrong shape.
     """
     content = read_pickle(path)
     try:
@@ -170,10 +170,10 @@ def read_mosh(path: Path) -> FrameFits:
 
 
 def read_neuralannot(path: Path) -> Mapping[tuple[int, int], FrameFits]:
-    """All fits of a file by (action, subaction) or (subject, sequence), world frame, metres.
+    """Reads all fits of a file by (action, subaction) or (subject, sequence), world frame, metres.
 
     Raises:
-        PoseRftError: no such file, not JSON, or not NeuralAnnot's layout.
+        PoseRftError: not JSON, or not in NeuralAnnot's format.
     """
     status = path.stat()
     return _neuralannot(path, status.st_mtime_ns, status.st_size)
@@ -200,7 +200,7 @@ def _neuralannot(path: Path, modified: int, size: int) -> Mapping[tuple[int, int
 
 
 def _sequence(frames: Mapping[str, Mapping[str, list[float]]], where: str) -> FrameFits:
-    """Fits of one sequence; a single one that is malformed or not finite is `broken`."""
+    """Returns the fits of one sequence; malformed or non-finite fits are listed in `broken`."""
     fits: list[np.ndarray] = []
     rows, broken = {}, {}
     for number in sorted(int(frame) for frame in frames):

@@ -1,4 +1,4 @@
-"""What is known of HMR2.0's tars beside its reader: nothing yet that a check could use."""
+"""Known facts about HMR2.0's tars: none yet that a check could use."""
 
 from pose_rft.datasets.common.facts import Facts
 

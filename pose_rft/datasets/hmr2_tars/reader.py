@@ -1,8 +1,8 @@
-"""4D-Humans' training tars (`dataset_tars/DATASET/%06d.tar`) as data sets: their pictures and labels become shards.
+"""4D-Humans' training tars (`dataset_tars/DATASET/%06d.tar`) as data sets: their images and labels become shards.
 
-A sample of a tar is `KEY.jpg` (or png, jpeg), `KEY.data.pyd` sometimes `KEY.detection.npz`, which is not needed here.
-The `.pyd` is a pickle, so it goes through the restricted reader; the tar is read in memory and nothing is unpacked.
-KEY may hold a folder (`aic-train/<sha1>`). A damaged member costs its picture's people, not the job.
+A sample in a tar is `KEY.jpg` (or png, jpeg), `KEY.data.pyd` and sometimes `KEY.detection.npz`, which is not used. The
+`.pyd` is a pickle, so the restricted unpickler reads it; the tar is read in memory and nothing is unpacked. KEY may
+contain a folder (`aic-train/<sha1>`). A damaged member makes the people of its image defects; it does not stop the job.
 Source: shubham-goel/4D-Humans hmr2/datasets/image_dataset.py, datasets_tar.yaml;
 docs/formats.md, Label files of others.
 """
@@ -126,13 +126,13 @@ class Hmr2Tars(Reader):
 
 
 def samples(path: Path, where: str) -> Iterator[tuple[str, Sequence[Any], bytes | None]]:
-    """(key, people, bytes of the picture) of every labelled picture of a tar, in its order.
+    """Yields (key, people, image bytes) of every labelled image of a tar, in tar order.
 
-    Members of a key lie side by side, as webdataset writes them. Labels that are damaged or name code count as one
-    person who is not there, so that the picture becomes a defect instead of vanishing.
+    Members of a key are adjacent, as WebDataset writes them. Labels that are damaged or refer to code count as one
+    invalid person, so that the image becomes a defect instead of disappearing.
 
     Raises:
-        PoseRftError: the tar is damaged, or a name leads out of it.
+        PoseRftError: the tar is damaged, or a member name points outside of it.
     """
     current: str | None = None
     picture: bytes | None = None
@@ -152,7 +152,7 @@ def samples(path: Path, where: str) -> Iterator[tuple[str, Sequence[Any], bytes 
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """Key (up to the first dot of the basename), dot, and extension, as webdataset cuts names."""
+    """Splits a name into key (up to the first dot of the basename), dot and extension, as WebDataset does."""
     folder, slash, base = name.rpartition("/")
     stem, dot, extension = base.partition(".")
     return folder + slash + stem, dot, extension.lower()
@@ -167,10 +167,10 @@ def _people(content: bytes, where: str) -> Sequence[Any]:
 
 
 def _fields(person: Any) -> tuple[Any, ...]:
-    """Centre and side (px), pose (24, 3), betas (10,), joints2d (24, 3), joints3d (24, 4); None where not labelled.
+    """Returns centre and side (px), pose (24, 3), betas (10,), joints2d (24, 3), joints3d (24, 4); None if unlabelled.
 
     Raises:
-        ValueError, KeyError, …: not a person as 4D-Humans stores one.
+        ValueError, KeyError, …: not a person in 4D-Humans' format.
     """
     if isinstance(person, PoseRftError):
         raise ValueError(str(person))

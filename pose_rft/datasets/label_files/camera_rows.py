@@ -1,12 +1,12 @@
-"""Label files whose bodies stand in a camera or are SMPL-X's: npz of BEDLAM and CameraHMR, HumanData of SMPLer-X.
+"""Label files with camera-frame bodies or SMPL-X bodies: npz of BEDLAM and CameraHMR, HumanData of SMPLer-X.
 
 - BEDLAM and CameraHMR (COCO, MPII, 3DPW, H36M, … and their own scenes): `imgname`, `center`, `scale` = side over 200,
-  `pose_cam` (N, 72), or (N, 165) of SMPL-X, `shape`, `trans_cam` and `cam_ext`, whose translations add up, `cam_int`.
-  `gtkps` has, by its number of joints, HMR2.0's 44, SMPL's 45, SMPL-X's 127 or SPIN's 24.
-- SMPLer-X: HumanData with a dictionary `smplx` in place of `smpl`; `keypoints2d_smplx` has HumanData's 190 with a mask,
-  or SMPL-X's own order.
+  `pose_cam` (N, 72), or (N, 165) of SMPL-X, `shape`, `trans_cam` and `cam_ext` (translations are added), `cam_int`.
+  The number of joints in `gtkps` identifies the joint set: HMR2.0's 44, SMPL's 45, SMPL-X's 127 or SPIN's 24.
+- SMPLer-X: HumanData with a dictionary `smplx` instead of `smpl`; `keypoints2d_smplx` has HumanData's 190 joints with a
+  mask, or SMPL-X's own order.
 
-Of an SMPL-X body the pose of 22 joints carries over to SMPL, hands and shape do not. Sources: pixelite1201/BEDLAM
+For an SMPL-X body, the pose of 22 joints carries over to SMPL; hands and shape do not. Sources: pixelite1201/BEDLAM
 data_processing/df_full_body.py, pixelite1201/CameraHMR core/datasets/dataset_train.py, MMHuman3D docs/human_data.md.
 """
 
@@ -30,20 +30,20 @@ from pose_rft.datasets.label_files.rows import (
 from pose_rft.errors import PoseRftError
 from pose_rft.io.npz import read_npz
 
-BODY_JOINTS = 22  # that SMPL and SMPL-X have in common
+BODY_JOINTS = 22  # shared by SMPL and SMPL-X
 FIELDS = (
     *("imgname", "center", "scale", "pose_cam", "shape", "trans_cam", "cam_int", "cam_ext", "gtkps"),
     *("image_path", "bbox_xywh", "smplx", "keypoints2d_smplx", "keypoints2d_smplx_mask"),
 )
-SMPL_JOINTS, SMPLX_JOINTS = 45, (127, 144)  # of a body model with its extra points; SMPL's 24 or 22 come first
-SHARED = (*LIMB_JOINTS, "neck")  # the same spots in SMPL's and SPIN's sets
+SMPL_JOINTS, SMPLX_JOINTS = 45, (127, 144)  # joints and extra points of each body model; SMPL's 24 or 22 come first
+SHARED = (*LIMB_JOINTS, "neck")  # the same anatomical points in SMPL's and SPIN's sets
 
 
 def read_camera_rows(path: Path, names: set[str]) -> LabelRows | None:
-    """The people of such a file; None for other layouts. `names`: what the file holds.
+    """Reads the people of such a file; returns None for other layouts. `names`: the arrays in the file.
 
     Raises:
-        PoseRftError: fields that do not belong together.
+        PoseRftError: fields are inconsistent.
     """
     if {"imgname", "pose_cam"} <= names:
         parse, maker = _with_camera, "BEDLAM or CameraHMR"
@@ -108,7 +108,7 @@ def _smplx_human_data(content: Mapping[str, Any]) -> LabelRows:
 
 
 def _body(pose: np.ndarray, betas: np.ndarray | None) -> dict[str, Any]:
-    """Of poses (N, J, 3); without betas they are SMPL-X's, of which 22 joints are taken."""
+    """Returns the body fields for poses (N, J, 3); poses without betas are SMPL-X's, of which 22 joints are kept."""
     count = len(pose)
     kept = BODY_JOINTS if betas is None else len(SMPL24)
     if pose.shape[1] < kept:
@@ -122,16 +122,16 @@ def _body(pose: np.ndarray, betas: np.ndarray | None) -> dict[str, Any]:
 
 
 def _before_camera(transl: np.ndarray) -> np.ndarray:
-    """Translations (N, 3); NaN where a file says nothing: a body does not stand in the camera or behind it."""
+    """Replaces translations (N, 3) at or behind the camera by NaN; such values mean that the file has none."""
     with np.errstate(invalid="ignore"):
         return np.where(transl[:, 2:] > 0, transl, np.nan)
 
 
 def _keypoints(points: np.ndarray) -> np.ndarray:
-    """(N, 24, 3) in SPIN's order of any set that these files have (N, J, 3).
+    """Converts (N, J, 3) of any joint set in these files to (N, 24, 3) in SPIN's order.
 
     Raises:
-        ValueError: another number of joints.
+        ValueError: the number of joints is not supported.
     """
     count = points.shape[1]
     if count == len(SPIN24):
@@ -146,7 +146,7 @@ def _keypoints(points: np.ndarray) -> np.ndarray:
 
 
 def _human_data_keypoints(points: Any, mask: Any) -> np.ndarray:
-    """(N, 24, 3) in SPIN's order of HumanData's 190, without the columns that the mask leaves out, or SMPL-X's own."""
+    """Converts HumanData's 190 joints, of which the mask keeps some, or SMPL-X's to (N, 24, 3) in SPIN's order."""
     points = np.asarray(points, np.float64)[..., :3]
     kept = np.ones(HUMAN_DATA_JOINTS, bool) if mask is None else np.asarray(mask).astype(bool).ravel()
     if points.shape[1] not in (HUMAN_DATA_JOINTS, kept.sum()):

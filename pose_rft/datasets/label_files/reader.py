@@ -1,9 +1,9 @@
-"""Ready-made label files as data sets of their own: SPIN's npz, HMR2.0's evaluation npz, MMHuman3D's HumanData npz.
+"""Reads ready-made label files as data sets: npz of SPIN, HMR2.0, HumanData, BEDLAM, CameraHMR and SMPLer-X.
 
-`datasets.label_files.files` names them: each is a split, with the folder of its pictures. A sample is one row; rows of
-one picture stay together. A file's joints are relative to a root and its bodies have no place, so both are put before
-the camera that SPIN assumes (5000 px of focal length at a 224 px crop) by their 2D joints, or by the box where there
-are none; HumanData that has translations keeps them. Layouts: `label_rows.py`.
+`datasets.label_files.files` lists them; each file is a split with its own image folder. A sample is one row; rows of
+one image stay together. Most files have root-relative joints and bodies without translation. Both are placed in front
+of SPIN's assumed camera (focal length 5000 px for a 224 px crop) by their 2D joints, or by the box if there are none.
+Translations in a file are kept. Layouts: `rows.py`.
 """
 
 from collections import defaultdict
@@ -47,9 +47,9 @@ BOX_NOTES = {
 
 
 class LabelFile(Section):
-    """One file: path below the root of `label_files`; images: folder of its pictures below `data.root`.
+    """One file: path below the root of `label_files`; images: its image folder below `data.root`.
 
-    gender: whose body the poses are of, where the file does not say; 3DPW's files do.
+    gender: gender of the body model, used if the file does not give one; 3DPW's files do.
     """
 
     path: str
@@ -71,7 +71,7 @@ class LabelFilesParams(Section):
 
 
 class LabelFiles(Reader):
-    """Reader of label files; a unit is one picture with all its rows."""
+    """Reader of label files; a unit is one image with all its rows."""
 
     Params = LabelFilesParams
     params: LabelFilesParams
@@ -87,7 +87,7 @@ class LabelFiles(Reader):
         units = []
         for image, of_image in by_image.items():
             stem = image.rsplit(".", 1)[0]
-            # Names that differ only in what a key cannot hold would give the same key: the row makes it unique.
+            # Different names may become the same key after sanitising; the row makes it unique.
             key = sample_key(stem.replace("/", "_"), of_image[0])
             units.append(Unit(key, len(of_image), (image, tuple(of_image))))
         return sorted(units, key=lambda unit: unit.key)
@@ -110,7 +110,7 @@ class LabelFiles(Reader):
             files.add(self.root / file.path)
             folder = self.data_root / file.images
             for image in set(self._rows(split).images):
-                with suppress(UnreadablePicture):  # a name that leads elsewhere: a defect, when it is read
+                with suppress(UnreadablePicture):  # unsafe names become defects when read
                     if (path := picture_path(folder, image)).is_file():
                         files.add(path)
         return sorted(files)
@@ -180,7 +180,7 @@ class LabelFiles(Reader):
 
 
 def is_camera(K: np.ndarray) -> bool:
-    """Whether numbers (3, 3) can be a camera's at all."""
+    """Whether numbers (3, 3) are plausible camera intrinsics."""
     return bool(plausible(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1)
 
 

@@ -1,8 +1,8 @@
-"""Rows of ready-made label files in one form: SPIN's npz, HMR2.0's and ProHMR's npz, MMHuman3D's HumanData npz.
+"""Converts ready-made label files to one format: SPIN's npz, HMR2.0's and ProHMR's npz, MMHuman3D's HumanData npz.
 
-All three hold people of pictures by the picture's name. What differs: the names of the fields, whether `scale` is the
-side of the box over 200 (SPIN) or the side in px (ProHMR, HMR2.0), and the joint sets (24; 25 OpenPose + 19; 190 with a
-mask). Joints come out in SPIN's order of 24. Layouts: docs/formats.md, Label files of others; nkolot/SPIN,
+All three list people by image name. They differ in field names, in whether `scale` is the side of the box over 200
+(SPIN) or in px (ProHMR, HMR2.0), and in joint sets (24; 25 OpenPose + 19; 190 with a mask). Joints are returned in
+SPIN's order of 24. Layouts: docs/formats.md, Label files of others; nkolot/SPIN,
 nkolot/ProHMR, shubham-goel/4D-Humans hmr2/datasets/image_dataset.py, open-mmlab/mmhuman3d docs/human_data.md.
 """
 
@@ -22,11 +22,11 @@ PX_PER_SCALE = 200.0
 # A box is between 20 and 4000 px wide: a scale above this number is in px, one below it is the side over 200.
 LARGEST_SCALE = 20.0
 HMR2_JOINTS = 44  # 25 of OpenPose, then the first 19 of SPIN's 24
-# OpenPose-25's place of each of SPIN's 24, -1 where it has none: nose, eyes and ears exist only there.
+# Index in OpenPose-25 of each of SPIN's 24 joints, or -1. Nose, eyes and ears are not among HMR2.0's other 19.
 FROM_OPENPOSE = (11, 10, 9, 12, 13, 14, 4, 3, 2, 5, 6, 7, *[-1] * 7, 0, 16, 15, 18, 17)
 HUMAN_DATA_JOINTS = 190
 OLD_HUMAN_DATA_JOINTS = 144
-# HumanData's place of each of SPIN's 24 (hips, neck, head and spine are its `_extra` joints).
+# Index in HumanData of each of SPIN's 24 joints (hips, neck, head and spine are its `_extra` joints).
 FROM_HUMAN_DATA = (
     *(8, 5, 144, 145, 4, 7, 21, 19, 17, 16, 18, 20),
     *(146, 147, 148, 149, 150, 151, 152, 55, 57, 56, 59, 58),
@@ -42,15 +42,15 @@ JOINT_FIELDS = {
 
 @dataclass(frozen=True, eq=False)
 class LabelRows:
-    """N people. What a file does not have is None.
+    """N people. Fields that a file lacks are None.
 
-    layout: `spin`, `hmr2`, `humandata`, or `camera` and `smplx` of `camera_rows.py`; images: names as the file spells
-    them; center (N, 2), side (N,) px.
+    layout: `spin`, `hmr2`, `humandata`, or `camera` and `smplx` of `camera_rows.py`; images: image names as spelled in
+    the file; center (N, 2), side (N,) px.
     pose (N, 24, 3) axis-angle, root in the camera frame; betas (N, 10); has_smpl (N,) bool; transl (N, 3) metres.
-    broken (N,) bool: rows whose body, which the file says is there, has numbers that are not finite.
-    K (N, 3, 3) px: the camera in whose frame pose and transl are. smplx_joints (24,) bool: of
-    bodies that are SMPL-X's, the joints that SMPL has too (betas are 0 then).
-    joints2d (N, 24, 3) px + confidence; joints3d (N, 24, 4) metres, relative to a root of the file's own + confidence.
+    broken (N,) bool: rows that should have a body but whose numbers are not finite.
+    K (N, 3, 3) px: the camera in whose frame pose and transl are. smplx_joints (24,) bool: for SMPL-X bodies, the
+    joints that SMPL shares (betas are 0 then).
+    joints2d (N, 24, 3) px + confidence; joints3d (N, 24, 4) metres, relative to the file's own root, + confidence.
     """
 
     layout: str
@@ -102,12 +102,12 @@ HUMAN_DATA_FIELDS: Fields = (
 
 
 def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
-    """The people of a label file, in its order; without `joints` their joints stay on disk, most of a file's bytes.
+    """Reads the people of a label file, in file order; `joints=False` skips the joints, which are most of the file.
 
     Raises:
-        PoseRftError: not an .npz, not one of the three layouts, or fields that do not belong together.
+        PoseRftError: not an .npz, the layout is unknown, or fields are inconsistent.
     """
-    from pose_rft.datasets.label_files.camera_rows import read_camera_rows  # which gives rows as they are declared here
+    from pose_rft.datasets.label_files.camera_rows import read_camera_rows  # which imports LabelRows from here
 
     names = names_in_npz(path)
     if (rows := read_camera_rows(path, names)) is not None:
@@ -136,7 +136,7 @@ def read_label_rows(path: Path, joints: bool = True) -> LabelRows:
 
 
 def _unsupported(content: Mapping[str, np.ndarray]) -> str | None:
-    """What a sound file of a kind that is not read is called."""
+    """Returns the name of a valid but unsupported format; None if the format is supported."""
     joints = {name: content[name].shape[1] for name in JOINT_FIELDS & content.keys() if content[name].ndim == 3}
     masks = {content[f"{name}_mask"].size for name in JOINT_FIELDS if f"{name}_mask" in content}
     if 17 in (joints.get("part"), joints.get("S")):
@@ -202,9 +202,9 @@ def _human_data(content: Mapping[str, Any]) -> LabelRows:
 
 
 def hmr2_joints(points: np.ndarray) -> np.ndarray:
-    """HMR2.0's 44 joints (..., 44, C) in SPIN's order of 24 (..., 24, C), confidence last.
+    """Converts HMR2.0's 44 joints (..., 44, C) to SPIN's order of 24 (..., 24, C), confidence last.
 
-    The 19 that follow OpenPose's 25 come first; where one is not labelled, OpenPose's counts.
+    The 19 joints after OpenPose's 25 take precedence; where one is not labelled, OpenPose's joint is used.
     """
     openpose, extra = points[..., :25, :], points[..., 25:, :]
     found = np.zeros((*points.shape[:-2], len(SPIN24), points.shape[-1]), points.dtype)
@@ -227,7 +227,7 @@ def _merged(content: Mapping[str, Any], axes: str, count: int, columns: int) -> 
 
 
 def _unmasked(content: Mapping[str, Any], name: str, count: int, columns: int) -> np.ndarray | None:
-    """HumanData leaves out the columns that its mask says are empty (`__keypoints_compressed__`)."""
+    """Restores the joints that HumanData omits because its mask marks them empty (`__keypoints_compressed__`)."""
     if name not in content:
         return None
     points = np.asarray(content[name], np.float64)
@@ -244,7 +244,7 @@ def _unmasked(content: Mapping[str, Any], name: str, count: int, columns: int) -
 
 
 def side_px(scale: np.ndarray) -> np.ndarray:
-    """Sides (N,) px of boxes whose scale (N,) or (N, 2) is the side over 200 or the side, which its size tells."""
+    """Converts scale (N,) or (N, 2) to box sides (N,) px; the median tells whether it is in px or the side over 200."""
     longer = np.asarray(scale, np.float64).reshape(len(scale), -1).max(axis=1)
     in_px = len(longer) > 0 and float(np.median(longer)) > LARGEST_SCALE
     return longer if in_px else longer * PX_PER_SCALE
@@ -267,7 +267,7 @@ def _smpl(pose: np.ndarray | None, betas: np.ndarray | None, has: Any, count: in
 
 
 def flags(value: Any, count: int) -> np.ndarray:
-    """A column of 0 and 1 as (N,) bool; all true where the file has none."""
+    """Converts a column of 0 and 1 to (N,) bool; all true if the file lacks it."""
     return np.ones(count, bool) if value is None else np.asarray(value).reshape(count) > 0
 
 
@@ -283,10 +283,10 @@ def _genders(content: Mapping[str, Any], count: int) -> list[str] | None:
 
 
 def _dictionary(value: Any) -> dict[str, Any]:
-    """What an array of one Python object holds; empty where there is none."""
+    """Returns the dictionary in an object array; empty if there is no array."""
     return {} if value is None else dict(np.asarray(value, object).item())
 
 
 def texts(values: Any) -> list[str]:
-    """A column of names, which may be bytes."""
+    """Converts a column of names, which may be bytes, to strings."""
     return [v.decode("latin1") if isinstance(v, bytes) else str(v) for v in np.asarray(values).ravel().tolist()]

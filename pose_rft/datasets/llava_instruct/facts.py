@@ -1,4 +1,4 @@
-"""What is known of LLaVA-Instruct: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about LLaVA-Instruct: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from its release notes.
 """

@@ -1,12 +1,12 @@
 """LLaVA's dialogues about COCO photographs (haotian-liu/LLaVA, docs/Data.md).
 
 `llava_instruct_150k.json` and `llava_v1_5_mix665k.json` are lists of {id, image, conversations}. Ids repeat, so a
-sample's key is the picture's number in COCO and the dialogue's among those of the picture. Pictures lie in COCO's
-train2017, or under 2014 names in train2014 and val2014. The release has no split: a picture is held out when the
-sha256 of its number says so, with all its dialogues.
+sample's key is the image's COCO id and the index of the dialogue among those of the image. Images are in COCO's
+train2017, or under 2014 names in train2014 and val2014. The release has no split, so the sha256 of the image's id
+decides whether the image is held out, with all its dialogues.
 
-The larger file holds also dialogues about pictures of other sources (`gqa/…`, `ocr_vqa/…`) and about none. They are no
-samples; for each source one row of the defects table counts them.
+The larger file also has dialogues about images of other sources (`gqa/…`, `ocr_vqa/…`) and without images. These are
+not samples; the defects table has one row per source with their count.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from pose_rft.record import Defect, Record, Turn
 
 IMAGE_MARKER = "<image>"
 SPEAKERS: Mapping[str, Literal["human", "assistant"]] = {"human": "human", "gpt": "assistant"}
-# In the order tried: folder and what stands before the 12 digits.
+# In the order tried: folder, and file name prefix before the 12 digits.
 PLACES = (("train2017", ""), ("train2014", "COCO_train2014_"), ("val2014", "COCO_val2014_"), ("val2017", ""))
 
 
@@ -54,7 +54,7 @@ class LlavaInstruct(Reader):
 
     @property
     def images(self) -> Path:
-        """COCO's folder, or any folder with its trees."""
+        """COCO's folder, or any folder with COCO's subfolders."""
         return self.data_root / self.params.images
 
     def units(self, split: str) -> list[Unit]:
@@ -114,10 +114,10 @@ class LlavaInstruct(Reader):
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """by_image: (id, conversation) of each picture of COCO, in the file's order.
+    """by_image: (id, conversation) pairs of each COCO image, in file order.
 
-    elsewhere: of every other source the first record's number, what it is, and how many there are; malformed: number
-    and what is wrong.
+    elsewhere: for every other source, the index of the first record, a description, and the number of records;
+    malformed: index and problem of each record.
     """
 
     by_image: dict[str, list[tuple[str, Any]]]
@@ -125,7 +125,7 @@ class Records:
     malformed: list[tuple[int, str]]
 
     def left_out(self, file: str) -> dict[str, tuple[tuple[str, str, str], ...]]:
-        """(row, reason, detail) of the defects, by the key of the unit that holds them."""
+        """Returns (row, reason, detail) of the defects, by key of their unit."""
         sources = tuple(
             (source, what, f"{file}: {count} records, the first is record {first}")
             for source, (first, what, count) in sorted(self.elsewhere.items())
@@ -137,7 +137,7 @@ class Records:
 
 
 def sort_records(rows: list[Any]) -> Records:
-    """The records of a file by what they are about."""
+    """Groups the records of a file by COCO image or other source."""
     by_image: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     elsewhere: dict[str, tuple[int, str, int]] = {}
     malformed = []
@@ -160,12 +160,12 @@ def sort_records(rows: list[Any]) -> Records:
 
 
 def coco_id(name: str) -> str:
-    """The id in a picture's name, which may have a folder (`coco/train2017/…`) or 2014's `COCO_train2014_`.
+    """Returns the COCO id in an image name, which may have a folder (`coco/train2017/…`) or prefix `COCO_train2014_`.
 
-    So a picture has one name whatever tree it lies in, and is held out under all of them or none.
+    An image thus has the same id in every folder, and is held out in all of them or in none.
 
     Raises:
-        ValueError: no such name.
+        ValueError: not the name of a COCO image.
     """
     match = re.fullmatch(r"(?:.*/)?(?:COCO_(?:train|val)2014_)?([0-9]{12})\.jpg", name)
     if match is None:
@@ -174,22 +174,22 @@ def coco_id(name: str) -> str:
 
 
 def is_heldout(image: str, percent: float) -> bool:
-    """Whether an image, named by its COCO id of 12 digits, is held out: a pure function of the name."""
+    """Whether an image, given by its 12-digit COCO id, is held out; depends only on the id and `percent`."""
     number = int.from_bytes(hashlib.sha256(image.encode()).digest()[:8], "big")
     return number / 2**64 < percent / 100
 
 
 def find_image(root: Path, image: str) -> Path | None:
-    """The photograph in whichever of COCO's trees has it; `image`: 12 digits."""
+    """Returns the image's path in the first COCO folder that has it; `image`: 12 digits."""
     candidates = (root / folder / f"{prefix}{image}.jpg" for folder, prefix in PLACES)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def dialogue(conversation: list[dict[str, str]]) -> tuple[Turn, ...]:
-    """Turns in order, `<image>` and the line break beside it removed.
+    """Returns the turns in order, without `<image>` and the adjacent line break.
 
     Raises:
-        ValueError: no turns, a question without answer, speakers that do not alternate, or a turn without text.
+        ValueError: there are no turns, a question has no answer, speakers do not alternate, or a turn has no text.
     """
     turns = tuple(
         Turn(SPEAKERS[turn["from"]], turn["value"].replace(IMAGE_MARKER, "").strip()) for turn in conversation

@@ -1,4 +1,4 @@
-"""What is known of MPII: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about MPII: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from HRNet's lists.
 """
@@ -16,7 +16,7 @@ def _mpii_labels(params: Any) -> Patterns:
 
 
 def _mpii_pictures(params: Any) -> int:
-    counts = {"train": 14_679, "val": 2_729}  # of the label files; the release has those of its test set too
+    counts = {"train": 14_679, "val": 2_729}  # in the label files; the release also has test images
     return 24_000 if params.labels is None else sum(counts[split] for split in params.splits)
 
 

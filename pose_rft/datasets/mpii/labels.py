@@ -1,14 +1,14 @@
-"""MPII's labels: the release's own MAT file, and the h5 and JSON files that others made from it.
+"""MPII's labels: the release's own MAT file, and h5 and JSON files derived from it.
 
 - `mpii_human_pose_v1_u12_1.mat` (v5): nested structs in which any field may be missing or empty.
-- h5 of pose-hg-train (`train.h5`, `valid.h5`): coordinates cut to whole pixels, 0 or negative where there is none;
-  `center` and `scale` are those of the crop already: 15 px per scale below the release's, 1.25 times its height.
-- JSON of HRNet and MMPose (`train.json`, `valid.json`, `trainval.json`): the MAT file's own numbers.
-- JSON of pytorch-pose (`mpii_annotations.json`), which convolutional pose machines had before: the same numbers, of
-  training and validation in one file, told apart by `isValidation`; a row is `joint_self`, others of the picture have
-  rows of their own.
+- h5 of pose-hg-train (`train.h5`, `valid.h5`): coordinates truncated to whole pixels, 0 or negative if unlabelled;
+  `center` and `scale` describe the crop: 15 px per scale below the release's centre, 1.25 times the height.
+- JSON of HRNet and MMPose (`train.json`, `valid.json`, `trainval.json`): the numbers of the MAT file.
+- JSON of pytorch-pose (`mpii_annotations.json`), originally from convolutional pose machines: the same numbers, with
+  training and validation in one file, distinguished by `isValidation`; each row describes one person in `joint_self`,
+  other people of the image have their own rows.
 
-MATLAB counts pixels from 1, and so do all four: 1 is subtracted. Source: docs/formats.md, MPII;
+Like MATLAB, all four count pixels from 1, so 1 is subtracted. Source: docs/formats.md, MPII;
 princeton-vl/pose-hg-train src/misc/mpii.py, open-mmlab/mmpose tests/data/mpii, bearpaw/pytorch-pose.
 """
 
@@ -30,10 +30,10 @@ from pose_rft.io.matlab import number, read_mat, structs, text
 from pose_rft.record import Box
 
 PX_PER_SCALE = 200.0  # `scale` is the person's height over 200
-# pose-hg-train's square: 15 px per scale below `objpos`, 1.25 times the height (measured on its valid.h5).
+# pose-hg-train's crop: 15 px per scale below `objpos`, side 1.25 times the height (measured on its valid.h5).
 BELOW, MARGIN = 15.0, 1.25
 JOINTS_SCALE = 1.2
-# What the fields are called.
+# Field names.
 HRNET = {"image": "image", "center": "center", "scale": "scale", "joints": "joints"}
 PYTORCH_POSE = {"image": "img_paths", "center": "objpos", "scale": "scale_provided", "joints": "joint_self"}
 H5_COLUMNS = ("imgname", "center", "scale", "part")
@@ -41,7 +41,7 @@ H5_COLUMNS = ("imgname", "center", "scale", "part")
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """index: place among the people of the picture; joints (16, 3): px counted from 0 and 1 = labelled."""
+    """index: position among the people of the image; joints (16, 3): px counted from 0, and 1 = labelled."""
 
     index: int
     joints: np.ndarray
@@ -49,14 +49,14 @@ class Person:
 
 
 Pictures = dict[str, list[Person]]
-"""The people with joints of each picture, by file name, in the file's order."""
+"""The people with joints of each image, by file name, in file order."""
 
 
 def read_mat_labels(path: Path) -> Pictures:
-    """The training pictures of the release (it withholds the joints of the others).
+    """Reads the people of the release's training images (the release withholds test joints).
 
     Raises:
-        PoseRftError: not a readable MATLAB file, or not MPII's `RELEASE` struct.
+        PoseRftError: not a readable MATLAB file, or it lacks MPII's `RELEASE` struct.
     """
     release = structs(read_mat(path).get("RELEASE"))
     if not release or "annolist" not in release[0] or "img_train" not in release[0]:
@@ -81,10 +81,10 @@ def read_mat_labels(path: Path) -> Pictures:
 
 
 def read_h5_labels(path: Path) -> Pictures:
-    """The people of an .h5 file of pose-hg-train.
+    """Reads the people of an .h5 file of pose-hg-train.
 
     Raises:
-        PoseRftError: no such file, not HDF5, or without the columns of pose-hg-train.
+        PoseRftError: the file does not exist, is not HDF5, or lacks the columns of pose-hg-train.
     """
     try:
         names, centers, scales, parts = map(np.asarray, read_datasets(path, H5_COLUMNS))
@@ -110,10 +110,10 @@ def read_h5_labels(path: Path) -> Pictures:
 
 
 def read_json_labels(path: Path, split: str = "train") -> Pictures:
-    """The people of a file of HRNet's, which is of one split, or those of a `split` (train or val) of pytorch-pose's.
+    """Reads the people of an HRNet file (one split per file), or of `split` (train or val) in a pytorch-pose file.
 
     Raises:
-        PoseRftError: no such file, not JSON, or a row is not as HRNet's or pytorch-pose's.
+        PoseRftError: the file does not exist, is not JSON, or a row is in neither format.
     """
 
     def people() -> Iterator[tuple[str, np.ndarray, Box | None]]:
@@ -139,7 +139,7 @@ def read_json_labels(path: Path, split: str = "train") -> Pictures:
 
 
 def _by_picture(people: Iterable[tuple[str, np.ndarray, Box | None]]) -> Pictures:
-    """Those that have joints; who has no box gets one around the joints."""
+    """Groups people with joints by image; a missing box is replaced by one around the joints."""
     pictures: Pictures = defaultdict(list)
     seen: dict[str, int] = defaultdict(int)
     for name, joints, box in people:
@@ -153,7 +153,7 @@ def _by_picture(people: Iterable[tuple[str, np.ndarray, Box | None]]) -> Picture
 
 
 def _box(x: float, y: float, scale: float) -> Box:
-    """From the release's `objpos` (px from 1) and `scale`."""
+    """Returns the box for the release's `objpos` (px from 1) and `scale`."""
     height = scale * PX_PER_SCALE
     return _square(x - 1, y - 1 + BELOW * height / PX_PER_SCALE, MARGIN * height)
 
@@ -163,20 +163,20 @@ def _square(x: float, y: float, side: float) -> Box:
 
 
 def _with_labels(points: np.ndarray) -> np.ndarray:
-    """(16, 2) px from 1, not positive or not finite where there is no label → (16, 3) px from 0 and 1 = labelled."""
+    """(16, 2) px from 1, unlabelled if not positive or not finite → (16, 3): px from 0, and 1 = labelled."""
     labelled = (np.isfinite(points) & (points > 0)).all(axis=1)
     return np.where(labelled[:, None], np.concatenate([points - 1, np.ones((len(points), 1))], axis=1), 0.0)
 
 
 def _h5_text(value: Any) -> str:
-    """A name as bytes, text, or a row of character codes (older files)."""
+    """Decodes a name stored as bytes, text, or a row of character codes (older files)."""
     if isinstance(value, np.ndarray):
         value = bytes(value.astype(np.uint8))
     return value.decode(errors="replace").rstrip("\0 ") if isinstance(value, bytes) else str(value)
 
 
 def _joints_of(rect: Mapping[str, Any]) -> np.ndarray:
-    """(16, 3) of one `annorect` of the MAT file; any field may be missing or empty."""
+    """Returns joints (16, 3) of one `annorect` of the MAT file; any field may be missing or empty."""
     annopoints = structs(rect.get("annopoints"))
     joints = np.zeros((len(MPII16), 3))
     for point in structs(annopoints[0].get("point")) if annopoints else []:

@@ -1,9 +1,8 @@
-"""MPII: pictures, labels in one of three forms (`mpii_labels.py`), SMPL from published fits (`still_fits.py`).
+"""MPII: images, labels in one of three formats (`labels.py`), SMPL from published fits (`still_fits.py`).
 
-A person of a training picture is a sample if it has joints (the release withholds those of its test pictures). The
-release has one training set; `labels` of others cut it into training and validation. Fits carry MPII's file name but
-no number of the person: a fit belongs to the person of that picture whose centre is nearest to the centre of the
-fitted crop.
+A person of a training image is a sample if it has joints (the release withholds those of its test images). The release
+has one training set; label files of other projects split it into training and validation. Fits name MPII's image file
+but not the person, so a fit is assigned to the person whose centre is nearest to the centre of the fitted crop.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,14 +22,14 @@ from pose_rft.params import Fraction, Section
 from pose_rft.record import Defect, Keypoints, Record
 
 ANNOTATIONS = "mpii_human_pose_v1_u12_1.mat"
-NAMES = {"train": "train", "val": "valid"}  # what `{split}` in `labels` stands for
+NAMES = {"train": "train", "val": "valid"}  # values of `{split}` in `labels`
 
 
 class MpiiParams(Section):
     """`datasets.mpii` in params.yaml.
 
-    fits: files below the root, the first that has a person counts. labels: None for the release's own file, or that of
-    pose-hg-train (`annot/{split}.h5`), HRNet and MMPose (`annot/{split}.json`), or pytorch-pose
+    fits: files below the root; the first that has a person is used. labels: None for the release's own file, or the
+    file of pose-hg-train (`annot/{split}.h5`), HRNet and MMPose (`annot/{split}.json`), or pytorch-pose
     (`mpii_annotations.json`); `{split}` is train or valid.
     """
 
@@ -42,7 +41,7 @@ class MpiiParams(Section):
 
 
 class Mpii(Reader):
-    """Reader of MPII; a unit is one picture with all its people."""
+    """Reader of MPII; a unit is one image with all its people."""
 
     Params = MpiiParams
     params: MpiiParams
@@ -95,12 +94,12 @@ class Mpii(Reader):
     def inventory(self) -> list[Path]:
         named = [self.root / self._labels(split) for split in self.params.splits] if self.params.labels else []
         labels = [path for path in named or find(self.root, f"**/{ANNOTATIONS}") if path.is_file()]
-        pictures = map(Path, files_below(self.root / "images"))  # whatever they are called
+        pictures = map(Path, files_below(self.root / "images"))  # whatever their names
         return sorted({*labels, *pictures, *fit_files(self.params.fits, self.root)})
 
     @property
     def _form(self) -> str:
-        """Whose labels they are, for the provenance of a sample."""
+        """The source of the labels, for the provenance of samples."""
         return f"{self.params.labels}" if self.params.labels else "annopoints"
 
     def _labels(self, split: str) -> str:
@@ -110,9 +109,9 @@ class Mpii(Reader):
     def _people(self, split: str) -> Pictures:
         """
         Raises:
-            PoseRftError: the labels are missing, damaged or of another kind.
+            PoseRftError: the labels are missing, damaged or in an unknown format.
         """
-        if self.params.labels is None:  # in whatever folder the archive was unpacked to
+        if self.params.labels is None:  # the archive may be unpacked to any folder
             found = find(self.root, f"**/{ANNOTATIONS}")
             return read_mat_labels(
                 found[0] if found else require(self.root / ANNOTATIONS, self.dataset, self.where_to_get)

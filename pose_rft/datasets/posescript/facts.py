@@ -1,4 +1,4 @@
-"""What is known of PoseScript: what a complete copy holds, what converting it costs, and published counts.
+"""Known facts about PoseScript: the files of a complete copy, the conversion cost, and published counts.
 
 Counts are from its release notes.
 """

@@ -1,16 +1,16 @@
-"""PoseScript: sentences about poses of AMASS (naver/posescript, src/text2pose/{config,data,utils}.py).
+"""PoseScript: captions of AMASS poses (naver/posescript, src/text2pose/{config,data,utils}.py).
 
 Two layouts are read. v2: `posescript_{human,auto}_*.json`, `ids_2_dataset_sequence_and_frame_index_*.json`,
-`{split}_ids_*.json`; v1: `human*.json`, `automatic_{A..F}.json` and the same names without a count. Ids of one mean
-other poses than ids of the other, so files of both are never mixed. Captions are a string or a list. The split holds
-the ids of its file that have at least one caption of the kinds asked for.
+`{split}_ids_*.json`; v1: `human*.json`, `automatic_{A..F}.json` and the same names without a count. The same id means
+different poses in v1 and v2, so their files are never mixed. Captions are a string or a list. A split holds the ids of
+its file that have at least one caption of the requested kinds.
 
 A pose is one frame, at its native rate, of an AMASS file (z up): SMPL+H's `*_poses.npz` with 52 joints or SMPL-X's
-`*_stageii.npz` with 55. Joints 0..21 of both are SMPL's, the hands are not labelled. PoseScript was made on the SMPL+H
-files, which are preferred: 5,000 SMPL-X files declare another frame rate (nghorbani/amass #49) and some are missing
-(vchoutas/smplx #164), so samples from them are flagged `amass_smplx`. The root's heading is removed as PoseScript
-does; the raw root stays in provenance. AMASS renamed its subset folders over time: the stored name is tried, then its
-alias in both directions.
+`*_stageii.npz` with 55. Joints 0..21 of both are SMPL's; the hands are not labelled. PoseScript was built on the SMPL+H
+files, which are preferred: 5,000 SMPL-X files declare a different frame rate (nghorbani/amass #49) and some are missing
+(vchoutas/smplx #164), so samples from them are flagged `amass_smplx`. The root's heading is removed as in PoseScript;
+the raw root stays in provenance. AMASS has renamed subset folders over time, so the stored name is tried first, then
+its aliases in both directions.
 """
 
 from collections import defaultdict
@@ -48,7 +48,7 @@ ENDINGS = ("_poses.npz", "_stageii.npz")  # SMPL+H, SMPL-X
 BODY_JOINTS = 22
 BODY_MODELS = {52 * 3: "smplh", 55 * 3: "smplx"}  # by the width of `poses`
 PLACES = "ids_2_dataset_sequence_and_frame_index"
-CAPTION_FILES: Mapping[CaptionKind, Mapping[int, str]] = {  # by version; human ones come first
+CAPTION_FILES: Mapping[CaptionKind, Mapping[int, str]] = {  # by version; human captions come first
     "human": {2: "posescript_human_*.json", 1: "human*.json"},
     "automatic": {2: "posescript_auto_*.json", 1: "automatic_[A-F].json"},
 }
@@ -93,7 +93,7 @@ class PoseScript(Reader):
                 name, frame = _place(places.get(str(number)), number, path)
                 by_file[name].append((number, frame, tuple(captions[number])))
         units = [
-            # The first pose's id makes the key unique: different names may be alike once they are made clean.
+            # The first pose's id makes the key unique, because sanitised names may collide.
             Unit(sample_key(*PurePosixPath(name).with_suffix("").parts, rows[0][0]), len(rows), (name, tuple(rows)))
             for name, rows in by_file.items()
         ]
@@ -157,7 +157,7 @@ class PoseScript(Reader):
 
     @property
     def _version(self) -> int:
-        """2 if the list of places has a count in its name, as v2's have."""
+        """2 if the `PLACES` file has a count in its name, as in v2; else 1."""
         return 2 if find(self.root, f"{PLACES}_*.json") else 1
 
     def _file(self, stem: str) -> Path:
@@ -171,7 +171,7 @@ class PoseScript(Reader):
         return found[0]
 
     def _ids(self, split: str) -> list[int]:
-        """The poses of a split, ascending, each once."""
+        """Returns the pose ids of a split, ascending, without duplicates."""
         path = self._file(f"{split}_ids")
         try:
             return sorted({int(number) for number in read_json(path, list)})
@@ -179,7 +179,7 @@ class PoseScript(Reader):
             raise PoseRftError(f"{path} holds what is no pose id ({error}); unpack the release again.") from None
 
     def _captions(self) -> dict[int, list[Caption]]:
-        """Captions by pose id, human ones first; poses without any are not in it."""
+        """Returns captions by pose id, human captions first; poses without captions are left out."""
         captions: dict[int, list[Caption]] = defaultdict(list)
         for kind, patterns in CAPTION_FILES.items():
             if kind not in self.params.kinds:
@@ -204,7 +204,7 @@ class PoseScript(Reader):
 
 
 def _place(value: Any, number: int, path: Path) -> tuple[str, int]:
-    """AMASS file and frame of a pose.
+    """Returns the AMASS file and frame of a pose.
 
     Raises:
         PoseRftError: not `["AMASS", "Subset/subject/sequence_poses.npz", frame]`.
@@ -218,9 +218,9 @@ def _place(value: Any, number: int, path: Path) -> tuple[str, int]:
 
 
 def find_amass(root: Path, name: str) -> Path | None:
-    """The AMASS file of a pose, which is stored as SMPL+H's `Subset/subject/sequence_poses.npz`.
+    """Returns the AMASS file of a pose, given SMPL+H's `Subset/subject/sequence_poses.npz`; None if there is none.
 
-    The subset may have another name (see `ALIASES`). The SMPL-X release ends in `_stageii.npz` and has `_` for spaces.
+    The subset may have another name (see `ALIASES`). SMPL-X file names end in `_stageii.npz` and have `_` for spaces.
     """
     parts = PurePosixPath(name).parts
     if ".." in parts or not parts or parts[0] == "/":
@@ -237,10 +237,10 @@ def find_amass(root: Path, name: str) -> Path | None:
 
 
 def read_poses(path: Path) -> tuple[np.ndarray, str]:
-    """(N, 22, 3) axis-angle radians of the body, and `smplh` or `smplx`, of an AMASS file.
+    """Reads (N, 22, 3) axis-angle radians of the body, and `smplh` or `smplx`, from an AMASS file.
 
     Raises:
-        PoseRftError: not such a file.
+        PoseRftError: not an AMASS file.
     """
     poses = read_npz(path, ["poses"]).get("poses")
     if poses is None or poses.ndim != 2 or poses.shape[1] not in BODY_MODELS or poses.dtype.kind != "f":
@@ -252,7 +252,7 @@ def read_poses(path: Path) -> tuple[np.ndarray, str]:
 
 
 def without_heading(vectors: np.ndarray) -> np.ndarray:
-    """Axis-angle roots (N, 3) in the AMASS frame with the z angle of their ZYX Euler angles set to 0."""
+    """Sets the z angle of the ZYX Euler angles of axis-angle roots (N, 3), AMASS frame, to 0."""
     return Rotation.from_matrix(remove_heading(Rotation.from_rotvec(vectors).as_matrix())).as_rotvec()
 
 
