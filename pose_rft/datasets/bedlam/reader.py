@@ -72,7 +72,7 @@ class BedlamParams(Section):
     splits: tuple[Literal["train", "val"], ...] = ("train", "val")
     val_folders: tuple[str, ...] = VALIDATION
     captions: int = Field(default=3, ge=0)
-    joints_inside: int = Field(default=16, ge=0, le=BODY_JOINTS)  # of the 22 body joints
+    joints_inside: int = Field(default=16, ge=0, le=BODY_JOINTS)  # fewest of the 22 body joints inside the image
     smallest_box: NonNegative = 224.0  # px, longer side of the box around the joints x1.1
     largest_overlap: Fraction = 0.3  # share of the box that a nearer person's box may cover
     poses: Mapping[Literal["train", "val"], Count] = {}  # how many people to keep, those with the most different poses

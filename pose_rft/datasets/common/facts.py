@@ -5,7 +5,7 @@ leakage and reprojection. The rates behind the cost were measured by `python -m 
 (docs/performance.md; PoseScript's during the conversion of the sample).
 
 A published count holds only for the parameters that it was counted with (`when`). `fewer` of an explanation is an
-upper bound: rows missing beyond defects and explanations are unexplained.
+upper bound: anything missing beyond defects and explanations is unexplained.
 """
 
 from collections.abc import Callable, Mapping

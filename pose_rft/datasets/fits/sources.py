@@ -34,7 +34,7 @@ from pose_rft.io.find import find
 from pose_rft.params import Section
 from pose_rft.record import Defect, Smpl
 
-MODELS_AT_ONCE = 3  # genders
+MODELS_AT_ONCE = 3  # one per gender
 NOT_FINITE = "a number that is not finite"
 LARGEST_ENTRY = 1.1  # of a rotation matrix: 1, plus a margin for rounding in releases
 FitKind = Literal["neuralannot", "eft", "mosh", "spin", "hmr2"]

@@ -35,7 +35,7 @@ from pose_rft.io.unpickle import read_pickle
 from pose_rft.record import Camera, Smpl
 
 FILES_AT_ONCE = 2  # Human3.6M has one file per subject, and workers read a subject's videos in a row
-NEURALANNOT = {"pose": 72, "shape": 10, "trans": 3}  # numbers of a fit
+NEURALANNOT = {"pose": 72, "shape": 10, "trans": 3}  # numbers per field of a fit
 MOSH_STEP = 5  # frames between poses
 MOSH_TURN = Rotation.from_rotvec([np.pi, 0, 0])
 NOTES = {
