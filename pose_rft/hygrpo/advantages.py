@@ -1,16 +1,16 @@
 """Group-relative advantages for the two action branches (paper eq. 16).
 
 Text rewards are normalised over the G candidates of a group; pose rewards over all poses of the group's V candidates
-that carry one (V poses with one pose per answer, K·V with K). The paper writes G under both sums, but a candidate
-without a pose has no pose reward, so it takes no part (`group_advantages` with `valid`).
+that have one (V poses with one pose per answer, K·V with K). The paper writes G under both sums, but a candidate
+without a pose has no pose reward, so it is excluded (`group_advantages` with `valid`).
 
-A group whose rewards do not differ prefers nothing and gets exactly zero. "Do not differ" is relative: rewards from
-float32 arithmetic carry a residue of about 1e-7 of their size, which a bare z-score, or one with a tiny additive
-epsilon, blows up to advantages near one. Deviations are unbiased (n - 1), as in TRL, verl and VLM-R1: four rewards
-with one winner give the winner 1.5 (1.73 with n).
+A group with equal rewards gets advantages of exactly zero. "Equal" is judged with a relative tolerance: float32 rewards
+carry a rounding error of about 1e-7 of their size, which a bare z-score, or one with a tiny additive epsilon, inflates
+to advantages near one. Standard deviations are unbiased (n - 1), as in TRL, verl and VLM-R1: of four rewards with one
+winner, the winner gets 1.5 (1.73 with n).
 
-`rloo` takes the mean of the others off and divides by nothing (leave-one-out, arXiv 2402.14740): an unbiased estimate
-of the gradient of the mean reward itself, in which a group whose rewards differ more counts more.
+`rloo` subtracts the mean of the other members and does not divide (leave-one-out, arXiv 2402.14740). It is an unbiased
+estimate of the gradient of the mean reward itself, in which groups with more varied rewards count more.
 """
 
 from typing import Literal, NamedTuple
@@ -22,15 +22,15 @@ AdvantageForm = Literal["z_score", "rloo"]
 
 
 class Advantages(NamedTuple):
-    """values: as the rewards, float32, 0 where not valid; informative (B,) bool: the group's rewards differ; unit (B,):
-    what one unit of reward is worth in them, 0 where nothing is preferred."""
+    """values: shaped as the rewards, float32, 0 where not valid; informative (B,) bool: the group's rewards differ;
+    unit (B,): the advantage that one unit of reward is worth, 0 where the rewards are equal."""
 
     values: Tensor
     informative: Tensor
     unit: Tensor
 
     def times(self, weight: Tensor) -> "Advantages":
-        """Of groups that count more or less, weight (B,)."""
+        """The advantages scaled by a weight for each group, (B,)."""
         return Advantages(self.values * weight[:, None], self.informative, self.unit * weight)
 
 
@@ -41,7 +41,7 @@ def group_advantages(rewards: Tensor, valid: Tensor, std_floor: float, form: Adv
     Args:
         rewards: (B, N), any unit; entries that are not valid may be NaN.
         valid: (B, N) bool.
-        std_floor: a deviation at or below `std_floor` times the group's largest absolute reward counts as none.
+        std_floor: a standard deviation of at most `std_floor` times the group's largest absolute reward counts as zero.
     Raises:
         ValueError: a valid reward is not finite, or the shapes differ.
     """

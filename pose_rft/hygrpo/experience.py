@@ -1,8 +1,8 @@
-"""What a group of candidates was, said and earned, and the loss that follows from it.
+"""The candidates of a group with their rewards and advantages, and the loss computed from them.
 
-Poses are drawn from the scoring pass, not from the rollout, and the anchor of both ratios is that same pass: so the
-first ratio is exactly 1 whatever the precision and however the rollout decoded (in bfloat16 two paths differ by
-e^±0.7 on a pose).
+Poses are drawn from the scoring pass, not from the rollout. Both ratios are anchored to that same pass, so the first
+ratio is exactly 1 in any precision and however the rollout decoded (in bfloat16 the two paths differ by e^±0.7 on a
+pose).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ from pose_rft.policy.pose_head import PoseDistribution
 
 @dataclass(frozen=True, eq=False)
 class Experience:
-    """All that the updates on one micro-batch of B groups need; nothing here carries a gradient.
+    """Everything that the updates on one micro-batch of B groups need, without gradients.
 
     valid: (B, G) bool, the answer has one pose token and a pose was asked for. joint_mask: (B, 24) bool, labelled
-    joints. poses: (B, G, K, 144) raw 6D numbers as drawn, from the standard normal numbers noise (B, G, K, …).
-    token_anchor, pose_anchor: log-probabilities under the anchor of the ratio, (B, G, R) and (B, G, K, F).
-    reference: scores of the frozen SFT policy.
+    joints. poses: (B, G, K, 144) raw 6D numbers as drawn; noise: (B, G, K, …), the standard normal numbers behind them.
+    token_anchor, pose_anchor: log-probabilities under the ratio's anchor policy, (B, G, R) and (B, G, K, F).
+    reference: scores under the frozen SFT policy.
     """
 
     prompts: Prompts
@@ -49,7 +49,7 @@ class Experience:
 
 
 def pose_log_prob(poses: PoseDistribution, drawn: Tensor, joint_mask: Tensor, per_joint: bool) -> Tensor:
-    """Log-densities of drawn poses by factor: (B, G, K, 144) → (B, G, K, F), F = 24 per joint, else 1."""
+    """Log-densities of drawn poses by factor: (B, G, K, 144) → (B, G, K, F); F is 24 with `per_joint`, else 1."""
     b, g = drawn.shape[:2]
     flat, mask = drawn.flatten(0, 1), joint_mask.repeat_interleave(g, 0)
     factors = poses.joint_log_prob(flat, mask) if per_joint else poses.log_prob(flat, mask)[..., None]
@@ -63,7 +63,7 @@ def joint_masks(examples: Sequence[Example], device: torch.device) -> Tensor:
 
 
 class Loss(NamedTuple):
-    """The loss of a micro-batch and what its step logs."""
+    """The loss of a micro-batch and the metrics to log."""
 
     total: Tensor
     metrics: dict[str, float]
@@ -77,11 +77,11 @@ def hybrid_loss(
 ) -> Loss:
     """Minus eq. 6, averaged over the groups of a micro-batch.
 
-    `grpo` is the discrete-only ablation: the pose term is off, all else is the same. The pose KL stays, because the KL
+    `grpo` is the discrete-only ablation: it drops the pose term and nothing else. The pose KL stays, because the KL
     of eq. 6 is that of the whole policy; it holds the pose head at the SFT policy while the backbone moves.
 
     Args:
-        judge: of the same prompts; `pathwise` and `mean` need it.
+        judge: differentiable reward for the same prompts; `pathwise` and `mean` need it.
     """
     e, mask = experience, experience.answers.mask
     text = objective.answer_surrogate(
@@ -111,7 +111,7 @@ def hybrid_loss(
 def pose_term(
     poses: PoseDistribution, e: Experience, params: RFTParams, judge: Judge | None
 ) -> tuple[Tensor, dict[str, float]]:
-    """What the poses of each group add to the objective, (B,), by `rft.pose_gradient`, and numbers for the log."""
+    """The pose term of each group's objective, (B,), in the form `rft.pose_gradient`, and metrics to log."""
     poses = poses if params.reward_moves_sigma else poses.with_spread_held()
     shape, numbers = e.poses.shape[:3], (6 * e.joint_mask.sum(-1)).clamp(min=1)
     advantages = e.pose_advantages.values.view(shape)

@@ -2,11 +2,11 @@
 
     J = E_q[ 1/G Σ_i min(r_d F̂, clip(r_d) F̂) + 1/V Σ_i min(r_c Δ̂, clip(r_c) Δ̂) - β D_KL(π_θ ‖ π_ref) ]
 
-Each function returns one number per group, (B,); the trainer averages over groups, so that equal micro-batches on any
-number of ranks sum to the same gradient. Candidates of a group are on axis G, tokens on R, poses of one candidate on
-K, and the factors of one pose's ratio on F (1 for the whole pose, 24 joint by joint).
+Each function returns one number per group, (B,). The trainer averages over groups, so equal micro-batches on any
+number of ranks sum to the same gradient. Axes: G for the candidates of a group, R for tokens, K for the poses of one
+candidate, F for the factors of one pose's ratio (1 for the whole pose, 24 joint by joint).
 
-The answer's ratio r_d is a constant in the pose term (eq. 20): the pose term here sees no token log-probability at
+The answer's ratio r_d is a constant in the pose term (eq. 20). The pose term here uses no token log-probability at
 all, so it cannot send gradient through one; it reaches the backbone through the hidden state only.
 """
 
@@ -19,12 +19,12 @@ RatioLevel = Literal["token", "sequence", "sequence_mean"]
 KLEstimator = Literal["k3", "k3+", "k2"]
 PoseRatio = Literal["sum", "sqrt", "mean", "per_joint"]
 
-# exp(20) is finite in float32 with room for sums and squares; verl and OpenRLHF clamp at the same place.
+# exp(20) is finite in float32 with room for sums and squares; verl and OpenRLHF clamp at the same value.
 LOG_RATIO_LIMIT = 20.0
 
 
 class Surrogate(NamedTuple):
-    """value: (B,), to be maximised; log_ratio, weight, advantages: one shape, what was averaged and how, detached."""
+    """value: (B,), to be maximised; log_ratio, weight, advantages: the averaged terms, in one shape, detached."""
 
     value: Tensor
     log_ratio: Tensor
@@ -33,7 +33,7 @@ class Surrogate(NamedTuple):
 
 
 def clipped(log_ratio: Tensor, advantages: Tensor, epsilon: float) -> Tensor:
-    """min(r A, clip(r, 1 ± ε) A), elementwise. The gradient is A·r·∇log r inside and exactly 0 where clipped."""
+    """min(r A, clip(r, 1 ± ε) A), elementwise. The gradient is A·r·∇log r, and exactly 0 where clipped."""
     ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     return torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages)
 
@@ -44,11 +44,11 @@ def answer_surrogate(
     """The discrete term: mean over the G answers of a group.
 
     Args:
-        log_prob, anchor: (B, G, R) token log-probabilities, of the policy (with gradient) and of the ratio's anchor.
+        log_prob, anchor: (B, G, R) token log-probabilities under the policy (with gradient) and the ratio's anchor.
         mask: (B, G, R) bool, the tokens of each answer up to and including its first end token.
         advantages: (B, G), F̂ of eq. 16.
-        level: `token`: a ratio for each token, averaged over the answer (GRPO); `sequence`: the product over the
-            answer, eq. 4 as written; `sequence_mean`: its geometric mean (GSPO).
+        level: `token`: one ratio per token, averaged over the answer (GRPO); `sequence`: the product over the
+            answer, eq. 4 as written; `sequence_mean`: the geometric mean over the answer (GSPO).
     """
     log_ratio = torch.where(mask, log_prob - anchor.detach(), 0.0)
     length = mask.sum(-1)
@@ -76,8 +76,8 @@ def pose_surrogate(
     """The continuous term: mean over the K·V poses of a group; 0 for a group without a pose.
 
     Args:
-        log_prob, anchor: (B, G, K, F) log-densities of the sampled poses, float32; `pose_factors` says what F is.
-        valid: (B, G) bool, the V candidates whose answer carries exactly one pose token.
+        log_prob, anchor: (B, G, K, F) log-densities of the sampled poses, float32.
+        valid: (B, G) bool, the V candidates whose answer has exactly one pose token.
         factor_mask: (B, F) bool, factors with labelled joints.
         scale: (B,), divides the log-ratio: 1, √d or d with d labelled numbers.
         advantages: (B, G, K), Δ̂ of eq. 16.
@@ -86,16 +86,16 @@ def pose_surrogate(
     weight = weight / weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
     log_ratio = torch.where(weight > 0, log_prob - anchor.detach(), 0.0) / scale[:, None, None, None]
     spread = advantages[..., None].expand_as(log_ratio)
-    # Not `value * 0` for invalid entries: a non-finite density of a pose that does not exist must not reach the sum.
+    # Not `value * 0` for invalid entries: NaN * 0 is NaN, so the density of an absent pose could reach the sum.
     value = torch.where(weight > 0, clipped(log_ratio, spread, epsilon) * weight, 0.0).sum((1, 2, 3))
     return Surrogate(value, log_ratio.detach(), weight, spread)
 
 
 def pose_ratio_scale(form: PoseRatio, numbers: Tensor) -> Tensor:
-    """What divides the pose's log-ratio, (B,), for `numbers` (B,) labelled numbers of the pose: where it clips.
+    """Divisor of the pose's log-ratio, (B,), for `numbers` (B,) labelled numbers; it decides where the ratio clips.
 
-    With d = 144 a shift of the mean by δσ in each number spreads log r by δ√d: 40 % of the ratios leave 1 ± 0.2 at
-    δ = 0.02. `sum` is eq. 4 as written; `sqrt` makes that spread δ, whatever d is; `mean` makes it δ/√d, so that
+    Shifting the mean by δσ in each number spreads log r by δ√d: with d = 144, 40 % of the ratios leave 1 ± 0.2 at
+    δ = 0.02. `sum` is eq. 4 as written; `sqrt` makes that spread δ for any d; `mean` makes it δ/√d, so that
     ε = 0.2 never clips (Flow-GRPO pairs it with ε of 1e-4); `per_joint` has 24 ratios of 6 numbers each.
     """
     numbers = numbers.float()
@@ -108,11 +108,11 @@ def pose_ratio_scale(form: PoseRatio, numbers: Tensor) -> Tensor:
 
 
 def pose_balance(form: PoseRatio, numbers: Tensor) -> Tensor:
-    """What multiplies the pose term, (B,), so that the form of its ratio decides about clipping alone.
+    """Factor of the pose term, (B,), that makes the form of the ratio affect clipping only.
 
-    Dividing a log-ratio divides its gradient too: at ratio 1 that of a pose is Δ̂·∇log N times 1, 1/√d, 1/d, and 1/24
-    for the mean of 24 joints. With this factor it is Δ̂·∇log N/√d for every form, as `sqrt` has it by itself: the norm
-    of ∇log N grows with √d, so samples with few labelled joints weigh as much as others.
+    Dividing a log-ratio divides its gradient too: at ratio 1 a pose's gradient is Δ̂·∇log N times 1, 1/√d, 1/d, and
+    1/24 for the mean of 24 joints. With this factor it is Δ̂·∇log N/√d for every form, as it already is for `sqrt`. The
+    norm of ∇log N grows with √d, so samples with few labelled joints weigh as much as others.
     """
     numbers = numbers.float()
     return {
@@ -126,7 +126,7 @@ def pose_balance(form: PoseRatio, numbers: Tensor) -> Tensor:
 def answer_kl(log_prob: Tensor, reference: Tensor, mask: Tensor, estimator: KLEstimator) -> Tensor:
     """KL(π_θ ‖ π_ref) of the tokens, (B,): mean over each answer's tokens, then over the G answers.
 
-    With d = log π_ref - log π_θ of the sampled token: k3 = exp(d) - d - 1 (GRPO), never negative, but its gradient is
+    With d = log π_ref - log π_θ of the sampled token: k3 = exp(d) - d - 1 (GRPO) is never negative, but its gradient is
     not that of the KL; k2 = d²/2 has the right gradient and a biased value; k3+ takes k3's value and k2's gradient.
     """
     d = torch.where(mask, reference.detach() - log_prob, 0.0).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
@@ -136,15 +136,15 @@ def answer_kl(log_prob: Tensor, reference: Tensor, mask: Tensor, estimator: KLEs
 
 
 def pose_kl(kl: Tensor, valid: Tensor) -> Tensor:
-    """Mean over the V candidates with a pose of their closed-form Gaussian KL (B, G), (B,); 0 where V = 0.
+    """Mean closed-form Gaussian KL of the V candidates with a pose: (B, G) → (B,); 0 where V = 0.
 
-    The sampled estimators are far noisier at 144 numbers (k1's deviation is 1.2 at a true KL of 0.72).
+    Sampled estimators are far noisier at 144 numbers (k1's standard deviation is 1.2 at a true KL of 0.72).
     """
     return torch.where(valid, kl, 0.0).sum(1) / valid.sum(1).clamp(min=1)
 
 
 def ratio_metrics(surrogate: Surrogate, epsilon: float) -> dict[str, float]:
-    """Clip fractions (counted where the clip takes the gradient away) and statistics of the log-ratio.
+    """Clip fractions (counted where clipping zeroes the gradient) and statistics of the log-ratio.
 
     `ess` is the effective sample size of the ratios as importance weights, 1 when all are equal.
     """

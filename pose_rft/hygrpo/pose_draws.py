@@ -1,8 +1,8 @@
-"""The standard normal numbers behind the poses of a group: drawn one by one, or at right angles to each other.
+"""The Gaussian noise behind the poses of a group: independent, or orthogonal within the group.
 
-A likelihood-ratio gradient knows of each pose one number, its advantage. A change of the reward along one direction of
-the noise is heard in all N poses, and what it says about the other directions is noise: with a reward that is linear in
-the D numbers of a pose and has the slope g, the estimate of g has the variance
+A likelihood-ratio gradient sees one number per pose, its advantage. A reward change along one direction of the noise
+shows in all N poses, where it acts as noise on the other directions. If the reward is linear in the D numbers of a
+pose, with slope g, the estimate of g has the variance
 
     (D + 1) / N |g|²  for independent poses,      ((D + 2) / N - 1) |g|²  for N <= D orthogonal ones,
 
@@ -21,10 +21,10 @@ PoseDraws = Literal["independent", "orthogonal"]
 
 
 def pose_noise(form: PoseDraws, shape: tuple[int, int, int], generators: Sequence[torch.Generator]) -> Tensor:
-    """(B, G, K, D) standard normal numbers, each group's from a generator of its own.
+    """(B, G, K, D) standard normal numbers; each group has its own generator.
 
     Args:
-        shape: G candidates, K poses of each, D numbers of a pose.
+        shape: (G candidates, K poses per candidate, D numbers per pose).
     """
     groups = [torch.randn(shape, generator=generator, device=generator.device) for generator in generators]
     noise = torch.stack(groups)
@@ -32,14 +32,14 @@ def pose_noise(form: PoseDraws, shape: tuple[int, int, int], generators: Sequenc
 
 
 def orthogonal(noise: Tensor) -> Tensor:
-    """(B, N, D) → the same lengths, and within each D rows in turn the directions at right angles.
+    """Makes each block of D rows of (B, N, D) mutually orthogonal; keeps the length of every row.
 
-    Directions are Gram-Schmidt's, which do not depend on the lengths: so a row of normal numbers is still one.
+    The directions come from Gram-Schmidt and do not depend on the lengths, so each row stays standard normal.
     """
     return torch.cat([_at_right_angles(rows) for rows in noise.split(noise.shape[-1], 1)], 1)
 
 
 def _at_right_angles(rows: Tensor) -> Tensor:
     q, r = torch.linalg.qr(rows.mT)
-    directions = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # Householder's may point backwards
+    directions = q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]  # Householder QR may flip a direction
     return directions.mT * rows.norm(dim=-1, keepdim=True)

@@ -7,9 +7,9 @@
 | mean | the reward of μ: a plain gradient, no draws | nothing but the KL |
 | dpo | log-sigmoid of β times how much likelier the best draw became than the worst | the reward |
 
-score and pathwise are two estimates of one gradient, that of E[R]; on hybrid actions arXiv 2605.14297 mixes them. So
-that a form can be replaced by another at one weight, rewards are divided by the group's deviation, as in Δ̂, and by √d,
-as in `objective.pose_balance`: in expectation both then move the weights by the same vector. DPO: arXiv 2305.18290.
+score and pathwise are two estimates of the gradient of E[R]; arXiv 2605.14297 mixes them for hybrid actions. To make
+them interchangeable at one weight, rewards are divided by the group's standard deviation, as in Δ̂, and by √d, as in
+`objective.pose_balance`: in expectation both then give the same update. DPO: arXiv 2305.18290.
 """
 
 from typing import Literal
@@ -22,11 +22,11 @@ PoseGradient = Literal["score", "pathwise", "mean", "dpo"]
 
 
 def reward_value(rewards: Tensor, valid: Tensor, unit: Tensor, numbers: Tensor) -> Tensor:
-    """Mean reward of a group's poses in units of its deviation and of √d, (B,); 0 for a group without a pose.
+    """Mean reward of a group's poses, scaled by `unit` and 1/√d, (B,); 0 for a group without a pose.
 
     Args:
         rewards: (B, G, K) with gradient; valid: (B, G) bool; unit: (B,), what one unit of reward is worth
-            (`Advantages.unit`); numbers: (B,), the labelled numbers d of the pose.
+            (`Advantages.unit`); numbers: (B,), how many labelled numbers d the pose has.
     """
     kept = torch.where(valid[..., None], rewards, 0.0)  # not times 0: rewards of absent poses may be NaN
     count = valid.sum(1).clamp(min=1) * rewards.shape[-1]
@@ -37,8 +37,8 @@ def preference(log_prob: Tensor, reference: Tensor, advantages: Tensor, valid: T
     """log σ(β [(log π − log π_ref)(best) − (log π − log π_ref)(worst)]) of a group's poses, (B,): minus DPO's loss.
 
     Args:
-        log_prob: (B, G, K) with gradient; reference: (B, G, K); advantages: (B, G, K), 0 throughout where nothing is
-            preferred: such a group has the value 0 and no gradient; valid: (B, G) bool.
+        log_prob: (B, G, K) with gradient; reference: (B, G, K); advantages: (B, G, K), all 0 in a group with equal
+            rewards, whose value is 0 without gradient; valid: (B, G) bool.
     """
     away = ~valid[..., None].expand_as(advantages).flatten(1)
     ranks = advantages.flatten(1)

@@ -1,8 +1,8 @@
-"""The frozen policy that KL is measured against, without a second language model where LoRA is on.
+"""The frozen reference policy of the KL terms; with LoRA it needs no second language model.
 
 With LoRA the reference is the same network with its newest adapters off and frozen copies of the few parts that are
-trained outside them (projectors, pose head, `<POSE>`'s row); in full fine-tuning it is a frozen copy. Make it right
-after the SFT policy is loaded (and `add_lora` called), before any step: KL to it is then exactly 0 at step 0.
+trained outside them (projectors, pose head, `<POSE>`'s row); in full fine-tuning it is a frozen copy. Create it right
+after loading the SFT policy (and calling `add_lora`), before any step: the KL is then exactly 0 at step 0.
 """
 
 import copy
@@ -22,7 +22,7 @@ OUTSIDE_ADAPTERS = ("fusion", "pose_head", "pose_row", "llava.model.multi_modal_
 
 
 class ReferencePolicy:
-    """A snapshot of `model` as it is now."""
+    """A snapshot of `model` at construction."""
 
     def __init__(self, model: PoseLlava) -> None:
         self.lora = trains_adapters(model)
@@ -31,11 +31,11 @@ class ReferencePolicy:
 
     @contextmanager
     def use(self, model: PoseLlava) -> Iterator[PoseLlava]:
-        """The reference as a policy, without gradient and in eval mode, while the block runs.
+        """Context manager that gives the reference policy, without gradients and in eval mode.
 
         Args:
-            model: the live policy (unwrapped from its engine). With LoRA it plays the reference in the block, so it
-                must not be used as the live one there.
+            model: the live policy (unwrapped from its engine). With LoRA this object itself acts as the reference
+                inside the block, so do not use it as the live policy there.
         """
         with torch.no_grad(), ExitStack() as stack:
             if self._model is not None:
@@ -57,9 +57,9 @@ def _frozen(module: M) -> M:
 
 
 def _like(module: M, live: nn.Module) -> M:
-    """On the device and in the precision of the live module, tensor by tensor.
+    """Moves each tensor to the device and dtype of its counterpart in the live module.
 
-    An engine in bfloat16 casts weights but keeps buffers in float32: one precision for all would shift the mean pose.
+    A bfloat16 engine casts weights but keeps buffers in float32; one dtype for all would shift the mean pose.
     """
     for own, its in zip(_tensors(module), _tensors(live), strict=True):
         own.data = own.data.to(device=its.device, dtype=its.dtype)

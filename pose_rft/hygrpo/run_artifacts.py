@@ -1,7 +1,7 @@
-"""What a run leaves beside its log: a table of candidates, held-out rewards, and poses of fixed sentences over time.
+"""A run's artifacts besides its log: a table of candidates, held-out rewards, and poses of fixed sentences over time.
 
-Everything is written per step into the run's scratch folder, whole or not at all, and put together at the end; a step
-that is done again after a kill writes the same file again.
+Each step writes its files atomically into the run's scratch folder; they are merged at the end. A step that is repeated
+after a crash rewrites the same file.
 """
 
 import json
@@ -23,11 +23,11 @@ from pose_rft.training.loop import StepStats
 
 GROUPS_PER_PAGE = 8
 NO_CANDIDATES = pl.DataFrame(schema={"step": pl.Int64, "key": pl.String})
-MOMENTS = (0.0, 0.25, 0.5, 1.0)  # parts of the run at which fixed sentences are posed
+MOMENTS = (0.0, 0.25, 0.5, 1.0)  # fractions of the run at which poses of the fixed sentences are stored
 
 
 def candidates(step: int, experience: Experience, decode: Callable[[Sequence[int]], str]) -> pl.DataFrame:
-    """One row per answer of the first groups, with its rewards and advantages; those of its K poses are lists."""
+    """One row per answer of the first groups, with its rewards and advantages; those of the K poses are lists."""
     e = experience
     groups, per_group = min(GROUPS_PER_PAGE, len(e.prompts.ids)), e.valid.shape[1]
     pose_advantages = e.pose_advantages.values.view(e.poses.shape[:3])
@@ -58,11 +58,11 @@ def candidates(step: int, experience: Experience, decode: Callable[[Sequence[int
 
 
 class Records:
-    """Writes a run's records to `scratch` and, at the end, to the results folder.
+    """Writes a run's artifacts to `scratch` and, at the end, to the results folder.
 
     Args:
-        answer: greedy answers of the current policy to some examples. heldout: {name: examples}. fixed: captions to
-            pose over time. leader: only one rank writes; all of them must ask.
+        answer: gives the current policy's greedy answers to examples. heldout: {name: examples}. fixed: captions whose
+            poses are stored over time. leader: True on the one rank that writes; every rank must call every method.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Records:
         self.moments = {round(part * total_steps) for part in MOMENTS}
 
     def before(self, step: int, last: bool = False) -> dict[str, float]:
-        """Looks at the policy after `step` updates: held-out rewards as `heldout/SET/REWARD`, and fixed sentences."""
+        """Returns held-out rewards, `heldout/SET/REWARD`, after `step` updates; stores poses of fixed sentences."""
         if self.fixed and (last or step in self.moments):
             self._pose_sentences(step)
         if step % self.heldout_every and not last:
@@ -97,7 +97,7 @@ class Records:
         return numbers
 
     def after(self, step: int, experiences: Sequence[Experience]) -> None:
-        """Keeps a page of candidates now and then."""
+        """Stores a page of candidates every `table_every` steps."""
         if step % self.table_every == 0 and self.leader:
             page = candidates(step, experiences[0], self.rewards.processor.decode)
             atomic.write_parquet(self.scratch / "candidates" / f"{step:08d}.parquet", page)
@@ -107,7 +107,7 @@ class Records:
         numbers = self.before(step, last=True)
         if self.leader:
             pages = [pl.read_parquet(page) for page in sorted((self.scratch / "candidates").glob("*.parquet"))]
-            # A run without rewards (`rft.reinforced: false`) has no candidates, and DVC wants every out.
+            # A run without rewards (`rft.reinforced: false`) has no candidates, but DVC needs every output to exist.
             atomic.write_parquet(results / "candidates.parquet", pl.concat(pages) if pages else NO_CANDIDATES)
             moments = sorted((self.scratch / "fixed_sentences").glob("*.json"))
             atomic.write_json(
@@ -130,7 +130,7 @@ class Records:
 
     def _sentences(self, moments: list[dict[str, Any]]) -> dict[str, Any]:
         """{sentences: [{key, caption, true_pose}], moments: [{step, answers, semantic, poses, std}]}; poses are (24, 3)
-        axis-angle radians, root in the camera frame, std the mean deviation of a joint's six numbers."""
+        axis-angle radians, root in the camera frame; std is the mean standard deviation of a joint's six numbers."""
         truth = [_axis_angle(e.pose6d[None].flatten(1))[0] for e in self.fixed if e.pose6d is not None]
         sentences = [
             {"key": e.key, "caption": e.caption, "true_pose": _numbers(pose)}
@@ -144,14 +144,14 @@ def _axis_angle(poses: torch.Tensor) -> torch.Tensor:
 
 
 def _numbers(values: torch.Tensor) -> Any:
-    """Nested lists with as many digits as a picture needs."""
+    """Nested lists, rounded to five decimals: enough for a plot."""
     return (values.double() * 1e5).round().div(1e5).tolist()
 
 
 def watched(
     step: Callable[[int], StepStats], before: Callable[[int], Mapping[str, float]]
 ) -> Callable[[int], StepStats]:
-    """A training step that is preceded by a look at the policy, whose numbers go into its row."""
+    """Wraps a training step: calls `before` first and adds its numbers to the step's row."""
 
     def looked_at(number: int) -> StepStats:
         seen = before(number)

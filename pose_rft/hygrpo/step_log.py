@@ -1,11 +1,11 @@
-"""The numbers of one step: TRL's metric names for the text branch, a `pose/` mirror for the pose branch, what it cost.
+"""The metrics of one step: TRL's names for the text branch, the same under `pose/` for the pose branch, and the cost.
 
-Names as in TRL's GRPO documentation ("Logged metrics"), so that curves of other GRPO runs lie beside ours: `reward`,
+Names follow TRL's GRPO documentation ("Logged metrics"), so that curves of other GRPO runs can be compared: `reward`,
 `reward_std`, `rewards/<name>/mean`, `frac_reward_zero_std`, `completions/...`, `entropy`, `kl`, `clip_ratio/...`,
 `num_tokens` (of this step, prompts counted once), `step_time`. Cost, over all ranks: `tokens_per_second/unique` counts
-a prompt once, `tokens_per_second/logical` once per answer, as a trainer that repeats prompts would read it; `flops` are
-those that the step asks for (`policy/counting.py`), `flops_per_second` what each rank did of them;
-`memory/max_gib` is the largest of a rank. `time/...` are seconds of this rank.
+a prompt once, `tokens_per_second/logical` once per answer, like a trainer that repeats prompts; `flops` are those that
+the step requires (`policy/counting.py`), `flops_per_second` is the rate per rank; `memory/max_gib` is the maximum over
+ranks. `time/...` are seconds of this rank.
 """
 
 import re
@@ -29,12 +29,12 @@ SUMMED = ("num_tokens", LOGICAL, "flops")
 
 
 class StepLog:
-    """Means over micro-batches, updates and ranks; of names with the word max or min the extreme; sums of counts.
+    """Averages over micro-batches, updates and ranks; takes the extreme of names with max or min, the sum of counts.
 
-    Its clock starts when it is made.
+    Its clock starts at construction.
 
     Args:
-        costs: of the policy; without them the row has no `flops`.
+        costs: cost model of the policy; without it the row has no `flops`.
     """
 
     def __init__(self, world_size: int, device: torch.device, costs: PolicyCosts | None = None) -> None:
@@ -47,12 +47,12 @@ class StepLog:
 
     def _now(self) -> float:
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # kernels run behind the program that starts them
+            torch.cuda.synchronize(self.device)  # kernels run asynchronously
         return time.monotonic()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Times what runs inside as one phase of the step."""
+        """Times the block as one phase of the step."""
         began = self._now()
         try:
             yield
@@ -60,7 +60,7 @@ class StepLog:
             self._seconds[name] += self._now() - began
 
     def tally(self, experience: Experience, updates: int, encode: bool) -> None:
-        """Counts the work on one micro-batch; encode: its pictures went through the frozen encoders."""
+        """Counts the work on one micro-batch; `encode`: its images went through the frozen encoders."""
         e = experience
         groups = [
             Group(len(ids), tuple(lengths), example.image is not None)
@@ -76,7 +76,7 @@ class StepLog:
             self._numbers[name].append(value)
 
     def values(self) -> dict[str, float]:
-        """The step's row; every rank must call it."""
+        """Returns the step's row; every rank must call it."""
         self.add({"memory/max_gib": peak_memory(self.device) / GIB})
         seconds = self._now() - self._began
         gathered = [dict(self._numbers)]
@@ -105,7 +105,7 @@ def _merge(name: str, values: list[float]) -> float:
 
 @torch.no_grad()
 def describe(experience: Experience, scores: Scores) -> dict[str, float]:
-    """Numbers of one micro-batch; a reward that no prompt of it has is left out."""
+    """Metrics of one micro-batch; omits a reward that none of its prompts has."""
     e = experience
     lengths = e.answers.lengths.float()
     ended = lengths[e.answers.finished]

@@ -1,10 +1,10 @@
 """One HyGRPO step: draw prompts → roll out G answers → score them → draw K poses → reward → advantages → update.
 
-The step is a function of its number and the weights: prompts come from the example stream at positions that the step
-decides, and the answers and poses of a group from generators of its position. So a killed run that resumes from a
-checkpoint draws what it would have drawn, and neither the number of ranks nor the split into micro-batches changes
-what is drawn. A group never leaves its rank, so no reward is gathered. Micro-batches hold prompts of similar length:
-a picture with a short question is not padded to a long caption.
+A step depends only on its number and the weights: the step number fixes the positions of its prompts in the example
+stream, and each position seeds the generators of its group's answers and poses. So a run that resumes from a
+checkpoint makes the same draws as an uninterrupted one, and neither the number of ranks nor the split into
+micro-batches changes them. A group never leaves its rank, so no reward is gathered. Micro-batches hold prompts of
+similar length: an image with a short question is not padded to a long caption.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,12 +36,12 @@ from pose_rft.training.loop import StepStats
 
 @dataclass(frozen=True)
 class TrainerComponents:
-    """What a trainer works with; each is replaceable.
+    """The replaceable parts of a trainer.
 
     draw: position -> prompt. prepare: examples -> prompts on the engine's device.
-    taught: the supervised loss of a micro-batch, which is added; its number is how many poses one holds on average.
-    before: called with the policy as it is before step `step`'s update; its numbers go into that step's row.
-    after: called with what the step's groups were.
+    taught: supervised loss of a micro-batch, added to the RL loss; its float is the mean number of poses in one.
+    before: called before the update of step `step`; its numbers go into that step's row.
+    after: called with the step's groups.
     """
 
     draw: Callable[[int], Example]
@@ -55,20 +55,20 @@ class TrainerComponents:
 
 
 def captions_ahead(draw: Callable[[int], Example], positions: int) -> set[str]:
-    """The captions that the semantic reward will read in a run of so many prompts."""
+    """The captions that the semantic reward will embed in a run of `positions` prompts."""
     examples = map(draw, range(positions))
     return {example.caption for example in examples if example.task in SEMANTIC_TASKS and example.caption}
 
 
 class MicroBatch(NamedTuple):
-    """positions: of the prompts in the stream; each is used by exactly one rank in one step."""
+    """positions: of the prompts in the example stream; exactly one rank uses each, in one step."""
 
     positions: tuple[int, ...]
     prompts: Prompts
 
 
 class Drawn(NamedTuple):
-    """The poses of a micro-batch's answers, as `Experience` has them."""
+    """The poses of a micro-batch's answers; fields as in `Experience`."""
 
     poses: Tensor
     noise: Tensor
@@ -109,7 +109,7 @@ class Trainer:
         """Prompts → completions → scores and poses → rewards and advantages → update.
 
         Raises:
-            PoseRftError: a reward, loss or gradient is not finite; names the samples.
+            PoseRftError: a reward, loss or gradient is not finite; the message names the samples.
         """
         log = StepLog(self.engine.world_size, self.engine.device, self.costs)
         seen = self.tools.before(step)
@@ -117,7 +117,7 @@ class Trainer:
         completions = [self.completions(self.engine.module, batch, log) for batch in batches]
         experiences: list[Experience] = []
 
-        def loss(model: Any, i: int) -> Tensor:  # one forward of the engine: ZeRO-3 wants all of it inside
+        def loss(model: Any, i: int) -> Tensor:  # one forward of the engine: ZeRO-3 needs every pass inside it
             scores = self.scores(model, batches[i], completions[i], log)
             if i == len(experiences):
                 poses = self.poses(batches[i], scores, log)
@@ -146,7 +146,7 @@ class Trainer:
             return self.tools.rollout(model, batch.prompts, self._uniforms(batch.positions))
 
     def scores(self, model: Any, batch: MicroBatch, completions: Completions, log: StepLog) -> Scores:
-        """What the policy under training thinks of the answers, with gradient."""
+        """Scores of the answers under the policy being trained, with gradient."""
         with log.phase("score"):
             return self.tools.score(model, batch.prompts, completions)
 
@@ -164,7 +164,7 @@ class Trainer:
     def rewards_and_advantages(
         self, model: Any, batch: MicroBatch, completions: Completions, scores: Scores, drawn: Drawn, log: StepLog
     ) -> Experience:
-        """What the reference and the judges say of answers and poses, and what that makes each worth in its group."""
+        """Scores answers and poses with the reference and the reward models; computes their advantages in the group."""
         examples, valid = batch.prompts.examples, drawn.valid
         with log.phase("score"):
             with self.reference.use(model) as frozen:
@@ -204,7 +204,7 @@ class Trainer:
         return loss.total
 
     def supervision(self, model: Any, batch: MicroBatch, step: int, log: StepLog) -> Tensor | float:
-        """SFT's loss of a micro-batch, 0 without one; poses weigh the same in whichever micro-batch they are."""
+        """SFT's loss of a micro-batch, 0 if it is off; a pose weighs the same in every micro-batch."""
         if self.tools.taught is None:
             return 0.0
         pieces, first = self.engine.world_size * self.engine.accumulation, step * self.params.batch
@@ -218,7 +218,7 @@ class Trainer:
     def update(
         self, step: int, loss: Callable[[Any, int], Tensor], batches: Sequence[MicroBatch], log: StepLog
     ) -> list[float]:
-        """One step of the optimiser on the loss of each micro-batch; returns these losses."""
+        """Takes one optimiser step on the losses of all micro-batches; returns these losses."""
         losses = []
         for i, batch in enumerate(batches):
             total = self.engine.forward(loss, i)
