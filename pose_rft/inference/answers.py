@@ -1,7 +1,7 @@
-"""What a policy answers: greedy text, the mean pose of that text's Gaussian, and one pose drawn from it.
+"""A policy's answers: greedy text, the mean pose of that text's Gaussian, and one pose drawn from it.
 
-Training looks at held-out samples through this, evaluation measures through it, and `pose-rft predict` asks through
-it (`ask`): a number in a training curve, the same number in a table and a predicted pose come from one path.
+Held-out metrics in training, evaluation and `pose-rft predict` (`ask`) all use this module, so numbers in training
+curves, numbers in tables and predicted poses come from the same code.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Predictions:
     """N answers, on the CPU.
 
     answers: (N, 1, R). has_pose: (N,) bool, exactly one pose token. poses: the N distributions, not calibrated.
-    mean, std, drawn: (N, 144) raw 6D numbers, root in the camera frame; without meaning where has_pose is False. A
+    mean, std, drawn: (N, 144) raw 6D numbers, root in the camera frame; undefined where has_pose is False. A
     point head has std 0 and drawn = mean.
     """
 
@@ -46,13 +46,13 @@ class Predictions:
 
     @property
     def std(self) -> Tensor:
-        """Their deviations."""
+        """The standard deviations of the pose distributions."""
         return self.poses.std()
 
 
 @torch.no_grad()
 def ask(model: Any, prompts: Prompts, max_new_tokens: int) -> tuple[Completions, Scores]:
-    """The greedy answer to each prompt, and the policy's scores of it, the pose distribution among them."""
+    """The greedy answer to each prompt and the policy's scores of it, including the pose distribution."""
     answers = roll_out(model, prompts, None, group_size=1, max_new_tokens=max_new_tokens, temperature=0.0)
     return answers, score_packed(model, prompts, answers, temperature=1.0)
 
@@ -72,7 +72,7 @@ def predict(
     """Answers to N examples, `batch` at a time.
 
     Args:
-        generator: of the drawn pose, on the model's device.
+        generator: for the drawn poses, on the model's device.
     """
     training = model.training
     model.eval()
@@ -103,10 +103,10 @@ def heldout_examples(
     human_only: bool = False,
     measured: bool = False,
 ) -> list[Example]:
-    """One example for each suitable sample, or `most` of them evenly spread; the same ones for every run and seed.
+    """One example per suitable sample, or `most` evenly spaced ones; the same for every run and seed.
 
-    Captions are human ones where a sample has any; `human_only` leaves the others out (PoseScript's test protocol).
-    None is mirrored. measured: those whose joints the data set measured, also without a fit.
+    Uses a human caption where a sample has one; `human_only` drops the other samples (PoseScript's test protocol).
+    No example is mirrored. measured: selects samples with joints measured by the data set, even without an SMPL fit.
     """
     params = ExampleParams(mixture={task: {samples.name: 1.0}}, flip=0.0, human_captions=1.0)
     maker = ExampleMaker(samples, task, processor, body, params, measured)
@@ -121,7 +121,7 @@ def heldout_rewards(prediction: Predictions, rewards: Rewards) -> dict[str, Tens
     """Rewards of greedy answers, each (N,), NaN where a reward does not apply.
 
     `format`; `text` of VQA answers; `joint` and `semantic` of the mean pose, `joint.sampled` and `semantic.sampled` of
-    the drawn one: 0 where a pose was asked for and the answer has none.
+    the drawn pose: 0 where a pose was requested and the answer has none.
     """
     examples, rewards = prediction.examples, rewards.alone()
     said = rewards.answers(examples, prediction.answers)

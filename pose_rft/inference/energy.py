@@ -1,20 +1,20 @@
-"""The energy score of a group of draws, as a reward of each: a proper scoring rule instead of a distance.
+"""The energy score of a group of draws as a reward for each draw: a proper scoring rule instead of a distance.
 
     ES(P, y) = −E|p − y| + ½ E|p − p′|,   p, p′ independent draws of P          (Gneiting & Raftery 2007)
 
 is highest in expectation for the true distribution of y: draws must lie near the truth *and* as far from each other as
-the truth varies. A group of n draws gives it for free. In its estimate
+the truth varies. A group of n draws provides the estimate at no extra cost:
 
     J = 1/n Σ_i −|p_i − y| + 1/(2 n (n − 1)) Σ_{i ≠ j} |p_i − p_j|
 
-the terms that hold p_i are draw i's share, R_i / n, and a pair belongs to both of its draws, so that its ½ is gone:
+The terms of J that contain p_i form draw i's share, R_i / n. A pair counts for both of its draws, which cancels the ½:
 
     R_i = −|p_i − y| + 1/(n − 1) Σ_{j ≠ i} |p_i − p_j|
 
-∇E[J] = E[Σ_i R_i/n ∇log π(p_i)], since a term without p_i is a constant there. Advantages take the group's mean off
-R_i, and that mean holds p_i in its own share, and each of its pairs once more in the other's: in expectation it takes
-1/n of the distance to y and 2/n of the pairs. With n − 2 in the place of n − 1 (`centred`) both lose the same part, and
-the direction is exact.
+∇E[J] = E[Σ_i R_i/n ∇log π(p_i)], since terms without p_i are constant there. Advantages subtract the group's mean from
+R_i. That mean contains p_i in its own share and each of its pairs once more in the other draw's share, so in
+expectation the subtraction removes 1/n of the distance to y and 2/n of the pairs. With n − 2 instead of n − 1
+(`centred`) both lose the same fraction, and the direction of the gradient is exact.
 """
 
 import torch
@@ -22,17 +22,17 @@ from torch import Tensor
 
 
 def energy_shares(points: Tensor, truth: Tensor, valid: Tensor, centred: bool = True) -> Tensor:
-    """R_i of every draw, in the unit of the points, (B, N); without meaning where not valid.
+    """R_i of every draw, (B, N), in the unit of the points; undefined where `valid` is False.
 
     Args:
-        points: (B, N, J, D): what is compared of N draws; distances are means over J of distances in D dimensions,
-            whose energy score is proper for each of the J. truth: (B, J, D). valid: (B, N) bool.
-        centred: the mean of the shares will be taken off (advantages); False where a gradient goes through the draws.
-            That gradient is of a draw's own place: summed over the draws it is n times the gradient of J.
+        points: (B, N, J, D), the points of N draws; the distance of two draws is the mean over J of distances in D
+            dimensions, so the energy score is proper for each of the J points. truth: (B, J, D). valid: (B, N) bool.
+        centred: True if the mean share is subtracted later (advantages); False if gradients flow through the draws.
+            The gradient reaches only the draw's own points: summed over the draws it is n times the gradient of J.
     """
     error = (points - truth[:, None]).norm(dim=-1).mean(-1)
     own = points.transpose(1, 2)  # (B, J, N, D)
-    exact = "donot_use_mm_for_euclid_dist"  # by matrix products, distances of near points would be rounding
+    exact = "donot_use_mm_for_euclid_dist"  # matrix products would lose the distances of near points to rounding
     apart = torch.cdist(own, own.detach(), compute_mode=exact).mean(1)
     others = valid[:, None, :] & ~torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
     count = valid.sum(1, keepdim=True) - (2 if centred else 1)

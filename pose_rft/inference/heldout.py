@@ -1,7 +1,7 @@
-"""A quick look at a policy on held-out data at the end of SFT: is it better than the mean pose, and does it answer?
+"""A quick held-out check of a policy at the end of SFT: does it beat the mean pose, and does it answer in the template?
 
-Not the paper's tables (see `evaluation/`): 24 joints, the release's question instead of a free answer for the pose, and
-only so many samples. The mean pose of the training set is measured beside it.
+These are not the paper's tables (see `evaluation/`): 24 joints, poses read after the template answer instead of a free
+one, and a limited number of samples. The training set's mean pose is the baseline.
 """
 
 from collections.abc import Mapping
@@ -36,11 +36,11 @@ def heldout_metrics(
     most: int,
     seed: int,
 ) -> dict[str, float]:
-    """`TASK/SET/…`: mpjpe and pa_mpjpe (mm) of the mean pose of the answer, the same of the training set's mean pose,
-    their ratio, and the percentage of greedy answers in the pose template.
+    """`TASK/SET/…`: mpjpe and pa_mpjpe (mm) of the answer's mean pose and of the training set's mean pose, the ratio
+    of the two MPJPEs, and the percentage of greedy answers that match the pose template.
 
     Args:
-        sets: {(task, name): samples}; `most` samples of each, evenly spread.
+        sets: {(task, name): samples}; uses `most` samples of each, evenly spaced.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -78,7 +78,7 @@ def _answers(
     image_tokens: ImageTokenSource,
     device: torch.device,
 ) -> tuple[Tensor, int]:
-    """The mean pose of the template answer, (N, 24, 6) on the CPU, and how many greedy answers are the template."""
+    """The mean poses after the template answer, (N, 24, 6) on the CPU, and how many greedy answers match it."""
     poses, good = [], 0
     for first in range(0, len(examples), CHUNK):
         batch = collator(examples[first : first + CHUNK]).to(device)
@@ -93,7 +93,7 @@ def _answers(
 
 
 def template_poses(model: PoseLlava, batch: Batch, tokens: ImageTokens | None) -> PoseDistribution:
-    """The distributions of a batch's poses behind their template answers."""
+    """The pose distributions of a batch, teacher-forced with the template answers."""
     out = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, logits_to_keep=1)
     hidden = out.hidden_states[batch.pose_rows, batch.pose_positions]
     return model.pose_distribution(hidden, out.pose_start[batch.pose_rows])

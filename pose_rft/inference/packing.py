@@ -1,8 +1,8 @@
 """Scores answers: their token log-probabilities and the states that predict `<POSE>`, with the prompt read once.
 
-A group of G answers is one row: the prompt, then the answers one behind the other, each seeing the prompt and itself
-at the positions that follow the prompt (`shared_attention.py`). Equal to G separate rows (`separate_rows`, the plain
-path, kept as the reference for tests), and about (P + R) · G / (P + R · G) times cheaper.
+A group of G answers is one row: the prompt, then the answers one after another. Each answer attends to the prompt and
+itself, at the positions that follow the prompt (`shared_attention.py`). The result equals G separate rows
+(`separate_rows`, the reference for tests), at a cost about (P + R) · G / (P + R · G) times lower.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from pose_rft.policy.shared_attention import GroupColumns
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """What the model reads (N rows of L tokens), and where in it the answers are predicted.
+    """The model's input (N rows of L tokens) and the positions that predict the answers.
 
-    input_ids, position_ids: (N, L). attention_mask: (N, 1, 1, P) bool for packed rows, whose `group` says where prompt
-    and answers lie; (N, L) for plain ones. The last token of an answer is not read, since nothing follows it.
-    row, position: (B, G, R), the state that predicts token r of answer g; targets (B, G, R) is that token, and mask
-    (B, G, R) bool says where there is one.
-    pose: (B, G), which token of the answer is `<POSE>`; has_pose (B, G) bool: exactly one is.
-    images: the image of each row that holds one, as an index into the groups' images; None = one row per group.
+    input_ids, position_ids: (N, L). attention_mask: (N, 1, 1, P) bool for packed rows, whose `group` gives the layout
+    of prompt and answers; (N, L) for plain ones. The last token of an answer is not an input: nothing follows it.
+    row, position: (B, G, R), the state that predicts token r of answer g; targets (B, G, R) is that token; mask
+    (B, G, R) bool is True where it exists.
+    pose: (B, G), index of `<POSE>` in the answer; has_pose (B, G) bool: the answer has exactly one.
+    images: for each row with an image, its index into the groups' images; None = one row per group.
     """
 
     input_ids: Tensor
@@ -54,7 +54,7 @@ class Scores:
     """log_probs, entropy (B, G, R): nats, float32, 0 outside `mask`; entropy has no gradient.
 
     hidden: (B, G, d), the state that predicts `<POSE>`; where `has_pose` is False, the prompt's last state.
-    start: (B, G, 144), where the pose of that state starts.
+    start: (B, G, 144), the pose that the head starts from.
     """
 
     log_probs: Tensor
@@ -66,10 +66,10 @@ class Scores:
 
 
 def pack(prompts: Sequence[Sequence[int] | Tensor], answers: Completions, config: PoseLlavaConfig) -> Rows:
-    """One row per group: the prompt, padded to the longest, then answers 1 to G, each padded to the longest.
+    """One row per group: the prompt, padded to the longest prompt, then answers 1 to G, padded to the longest answer.
 
     Args:
-        prompts: B lists of ids, of any lengths. answers: G to each, of any lengths.
+        prompts: B lists of token ids, of any lengths. answers: G per prompt, of any lengths.
     """
     texts = [torch.as_tensor(prompt) for prompt in prompts]
     answers = _on_cpu(answers)
@@ -148,11 +148,11 @@ def _padded(sequences: list[Tensor], value: int) -> Tensor:
 def score(
     model: Callable[..., object], rows: Rows, image_tokens: ImageTokens | None, temperature: float = 1.0
 ) -> Scores:
-    """One pass through the model, a `PoseLlava` or the engine around it.
+    """Scores the rows in one forward pass of the model, a `PoseLlava` or the engine around it.
 
     Args:
-        image_tokens: of the groups whose prompt holds an image, in their order.
-        temperature: the one that the answers were sampled at (> 0).
+        image_tokens: of the groups whose prompt has an image, in order.
+        temperature: the sampling temperature of the answers (> 0).
     """
     if image_tokens is not None and rows.images is not None:
         image_tokens = image_tokens.select(rows.images)

@@ -1,7 +1,7 @@
 """The policy as the trainer sees it: examples to prompts, prompts to answers, answers to scores.
 
-Rollout and scoring come in the form that the trainer and the evaluation take, so that either can be replaced: by
-`score_separate`, the plain path, or by a policy that is no language model at all (tests).
+Rollout and scoring have the signatures that the trainer and the evaluation expect, so that either can be replaced: by
+`score_separate`, the plain path, or by a policy that is not a language model (tests).
 """
 
 from collections.abc import Callable, Sequence
@@ -52,12 +52,12 @@ def roll_out(
 
 
 def score_packed(model: Any, prompts: Prompts, answers: Completions, *, temperature: float) -> Scores:
-    """All answers of a group in one row behind their prompt."""
+    """Scores all answers of a group in one row after their prompt."""
     return _score(packing.pack, model, prompts, answers, temperature)
 
 
 def score_separate(model: Any, prompts: Prompts, answers: Completions, *, temperature: float) -> Scores:
-    """Each answer in a row of its own, with its own copy of the prompt."""
+    """Scores each answer in its own row, with its own copy of the prompt."""
     return _score(packing.separate_rows, model, prompts, answers, temperature)
 
 
@@ -71,15 +71,15 @@ def _score(
 
 
 def _images(model: Any, prompts: Prompts) -> ImageTokens:
-    """Without a picture the projectors run on no tokens: ZeRO wants every parameter in every rank's pass."""
+    """Empty tokens without an image: the projectors still run, as ZeRO needs every parameter in each rank's pass."""
     return model.no_tokens(model.device) if prompts.images is None else prompts.images
 
 
 def sampling(group_size: int, max_new_tokens: int, temperature: float) -> Callable[..., Completions]:
-    """`roll_out` with its settings, as the trainer calls it."""
+    """`roll_out` with these settings bound, as the trainer calls it."""
     return partial(roll_out, group_size=group_size, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
 def scoring(temperature: float) -> Callable[..., Scores]:
-    """`score_packed` at the temperature of sampling, as the trainer calls it."""
+    """`score_packed` with the sampling temperature bound, as the trainer calls it."""
     return partial(score_packed, temperature=temperature)

@@ -1,4 +1,4 @@
-"""The four rewards (paper eq. 7-10): what the policy's words and poses are worth.
+"""The four rewards (paper eq. 7-10) of the policy's answers and poses.
 
 | reward | for | value |
 |---|---|---|
@@ -7,12 +7,12 @@
 | format | every answer | 1 if it is exactly the template with its one pose (VQA: a clean end and no pose), else 0 |
 | text | VQA | cosine of the sentence embeddings of the answer and the true answer |
 
-`energy` (of joints, and of poses from text) is not the paper's: a draw's share of its group's energy score, in metres,
-or in the retrieval model's space with the true pose's embedding as the truth (`energy.py`).
+`energy` (for joints, and for poses from text) is not in the paper: a draw's share of its group's energy score, in
+metres, or in the retrieval model's space with the true pose's embedding as the truth (`energy.py`).
 
-The semantic reward reads the bare caption, never the question around it, and the pose without its heading: a caption
-does not say which way the person looks. Joints come from the kinematic chain of the neutral body in its mean shape,
-for prediction and truth alike, since the policy predicts no shape. A sample with picture and caption takes the joint
+The semantic reward uses the bare caption, never the question around it, and the pose without its heading: a caption
+does not say which way the person faces. Joints come from the kinematic chain of the neutral body in its mean shape,
+for prediction and truth alike, since the policy predicts no shape. A sample with image and caption gets the joint
 reward.
 """
 
@@ -45,8 +45,8 @@ CAPTIONS_AT_ONCE = 256
 class RewardParams(Section):
     """The four rewards (paper eq. 7-10). A weight of 0 removes a reward (the paper's ablations).
 
-    Format and text rewards are added, weighted, before the group's z-score, which then removes their common scale. Of
-    joint and semantic each sample has one, so their weights multiply the advantage; as rewards a weight would cancel.
+    The weighted sum of format and text rewards enters the group's z-score, which removes its scale. A sample has either
+    a joint or a semantic reward, so these weights multiply the advantage; a weight on the reward itself would cancel.
     """
 
     joint_weight: NonNegative = 1.0
@@ -58,30 +58,30 @@ class RewardParams(Section):
     joint_form: Literal["inverse", "exponential", "energy"] = "inverse"
     joint_floor: Positive = 0.001  # metres, added to MPJPE
     joint_scale: Positive = 0.1  # metres, of the exponential form
-    semantic_form: Literal["cosine", "energy"] = "cosine"  # eq. 8; energy is of the true pose's embedding
+    semantic_form: Literal["cosine", "energy"] = "cosine"  # eq. 8; `energy` compares with the true pose's embedding
     sentence_encoder: str = "all-MiniLM-L6-v2"  # of the text reward; paper: BAAI/bge-m3
 
 
 def pelvis_joints(body: BodyModel, rotations: Tensor) -> Tensor:
-    """(..., 24, 3, 3) → (..., 24, 3) metres, from the pelvis."""
+    """(..., 24, 3, 3) → (..., 24, 3) metres, relative to the pelvis."""
     joints = body.joints(rotations)
     return joints - joints[..., :1, :]
 
 
 def joint_error(body: BodyModel, rotations: Tensor, target: Tensor) -> Tensor:
-    """MPJPE in metres, (N,), of rotations (N, 24, 3, 3) against joints (N, 24, 3), both taken from the pelvis."""
+    """MPJPE in metres, (N,), of rotations (N, 24, 3, 3) against joints (N, 24, 3), both relative to the pelvis."""
     return mpjpe(pelvis_joints(body, rotations), target - target[:, :1]) / MILLIMETRES
 
 
 def joint_reward(error: Tensor, params: RewardParams) -> Tensor:
-    """Eq. 7 of an MPJPE in metres, any shape."""
+    """Eq. 7 for MPJPEs in metres, any shape."""
     if params.joint_form == "exponential":
         return (-error / params.joint_scale).exp()
     return 1 / (error + params.joint_floor)
 
 
 class Rewards:
-    """The models that judge, frozen, and what they make of a group."""
+    """The frozen reward models, and the rewards that they give to a group."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Rewards:
 
     @torch.no_grad()
     def remember(self, captions: Iterable[str]) -> None:
-        """Embeds captions once and for all, in an order of their own, so that a resumed run has the same numbers."""
+        """Embeds captions once and keeps the result; the sorted order gives a resumed run the same numbers."""
         texts = sorted({*captions} - self._captions.keys())
         for first in range(0, len(texts), CAPTIONS_AT_ONCE):
             chunk = texts[first : first + CAPTIONS_AT_ONCE]
@@ -144,8 +144,8 @@ class Rewards:
         return rewards
 
     def alone(self) -> "Rewards":
-        """These judges with rewards that a pose has by itself, which what is held out is measured in: a share of an
-        energy score needs a group, and curves of all forms have one unit."""
+        """The same models with rewards that need no group, for held-out metrics: a share of an energy score needs a
+        group, and curves of all reward forms then have one unit."""
         forms = {"joint_form": self.params.joint_form, "semantic_form": self.params.semantic_form}
         single = {"joint_form": "inverse", "semantic_form": "cosine"}
         update = {name: single[name] if form == "energy" else form for name, form in forms.items()}
@@ -155,7 +155,7 @@ class Rewards:
         return other
 
     def graded(self, examples: Sequence[Example], poses: Tensor, valid: Tensor) -> Tensor:
-        """`poses(...).value` with its gradient in the poses, (B, G, K)."""
+        """`poses(...).value`, (B, G, K), differentiable with respect to the poses."""
         return self._poses(examples, poses, valid, centred=False).value
 
     def _poses(self, examples: Sequence[Example], poses: Tensor, valid: Tensor, centred: bool) -> PoseRewards:
@@ -164,7 +164,7 @@ class Rewards:
         rotations = sixd_to_matrix(poses.float().unflatten(-1, (24, 6)))
 
         def judged(rows: list[int], judge: Callable[..., Tensor]) -> Tensor:
-            """(B, G, K), NaN outside the rows."""
+            """(B, G, K), NaN outside `rows`."""
             if not rows:
                 return nothing
             draws, counts = rotations[rows].flatten(1, 2), valid[rows][..., None].expand(-1, -1, poses.shape[2])
@@ -177,7 +177,7 @@ class Rewards:
         return PoseRewards(*(values.to(asked_on) for values in rewards))
 
     def _joint(self, examples: Sequence[Example], rotations: Tensor, valid: Tensor, centred: bool) -> Tensor:
-        """(B, N) of rotations (B, N, 24, 3, 3)."""
+        """Joint rewards (B, N) of rotations (B, N, 24, 3, 3)."""
         targets = torch.stack([_joints(example) for example in examples]).to(rotations)
         if self.params.joint_form == "energy":
             joints = pelvis_joints(self.body, rotations)
@@ -186,7 +186,7 @@ class Rewards:
         return joint_reward(joint_error(self.body, rotations.flatten(0, 1), each), self.params).view(valid.shape)
 
     def _semantic(self, examples: Sequence[Example], rotations: Tensor, valid: Tensor, centred: bool) -> Tensor:
-        """(B, N) of rotations (B, N, 24, 3, 3)."""
+        """Semantic rewards (B, N) of rotations (B, N, 24, 3, 3)."""
 
         def embedded(poses: Tensor) -> Tensor:
             return self.retrieval.encode_pose(semantic_frame(poses, "camera")).to(rotations)
@@ -199,7 +199,7 @@ class Rewards:
         return (shown * captions[:, None]).sum(-1)
 
     def weights(self, examples: Sequence[Example]) -> Tensor:
-        """(B,) what multiplies the pose advantage of each sample."""
+        """The weight of each sample's pose advantage, (B,)."""
         by_task = dict.fromkeys(JOINT_TASKS, self.params.joint_weight)
         by_task |= dict.fromkeys(SEMANTIC_TASKS, self.params.semantic_weight)
         return torch.tensor([by_task.get(example.task, 0.0) for example in examples])
@@ -216,7 +216,7 @@ class Rewards:
 
 
 def _joints(example: Example) -> Tensor:
-    assert example.joints is not None  # those without are not asked for
+    assert example.joints is not None  # the caller leaves out examples without joints
     return example.joints
 
 

@@ -1,11 +1,11 @@
 """Samples answers: G per prompt, with the prompt read once and its keys and values never copied.
 
-The G answers of a prompt grow side by side in one row: at step t the row takes G tokens, each seeing the prompt and its
-own earlier tokens. So the cache of a group holds one prompt, where the usual expansion holds G (for LLaVA-7B, 8 times
-0.3 GB). The distribution is exact: no top-k, no top-p, and the scorer (`packing.py`) computes the same one.
+The G answers of a prompt grow side by side in one row: step t appends G tokens, each attending to the prompt and its
+own answer. So a group's KV cache holds the prompt once, where the usual expansion holds it G times (for LLaVA-7B, 8
+times 0.3 GB). The distribution is exact: no top-k, no top-p, and the scorer (`packing.py`) computes the same one.
 
-Each token is read off its distribution function at a number in [0, 1) that the caller gives (inverse transform
-sampling). So an answer depends on its own prompt and numbers alone, not on how prompts are split over batches or ranks.
+Tokens are drawn by inverse transform sampling from uniform numbers in [0, 1) that the caller gives. So an answer
+depends only on its prompt and its numbers, not on how prompts are split over batches or ranks.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from pose_rft.policy.model import PoseLlava
 class Completions:
     """G answers to each of B prompts.
 
-    ids: (B, G, R), filled with the end token behind the end. lengths: (B, G), tokens up to and including the first end
-    token. finished: (B, G) bool, False where R tokens were not enough.
+    ids: (B, G, R), padded with the end token. lengths: (B, G), tokens up to and including the first end token.
+    finished: (B, G) bool, False where R tokens were not enough.
     """
 
     ids: Tensor
@@ -34,7 +34,7 @@ class Completions:
 
     @property
     def mask(self) -> Tensor:
-        """(B, G, R) bool: tokens that belong to the answer; what follows the first end token is garbage."""
+        """(B, G, R) bool: tokens that belong to the answer; those after the first end token are padding."""
         return torch.arange(self.ids.shape[-1], device=self.ids.device) < self.lengths[..., None]
 
     def answer(self, prompt: int, candidate: int) -> list[int]:
@@ -43,7 +43,7 @@ class Completions:
 
     @classmethod
     def from_ids(cls, ids: Tensor, end_token_id: int) -> "Completions":
-        """From raw tokens (B, G, R): an answer ends at its first end token."""
+        """Builds completions from raw tokens (B, G, R): an answer ends at its first end token."""
         is_end = ids == end_token_id
         finished = is_end.any(-1)
         lengths = torch.where(finished, is_end.int().argmax(-1) + 1, ids.shape[-1])
@@ -52,7 +52,7 @@ class Completions:
 
     @classmethod
     def from_lists(cls, answers: Sequence[Sequence[Sequence[int]]], end_token_id: int) -> "Completions":
-        """From B lists of G answers, each ended or not."""
+        """Builds completions from B lists of G answers, with or without an end token."""
         longest = max(len(answer) for group in answers for answer in group)
         padded = [[[*answer, *[end_token_id] * (longest - len(answer))] for answer in group] for group in answers]
         lengths = torch.tensor([[len(answer) for answer in group] for group in answers])
@@ -62,19 +62,19 @@ class Completions:
 
 
 def next_token_probs(logits: Tensor, temperature: float) -> Tensor:
-    """(..., V) logits → probabilities in float32 at this temperature."""
+    """(..., V) logits → float32 probabilities at `temperature`."""
     return torch.softmax(logits.float() / temperature, -1)
 
 
 def inverse_sample(probs: Tensor, uniform: Tensor) -> Tensor:
     """The first token whose cumulative probability exceeds `uniform`: (..., V), (...) in [0, 1) → (...).
 
-    Sums are float64: in float32 the rare tokens of a vocabulary of 32,000 would lose part of their mass to rounding.
+    Sums are float64: in float32, rounding would cost rare tokens of a 32,000-word vocabulary part of their mass.
     """
     cumulative = probs.cumsum(-1, dtype=torch.float64)
     place = uniform[..., None].double() * cumulative[..., -1:]
     first = torch.searchsorted(cumulative, place, right=True)[..., 0]
-    return first.clamp(max=probs.shape[-1] - 1)  # NaN exceeds nothing; the check of the loss names its samples
+    return first.clamp(max=probs.shape[-1] - 1)  # NaN gives V, out of range; the loss check reports those samples
 
 
 def _pick(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
@@ -98,8 +98,8 @@ def generate(
 
     Args:
         prompts: B lists of ids (`PoseProcessor.prompt_ids`), of any lengths, with or without `<image>`.
-        image_tokens: of the prompts that hold an image, in their order; None if none does.
-        n: G, answers for each prompt.
+        image_tokens: of the prompts with an image, in order; None if no prompt has one.
+        n: G, answers per prompt.
         max_new_tokens: R, counting the end token.
         temperature: 0 takes the likeliest token.
         uniforms: (B, G, R) in [0, 1), on the model's device: the source of all randomness; None if temperature is 0.
@@ -107,7 +107,7 @@ def generate(
     if (temperature > 0) != (uniforms is not None):
         raise ValueError("sampling needs uniform numbers, and greedy answers none")
     was_training = model.training
-    model.eval()  # dropout would make the sampled distribution another one than the scored
+    model.eval()  # with dropout, the sampled distribution would differ from the scored one
     try:
         return _generate(model, prompts, image_tokens, n, max_new_tokens, temperature, uniforms)
     finally:

@@ -1,7 +1,7 @@
-"""What goes into the policy and comes out of it: prompts, completions' scores, rewards; and the two calls between them.
+"""The policy's inputs and outputs (prompts, scores, rewards) and the signatures of rollout and scoring.
 
-Rollout and scoring are two functions that their user is given. `Sampler` samples the G answers of each prompt; `Score`
-passes all of them through a policy once and returns the token log-probabilities and the pose distributions.
+Callers receive both as functions. `Sampler` samples the G answers of each prompt; `Score` passes all of them through a
+policy once and returns the token log-probabilities and the pose distributions.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from pose_rft.policy.pose_head import PoseDistribution
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """B questions: ids of each, and the frozen encoders' tokens of those that have a picture, in row order."""
+    """B questions: token ids, and the frozen encoders' tokens of those with an image, in row order."""
 
     examples: tuple[Example, ...]
     ids: tuple[tuple[int, ...], ...]
@@ -29,7 +29,7 @@ class Prompts:
         return len(self.ids)
 
     def select(self, rows: Sequence[int]) -> "Prompts":
-        """Some of them, in the order of `rows`."""
+        """The prompts at `rows`, in that order."""
         pictured = [row for row, example in enumerate(self.examples) if example.image is not None]
         wanted = [pictured.index(row) for row in rows if self.examples[row].image is not None]
         images = self.images.select(wanted) if self.images is not None and wanted else None
@@ -42,11 +42,11 @@ class Prompts:
 
 
 class Scores(NamedTuple):
-    """One policy's view of all answers.
+    """One policy's scores of all answers.
 
     token_log_prob: (B, G, R) nats. entropy: (B, G, R) nats, of the token's distribution, without gradient.
-    poses: B·G distributions, row by row; has_pose: (B, G) bool, the answer holds exactly one pose token. An answer
-    without one has a distribution too, of no meaning, so that the pose head takes part in every backward pass.
+    poses: B·G distributions, row by row; has_pose: (B, G) bool, the answer has exactly one pose token. An answer
+    without one gets a meaningless distribution, so that the pose head takes part in every backward pass.
     """
 
     token_log_prob: Tensor
@@ -56,19 +56,19 @@ class Scores(NamedTuple):
 
 
 class Sampler(Protocol):
-    """Answers of the model as it is, without gradient and without dropout; uniforms (B, G, R): its dice."""
+    """Samples answers of the current model without gradient or dropout, from the random numbers uniforms (B, G, R)."""
 
     def __call__(self, model: Any, prompts: Prompts, uniforms: Tensor | None) -> Completions: ...
 
 
 class Score(Protocol):
-    """Scores of given answers; gradients as the caller's mode says."""
+    """Scores given answers; the caller's grad mode applies."""
 
     def __call__(self, model: Any, prompts: Prompts, answers: Completions) -> Scores: ...
 
 
 class AnswerRewards(NamedTuple):
-    """(B, G) each; text is NaN where the prompt has no text reward; total is what the advantage sees."""
+    """(B, G) each; text is NaN where the prompt has no text reward; the advantage is computed from total."""
 
     format: Tensor
     text: Tensor
@@ -76,12 +76,12 @@ class AnswerRewards(NamedTuple):
 
 
 class PoseRewards(NamedTuple):
-    """(B, G, K) each, NaN where it does not apply: of joint and semantic a pose has one, which is `value`."""
+    """(B, G, K) each, NaN where it does not apply: a pose has either joint or semantic, and that is its `value`."""
 
     joint: Tensor
     semantic: Tensor
 
     @property
     def value(self) -> Tensor:
-        """Each pose's reward: that of its joints where it has one, else that of its meaning."""
+        """Each pose's reward: joint where it has one, else semantic."""
         return torch.where(self.joint.isnan(), self.semantic, self.joint)
