@@ -1,4 +1,4 @@
-"""Folders in scratch that several processes need and one of them makes (samples, crops, features)."""
+"""Scratch folders that several processes share and one of them creates (samples, crops, features)."""
 
 import fcntl
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from pose_rft.io import atomic
 
 
 def cached_folder(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, which `make(temporary folder)` filled now or earlier; it is there whole or not at all.
+    """Returns `folder`; if it is missing, creates it atomically with `make(temporary folder)`.
 
-    Stages and ranks that need it at the same time wait for the one that came first.
+    Stages and ranks that need it at the same time wait for the first one.
     """
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Examples as the padded tensors of one forward pass."""
+"""Collates examples into the padded tensors of one forward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pose_rft.batches.examples import Example, ImageRef
 
-IGNORED = -100  # label of a position that is not learned
+IGNORED = -100  # label of a position without loss
 CACHED_TEXTS = 200_000
 
 
@@ -18,9 +18,9 @@ CACHED_TEXTS = 200_000
 class Batch:
     """B examples, right-padded to T tokens; P of them have a pose, I an image.
 
-    input_ids, attention_mask, labels: (B, T); labels are IGNORED outside the answer (its end token is part of it).
+    input_ids, attention_mask, labels: (B, T); labels are IGNORED outside the answer (which includes its end token).
     image_refs: the I crops in row order. image_rows: (I,) their rows.
-    pose_rows, pose_positions: (P,) row, and position of the hidden state that predicts `<POSE>`.
+    pose_rows, pose_positions: (P,) row and position of the hidden state that predicts `<POSE>`.
     pose6d: (P, 144). pose_mask: (P, 24) bool. joints: (P, 24, 3) metres, camera frame, pelvis at the origin.
     """
 
@@ -49,7 +49,7 @@ class Batch:
 
 
 class Collator:
-    """Tokenises and pads; the tokens of a (question, answer) are kept, since templates and captions come again."""
+    """Tokenises and pads; caches the tokens of each (question, answer), since templates and captions recur."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -58,7 +58,7 @@ class Collator:
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """
         Raises:
-            PoseRftError: a question and answer do not fit the model's context.
+            PoseRftError: a question with its answer exceeds the model's context.
         """
         encoded = [self._encode(e.question, e.answer, e.image is not None) for e in examples]
         longest = max(len(ids) for ids, _, _ in encoded)
@@ -87,7 +87,7 @@ class Collator:
         )
 
     def by_length(self, examples: Sequence[Example], pieces: int) -> list[list[Example]]:
-        """The examples in `pieces` equal parts of similar length: a short question is not padded to a long one."""
+        """Splits examples into `pieces` equal parts of similar length, so short questions get little padding."""
         ordered = sorted(examples, key=lambda e: len(self._encode(e.question, e.answer, e.image is not None)[0]))
         size = len(ordered) // pieces
         return [ordered[first : first + size] for first in range(0, len(ordered), size)]

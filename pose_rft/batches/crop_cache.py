@@ -1,7 +1,7 @@
-"""All crops of a folder of shards, decoded once into one array of bytes in scratch.
+"""All crops of a folder of shards, decoded once into one uint8 array in scratch.
 
-The pose encoder, the CLIP stand-in and the feature cache look at the same squares, plain and mirrored, many times over;
-JPEG decoding would be most of their work. Meant for small data: N · P · P · 3 bytes.
+The pose encoder, the CLIP stand-in and the feature cache read the same crops, plain and mirrored, many times; JPEG
+decoding would be most of their work. Meant for small data: N · P · P · 3 bytes.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -21,25 +21,25 @@ from pose_rft.record import Record
 
 READERS = 4
 CHUNK = 256
-FORM = 1  # of the cached files; raise it when their content changes
+FORM = 1  # version of the cached files; increment it when their content changes
 
 Crops = NDArray[np.uint8]
 Norm = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def square_of(record: Record, scale: float) -> Square:
-    """What a crop of this record shows: its box made larger by `scale`, or the whole picture."""
+    """The square that a crop of this record shows: its box enlarged by `scale`, or the whole image."""
     assert record.image is not None
     return Square.around(record.box, (record.image.width, record.image.height), scale)
 
 
 def load_crops(samples: Samples, size: int, scale: float, cache: Path) -> Crops:
-    """(N, size, size, 3) RGB, mapped from disk, in the order of `samples`; black where a sample has no picture.
+    """(N, size, size, 3) RGB, memory-mapped, in the order of `samples`; black where a sample has no image.
 
     Args:
-        size: px. scale: how much larger than the person's box the square is. cache: folder for all sets.
+        size: px. scale: side of the square relative to the person's box. cache: folder for all sets.
     Raises:
-        PoseRftError: a picture cannot be decoded or a shard is damaged; the sample is named.
+        PoseRftError: an image cannot be decoded or a shard is damaged; the message names the sample.
     """
     name = f"{samples.shards.fingerprint[:24]}-{size}-{scale:g}-{FORM}"
     folder = cached_folder(cache / name, lambda temporary: _write(temporary / "crops.npy", samples, size, scale))
@@ -68,7 +68,7 @@ def crop_of(record: Record, size: int, scale: float, flip: bool = False) -> Crop
     """(size, size, 3) RGB.
 
     Raises:
-        PoseRftError: the picture cannot be decoded; names the sample.
+        PoseRftError: the image cannot be decoded; the message names the sample.
     """
     assert record.image is not None
     try:
@@ -78,6 +78,6 @@ def crop_of(record: Record, size: int, scale: float, flip: bool = False) -> Crop
 
 
 def pixels(crops: Crops, rows: list[int] | NDArray[np.integer], norm: Norm, flip: bool = False) -> Tensor:
-    """The crops at `rows` as a network reads them: (B, 3, P, P) float32, mirrored if `flip`."""
+    """The crops at `rows` as network input: normalised, (B, 3, P, P) float32, mirrored if `flip`."""
     chosen = crops[rows]
     return normalise(chosen[:, :, ::-1] if flip else chosen, norm)

@@ -1,14 +1,14 @@
-"""What the policy is asked and what it should answer: Examples from samples, by task.
+"""The policy's questions and target answers: makes Examples from samples, by task.
 
-| task | the prompt holds | the target |
+| task | prompt | target |
 |---|---|---|
-| image_pose | picture, question | answer template + pose in the camera frame |
+| image_pose | image, question | answer template + pose in the camera frame |
 | text_pose | caption inside a question | answer template + pose without heading, facing a level camera |
-| image_text_pose | picture, caption inside a question | answer template + pose in the camera frame |
-| vqa | picture, question | the release's answer, no pose |
+| image_text_pose | image, caption inside a question | answer template + pose in the camera frame |
+| vqa | image, question | the release's answer, no pose |
 
 A mixture draws (task, data set) by weight. Every choice (question, caption, mirror) derives from (seed, position), so
-position p is the same example on any number of ranks and after any restart.
+position p gives the same example on any number of ranks and after any restart.
 """
 
 from collections.abc import Mapping
@@ -38,12 +38,12 @@ POSE_TASKS = ("text_pose", "image_pose", "image_text_pose")
 
 
 class ExampleParams(Section):
-    """Which examples a training draws.
+    """Which examples a training run draws.
 
     mixture: {task: {data set: weight}}; only the ratios of the weights matter.
-    flip: share of image_pose examples that are mirrored (captions and dialogues speak of left and right, so the other
-        tasks are not). human_captions: share of human captions where a pose has both kinds (ChatPose takes half).
-    skip_flags: samples that a reader or `validate` flagged so are not trained on.
+    flip: share of image_pose examples that are mirrored (other tasks are not, because captions and dialogues mention
+        left and right). human_captions: share of human captions where a pose has both kinds (ChatPose uses half).
+    skip_flags: samples with one of these flags, set by a reader or `validate`, are not trained on.
     """
 
     mixture: dict[Task, dict[str, NonNegative]]
@@ -63,12 +63,12 @@ class ExampleParams(Section):
         return sorted({name for weights in self.mixture.values() for name, weight in weights.items() if weight > 0})
 
     def pictured(self) -> list[str]:
-        """Those of `image_pose`, sorted."""
+        """The data sets of `image_pose` with a positive weight, sorted."""
         return sorted(name for name, weight in self.mixture.get("image_pose", {}).items() if weight > 0)
 
 
 class HeldoutParams(Section):
-    """A quick look at the end of training: `samples` pictures of each {data set: split}, and as many texts."""
+    """A quick held-out check: `samples` images of each {data set: split}, and as many texts."""
 
     samples: Count
     image_pose: dict[str, str]
@@ -92,7 +92,7 @@ class Example:
     """One question with its answer; image, caption and pose are None where the task has none.
 
     pose6d: (24, 6) rotations, root in the camera frame. pose_mask: (24,) bool, labelled joints. joints: (24, 3)
-    metres, camera frame, pelvis at the origin, of the pose on the mean shape (betas 0), as for every prediction.
+    metres, camera frame, pelvis at the origin, on the mean shape (betas 0), as for every prediction.
     """
 
     key: str
@@ -107,7 +107,7 @@ class Example:
 
 
 class Poses:
-    """Targets of one set for one task, all computed at once: plain and mirrored."""
+    """Precomputed targets of one set for one task, plain and mirrored."""
 
     def __init__(self, rotations: Tensor, labelled: Tensor, body: BodyModel) -> None:
         """rotations: (N, 24, 3, 3) in the frame of the target; labelled: (N, 24)."""
@@ -117,12 +117,12 @@ class Poses:
         with torch.no_grad():
             joints = torch.cat([body.joints(chunk) for chunk in rotations.split(4096)]) if len(rotations) else None
         joints = joints - joints[:, :1] if joints is not None else rotations.new_zeros(0, 24, 3)
-        # Mirrored points, not joints of the mirrored rotations: a body model need not be symmetric to the micrometre.
+        # Mirrored points, not joints of the mirrored rotations: a body model need not be exactly symmetric.
         self.joints = {False: joints, True: joints[:, flip] * joints.new_tensor([-1.0, 1.0, 1.0])}
 
 
 class ExampleMaker:
-    """Makes examples of one set and task from row numbers; `rows` lists those that have what the task needs."""
+    """Makes examples of one set and task from row numbers; `rows` lists the samples that suit the task."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class ExampleMaker:
         """
         Args:
             templates: `PoseProcessor` (its question lists and ANSWER).
-            measured: ask for poses whose joints were measured, whether or not a fit is known.
+            measured: use samples with measured joints, with or without an SMPL fit.
         """
         self.samples, self.task, self.templates, self.params = samples, task, templates, params
         skipped = torch.tensor([bool({*flags} & {*params.skip_flags}) for flags in samples.flags], dtype=torch.bool)
@@ -155,7 +155,7 @@ class ExampleMaker:
             self.poses = Poses(rotations, samples.labelled, body)
 
     def make(self, row: int, rng: np.random.Generator, flip: bool = False) -> Example:
-        """The example of one sample; `rng` chooses question and caption. flip: mirrored, `image_pose` only."""
+        """Makes one sample's example; `rng` chooses question and caption. flip: mirrors it, `image_pose` only."""
         samples, templates, key = self.samples, self.templates, self.samples.keys[row]
         image = ImageRef(samples.name, row, flip) if self.task in IMAGE_TASKS else None
         if self.task == "vqa":
@@ -171,7 +171,7 @@ class ExampleMaker:
         return Example(key, self.task, question, templates.ANSWER, caption, image, *target)
 
     def _question(self, row: int, caption: str | None, rng: np.random.Generator) -> str:
-        """The question that a sample brings with it (ChatPose's benchmarks), else one of ours about its caption."""
+        """The sample's own question (ChatPose's benchmarks), else one of our templates with its caption."""
         if self.samples.dialogue[row]:
             return self.samples.dialogue[row][0].text
         questions = {
@@ -183,7 +183,7 @@ class ExampleMaker:
         return question.format(caption=caption) if caption is not None else question
 
     def draw(self, index: int, rng: np.random.Generator) -> Example:
-        """A training example of the index-th suitable sample."""
+        """Makes a training example of the index-th suitable sample."""
         flip = self.task == "image_pose" and rng.random() < self.params.flip
         return self.make(self.rows[index], rng, flip)
 
@@ -203,7 +203,7 @@ class ExampleStream:
         """sets: {data set: its training samples}.
 
         Raises:
-            PoseRftError: a weighted data set is not given, or has no sample for its task.
+            PoseRftError: a data set with a weight is not in `sets`, or has no sample for its task.
         """
         self.seed = seed
         self.makers: dict[str, ExampleMaker] = {}
@@ -224,13 +224,13 @@ class ExampleStream:
         self._mixture = Mixture(sources, derive(seed, "examples"))
 
     def draw(self, position: int) -> Example:
-        """The example at a position of the stream: a pure function of (seed, position)."""
+        """Returns the example at a position of the stream."""
         source, index = self._mixture.draw(position)
         return self.makers[source].draw(index, numpy_rng(self.seed, "example", position))
 
 
 def _exchanges(samples: Samples, row: int) -> list[tuple[str, str]]:
-    """Question-answer pairs of a dialogue; each is asked by itself."""
+    """The question-answer pairs of a dialogue; each becomes a question of its own."""
     pairs = pairwise(samples.dialogue[row])
     return [(q.text, a.text) for q, a in pairs if q.speaker == "human" and a.speaker == "assistant" and a.text.strip()]
 

@@ -1,9 +1,9 @@
-"""Image tokens of the frozen encoders: from scratch, where they were put once, or encoded as they are needed.
+"""Image tokens of the frozen encoders: read from a cache in scratch, or encoded on demand.
 
-The encoders never change after their own training, so SFT, RFT and evaluation see the same tokens for a crop. Small
-data sets are encoded once, plain and mirrored, in half precision; each encoder's folder is keyed by its weights, the
-shards and the crop's size, so every stage finds what another one made. `cache_tokens: false` encodes in each step
-instead, which is what a large data set or a large encoder needs.
+The encoders never change after their own training, so SFT, RFT and evaluation use the same tokens for a crop. Small
+data sets are encoded once, plain and mirrored, in half precision. Each encoder's cache is keyed by its weights, the
+shards and the crop's size, so all stages share it. `cache_tokens: false` encodes in each step instead, for large data
+sets or encoders.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ from pose_rft.progress import Progress
 
 ImageTokenSource = Callable[[Sequence[ImageRef]], ImageTokens]
 CHUNK = 128
-FORM = 2  # of the cached tokens; raise it when CLIP's code gives other tokens for the same weights
+FORM = 2  # version of the cached tokens; increment it when CLIP's code gives other tokens for the same weights
 
 
 class CachedTokens:
-    """Tokens by `ImageRef`, read from files that are made on first need. Call it with references.
+    """Callable that returns the tokens of `ImageRef`s from cached files, which it creates on first use.
 
     Args:
-        sets: {name that references use: samples}. cache: folder of all features: `clip`, `observed` (by the pose
-            encoder) and `crops`, which the stages before have filled in part.
+        sets: {name in the references: samples}. cache: folder of all features: `clip`, `observed` (by the pose
+            encoder) and `crops`, partly filled by earlier stages.
     """
 
     def __init__(self, model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples], cache: Path) -> None:
@@ -51,10 +51,10 @@ class CachedTokens:
         self._open: dict[tuple[str, bool], tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
 
     def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
-        """(I, L, d) float32 tokens of the crops, on the CPU; without references none.
+        """(I, L, d) float32 tokens of the crops, on the CPU; empty without references.
 
         Raises:
-            PoseRftError: a picture cannot be decoded (on first need).
+            PoseRftError: an image cannot be decoded (on first use).
         """
         if not refs:
             return self._model.no_tokens(torch.device("cpu"))
@@ -65,9 +65,9 @@ class CachedTokens:
         return ImageTokens(_floats(clip), _floats(np.stack(pose)) if pose else None)
 
     def prepare(self, mirrored: Collection[str]) -> None:
-        """Encodes what is not there yet, so that no training step has to; `mirrored`: sets that are also shown so.
+        """Encodes what is not cached yet, so that no training step has to; `mirrored`: sets also needed mirrored.
 
-        Call it before the engine takes the model: ZeRO-3 cuts the encoders up.
+        Call it before the engine wraps the model: ZeRO-3 shards the encoders.
         """
         for name, samples in self._sets.items():
             if bool(samples.has_image.any()):
@@ -76,7 +76,7 @@ class CachedTokens:
                     self._files(name, True)
 
     def _files(self, name: str, flip: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-        """CLIP tokens, pose tokens, and where in them the sample of a row is (-1 without a picture)."""
+        """CLIP tokens, pose tokens, and the index into them of each row's sample (-1 without an image)."""
         if (name, flip) not in self._open:
             samples, encoder = self._sets[name], self._model.pose_encoder
             content = [FORM, self._clip, samples.shards.fingerprint, self._image.size, self._image.box_scale, flip]
@@ -109,7 +109,7 @@ class CachedTokens:
 
 @torch.no_grad()
 def interpreted(encoder: PoseEncoder, seen: np.ndarray) -> np.ndarray:
-    """The tokens of observations (N, L, W) on disk; the same array where an encoder observes its tokens themselves."""
+    """The tokens of cached observations (N, L, W); returns `seen` itself if the observations are the tokens."""
     if encoder.learned is None:
         return seen
     parameter = next(encoder.parameters())
@@ -120,18 +120,18 @@ def interpreted(encoder: PoseEncoder, seen: np.ndarray) -> np.ndarray:
 
 
 class EncodedTokens:
-    """Tokens by `ImageRef`, decoded, cropped and encoded at each call; the same call as `CachedTokens`."""
+    """Decodes, crops and encodes `ImageRef`s at each call; same interface as `CachedTokens`."""
 
     def __init__(self, model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples]) -> None:
         self._model, self._image, self._sets = model, image, sets
         self._pool = ThreadPoolExecutor(READERS)
 
     def __call__(self, refs: Sequence[ImageRef]) -> ImageTokens:
-        """(I, L, d) tokens on the model's device; without references none, for which the encoders run where a rank
-        without pictures must not leave the others waiting.
+        """(I, L, d) tokens on the model's device; empty without references, but where forward passes are collective
+        the encoders still run on a black image, so that other ranks do not wait forever.
 
         Raises:
-            PoseRftError: a picture cannot be decoded; names the sample.
+            PoseRftError: an image cannot be decoded; the message names the sample.
         """
         device = next(self._model.parameters()).device
         if not refs:
@@ -154,12 +154,12 @@ class EncodedTokens:
 def image_token_source(
     model: PoseLlava, image: ImageParams, sets: Mapping[str, Samples], cache: Path | None
 ) -> CachedTokens | EncodedTokens:
-    """Cached in the folder `cache`, or encoded at each call without one. `sets`: by the name that references use."""
+    """Returns `CachedTokens` on the folder `cache`, or `EncodedTokens` if it is None; sets: {name: samples}."""
     return EncodedTokens(model, image, sets) if cache is None else CachedTokens(model, image, sets, cache)
 
 
 def clip_digest(model: PoseLlava) -> str:
-    """sha256 over CLIP's weights and the configuration that decides what is read from them."""
+    """sha256 of CLIP's weights and of the configuration that selects its features."""
     llava = model.config.llava
     tower = model.llava.model.vision_tower
     read: list[object] = [llava.vision_feature_layer, llava.vision_feature_select_strategy]

@@ -1,8 +1,8 @@
-"""What a pose encoder sees in every picture of a set, kept in scratch.
+"""A pose encoder's observations of every image of a set, cached in scratch.
 
-An observation (`PoseEncoder.observe`) is the costly half of the encoder and depends on nothing that is trained behind
-it: the lifter is trained on these files, and SFT, RFT and evaluation interpret the same ones. Half precision; one core
-a picture, several pictures at a time.
+An observation (`PoseEncoder.observe`) is the expensive half of the encoder and does not depend on the parts trained on
+top: the lifter is trained on these files, and SFT, RFT and evaluation read the same ones. Stored in half precision.
+Images are processed in parallel, one core each.
 """
 
 import hashlib
@@ -28,20 +28,20 @@ from pose_rft.policy.processor import ImageParams
 from pose_rft.progress import Progress
 
 CHUNK = 64
-FORM = 3  # of the files; raise it when an encoder's code observes otherwise with the same weights
+FORM = 3  # version of the files; increment it when an encoder's code gives other observations for the same weights
 
 
 def observed(
     encoder: PoseEncoder, samples: Samples, image: ImageParams, flip: bool, cache: Path
 ) -> NDArray[np.float16]:
-    """(N, L, W) float16 of the N samples with a picture, in their order; mirrored pictures if `flip`.
+    """(N, L, W) float16 observations of the N samples with an image, in order; of mirrored images if `flip`.
 
-    An encoder that can mirror what it saw does not look a second time.
+    An encoder that can mirror its observations does not process the mirrored images.
 
     Args:
-        cache: folder of all features; observations lie in `cache/observed`, the crops in `cache/crops`.
+        cache: folder of all features; observations are in `cache/observed`, the crops in `cache/crops`.
     Raises:
-        PoseRftError: a picture cannot be decoded; the sample is named.
+        PoseRftError: an image cannot be decoded; the message names the sample.
     """
     if flip and (mirrored := _mirrored(encoder, observed(encoder, samples, image, False, cache))) is not None:
         return mirrored
@@ -60,14 +60,14 @@ def _mirrored(encoder: PoseEncoder, seen: NDArray[np.float16]) -> NDArray[np.flo
 
 
 def observer_digest(encoder: PoseEncoder) -> str:
-    """sha256 over the weights and sizes that an observation depends on."""
+    """sha256 of the weights and sizes that an observation depends on."""
     own = f"{encoder.learned}."
     state = {name: value for name, value in encoder.state_dict().items() if not name.startswith(own)}
     return weights_digest(type(encoder), state, [*encoder.grid, encoder.image_size])
 
 
 def weights_digest(kind: type[nn.Module], state: Mapping[str, Tensor], read: list[object]) -> str:
-    """sha256 over a module's class, its weights, and plain values that decide what is read from it."""
+    """sha256 of a module's class, its weights, and the plain values in `read` that select its output."""
     digest = hashlib.sha256(atomic.canonical_json([kind.__name__, read]).encode())
     for name, value in sorted(state.items()):
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
@@ -83,7 +83,7 @@ def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImagePar
     parameter = next(encoder.parameters())
     file: np.ndarray | None = None
 
-    @torch.no_grad()  # a thread's own setting
+    @torch.no_grad()  # the grad mode is per thread
     def see(some: NDArray[np.integer]) -> NDArray[np.float16]:
         shown = pixels(crops, some, IMAGENET_NORM, flip).to(parameter.device, parameter.dtype)
         return encoder.observe(shown).half().cpu().numpy()
@@ -103,9 +103,9 @@ def _write(folder: Path, encoder: PoseEncoder, samples: Samples, image: ImagePar
 
 
 def _distinct(crops: Crops, rows: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The rows whose crop no row before shows, and of every row the place in them of the one that shows the same.
+    """Rows with distinct crops (first occurrences), and for every row the index in them of its identical crop.
 
-    LLaVA-Instruct asks several things of most of its pictures, and each is looked at once.
+    LLaVA-Instruct has several questions about most images; each image is observed once.
     """
     places: dict[bytes, int] = {}
     digests = (hashlib.sha256(crops[row].tobytes()).digest() for row in rows)
@@ -115,7 +115,7 @@ def _distinct(crops: Crops, rows: NDArray[np.integer]) -> tuple[NDArray[np.integ
 
 @contextmanager
 def one_core_each() -> Iterator[ThreadPoolExecutor]:
-    """A thread for each core that this process may use, each computing on one: stages that wait leave theirs free."""
+    """A pool with one single-core thread per core of this process: idle pipeline stages leave their cores free."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

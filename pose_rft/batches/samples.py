@@ -1,8 +1,8 @@
-"""A folder of shards as arrays: everything that training and evaluation need of its samples, except the pixels.
+"""A folder of shards as arrays: everything that training and evaluation need from its samples, except the pixels.
 
-Reading a Record means opening a tar and parsing json and npz; a training step needs thousands of them a second. So the
-poses, boxes and texts of a folder are read once and kept in scratch, keyed by the fingerprint of the shards; whoever
-comes next (another variant, RFT, evaluation) loads two files.
+Reading a Record means opening a tar and parsing json and npz; training needs thousands of them a second. So the poses,
+boxes and texts of a folder are read once and cached in scratch, keyed by the fingerprint of the shards; later runs
+(another variant, RFT, evaluation) load two files.
 """
 
 import json
@@ -24,7 +24,7 @@ from pose_rft.progress import track
 from pose_rft.record import Caption, Record, Turn
 from pose_rft.shards.loader import ShardSet
 
-FORM = 2  # of the cached files; raise it when their content changes
+FORM = 2  # version of the cached files; increment it when their content changes
 READERS = 4
 PELVIS = "pelvis"
 
@@ -33,15 +33,15 @@ PELVIS = "pelvis"
 class Samples:
     """N samples of one folder of shards, in the order of its index.
 
-    rotations: (N, 24, 3, 3) local rotations, root in the camera frame. Samples of the AMASS frame (PoseScript) have no
-        camera: their heading is removed and the root turned into the camera frame, so that the person faces a level
+    rotations: (N, 24, 3, 3) local rotations, root in the camera frame. Samples in the AMASS frame (PoseScript) have no
+        camera: their heading is removed and the root rotated into the camera frame, so that the person faces a level
         camera (ChatPose's convention).
     labelled: (N, 24) bool, joints whose rotation the source labels; all False where there is no SMPL fit.
-    betas: (N, 10). box: (N, 3) centre and side in px, of the whole picture where the release gives no box.
-    measured: (N, 14, 3) metres, the evaluation joints (`LSP14`) that the data set itself measured, from its own pelvis,
-        in the camera frame; NaN where it measured none (then a fit is all that is known).
+    betas: (N, 10). box: (N, 3) centre and side in px, of the whole image where the release gives no box.
+    measured: (N, 14, 3) metres, the evaluation joints (`LSP14`) as measured by the data set, relative to its own
+        pelvis, in the camera frame; NaN where it has no measurements (only a fit).
     has_image: (N,) bool. subjects, sequences: "" where the release names none. flags, captions, dialogue: per sample.
-    shards: where the pixels are.
+    shards: hold the pixels.
     """
 
     name: str
@@ -63,17 +63,17 @@ class Samples:
         return len(self.keys)
 
     def headingless_rotations(self) -> Tensor:
-        """(N, 24, 3, 3): every pose as if it were described without a camera (heading removed, facing the camera)."""
+        """(N, 24, 3, 3): every pose without its heading, facing the camera, as for poses that have no camera."""
         rotations = semantic_frame(self.rotations, "camera")
         return torch.cat((amass_to_camera(rotations[:, :1]), rotations[:, 1:]), dim=1)
 
 
 def load_samples(name: str, shards: ShardSet, cache: Path) -> Samples:
-    """The samples of `shards`, from `cache` when they were read before.
+    """Loads the samples of `shards`, from `cache` if they were read before.
 
     Args:
-        name: what error messages and examples call this set, e.g. `coco/train`.
-        cache: folder for all sets; each has its own folder below.
+        name: of this set in error messages and examples, e.g. `coco/train`.
+        cache: folder for all sets; each has its own subfolder.
     Raises:
         PoseRftError: a shard is damaged.
     """
@@ -135,9 +135,9 @@ def _write(folder: Path, records: Iterator[Record], n: int) -> None:
 
 
 def measured_joints(record: Record) -> np.ndarray | None:
-    """The 14 evaluation joints of a record as its data set measured them, from its own pelvis: (14, 3) metres.
+    """The 14 evaluation joints of a record as measured by its data set, relative to its own pelvis: (14, 3) metres.
 
-    None where it has no such joints (SMPL's own have no top of the head), or not all of them are labelled.
+    None if a joint is missing from its joint set (SMPL has no top of the head) or not labelled.
     """
     if record.joints3d is None:
         return None
@@ -149,7 +149,7 @@ def measured_joints(record: Record) -> np.ndarray | None:
 
 
 def record_box(record: Record) -> tuple[float, float, float]:
-    """Centre and side in px of the square that is looked at: the person's box, or the whole picture."""
+    """Centre and side in px of the square to crop: the person's box, or the whole image."""
     if record.box is not None:
         return (*record.box.center, record.box.side)
     if record.image is None:
@@ -160,8 +160,8 @@ def record_box(record: Record) -> tuple[float, float, float]:
 def mean_pose(sets: Sequence[Samples]) -> Tensor:
     """The mean rotation of every joint over all labelled samples: (24, 3, 3), root in the camera frame.
 
-    The rotation nearest to the arithmetic mean of the matrices (which minimises the mean squared chordal distance);
-    identity for joints that no sample labels.
+    Projects the arithmetic mean of the matrices onto the nearest rotation (the minimiser of the mean squared chordal
+    distance); identity for joints that no sample labels.
     """
     total, count = torch.zeros(24, 3, 3, dtype=torch.float64), torch.zeros(24, dtype=torch.float64)
     for samples in sets:
