@@ -1,13 +1,13 @@
-"""How good a distribution over poses is: its best draws, its coverage, its density at the truth, its energy score.
+"""Quality metrics of a pose distribution: its best draws, its coverage, its density at the truth, its energy score.
 
 The density is a Gaussian over a pose's 144 raw numbers (24 joints, six each), so there are two kinds of region:
 
 - of a number: the central interval of its own (marginal) normal, |z| ≤ Φ⁻¹((1 + level) / 2), z = (truth − μ) / σ.
-  `coverage_90` and the reliability diagram are of these: the share of numbers whose 90 % interval holds the truth.
+  `coverage_90` and the reliability diagram use these: the share of numbers whose 90 % interval contains the truth.
 - of a joint: the ellipsoid of its six numbers, squared Mahalanobis distance ≤ the level's quantile of χ² with 6 degrees
-  of freedom (`joint_coverage_90`). Stricter, as six numbers have to lie right together.
+  of freedom (`joint_coverage_90`). Stricter, as all six numbers have to fit jointly.
 
-Distances between poses are of joints in mm, the mean over joints (as MPJPE). Nothing here draws or runs a model.
+Distances between poses are mean joint distances in mm (as MPJPE). Nothing here draws samples or runs a model.
 """
 
 import math
@@ -19,17 +19,17 @@ from torch import Tensor
 from pose_rft.metrics.pose_error import MILLIMETRES
 
 JOINT_NUMBERS = 6
-FITTED_LEVEL = 0.90  # the interval that post-hoc calibration makes right
-FEWEST = 20  # samples of a joint below which its scale stays 1
+FITTED_LEVEL = 0.90  # the level that post-hoc calibration fits
+FEWEST = 20  # a joint with fewer samples keeps the scale 1
 
 
 def best_of(errors: Tensor, n: int) -> Tensor:
     """Expected smallest error of n draws.
 
     Args:
-        errors: (N, S) of S draws each.
+        errors: (N, S), of S draws each.
     Returns:
-        (N,), the mean over all ways to take n of the S draws: exact, and never larger for a larger n.
+        (N,), the mean over all subsets of n of the S draws: exact, and never larger for a larger n.
     Raises:
         ValueError: n is not in 1..S.
     """
@@ -37,33 +37,33 @@ def best_of(errors: Tensor, n: int) -> Tensor:
     if not 1 <= n <= count:
         raise ValueError(f"best of {n} needs as many draws, got {count}")
     rank = torch.arange(1, count + 1, dtype=torch.float64, device=errors.device)
-    others = _log_choose(count - rank, torch.full_like(rank, n - 1.0))  # the rest of the n are among the larger ones
+    others = _log_choose(count - rank, torch.full_like(rank, n - 1.0))  # the other n - 1 draws have larger errors
     weights = torch.where(count - rank >= n - 1, (others - others[0] + math.log(n / count)).exp(), 0.0)
     return (errors.double().sort(dim=1).values @ weights).to(errors.dtype)
 
 
 def interval_level(z: Tensor) -> Tensor:
-    """Level in [0, 1] of the smallest central interval of a standard normal that holds z, elementwise."""
+    """Level in [0, 1] of the smallest central interval of a standard normal that contains z, elementwise."""
     return torch.erf(z.abs() / math.sqrt(2))
 
 
 def region_level(whitened: Tensor) -> Tensor:
-    """Level in [0, 1] of the smallest ellipsoid of a joint that holds the truth.
+    """Level in [0, 1] of the smallest ellipsoid of a joint that contains the truth.
 
     Args:
-        whitened: (..., 6), the joint's deviation times the inverse root of its 6 × 6 covariance.
+        whitened: (..., 6), the joint's deviation times the inverse square root of its 6 × 6 covariance.
     """
     squared = whitened.square().sum(-1)
     return torch.special.gammainc(torch.full_like(squared, JOINT_NUMBERS / 2), squared / 2)
 
 
 def coverage(levels_of_truth: Tensor, level: float) -> float:
-    """Share (0..1) of truths inside their region of `level`; NaN of none. Right is `level` itself."""
+    """Share (0..1) of truths inside their region of `level`; NaN if empty. A calibrated model gives `level`."""
     return float((levels_of_truth <= level).double().mean())
 
 
 def reliability(levels_of_truth: Tensor, levels: Sequence[float]) -> dict[float, float]:
-    """{level: coverage}, the reliability diagram's line."""
+    """{level: coverage}, the curve of the reliability diagram."""
     return {level: coverage(levels_of_truth, level) for level in levels}
 
 
@@ -73,7 +73,7 @@ def distances(draws: Tensor, target: Tensor) -> Tensor:
 
 
 def spread(draws: Tensor) -> Tensor:
-    """Average pairwise distance of the draws, (N,) mm; 0 of a single one.
+    """Average pairwise distance of the draws, (N,) mm; 0 for a single draw.
 
     Args:
         draws: (N, S, J, 3) metres.
@@ -82,25 +82,25 @@ def spread(draws: Tensor) -> Tensor:
     if count < 2:
         return draws.new_zeros(len(draws))
     by_joint = draws.transpose(1, 2).contiguous()  # (N, J, S, 3)
-    exact = "donot_use_mm_for_euclid_dist"  # the faster form loses small distances
+    exact = "donot_use_mm_for_euclid_dist"  # the faster mode loses small distances to rounding
     totals = [torch.cdist(one, one, compute_mode=exact).sum((-2, -1)).mean(-1) for one in by_joint]
     return torch.stack(totals) / (count * (count - 1)) * MILLIMETRES
 
 
 def energy_score(to_truth: Tensor, between: Tensor) -> Tensor:
-    """E d(X, truth) − ½ E d(X, X′), (N,) mm: a proper score, smaller is better; a point's is its error.
+    """E d(X, truth) − ½ E d(X, X′), (N,) mm: a proper score, lower is better; for a point it is the error.
 
     Args:
         to_truth: (N, S), `distances`. between: (N,), `spread`.
-    Source: Gneiting and Raftery 2007, section 4.3; with d the mean over joints it is the mean of the joints' scores.
+    Source: Gneiting and Raftery 2007, section 4.3; as d is a mean over joints, so is the score.
     """
     return to_truth.mean(1) - 0.5 * between
 
 
 def frechet_distance(first: Tensor, second: Tensor) -> float:
-    """‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) of two sets of features (N, D) and (M, D), each a Gaussian.
+    """‖m₁ − m₂‖² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) of features (N, D) and (M, D), each modelled as a Gaussian.
 
-    With fewer samples than a few times D it is biased upwards: compare runs of one test set, not test sets.
+    It is biased upwards unless N and M are several times D: compare runs on one test set, not test sets.
     Raises:
         ValueError: fewer than two samples.
     """
@@ -121,14 +121,14 @@ def diversity(features: Tensor) -> float:
 
 
 def sigma_scales(z: Tensor, counted: Tensor) -> Tensor:
-    """What to multiply each joint's σ by so that its 90 % intervals hold 90 % of these truths.
+    """Factors for each joint's σ with which its 90 % intervals contain 90 % of these truths.
 
     Args:
-        z: (N, 24, 6) standardised deviations. counted: (N, 24) bool, joints whose truth is known.
+        z: (N, 24, 6) standardised deviations. counted: (N, 24) bool, joints with a known truth.
     Returns:
         (24,): the 90 % quantile of |z| over that of a standard normal; 1 for joints with fewer than 20 truths.
-    A quantile and no maximum likelihood (the root mean square of z): a few people taken the wrong way round have z of
-    ten and more, and would widen everyone's intervals.
+    A quantile instead of maximum likelihood (the root mean square of z): a few people predicted facing backwards have
+    z of ten and more, and would widen everyone's intervals.
     """
     normal = math.sqrt(2) * float(torch.erfinv(torch.tensor(FITTED_LEVEL, dtype=torch.float64)))
     scales = torch.ones(z.shape[1], dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Joint errors of Table 1 and of the joint reward (paper eq. 7): MPJPE and PA-MPJPE; and MPJRE, of rotations.
+"""Joint errors of Table 1 and of the joint reward (paper eq. 7): MPJPE and PA-MPJPE; and MPJRE, for rotations.
 
-Which joints, and which of them is the origin, is the caller's choice: `BodyModel.eval_joints` gives the 14
-pelvis-aligned joints of Table 1. Nothing here centres the joints, so that an error of position is never hidden.
+The caller chooses the joints and their origin: `BodyModel.eval_joints` gives the 14 pelvis-aligned joints of Table 1.
+Nothing here centres the joints, so that a position error is never hidden.
 """
 
 import math
@@ -29,7 +29,7 @@ def mpjpe(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def pa_mpjpe(pred: Tensor, target: Tensor) -> Tensor:
-    """Joint error after the best similarity alignment of each sample.
+    """Mean joint distance after the best similarity alignment of each sample.
 
     Args:
         pred, target: (B, J, 3) joints, metres, any frame.
@@ -46,13 +46,13 @@ def pa_mpjpe(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def similarity_align(pred: Tensor, target: Tensor) -> Tensor:
-    """`pred` (B, J, 3) moved, turned and scaled to fit `target` (B, J, 3) best in the least-squares sense.
+    """`pred` (B, J, 3) translated, rotated and scaled to the least-squares fit of `target` (B, J, 3).
 
-    Source: Umeyama 1991. The sign of the last singular direction keeps the map a rotation, so that a mirrored pose does
+    Source: Umeyama 1991. The sign of the last singular direction excludes reflections, so that a mirrored pose does
     not fit.
     """
     pred_centre, target_centre = pred.mean(dim=1, keepdim=True), target.mean(dim=1, keepdim=True)
-    # Double precision: the singular vectors of nearly flat poses (arms and legs in one plane) are touchy.
+    # Double precision: the singular vectors of nearly planar poses (arms and legs in one plane) are ill-conditioned.
     x, y = (pred - pred_centre).double(), (target - target_centre).double()
     u, s, vh = torch.linalg.svd(x.transpose(1, 2) @ y)
     sign = torch.ones_like(s)

@@ -1,9 +1,9 @@
-"""A judge of meaning without any training: do a pose's own posecodes agree with the facts that a caption states?
+"""A semantic metric without training: do a pose's own posecodes agree with the facts that a caption states?
 
 A fact is a posecode without its rarity: part, kind, category. Recall is the share of the stated facts that hold in the
-pose. Precision looks only where the caption speaks, since what it leaves out may be anything: of the pose's facts in a
-place that the caption speaks of (the bend of the left elbow, the lean of the torso), the share that it states. Who
-tells where a limb points also tells what it touches (both grammars do), so a contact that it does not tell counts
+pose. Precision ignores places that the caption does not mention, since anything may hold there: among the pose's facts
+in a mentioned place (the bend of the left elbow, the lean of the torso), it is the share that the caption states. A
+caption that says where a limb points also says what it touches (both grammars do), so an unstated contact counts
 against precision.
 """
 
@@ -20,7 +20,7 @@ CONTACT = "contact"
 
 
 class Agreement(NamedTuple):
-    """Shares (0..1), None where there is nothing to judge; facts: how many were stated."""
+    """Shares (0..1), None where there are no facts to compare; facts: the number stated."""
 
     precision: float | None
     recall: float | None
@@ -28,7 +28,7 @@ class Agreement(NamedTuple):
 
 
 def kind_of(code: Posecode) -> str:
-    """Which of `KINDS`: trunk is lean, twist and head; relation is gaps, steps and heights of hands, feet and knees."""
+    """One of `KINDS`: trunk is lean, twist and head; relation is gaps, steps and heights of hands, feet and knees."""
     if code.kind in SEGMENTS:
         return "direction"
     if code.kind in CONTACTS:
@@ -39,17 +39,17 @@ def kind_of(code: Posecode) -> str:
 
 
 def place_of(code: Posecode) -> tuple[str, str]:
-    """What a fact is about, whatever its category and degree: part, and kind without the degree."""
+    """The place that a fact describes: its part, and its kind without the degree."""
     return code.part, CONTACT if code.kind in CONTACTS else code.kind.split(" ")[0]
 
 
 def agreement(shown: Sequence[Iterable[Posecode]], stated: Sequence[Iterable[Posecode]]) -> dict[str, Agreement]:
-    """{`all` and each of `KINDS`: agreement}, counted over the facts of all captions together.
+    """{`all` and each of `KINDS`: agreement}, pooled over the facts of all captions.
 
     Args:
         shown: all posecodes of each pose. stated: those that its caption states.
     Raises:
-        ValueError: not as many poses as captions.
+        ValueError: the numbers of poses and captions differ.
     """
     hits, said, seen = Counter[str](), Counter[str](), Counter[str]()
     for own, told in zip(shown, stated, strict=True):

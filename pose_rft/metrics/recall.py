@@ -1,11 +1,11 @@
 """Retrieval recall of Table 2: is the true partner among the K best matches?
 
-Row i and column i of a similarity matrix (texts × poses) belong together. `t2p` asks with texts for poses, `p2t` with
-poses for texts. Protocols: the whole set as the pool, or random pools (true partner + distractors) with the *hits*
-averaged over the repetitions. (PoseScript's R-precision averages the ranks instead, which a single bad draw can spoil.)
+Row i and column i of a similarity matrix (texts × poses) are a true pair. `t2p` retrieves poses by text, `p2t` texts
+by pose. Protocols: the whole set as the pool, or random pools (true partner + distractors) with the *hits* averaged
+over the repetitions. (PoseScript's R-precision averages the ranks instead, which a single bad draw can spoil.)
 
-Equal scores are settled as a fair draw would: a true partner that ties with others counts with the probability that a
-random order puts it among the first K. So a model that maps everything to one point gets exactly chance.
+Ties are broken in expectation: a true partner that ties with others counts with the probability that a random order
+puts it among the first K. So a model that maps everything to one point gets exactly chance.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def recall_at(similarity: Tensor, ks: Sequence[int], direction: Direction) -> di
     """Recall@K with the whole set as the pool.
 
     Args:
-        similarity: (N, N) texts × poses, higher is more alike.
-        ks: sizes of the short list; a K above N gives 100.
+        similarity: (N, N) texts × poses, higher is more similar.
+        ks: values of K; a K above N gives 100.
     Returns:
         {K: percent of queries}.
     Raises:
@@ -46,7 +46,7 @@ def recall_at(similarity: Tensor, ks: Sequence[int], direction: Direction) -> di
 def pooled_recall(
     similarity: Tensor, ks: Sequence[int], direction: Direction, *, pool: int, repeats: int, seed: int
 ) -> dict[int, float]:
-    """Recall@K where each query sees its partner and `pool - 1` others, drawn anew for each query and repetition.
+    """Recall@K in pools of the query's partner and `pool - 1` others, drawn anew for each query and repetition.
 
     Args:
         similarity: (N, N) texts × poses.
@@ -77,7 +77,7 @@ def pooled_recall(
 
 
 def chance(k: int, pool: int) -> float:
-    """Recall@K of a blind guess, in percent."""
+    """Recall@K of a random ranking, in percent."""
     return 100.0 * min(k / pool, 1.0)
 
 
@@ -98,5 +98,5 @@ def _queries_first(similarity: Tensor, direction: Direction) -> Tensor:
 
 
 def _percent(above: Tensor, level: Tensor, k: int) -> float:
-    """Mean chance that the partner is among the first k, given how many score above and level with it (itself too)."""
+    """Mean chance that the partner is in the top k, given how many score above and equal to it (including itself)."""
     return float(((k - above) / level).clamp(0.0, 1.0).double().mean() * 100.0)
