@@ -1,8 +1,8 @@
-"""Several retrieval models that reward as one: what a single one likes by chance, the others do not.
+"""An ensemble of retrieval models as one reward model: the members do not share each other's random errors.
 
-A policy that is rewarded by one model learns that model's errors too: its recall by that model rises above that of true
-poses. Members differ in their seed. Their embeddings side by side, divided by √M, have length 1 and as cosine the mean
-of the members' cosines, so an ensemble is used as any one of them.
+A policy that is rewarded by one model also exploits that model's errors: its recall under that model rises above that
+of true poses. Members differ in their seed. Their embeddings, concatenated and divided by √M, have length 1, and their
+cosine is the mean of the members' cosines, so an ensemble has the interface of a single model.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from pose_rft.io import atomic
 from pose_rft.retrieval.model import TextPoseModel, load_retrieval
 
-MEMBERS = "members"  # folder of the others in that of the first
+MEMBERS = "members"  # subfolder of the first member's folder that holds the others
 
 
 class Ensemble:
@@ -25,7 +25,7 @@ class Ensemble:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.members[0].device
 
     def to(self, device: torch.device) -> "Ensemble":
@@ -37,7 +37,7 @@ class Ensemble:
         return self._joined([member.embed_text(texts) for member in self.members])
 
     def encode_pose(self, rotations: Tensor) -> Tensor:
-        """(N, M·D) of length 1, of (N, 24, 3, 3); gradients as the caller's mode says."""
+        """(N, 24, 3, 3) → (N, M·D) of length 1; the caller's grad mode applies."""
         return self._joined([member.encode_pose(rotations) for member in self.members])
 
     def _joined(self, embedded: list[Tensor]) -> Tensor:
@@ -45,7 +45,7 @@ class Ensemble:
 
 
 def save_ensemble(members: Sequence[TextPoseModel], folder: Path) -> None:
-    """Writes the first as a model of its own (`load_retrieval`), the others below it; whole or not at all."""
+    """Writes the first member as a model that `load_retrieval` reads, the others below it; atomic."""
     first, *others = members
     with atomic.folder(folder) as unfinished:
         first.write(unfinished)
@@ -56,10 +56,10 @@ def save_ensemble(members: Sequence[TextPoseModel], folder: Path) -> None:
 
 
 def load_ensemble(folder: Path) -> Ensemble:
-    """All members that a folder holds.
+    """Loads all members in a folder.
 
     Raises:
-        PoseRftError: as `load_retrieval`, of any member.
+        PoseRftError: as `load_retrieval`, for any member.
     """
     others = folder / MEMBERS
     numbers = sorted(int(path.name) for path in others.glob("*") if path.name.isdigit())

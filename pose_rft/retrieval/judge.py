@@ -1,7 +1,7 @@
 """The judge's two encoders. They share nothing with the reward model: other inputs, other layers, another seed.
 
-Text: a vocabulary of the training captions' words with vectors of its own, read in both directions by a GRU.
-Pose: rotations as 6D and joint positions by the kinematic chain, through a residual network.
+Text: learned embeddings of the words in the training captions, read by a bidirectional GRU.
+Pose: 6D rotations and joint positions from the kinematic chain, through a residual network.
 """
 
 import re
@@ -16,12 +16,12 @@ from pose_rft.body.rotations import matrix_to_sixd
 
 BODY_JOINTS = 22  # the hands are not labelled in SMPL-H sources
 PADDING, UNKNOWN = 0, 1
-FEWEST_USES = 2  # a word seen once teaches nothing and is read as unknown
+FEWEST_USES = 2  # a word seen once teaches nothing and counts as unknown
 _WORD = re.compile(r"[a-z']+|[0-9]+|[.,;]")
 
 
 class Vocabulary:
-    """Word ↔ number; 0 is padding, 1 any unknown word."""
+    """Maps words to numbers; 0 is padding, 1 any unknown word."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = tuple(words)
@@ -29,7 +29,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Vocabulary":
-        """The words that occur often enough in some texts."""
+        """Builds a vocabulary of the words that occur at least `FEWEST_USES` times in `texts`."""
         uses = Counter(word for text in texts for word in split_words(text))
         return cls(sorted(word for word, count in uses.items() if count >= FEWEST_USES))
 
@@ -37,12 +37,12 @@ class Vocabulary:
         return len(self.words) + 2
 
     def numbers(self, text: str) -> Tensor:
-        """(T,) int64, at least one."""
+        """The numbers of the words of a text, (T,) int64, T ≥ 1."""
         return torch.tensor([self._number.get(word, UNKNOWN) for word in split_words(text)] or [UNKNOWN])
 
 
 def split_words(text: str) -> list[str]:
-    """Lower-case words and the punctuation that parts clauses."""
+    """Lower-case words, and the punctuation that separates clauses."""
     return _WORD.findall(text.lower())
 
 
@@ -101,7 +101,7 @@ class ResidualPoseEncoder(nn.Module):
 
 
 def joint_positions(rotations: Tensor, rest_joints: Tensor) -> Tensor:
-    """(N, 24, 3) metres from the pelvis, by the kinematic chain of (24, 3) resting joints."""
+    """(N, 24, 3) metres relative to the pelvis, by forward kinematics from (24, 3) rest joints."""
     assert SMPL24.parents is not None
     frames, places = [rotations[:, 0]], [rotations.new_zeros(len(rotations), 3)]
     for child, parent in enumerate(SMPL24.parents[1:], start=1):

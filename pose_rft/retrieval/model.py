@@ -1,11 +1,11 @@
-"""The text-pose model: texts and poses in one space, where the cosine says how well they fit (PoseScript, `reward`;
-`judge` has other encoders and the same interface).
+"""The text-pose model: texts and poses in one space, where the cosine measures how well they match (`reward` is
+PoseScript's; `judge` has other encoders and the same interface).
 
     model = load_retrieval(Path("models/retrieval_reward"))
     fit = model.embed_text(captions) @ model.embed_pose(rotations).T      # poses through body.frames.semantic_frame
 
-A saved model is `config.json` + `model.safetensors` (+ `vocabulary.json` of the judge). The frozen sentence encoder is
-named, not copied.
+A saved model is `config.json` + `model.safetensors`; the judge's vocabulary is in the config. The frozen sentence
+encoder is referenced by name, not copied.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ TEXTS_AT_ONCE = 256
 class TextPoseModel(nn.Module):
     """Encoders of texts and poses, and the learned scale of their scores.
 
-    `prepare` turns texts into the arrays that `text` reads (frozen token features or word numbers); they may be cached.
+    `prepare` turns texts into the inputs of `text` (frozen token features or word numbers), which may be cached.
     """
 
     kind: Kind
@@ -47,7 +47,7 @@ class TextPoseModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device of the weights."""
         return self.scale.device
 
     def prepare(self, texts: Sequence[str]) -> list[Tensor]:
@@ -55,32 +55,32 @@ class TextPoseModel(nn.Module):
         raise NotImplementedError
 
     def describe(self) -> dict[str, object]:
-        """What `load_retrieval` needs beside the weights."""
+        """What `load_retrieval` needs besides the weights."""
         raise NotImplementedError
 
     def encode_prepared(self, prepared: Sequence[Tensor]) -> Tensor:
-        """(N, D) of length 1, from what `prepare` gave; gradients as the caller's mode says."""
+        """(N, D) of length 1, from the output of `prepare`; the caller's grad mode applies."""
         padded = nn.utils.rnn.pad_sequence(list(prepared), batch_first=True).to(self.device)
         lengths = torch.tensor([len(item) for item in prepared], device=self.device)
         return self.text(padded, torch.arange(padded.shape[1], device=self.device) < lengths[:, None])
 
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
-        """(N, D) float32 of length 1: bare captions, no prompt around them."""
+        """(N, D) float32 of length 1; texts are bare captions, without a prompt around them."""
         prepared = (self.prepare(texts[i : i + TEXTS_AT_ONCE]) for i in range(0, len(texts), TEXTS_AT_ONCE))
         return torch.cat([self.encode_prepared(part) for part in prepared])
 
     @torch.no_grad()
     def embed_pose(self, rotations: Tensor) -> Tensor:
-        """(N, D) float32 of length 1, of (N, 24, 3, 3) local rotations in the AMASS frame without heading."""
+        """(N, D) float32 of length 1, from (N, 24, 3, 3) local rotations in the AMASS frame without heading."""
         return self.encode_pose(rotations)
 
     def encode_pose(self, rotations: Tensor) -> Tensor:
-        """`embed_pose` with gradients as the caller's mode says."""
+        """Like `embed_pose`, but the caller's grad mode applies."""
         return self.pose(rotations.to(self.device, torch.float32))
 
     def save(self, folder: Path) -> None:
-        """Writes the model as a whole folder."""
+        """Writes the model to `folder` atomically."""
         with atomic.folder(folder) as unfinished:
             self.write(unfinished)
 
@@ -93,7 +93,7 @@ class TextPoseModel(nn.Module):
 
 
 class RewardModel(TextPoseModel):
-    """PoseScript's architecture over a frozen sentence encoder."""
+    """PoseScript's architecture on top of a frozen sentence encoder."""
 
     kind: Kind = "reward"
 
@@ -115,7 +115,7 @@ class RewardModel(TextPoseModel):
 
 
 class JudgeModel(TextPoseModel):
-    """Own words, GRU, residual pose network."""
+    """Own vocabulary, GRU, residual pose network."""
 
     kind: Kind = "judge"
 
@@ -136,10 +136,10 @@ class JudgeModel(TextPoseModel):
 
 
 def load_retrieval(folder: Path) -> TextPoseModel:
-    """A saved model, in eval mode and frozen.
+    """Loads a saved model, in eval mode and frozen.
 
     Raises:
-        PoseRftError: no model there, a damaged file, or weights that do not fit (the keys are listed).
+        PoseRftError: the model is missing, a file is damaged, or weights do not fit (the message lists the keys).
     """
     path, file = Path(folder) / "config.json", Path(folder) / WEIGHTS
     for needed in (path, file):
@@ -168,10 +168,10 @@ def _built(config: dict[str, Any], weights: dict[str, Tensor], path: Path) -> Te
 
 
 def load_strictly(model: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Loads weights that must fit the model key by key and shape by shape.
+    """Loads weights that must match the model's keys and shapes exactly.
 
     Raises:
-        PoseRftError: keys are missing or unexpected, or shapes differ; all are listed.
+        PoseRftError: keys are missing or unexpected, or shapes differ; the message lists all of them.
     """
     expected = model.state_dict()
     problems = [f"missing {sorted(expected.keys() - weights.keys())}"] if expected.keys() - weights.keys() else []

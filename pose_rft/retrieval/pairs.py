@@ -1,4 +1,4 @@
-"""Text-pose pairs in memory, and their texts as prepared arrays on disk."""
+"""Text-pose pairs in memory, and their texts as precomputed arrays on disk."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Pairs:
         return len(self.keys)
 
     def subset(self, rows: Sequence[int]) -> "Pairs":
-        """The pairs of some rows."""
+        """The pairs at `rows`."""
         return Pairs(
             tuple(self.keys[i] for i in rows),
             self.rotations[list(rows)],
@@ -46,10 +46,10 @@ class Pairs:
 
 
 def read_pairs(shards: ShardSet) -> Pairs:
-    """All samples of a folder of shards that have a pose and a caption.
+    """Reads all samples with a pose and a caption from a folder of shards.
 
     Raises:
-        PoseRftError: there is none.
+        PoseRftError: no sample has both.
     """
     keys, poses, automatic, human = [], [], [], []
     for i in range(len(shards)):
@@ -69,9 +69,9 @@ def read_pairs(shards: ShardSet) -> Pairs:
 
 
 class PreparedTexts:
-    """text → the (T, …) array that a text encoder reads, from a memory map in the scratch folder.
+    """Maps each text to the (T, …) input array of a text encoder, memory-mapped from the scratch folder.
 
-    Features are kept as float16: the encoder is frozen, so each text goes through it once for the whole training.
+    Features are stored as float16. The encoder is frozen, so it processes each text once for the whole training.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,7 +84,7 @@ class PreparedTexts:
     def build(
         cls, texts: Sequence[str], prepare: Callable[[Sequence[str]], list[Tensor]], folder: Path, label: str
     ) -> "PreparedTexts":
-        """Prepares the distinct texts, or opens what an earlier run prepared; `folder` appears whole or not at all."""
+        """Prepares the distinct texts and writes `folder` atomically, or opens it if an earlier run wrote it."""
         if not folder.is_dir():
             distinct = sorted({*texts}, key=lambda text: (len(text), text))
             if broken := next((text for text in distinct if "\n" in text), None):
@@ -115,7 +115,7 @@ def _compact(array: Tensor) -> np.ndarray:
 
 
 def _as_npy(raw: Path, shape: tuple[int, ...], kind: np.dtype, target: Path) -> None:
-    """A file of bare numbers becomes an .npy file without passing through memory at once."""
+    """Converts a file of raw numbers to .npy without loading it into memory at once."""
     with new_array(target, kind, shape) as whole:
         whole.reshape(-1)[:] = np.memmap(raw, dtype=kind, mode="r")
     raw.unlink()

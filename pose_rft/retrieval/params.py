@@ -10,7 +10,7 @@ from pose_rft.params import Count, Depth, Fraction, NonNegative, Positive, Secti
 class SentenceParams(Section):
     """model: `all-MiniLM-L6-v2` (installed with the `sample` extra), a folder, or a hub id such as `BAAI/bge-m3`.
 
-    layers: token features come from the first so many transformer layers (null: all). Whole sentences always use all.
+    layers: number of transformer layers used for token features (null: all). Sentence vectors always use all layers.
     """
 
     model: str
@@ -18,7 +18,7 @@ class SentenceParams(Section):
 
 
 class Schedule(Section):
-    """steps of batch pose-text pairs, Adam with a cosine from learning_rate to 0."""
+    """`steps` steps of `batch` pose-text pairs; Adam with cosine decay from `learning_rate` to 0."""
 
     steps: Count
     batch: Count
@@ -26,7 +26,7 @@ class Schedule(Section):
 
 
 class TransformerParams(Section):
-    """The trained transformer on top of frozen token features; its width is the latent size."""
+    """The trainable transformer on top of frozen token features; its width is the latent size."""
 
     layers: Depth
     heads: Depth = 4
@@ -35,7 +35,7 @@ class TransformerParams(Section):
 
 
 class RewardModelParams(Section):
-    """PoseScript's text-pose model. released: a PoseScript checkpoint to use as it is instead of training one."""
+    """PoseScript's text-pose model. released: a PoseScript checkpoint to use unchanged instead of training a model."""
 
     released: str | None = None
     sentence: SentenceParams
@@ -48,7 +48,7 @@ class RewardModelParams(Section):
 
 
 class JudgeModelParams(Section):
-    """The judge: own word vectors and a GRU on the text side, matrices and joint positions on the pose side."""
+    """The judge: learned word embeddings and a GRU for text, 6D rotations and joint positions for poses."""
 
     latent: Width
     word_width: Width
@@ -60,12 +60,12 @@ class JudgeModelParams(Section):
 
 
 class RetrievalParams(Section):
-    """mirror: share of pairs shown left-right mirrored. validate_every, save_every: in steps.
+    """mirror: share of pairs that are mirrored left-right. validate_every, save_every: in steps.
 
-    pose_noise: standard deviation of a random turn of each joint in training, degrees: a policy's samples are noisy
-    too, and a model that never saw such scores them arbitrarily. pretrain_captions: automatic captions per pose that
-    are used (null: all). members: reward models that differ in their seed and reward together (`ensemble.py`); recall
-    is measured with the first.
+    pose_noise: standard deviation of a random rotation of each joint in training, degrees: a policy's samples are
+    noisy, and a model that never saw noise scores them arbitrarily. pretrain_captions: number of automatic captions
+    used per pose (null: all). members: number of reward models in the ensemble, which differ in their seed
+    (`ensemble.py`); recall is measured with the first.
     """
 
     mirror: Fraction = 0.5  # PoseScript's

