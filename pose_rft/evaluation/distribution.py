@@ -1,8 +1,8 @@
-"""The distribution that a policy gives, measured on one set: what `metrics/distribution.py` defines, of 100 draws.
+"""Measures a policy's pose distribution on one set, with the metrics of `metrics/distribution.py` over 100 draws.
 
-Twice: as the policy has it (what training sampled from), and `calibrated` as `predict` reads it. Answers without a pose
-have no distribution and are left out; `format` counts them. A point head is measured as a distribution without width:
-best of n and energy score are its error, and it has no coverage and no density.
+Each is measured twice: as predicted by the policy (what training sampled from), and `calibrated`, as `predict` uses it.
+Answers without a pose have no distribution and are left out; `format` counts them. A point head counts as a
+distribution without width: best of n and energy score equal its error, and it has no coverage and no density.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ BEST_OF = (1, 5, 25, 100)
 LEVELS = (0.5, 0.68, 0.9)
 DIAGRAM = tuple(step / 20 for step in range(1, 20))  # levels of the reliability diagram
 POSES_AT_ONCE = 20  # times DRAWS
-FEATURE_DRAWS = 10  # of each sentence, for FID and diversity
+FEATURE_DRAWS = 10  # per sentence, for FID and diversity
 
 
 def measured(
@@ -37,13 +37,13 @@ def measured(
     generator: Callable[[], torch.Generator],
     reads: JointReader = eval_joints,
 ) -> dict[str, Any]:
-    """All numbers of one set, those of `calibrated` under that key (not of a point); {} if no answer shows a pose.
+    """All metrics of one set, with those of `calibrated` under that key (not for a point); {} if no answer has a pose.
 
     Args:
         calibrated: the prediction's N distributions with σ scaled (`PoseLlava.calibrated`).
-        truth: (N, J, 3) true joints, metres, pelvis-aligned, as `reads` has them.
-        generator: a fresh one with the same state at every call, so that both are drawn from the same noise.
-    Where a sample has no fit, only its joints are measured (best of n, spread, energy score).
+        truth: (N, J, 3) true joints, metres, pelvis-aligned, as returned by `reads`.
+        generator: returns a fresh generator in the same state at every call, so that both use the same noise.
+    Samples without an SMPL fit only enter the joint metrics (best of n, spread, energy score).
     """
     shown = prediction.has_pose
     if not shown.any():
@@ -85,7 +85,7 @@ def _of_joints(
 def _drawn_joints(
     poses: PoseDistribution, body: BodyModel, generator: torch.Generator, reads: JointReader
 ) -> Iterator[tuple[slice, Tensor]]:
-    """(which samples, their drawn joints (n, S, J, 3)); a point gives one."""
+    """Yields (slice of samples, their drawn joints (n, S, J, 3)); S is 1 for a point."""
     draws = 1 if poses.log_std is None else DRAWS
     for first in range(0, len(poses), POSES_AT_ONCE):
         part = slice(first, first + POSES_AT_ONCE)
@@ -95,7 +95,7 @@ def _drawn_joints(
 
 
 def _of_density(poses: PoseDistribution, examples: list[Any]) -> dict[str, Any]:
-    """Coverage, z-scores and density at the true 6D numbers where there is a fit; {} of a point or without fits."""
+    """Coverage, z-scores and density at the true 6D numbers of samples with a fit; {} for a point or without fits."""
     fitted = torch.tensor([example.pose6d is not None for example in examples])
     if poses.log_std is None or not fitted.any():
         return {}
@@ -117,9 +117,9 @@ def _of_density(poses: PoseDistribution, examples: list[Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def drawn_features(prediction: Predictions, judge: TextPoseModel, generator: torch.Generator) -> dict[str, float]:
-    """FID against the true poses and diversity of drawn poses, in the judge's feature space, of poses from sentences.
+    """FID and diversity of poses drawn from sentences, in the judge's feature space; FID against the true poses.
 
-    Ten draws a sentence (a point gives one); `true_diversity` is what the test set itself has. {} without any pose.
+    Ten draws per sentence (one for a point); `true_diversity` is that of the true poses. {} with fewer than two poses.
     """
     shown = prediction.has_pose
     if int(shown.sum()) < 2:

@@ -1,7 +1,7 @@
-"""Beside the paper's tables: the distribution (Table 4), meaning (Table 5) and the validation sets, from runs' results.
+"""Our tables besides the paper's: distribution (Table 4), meaning (Table 5) and validation sets, from runs' results.
 
-`distributions`, `meanings` and `validations` are the parts of metrics/summary.json; the tables are rows of text from
-them. A summary of before these were measured has none of them, and no table.
+`distributions`, `meanings` and `validations` make the parts of metrics/summary.json that the tables are built from. An
+older summary lacks these parts and gets no such tables.
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ from pose_rft.metrics.posecodes import KINDS
 
 Content = Mapping[str, Any]
 CAPTIONS = "posescript"
-LEFT_TO_RESULTS = "reliability"  # the diagram's points are no numbers to compare
+LEFT_TO_RESULTS = "reliability"  # stays in the results: the diagram's points are not compared between runs
 GRAMMARS = {"unheard": "unheard grammar", "human": "human captions"}
 
 
 def whole_summary(results: Path) -> dict[str, Any]:
-    """The content of metrics/summary.json: `tables.summary` with distribution, posecodes, validation, roles of
-    sets, and reasoning where a run has any.
+    """The content of metrics/summary.json: `tables.summary` plus distribution, posecodes, validation, roles of
+    sets, and reasoning where a run has it.
 
     Raises:
         PoseRftError: see `tables.summary`.
@@ -55,7 +55,7 @@ def whole_summary(results: Path) -> dict[str, Any]:
 
 
 def distributions(by_run: Mapping[str, Content]) -> dict[str, Any]:
-    """{set: {run: numbers, those of the calibrated distribution below `calibrated`}} of {run: {set: numbers}}.
+    """Turns {run: {set: numbers}} into {set: {run: numbers}}; `calibrated` holds those of the calibrated distribution.
 
     The encoder's lifter gives one pose and no distribution, so it has no row.
     """
@@ -79,7 +79,7 @@ def meanings(runs: Mapping[str, Content]) -> dict[str, Any]:
 
 
 def validations(runs: Mapping[str, Content]) -> dict[str, Any]:
-    """`pose_error`, `recall`, `distribution` and `heldout_reward` of validation sets, in the summary's own shape."""
+    """`pose_error`, `recall`, `distribution` and `heldout_reward` of validation sets, structured as in the summary."""
     parts = {run: content["validation"] for run, content in runs.items()}
     bounds = parts[BASELINE]
     pose_error = {
@@ -101,13 +101,13 @@ def validations(runs: Mapping[str, Content]) -> dict[str, Any]:
 
 
 def extra_tables(content: Content) -> list[Table]:
-    """Those tables that the summary has."""
+    """The extra tables for which the summary has data."""
     makers = {"distribution": table4, "posecodes": table5, "reasoning": table6, "validation": validation_table}
     return [make(content) for name, make in makers.items() if content.get(name)]
 
 
 def table4(content: Content) -> Table:
-    """The distribution on each test set, as the policy has it and (after the stroke) calibrated."""
+    """The distribution on each test set, as predicted by the policy and (after the slash) calibrated."""
     labels = set_labels(content) | {CAPTIONS: "PoseScript"}
     rows = []
     for name, of_runs in content["distribution"].items():
@@ -164,7 +164,7 @@ def table5(content: Content) -> Table:
 
 
 def validation_table(content: Content) -> Table:
-    """What settings may be chosen by."""
+    """Errors, recall and energy scores on the validation sets, which settings may be chosen by."""
     found = content["validation"]
     names = list(found["pose_error"])
     rows = []
@@ -183,5 +183,5 @@ def validation_table(content: Content) -> Table:
 
 
 def _cell(values: list[float | None], digits: int, factor: float = 1.0) -> str:
-    """Numbers with a stroke between them; what is missing is left out, a dash if all are."""
+    """Joins numbers with slashes and leaves out missing ones; a dash if all are missing."""
     return " / ".join(f"{factor * value:.{digits}f}" for value in values if value is not None) or "–"

@@ -1,4 +1,4 @@
-"""One run's answers on its sets, turned into errors, recall and distributions: what test and validation sets share."""
+"""Turns one run's answers into errors, recall and distribution metrics, for test and validation sets alike."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ from pose_rft.seeds import torch_generator
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What a policy answered, and what it is measured with.
+    """A policy's answers and everything needed to measure them.
 
-    found: by set and grammar, as `questions.answers` gives them. sets: the samples of sets that have their own.
-    mean_joints: (J, 3), the constant answer of Table 1, of the joints that a set is measured with. body: the neutral
-    one, on the CPU; body_of: of a gender.
+    found: answers by set and grammar, from `questions.answers`. sets: the samples of each set.
+    mean_joints: gives the constant answer of Table 1, (J, 3), for a joint reader. body: the neutral body, on the CPU;
+    body_of: gives the body of a gender.
     """
 
     model: PoseLlava
@@ -48,16 +48,16 @@ class Measured:
 
     @property
     def fallback(self) -> Tensor:
-        """(144,) the pose that an answer without one is measured with."""
+        """(144,) the pose that stands in for answers without one."""
         return self.model.pose_head.mean_pose.float().cpu()
 
     def shown(self, name: str) -> Tensor:
-        """(N, 24, 3, 3) mean poses."""
+        """(N, 24, 3, 3) mean poses of a set's answers, with the fallback where an answer has none."""
         prediction = self.found[name][0]
         return protocols.shown_poses(prediction, prediction.mean, self.fallback)
 
     def test(self, chosen: AskedSets, asked: Questions) -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
-        """All numbers of the test sets, and the tables of their samples: text_pose, and image_pose and vqa if there."""
+        """All metrics of the test sets, and per-sample tables: text_pose, and image_pose and vqa if available."""
         errors, spreads, image_tables = self.pictures(chosen.test)
         recall, spreads["posescript"], text_table = self.sentences("posescript", chosen.text)
         tables = {"text_pose": text_table}
@@ -81,7 +81,7 @@ class Measured:
         return metrics, tables
 
     def validation(self, chosen: AskedSets) -> dict[str, Any]:
-        """The same numbers of validation sets, as far as they apply; whose samples have no tables."""
+        """The same metrics of the validation sets, as far as they apply, without per-sample tables."""
         errors, spreads, image_tables = self.pictures(chosen.validation)
         metrics: dict[str, Any] = {"pose_error": errors, "distribution": spreads}
         tables = {"image_pose": pl.concat(image_tables)} if image_tables else {}
@@ -93,7 +93,7 @@ class Measured:
         return metrics
 
     def pictures(self, labelled: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any], list[pl.DataFrame]]:
-        """Joint errors and distributions of {label: set}, by label, and the tables of their samples."""
+        """Joint errors and distribution metrics of {label: set}, by label, and the per-sample tables."""
         errors, spreads, tables = {}, {}, []
         for label, name in labelled.items():
             refs = [example.image for example in self.found[name][0].examples if example.image is not None]
@@ -110,7 +110,7 @@ class Measured:
         return errors, spreads, tables
 
     def sentences(self, label: str, name: str) -> tuple[dict[str, Any], dict[str, Any], pl.DataFrame]:
-        """Recall and distribution of a set with captions, and the table of its samples."""
+        """Recall and distribution metrics of a set with captions, and its per-sample table."""
         prediction, values = self.found[name]
         table = protocols.text_pose_table(label, prediction, values, self.fallback, self.processor)
         true = protocols.true_text_poses(prediction)
@@ -123,10 +123,10 @@ class Measured:
         return recall, spread, self._with_units(table, name)
 
     def reasoning(self, name: str) -> dict[str, Any]:
-        """ChatPose's measures of one of its benchmarks: errors of the person who was meant, or recall of SPG.
+        """ChatPose's metrics on one of its benchmarks: errors for the person in question, or recall for SPG.
 
         MPJPE and PA-MPJPE in mm, of the joints of `joint_reader`; MPJRE in degrees, of SMPL's body joints without the
-        root and the hands. `format`: the share of answers that show a pose.
+        root and the hands. `format`: the share of answers with a pose.
         """
         prediction, _ = self.found[name]
         shown, judges = self.shown(name), self.judges
@@ -145,7 +145,7 @@ class Measured:
         return found | {metric: float(values.mean()) for metric, values in errors.items()}
 
     def answers(self, label: str, name: str) -> pl.DataFrame:
-        """The table of questions without a pose."""
+        """The per-sample table of VQA questions."""
         return self._with_units(protocols.vqa_table(label, *self.found[name], self.processor), name)
 
     def _distribution(self, name: str, truth: Tensor, asked: Asked, reads: JointReader) -> dict[str, Any]:

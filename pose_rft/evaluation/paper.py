@@ -1,7 +1,7 @@
-"""The numbers that the paper prints (arXiv 2508.07804, tables 1-3), for the rows beside ours.
+"""The numbers printed in the paper (arXiv 2508.07804, tables 1-3), to compare with ours.
 
 MPJPE and PA-MPJPE in mm; recall in percent at K = 5, 10, 20. Rows of other methods are as the paper quotes them; they
-mix protocols (UniPose's random-pool row quotes ChatPose's whole-set numbers, for one).
+mix protocols (UniPose's random-pool row quotes ChatPose's whole-set numbers, for example).
 """
 
 from typing import NamedTuple
@@ -40,8 +40,8 @@ TABLE_2 = {
     "Pose-RFT": RecallRow((42.2, 53.0, 65.5), (45.3, 57.2, 70.4), (71.8, 82.6, 88.7), (74.6, 86.5, 91.5)),
 }
 
-# The paper states pools of 32. At 32 a blind guess has 62.5 % at K = 20, more than the 58.7 printed for ChatPose, and
-# the whole-set columns re-sampled to 200 give the printed numbers within 1.5 points; so they stand beside our 200.
+# The paper states pools of 32. At 32, chance is 62.5 % at K = 20, more than the 58.7 printed for ChatPose, and the
+# whole-set columns resampled to 200 match the printed numbers within 1.5 points; so they are compared with our 200.
 RANDOM_POOL_THAT_FITS = 200
 
 # run: 3DPW MPJPE, PA-MPJPE, mean recall (K = 5, 10, 20; whole set) T2P, P2T.

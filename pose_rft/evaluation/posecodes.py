@@ -1,10 +1,10 @@
-"""The posecode judge at work: captions whose facts are known, the policy's poses, and how far the two agree.
+"""The posecode evaluation: do a policy's poses agree with captions whose facts are known?
 
-Captions are written here from the true poses of the test set, in two grammars: `automatic`, that of the project's
-automatic captions, which training has, and `unheard`, which no training has. So every data set that has poses can be
-asked, whatever captions its release brings: PoseScript's own come as sentences alone, without the posecodes that its
-automatic ones were made of. The release's human captions state no codes that are known; the poses drawn from those
-are compared with all the facts of the true pose.
+Captions are generated here from the true poses of the test set, in two grammars: `automatic`, that of the project's
+automatic captions, which training uses, and `unheard`, which no training uses. So every data set with poses can be
+evaluated, whatever captions its release has: PoseScript's own are sentences only, without the posecodes behind its
+automatic ones. The facts in human captions are unknown, so poses predicted from them are compared with all facts of
+the true pose.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ from pose_rft.metrics.posecodes import Agreement, agreement
 from pose_rft.seeds import numpy_rng
 
 GRAMMARS: dict[str, Callable[[Sequence[Posecode], Draws], Told]] = {"automatic": told, "unheard": told_unheard}
-KNOWN = "automatic"  # whose precision and recall stand for the run
+KNOWN = "automatic"  # its precision and recall are the headline numbers of the run
 Codes = list[list[Posecode]]
 
 
@@ -38,7 +38,7 @@ def codes_of(rotations: Tensor, body: BodyModel) -> Codes:
 
 
 def true_codes(examples: Sequence[Example], body: BodyModel) -> Codes:
-    """Those of the examples' own poses."""
+    """All facts of the examples' true poses."""
     poses = torch.stack([example.pose6d for example in examples if example.pose6d is not None])
     return codes_of(sixd_to_matrix(poses), body)
 
@@ -46,11 +46,11 @@ def true_codes(examples: Sequence[Example], body: BodyModel) -> Codes:
 def asked_in(
     grammar: str, examples: Sequence[Example], codes: Codes, questions: Sequence[str]
 ) -> tuple[list[Example], Codes]:
-    """The examples with a caption of this grammar in place of their own, and the facts that each states.
+    """Replaces the examples' captions by ones in this grammar; also returns the facts that each caption states.
 
     Args:
         codes: `true_codes` of the examples. questions: templates with `{caption}`.
-    The same captions for every run and seed.
+    The captions are the same for every run and seed.
     """
     asked, stated = [], []
     for example, own in zip(examples, codes, strict=True):
@@ -64,8 +64,8 @@ def asked_in(
 
 
 def agreements(poses: Mapping[str, Tensor], stated: Mapping[str, Codes], body: BodyModel) -> dict[str, Any]:
-    """What the metrics of a run keep: `precision`, `recall` and `by_kind` of the grammar that training has, and the
-    same of every other kind of caption below its name.
+    """The posecode metrics of a run: `precision`, `recall` and `by_kind` of the grammar used in training, and the
+    same for every other kind of caption under its name.
 
     Args:
         poses: {kind of caption: (N, 24, 3, 3)}, camera frame. stated: {the same kinds: facts of each caption}.
@@ -75,7 +75,7 @@ def agreements(poses: Mapping[str, Tensor], stated: Mapping[str, Codes], body: B
 
 
 def constant(pose: Tensor, stated: Mapping[str, Codes], body: BodyModel) -> dict[str, Any]:
-    """The same of one pose (144,) for every caption: what a policy reaches that does not read."""
+    """The same metrics for one pose (144,) given to every caption: the score of a policy that ignores its input."""
     codes = codes_of(sixd_to_matrix(pose.view(1, 24, 6)), body)
     found = {name: _content(agreement(codes * len(facts), facts)) for name, facts in stated.items()}
     return found.pop(KNOWN) | found

@@ -1,8 +1,8 @@
-"""How a policy is measured: Table 1 (pose from an image), Table 2 (pose from text), held-out rewards.
+"""Evaluation protocols of a policy: Table 1 (pose from an image), Table 2 (pose from text), held-out rewards.
 
-Answers are greedy and the pose is the mean of the Gaussian; one drawn pose is measured beside it. A sample whose answer
-shows no pose is not left out: its rewards are 0 and it is measured with the mean rotations that the pose head starts
-from, so refusing to answer never pays.
+Answers are greedy and the pose is the mean of the Gaussian; one drawn pose is also measured. A sample whose answer has
+no pose still counts: its rewards are 0 and it is measured with the mean rotations that the pose head starts from, so
+refusing to answer never pays.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,33 +31,33 @@ from pose_rft.retrieval.model import TextPoseModel
 
 SetLabel = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 SetName = Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$")]
-RANDOM_POOLS = (32, 200)  # 32 as the paper states, 200 as its numbers fit
+RANDOM_POOLS = (32, 200)  # the paper states 32, but its numbers fit 200
 
 
 class EvaluateParams(Section):
-    """`evaluate`: sample counts of null mean all (the paper's protocol)."""
+    """`evaluate`: a sample count of null means all samples (the paper's protocol)."""
 
-    batch: Count  # prompts at once
+    batch: Count  # prompts per batch
     max_new_tokens: Count
-    cache_tokens: bool = True  # keep the frozen encoders' tokens in scratch, else encode as they are needed
+    cache_tokens: bool = True  # keep the frozen encoders' tokens in scratch; False: encode on demand
     image_sets: dict[SetLabel, SetName] = Field(min_length=1)  # label in tables and summary: data set/split
-    validation_sets: dict[SetLabel, SetName]  # the same of sets that settings may be chosen by; reported apart
+    validation_sets: dict[SetLabel, SetName]  # likewise, for choosing settings; reported separately
     text_set: SetName = (
-        "posescript/test"  # captions with poses, of recall, posecodes and the distribution from sentences
+        "posescript/test"  # captions with poses: for recall, posecodes and the distribution from sentences
     )
     reasoning_sets: tuple[SetName, ...] = ()  # ChatPose's benchmarks: chatpose/rpe_pose, …, chatpose/spg
-    image_samples: Count | None = None  # of each image test set, evenly spread
+    image_samples: Count | None = None  # of each image test set, evenly spaced
     text_samples: Count | None = None
     vqa_samples: Count | None = None
-    # Data sets whose training poses make the mean-pose baseline.
+    # The mean-pose baseline averages the training poses of these data sets.
     mean_pose_sets: tuple[str, ...] = ("h36m", "mpi_inf_3dhp", "coco", "mpii")
-    mean_pose_samples: Count  # of each of them, evenly spread
+    mean_pose_samples: Count  # of each of them, evenly spaced
     random_repeats: Count = 10  # draws of each random pool; paper: R = 10
     sentence_encoder: str = "all-MiniLM-L6-v2"  # of the text reward; paper: BAAI/bge-m3
 
 
 class JointTruth(NamedTuple):
-    """joints: (N, J, 3) metres, pelvis-aligned; rotations: (N, 24, 3, 3) of fits; fitted: (N,) bool, one is known."""
+    """joints: (N, J, 3) metres, pelvis-aligned; rotations: (N, 24, 3, 3) of SMPL fits; fitted: (N,) bool, has a fit."""
 
     joints: Tensor
     rotations: Tensor
@@ -65,7 +65,7 @@ class JointTruth(NamedTuple):
 
 
 def is_measured(samples: Samples) -> bool:
-    """Whether a test set is scored against joints that it measured itself, rather than against fits of a body."""
+    """Whether a test set is scored against its own measured joints rather than SMPL fits."""
     return bool(samples.measured.isfinite().any())
 
 
@@ -73,10 +73,10 @@ def is_measured(samples: Samples) -> bool:
 def true_joints(
     samples: Samples, rows: Sequence[int], body_of: Callable[[Gender], BodyModel], reads: JointReader = eval_joints
 ) -> JointTruth:
-    """Ground truth of Table 1, as SPIN's and HMR2.0's protocols have it.
+    """Ground truth of Table 1, following the protocols of SPIN and HMR2.0.
 
-    Human3.6M, and whatever else has measured the 14 joints: those, from the data set's own pelvis; no fit is needed.
-    3DPW and EMDB, whose truth is SMPL: the fit on the body of the person's gender, read as the protocol has it.
+    Sets with the 14 joints measured (Human3.6M and others): those joints, relative to the data set's own pelvis; no fit
+    is needed. 3DPW and EMDB, whose truth is SMPL: the joints of the fit on the body of the person's gender.
 
     Args:
         body_of: gives the body model of a gender. reads: see `joint_readers`.
@@ -99,10 +99,10 @@ def true_joints(
 
 
 def units(samples: Samples) -> dict[str, str]:
-    """{key: unit}: what samples share that may not count as independent, the coarser of a release's names.
+    """{key: unit}: samples of one unit are not independent; uses the coarser of the release's subjects and sequences.
 
     That is the subject in Human3.6M, the sequence in 3DPW (two people of a sequence walk together), the recorded person
-    in PoseScript, the picture in dialogues. A name that all samples share parts nothing.
+    in PoseScript, the image in dialogues. A name that all samples share is ignored.
     """
     names = [names for names in (samples.subjects, samples.sequences) if len({*names}) > 1]
     coarsest = min(names, key=lambda names: len({*names}), default=samples.keys)
@@ -112,7 +112,7 @@ def units(samples: Samples) -> dict[str, str]:
 def mean_training_joints(
     sets: Sequence[Samples], body: BodyModel, most: int, reads: JointReader = eval_joints
 ) -> Tensor:
-    """(J, 3): the mean of the evaluation joints over training poses, the best constant answer (in squared error)."""
+    """(J, 3): the mean evaluation joints over training poses, the best constant answer (in squared error)."""
     found = []
     for samples in sets:
         rows = samples.labelled.any(1).nonzero()[:, 0]
@@ -122,13 +122,13 @@ def mean_training_joints(
 
 
 def shown_poses(prediction: Predictions, poses: Tensor, fallback: Tensor) -> Tensor:
-    """(N, 24, 3, 3) of raw 6D poses (N, 144), with `fallback` (144,) where the answer shows none."""
+    """(N, 24, 3, 3) from raw 6D poses (N, 144), with `fallback` (144,) where the answer has no pose."""
     raw = torch.where(prediction.has_pose[:, None], poses, fallback)
     return sixd_to_matrix(raw.unflatten(-1, (24, 6)))
 
 
 def joint_errors(joints: Tensor, truth: Tensor) -> dict[str, Tensor]:
-    """mpjpe and pa_mpjpe, each (N,) mm, of (N, J, 3) or a constant (J, 3)."""
+    """mpjpe and pa_mpjpe, each (N,) mm, of joints (N, J, 3) or a constant (J, 3)."""
     joints = joints.expand_as(truth)
     return {"mpjpe": mpjpe(joints, truth), "pa_mpjpe": pa_mpjpe(joints, truth)}
 
@@ -169,8 +169,8 @@ def pose_errors(
     body: BodyModel,
     reads: JointReader = eval_joints,
 ) -> dict[str, dict[str, float]]:
-    """Table 1 of one test set in mm: the policy, one drawn pose of it, and two constant answers: the mean joints of the
-    training set and the pose (144,) of its mean rotations."""
+    """Table 1 of one test set in mm: the policy's mean pose, one drawn pose, and two constant answers: the training
+    set's mean joints and the pose (144,) of its mean rotations."""
     constant = reads(body, sixd_to_matrix(mean_rotations.view(1, 24, 6)), None)[0]
     baselines = {"mean_pose": mean_joints, "mean_rotations": constant}
     found = {
@@ -192,9 +192,9 @@ def lifter_errors(
     body: BodyModel,
     reads: JointReader = eval_joints,
 ) -> dict[str, float] | None:
-    """Table 1 of the pose that the encoder itself reads, without the language model, in mm; None if it reads none.
+    """Table 1 of the encoder's own pose, without the language model, in mm; None if the encoder predicts none.
 
-    A row of its own, so that nobody takes the encoder's accuracy for the language model's.
+    It has a separate row, so that nobody mistakes the encoder's accuracy for the language model's.
     """
     if encoder is None or not encoder.reads_pose:
         return None
@@ -228,7 +228,7 @@ def vqa_table(
 
 
 def true_text_poses(prediction: Predictions) -> Tensor:
-    """(N, 24, 3, 3) of the examples' own poses."""
+    """(N, 24, 3, 3): the examples' true poses."""
     poses = torch.stack([example.pose6d for example in prediction.examples if example.pose6d is not None])
     return sixd_to_matrix(poses)
 
@@ -266,14 +266,14 @@ def recall_table(
 
 def heldout_reward(tables: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
     """Means over the held-out tables `image_pose`, `text_pose`, `vqa`, any of which may be missing: joint and semantic
-    reward of the mean pose, with the drawn pose's beside it, format over all answers, text over VQA."""
+    reward of the mean pose and of the drawn pose, format over all answers, text over VQA."""
     formats = pl.concat([table["format_reward"] for table in tables.values()])
     found: dict[str, Any] = {"format": {"mean": formats.mean()}}
     if "vqa" in tables:
         found["text"] = {"mean": tables["vqa"]["text_reward"].mean()}
     for reward, name in (("joint", "image_pose"), ("semantic", "text_pose")):
         table = tables.get(name)
-        if table is None or table[f"{reward}_reward"].is_null().all():  # no set, or no fits that could be compared with
+        if table is None or table[f"{reward}_reward"].is_null().all():  # no set, or no fits to compare with
             continue
         drawn = table[f"{reward}_reward_sampled"].mean()
         found[reward] = {"mean": table[f"{reward}_reward"].mean(), "sampled": {"mean": drawn}}
@@ -306,7 +306,7 @@ def _common(
     truth: Tensor,
     processor: PoseProcessor,
 ) -> pl.DataFrame:
-    """What both pose tables hold; sigma (24) is the mean deviation of each joint's six numbers."""
+    """Columns of both pose tables; sigma (24) is the mean standard deviation of each joint's six numbers."""
     return _answered(name, prediction, rewards, processor).with_columns(
         pl.Series("has_pose", prediction.has_pose.tolist()),
         _column("sigma", prediction.std.unflatten(-1, (24, 6)).mean(-1)),
@@ -316,12 +316,12 @@ def _common(
 
 
 def with_units(table: pl.DataFrame, of_key: Mapping[str, str]) -> pl.DataFrame:
-    """The table with `unit`, of which samples are not independent."""
+    """Adds the column `unit`; samples of one unit are not independent."""
     return table.with_columns(pl.Series("unit", [of_key[key] for key in table["key"]]))
 
 
 def _column(name: str, values: Tensor) -> pl.Series:
-    """Numbers of each sample; null where one does not apply (NaN)."""
+    """One value or list per sample; a scalar NaN (not applicable) becomes null."""
     if values.ndim > 1:
         return pl.Series(name, values.tolist(), dtype=pl.List(pl.Float32))
     return pl.Series(name, values.tolist(), dtype=pl.Float32).fill_nan(None)

@@ -1,4 +1,4 @@
-"""What a run is asked, and what it answers: examples of its sets, and captions of the posecode judge beside them."""
+"""A run's evaluation questions and its answers: examples of its sets, and captions of the posecode evaluation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from pose_rft.policy.processor import PoseProcessor
 from pose_rft.progress import Progress
 from pose_rft.seeds import torch_generator
 
-HUMAN = "human"  # captions of the release, beside those of `posecodes.GRAMMARS`
+HUMAN = "human"  # captions of the release, in addition to those of `posecodes.GRAMMARS`
 Found = Mapping[str, tuple[Predictions, dict[str, Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """examples: {data set/split or grammar: examples}; stated: {kind of caption: the facts that each states}; text: the
-    set of human captions; unjudged: names of examples whose answers get no rewards."""
+    """examples: {data set/split or grammar: examples}; stated: {kind of caption: facts that each caption states}; text:
+    the set of human captions; unjudged: names of examples whose answers get no rewards."""
 
     examples: Mapping[str, Sequence[Example]]
     stated: Mapping[str, Codes]
@@ -41,7 +41,7 @@ class Questions:
 
 
 def questions(chosen: AskedSets, sets: Mapping[str, Samples], processor: PoseProcessor, body: BodyModel) -> Questions:
-    """The same for every run and seed."""
+    """Makes the questions; they are the same for every run and seed."""
     examples = {
         name: heldout_examples(
             task,
@@ -71,7 +71,7 @@ def answers(
     seed: int,
     label: str,
 ) -> Found:
-    """{set or grammar: (answers, their rewards)}; reasoning sets and the posecode judge's own captions get none."""
+    """{set or grammar: (answers, rewards)}; reasoning sets and generated captions get no rewards."""
     found = {}
     with Progress(label, sum(map(len, asked.examples.values())), "answers") as progress:
         for name, examples in asked.examples.items():

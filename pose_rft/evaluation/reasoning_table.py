@@ -1,4 +1,4 @@
-"""ChatPose's reasoning benchmarks as a part of metrics/summary.json and as Table 6, where a run has any of them."""
+"""ChatPose's reasoning benchmarks in metrics/summary.json and as Table 6, if a run has any of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ ERRORS = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "mpjre": "MPJRE"}
 
 
 def reasonings(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """{benchmark (its split): {run: numbers}}; of recall that with the whole set as the pool, by both retrievers."""
+    """{benchmark (its split): {run: numbers}}; recall is over the whole set as the pool, by both retrievers."""
     names = runs[BASELINE].get("reasoning", {})
     return {
         name.partition("/")[2]: {run: _kept(content["reasoning"][name]) for run, content in runs.items()}
@@ -26,7 +26,7 @@ def _kept(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table6(content: Mapping[str, Any]) -> Table:
-    """A row per run: errors where a person in a picture is meant, recall where a pose is inferred."""
+    """One row per run: errors for benchmarks about a person in an image, recall for those that infer a pose."""
     columns: list[str] = []
     cells: dict[str, list[str]] = {run: [] for run in RUNS}
     for name, by_run in content["reasoning"].items():

@@ -1,4 +1,4 @@
-"""Which sets a run is measured on, and their role: test sets are for the final table, validation sets for choices."""
+"""The sets that a run is evaluated on and their roles: test sets for the final table, validation sets for choices."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from pose_rft.evaluation.protocols import EvaluateParams
 
 VQA_SET = "llava_instruct/heldout"
 VALIDATION_TEXT = "posescript/val"
-SPECULATIVE = "spg"  # the split of ChatPose's whose questions have no picture
+SPECULATIVE = "spg"  # ChatPose's split whose questions have no image
 
 
 @dataclass(frozen=True)
 class AskedSets:
-    """test, validation: {label: data set/split} of pictures; text: the set of captions that recall is measured with;
-    reasoning: ChatPose's benchmarks; asked: {data set/split: (task, most samples)} of all."""
+    """test, validation: {label: data set/split} of image sets; text: the set of captions for recall;
+    reasoning: ChatPose's benchmarks; asked: {data set/split: (task, maximum number of samples)} for all of them."""
 
     test: Mapping[str, str]
     validation: Mapping[str, str]
@@ -24,7 +24,7 @@ class AskedSets:
     asked: Mapping[str, tuple[Task, int | None]]
 
     def roles(self) -> dict[str, dict[str, str]]:
-        """{test | validation: {label: data set/split}}, with the captions' sets under `posescript`."""
+        """{test | validation: {label: data set/split}}, with the caption set under `posescript`."""
         texts = {"test": self.text, "validation": VALIDATION_TEXT}
         return {
             role: dict(pictured) | ({"posescript": texts[role]} if texts[role] in self.asked else {})
@@ -33,10 +33,10 @@ class AskedSets:
 
 
 def asked_sets(params: EvaluateParams, there: Callable[[list[str]], list[str]]) -> AskedSets:
-    """The sets of `evaluate`, those with captions and dialogues included, as far as this run has them.
+    """The sets of `evaluate` that this run has, including those with captions and dialogues.
 
     Args:
-        there: keeps the names (`DATASET/SPLIT`) that the run has.
+        there: filters names (`DATASET/SPLIT`) to those that the run has.
     Raises:
         PoseRftError: the run does not have the captions of `evaluate.text_set`.
     """
@@ -61,5 +61,5 @@ def asked_sets(params: EvaluateParams, there: Callable[[list[str]], list[str]]) 
 
 
 def is_speculative(name: str) -> bool:
-    """Whether the questions of a reasoning set are answered without a picture."""
+    """Whether the questions of a reasoning set have no image."""
     return name.partition("/")[2] == SPECULATIVE

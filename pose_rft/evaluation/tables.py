@@ -1,8 +1,8 @@
-"""From per-run results to `metrics/summary.json` and the paper's three tables.
+"""Turns per-run results into `metrics/summary.json` and the paper's three tables.
 
-`summary` is the one place where runs meet: it reads what `stages.evaluate` wrote for each run, pairs the per-sample
-rewards of the tuned runs with those of `sft_gaussian`, and keeps the numbers that git keeps. The table builders turn a
-summary into rows of text beside the paper's rows; the terminal and the report print the same rows.
+`summary` is the only place that compares runs: it reads what `stages.evaluate` wrote for each run, pairs the per-sample
+rewards of the tuned runs with those of `sft_gaussian`, and selects the numbers that are committed to git. The table
+builders turn a summary into rows of text next to the paper's rows; the terminal and the report print the same rows.
 """
 
 import json
@@ -22,7 +22,7 @@ RUNS = ("sft_point", "sft_gaussian", "rft_grpo", "rft_hygrpo")
 REWARDED_RUNS = ("sft_gaussian", "rft_grpo", "rft_hygrpo")
 BASELINE = "sft_gaussian"
 BOUNDS = ("mean_pose", "encoder_lifter")  # what a policy has to beat, and what it starts from
-PAPER_SETS = {"3dpw": "3DPW", "h36m_p2": "H36M"}  # of Table 1; other sets go by their labels
+PAPER_SETS = {"3dpw": "3DPW", "h36m_p2": "H36M"}  # of Table 1; tables show other sets by their labels
 POOLS = ("full", "random_32", "random_200")
 RETRIEVERS = ("reward", "judge")
 DIRECTIONS = {"t2p": "T2P", "p2t": "P2T"}
@@ -43,20 +43,20 @@ LABELS = {
 
 
 def set_labels(content: Mapping[str, Any]) -> dict[str, str]:
-    """{test set of a summary: what a table calls it}, the paper's first, whether or not the run has them."""
+    """{test set of a summary: its name in tables}; the paper's sets come first, whether or not the run has them."""
     return PAPER_SETS | {name: name for name in content["pose_error"] if name not in PAPER_SETS}
 
 
 def paired_gain(values: pl.DataFrame, baseline: pl.DataFrame, column: str) -> dict[str, float]:
-    """Mean difference over the samples of both tables that have the number, with its 95 % interval.
+    """Mean paired difference over the samples that have a value in `column`, with its 95 % interval.
 
-    The interval is a percentile bootstrap over units, not samples: frames of one video err alike, and taken one by one
-    they would feign far more evidence than there is. Data sets are kept as they are, units are drawn within each.
+    The interval is a percentile bootstrap over units, not samples: errors within a video are correlated, and treating
+    frames as independent would overstate the evidence. Units are resampled within each data set.
 
     Args:
         values, baseline: per-sample tables with `dataset`, `key`, `unit` and `column`.
     Raises:
-        PoseRftError: the two tables are not of the same samples, or there are fewer than two.
+        PoseRftError: the two tables have different samples, or fewer than two.
     """
     on = ["dataset", "key"]
     values, baseline = (table.filter(pl.col(column).is_not_null()) for table in (values, baseline))
@@ -77,7 +77,7 @@ def paired_gain(values: pl.DataFrame, baseline: pl.DataFrame, column: str) -> di
 
 
 def _bootstrap(sets: Sequence[np.ndarray]) -> tuple[float, float]:
-    """95 % interval of Σ sums / Σ counts, from one array (units, 2) of sums and counts for each data set."""
+    """95 % interval of Σ sums / Σ counts, from one (units, 2) array of sums and counts per data set."""
     rng = np.random.default_rng(0)
     totals = np.zeros((DRAWS, 2))
     for units in sets:
@@ -89,7 +89,7 @@ def _bootstrap(sets: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def summary(results: Path) -> dict[str, Any]:
-    """The content of metrics/summary.json, from the folder that holds `evaluate_RUN/` and `convert/`.
+    """The content of metrics/summary.json, from the folder with `evaluate_RUN/` and `convert/`.
 
     Raises:
         PoseRftError: a run or a data set has no results, or runs were evaluated on different samples.
@@ -97,7 +97,7 @@ def summary(results: Path) -> dict[str, Any]:
     runs = {run: _read_json(results / f"evaluate_{run}" / "metrics.json") for run in RUNS}
     bounds = runs[BASELINE]
     pose_error: dict[str, Any] = {}
-    for name in bounds["pose_error"]:  # those test sets that the run has
+    for name in bounds["pose_error"]:  # only the test sets that the run has
         pose_error[name] = {b: bounds["pose_error"][name][b] for b in BOUNDS if b in bounds["pose_error"][name]}
         pose_error[name] |= {run: runs[run]["pose_error"][name]["policy"] for run in RUNS}
     recall: dict[str, Any] = {}
@@ -143,7 +143,7 @@ def summary(results: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table. kind: `paper` as printed there, `bound` a baseline or upper bound, `ours` a run."""
+    """One row of a table. kind: `paper` as printed there, `bound` a baseline or upper bound, `ours` a run."""
 
     label: str
     cells: tuple[str, ...]
@@ -167,7 +167,7 @@ def table1(content: Mapping[str, Any]) -> Table:
     rows = [Row(name, _numbers([*values, *unprinted]), "paper") for name, values in paper.TABLE_1.items()]
     for run in (*BOUNDS, *RUNS):
         if run == "encoder_lifter" and not any(run in errors for errors in content["pose_error"].values()):
-            continue  # this encoder reads no pose
+            continue  # this encoder predicts no pose
         values = [error for name in sets for error in _errors(content, name, run)]
         rows.append(Row(LABELS[run], _numbers(values), "bound" if run in BOUNDS else "ours"))
     columns = tuple(f"{label} {metric}" for label in sets.values() for metric in ("MPJPE", "PA-MPJPE"))
@@ -210,7 +210,7 @@ def table2(content: Mapping[str, Any], retriever: str = "reward") -> Table:
 
 
 def table3(content: Mapping[str, Any]) -> Table:
-    """What the distribution and what reinforcement bring: the four runs, with the paper's three."""
+    """Ablation of the distribution and of reinforcement: our four runs, with the paper's three."""
     rows = [Row(f"{LABELS[run]}, paper", (*_numbers(values), "", ""), "paper") for run, values in paper.TABLE_3.items()]
     if lifted := content["pose_error"].get("3dpw", {}).get("encoder_lifter"):
         values = [lifted["mpjpe"], lifted["pa_mpjpe"], *[None] * (len(RETRIEVERS) * len(DIRECTIONS))]

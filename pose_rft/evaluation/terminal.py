@@ -1,4 +1,4 @@
-"""The tables on a terminal, from metrics/summary.json."""
+"""Prints the tables of metrics/summary.json to the terminal."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ STYLES = {"paper": "dim", "bound": "", "ours": "bold"}
 
 
 def print_tables(summary: Path) -> None:
-    """Prints the paper's three tables and our own; where output is no terminal, wide enough to keep columns whole.
+    """Prints the paper's three tables and our own, in a wide layout if the output is not a terminal.
 
     Raises:
-        PoseRftError: there is no summary, or it is not one.
+        PoseRftError: the summary is missing, or the file is not a summary.
     """
     try:
         content = read_json(summary, dict)
