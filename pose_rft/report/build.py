@@ -1,7 +1,7 @@
 """The report: one offline HTML page from the results of every stage.
 
-Tables beside the paper's, training curves, inputs with predicted and true bodies, fixed sentences at several RFT steps
-(the paper's section 4.4), and what the data is. Everything is inline: no script, no font, no request.
+It shows tables next to the paper's, training curves, inputs with predicted and true bodies, fixed sentences at several
+RFT steps (the paper's section 4.4), and data statistics. Everything is inline: no scripts, fonts or network requests.
 """
 
 import json
@@ -40,7 +40,7 @@ def _of_both(column: str) -> dict[str, tuple[str, str]]:
     return {label: (run, column) for label, run in RFT_RUNS.items()}
 
 
-# From the stages' logs: {title: {label: (stage, column)}}; a column that a run does not log is left out.
+# From the stages' logs: {title: {label: (stage, column)}}; columns that a run does not log are left out.
 CURVES: dict[str, dict[str, tuple[str, str]]] = {
     "Pose encoder: loss": {"loss": ("pose_encoder", "loss")},
     "SFT: loss": {"point": ("sft_point", "loss"), "gaussian": ("sft_gaussian", "loss")},
@@ -55,12 +55,12 @@ CURVES: dict[str, dict[str, tuple[str, str]]] = {
 def build(
     summary: Mapping[str, Any], results: Path, shards: Path, body: BodyModel, sample: bool, cases: int = 10
 ) -> str:
-    """The page as text.
+    """The HTML of the page.
 
     Args:
         summary: content of metrics/summary.json.
-        results, shards: the folders that the stages wrote; `cases` pictures of each test set and sentences are shown.
-        sample: say on top that these are numbers of the embedded sample.
+        results, shards: folders that the stages wrote. cases: number of images per test set, and of sentences, to show.
+        sample: adds a notice at the top that the numbers come from the embedded sample.
     """
     painter = BodyPainter(body)
     numbers = [
@@ -96,7 +96,7 @@ def build(
 
 
 def errors_table(summary: Mapping[str, Any]) -> Table:
-    """How much each tuned run changed the joint errors against the SFT that it starts from, with 95 % intervals."""
+    """The change in joint errors of each tuned run relative to its SFT run, with 95 % intervals."""
     labels = {name: label for name, label in set_labels(summary).items() if name in summary["gain"]}
     runs = sorted({run for gains in summary["gain"].values() for run in gains})
     metrics = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE"}
@@ -116,7 +116,7 @@ def _interval(gain: Mapping[str, float], digits: int) -> str:
 
 
 def rewards_table(summary: Mapping[str, Any]) -> Table:
-    """Held-out rewards of the mean pose, and what each tuned run gained over SFT with its 95 % interval."""
+    """Held-out rewards of the mean pose, and the gain of each tuned run over SFT with its 95 % interval."""
     rows = []
     for run, rewards in summary["heldout_reward"].items():
         names = ("joint", "semantic", "format", "text")
@@ -143,7 +143,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def charts(results: Path) -> list[str]:
-    """SVG of every curve whose log is there."""
+    """SVGs of all curves whose logs exist."""
     drawn = []
     for title, lines in CURVES.items():
         series = {}
@@ -158,9 +158,9 @@ def charts(results: Path) -> list[str]:
 
 
 def reliability_charts(results: Path) -> list[str]:
-    """One diagram for each test set: how often an interval of each level holds the truth, before and after calibration.
+    """One diagram per test set: how often an interval of each level contains the truth, before and after calibration.
 
-    The two runs that differ most, SFT and HyGRPO; without the point head, which has no intervals.
+    Shows the two runs that differ most, SFT and HyGRPO; the point head has no intervals.
     """
     runs = {"SFT": BEFORE, "HyGRPO": AFTER}
     found = {
@@ -182,7 +182,7 @@ def reliability_charts(results: Path) -> list[str]:
 
 
 def heldout_charts(results: Path) -> list[str]:
-    """Held-out rewards while the two RFT runs train."""
+    """SVGs of the held-out rewards during the two RFT runs."""
     logs = {label: _rows(results / run / "log.jsonl") for label, run in RFT_RUNS.items()}
     names = sorted({key for rows in logs.values() for row in rows for key in row if key.startswith("heldout/")})
     drawn = []
@@ -195,7 +195,7 @@ def heldout_charts(results: Path) -> list[str]:
 
 
 def read_curve(log: Path, column: str) -> tuple[list[float], list[float]]:
-    """(steps, values) of one column of a training log; empty where there is none."""
+    """(steps, values) of one column of a training log; empty if the log or column is missing."""
     return _points(_rows(log), column)
 
 
@@ -209,7 +209,7 @@ def _points(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[list[float]
 
 
 def photographs(results: Path, folder: Path, name: str, painter: BodyPainter, cases: int) -> list[dict[str, Any]]:
-    """Inputs with the poses before and after HyGRPO and the truth, evenly spread over the test set."""
+    """Inputs with the poses before and after HyGRPO and the truth, evenly spaced over the test set."""
     shard_set = ShardSet(folder)
     shown = []
     for row in _paired(results, "image_pose", name, cases):
@@ -218,7 +218,7 @@ def photographs(results: Path, folder: Path, name: str, painter: BodyPainter, ca
         square = Square.around(record.box, (record.image.width, record.image.height), 1.0)
         images = [crop(record.image.data, square, CROP)]
         images += [painter.portrait(_pose(row[column]), size=CROP) for column in ("before", "pose")]
-        if row["true_pose"] is not None:  # the joints were measured, but no body fitted to them
+        if row["true_pose"] is not None:  # null where the joints were measured but have no SMPL fit
             images.append(painter.portrait(_pose(row["true_pose"]), TRUE, CROP))
         caption = f"MPJPE {row['mpjpe_before']:.0f} → {row['mpjpe']:.0f} mm"
         shown.append({"images": [data_uri(image) for image in images], "caption": caption})
@@ -245,7 +245,7 @@ def _paired(results: Path, table: str, name: str, cases: int) -> list[dict[str, 
 
 
 def fixed_sentences(path: Path, painter: BodyPainter) -> list[dict[str, Any]]:
-    """One line per sentence: its mean pose at every stored step, then the truth."""
+    """One row per sentence: its mean pose at every stored step, then the truth."""
     content = json.loads(path.read_text())
     lines = []
     for i, sentence in enumerate(content["sentences"]):
@@ -266,12 +266,12 @@ def _labelled(painter: BodyPainter, pose: Any, text: str, colour: tuple[float, f
 
 
 def _pose(axis_angle: Any) -> Tensor:
-    """Axis-angle of any shape with 72 numbers -> (24, 3, 3)."""
+    """72 axis-angle numbers in any shape -> (24, 3, 3)."""
     return axis_angle_to_matrix(torch.tensor(axis_angle, dtype=torch.float32).view(24, 3))
 
 
 def data_table(results: Path) -> dict[str, Any]:
-    """Counts of every data set and split."""
+    """Sample counts of every data set and split."""
     rows = []
     for path in sorted((results / "convert").glob("*.json")):
         for name, content in json.loads(path.read_text())["data"].items():

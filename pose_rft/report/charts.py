@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: no script, no outside request, the same bytes for the same numbers."""
+"""Line charts as inline SVG: no scripts, no network requests, the same bytes for the same numbers."""
 
 import io
 import re
@@ -49,9 +49,9 @@ def line_chart(
 
 
 def reliability_chart(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
-    """An SVG element: levels of intervals against the share of truths that they hold, both in percent, with the
-    diagonal where both are equal. A line below it is of a distribution that is too sure; pairs share a colour, the
-    second dashed."""
+    """An SVG reliability diagram: interval level against the share of truths inside, both in percent, with the diagonal
+    of perfect calibration. A line below it means overconfidence; pairs of lines share a colour, the second is dashed.
+    """
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(3.4, 3.4), layout="constrained")
         axes.plot([0, 100], [0, 100], color="#a0aec0", linewidth=0.8)
@@ -66,7 +66,7 @@ def reliability_chart(title: str, series: Mapping[str, tuple[Sequence[float], Se
 
 
 def _inline(figure: Any) -> str:
-    """The figure as an SVG element without metadata; closes it."""
+    """Closes the figure and returns it as an SVG element without metadata."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)

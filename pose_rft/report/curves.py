@@ -1,4 +1,4 @@
-"""The training curves of the page as one CSV per run, for `dvc plots show` and `dvc plots diff`."""
+"""The report's training curves as one CSV per run, for `dvc plots show` and `dvc plots diff`."""
 
 import csv
 import io
@@ -10,9 +10,9 @@ from pose_rft.report.build import CURVES
 
 
 def write_curves(results: Path, folder: Path) -> None:
-    """Writes `folder/RUN.csv` with `step` and its columns of `CURVES`; a step without any is left out.
+    """Writes `folder/RUN.csv` with `step` and the run's columns of `CURVES`; leaves out steps without any of them.
 
-    A run that logs none of them, or has no log, has a file with its header alone, so that a plot never misses a file.
+    A run that logs none of them, or has no log, gets a file with only the header, so that no plot lacks its file.
     """
     columns: dict[str, list[str]] = {}
     for curves in CURVES.values():

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on beside code, data and params: processor, threads, torch."""
+"""What the numbers of a run depend on besides code, data and params: processor, threads, GPU, torch."""
 
 import platform
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 
 def facts() -> dict[str, str]:
-    """Of this machine; two runs whose facts are equal can be compared to the last digit."""
+    """Facts about this machine; runs with equal facts can be compared to the last digit."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {"cpu": _cpu(), "threads": str(torch.get_num_threads()), "gpu": gpu, "torch": torch.__version__}
 

@@ -1,7 +1,7 @@
 """What to expect of the sample model: one text for `predict`, its page and the report.
 
-The pipeline has no photographs: what it says of them is measured apart, by `python -m benchmarks.photographs` on the
-four COCO photographs of docs/photographs.md, with the model of this revision.
+The pipeline has no photographs. The numbers on photographs come from `python -m benchmarks.photographs` on the four
+COCO photographs of docs/photographs.md, with the model of this revision.
 """
 
 ON_PHOTOGRAPHS = (
