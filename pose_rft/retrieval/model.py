@@ -106,11 +106,11 @@ class RewardModel(TextPoseModel):
         )
 
     def prepare(self, texts: Sequence[str]) -> list[Tensor]:
-        """Texts as the encoder takes them."""
+        """The inputs of the text encoder."""
         return self.sentences.to(self.device).token_features(texts)
 
     def describe(self) -> dict[str, object]:
-        """What a saved model needs beside its weights."""
+        """What a saved model needs besides its weights."""
         return {"params": self.params.model_dump(mode="json"), "summary_token": self.summary_token}
 
 
@@ -127,11 +127,11 @@ class JudgeModel(TextPoseModel):
         self.params, self.vocabulary = params, vocabulary
 
     def prepare(self, texts: Sequence[str]) -> list[Tensor]:
-        """Texts as the encoder takes them."""
+        """The inputs of the text encoder."""
         return [self.vocabulary.numbers(text) for text in texts]
 
     def describe(self) -> dict[str, object]:
-        """What a saved model needs beside its weights."""
+        """What a saved model needs besides its weights."""
         return {"params": self.params.model_dump(mode="json"), "vocabulary": list(self.vocabulary.words)}
 
 
