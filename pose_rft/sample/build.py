@@ -1,7 +1,7 @@
 """Builds the embedded sample: stand-in body models, a miniature of every release, a tokenizer, a stamp.
 
-The pieces of all releases run over one pool of processes, heaviest first; since every piece derives its numbers from
-(seed, release, index), their number and order change no byte. The folder appears whole or not at all.
+The tasks of all releases share one process pool, heaviest first. Every task derives its random numbers from
+(seed, release, index), so neither process count nor order changes a byte. The output folder is written atomically.
 """
 
 import json
@@ -25,7 +25,7 @@ from pose_rft.sample.standin import build_standin
 from pose_rft.sample.tokenizer import write_tokenizer
 
 RELEASES, BODY_MODELS, TOKENIZER = "releases", "body_models", "tokenizer"
-# Release → module. LLaVA-Instruct is written from COCO's pictures and renders nothing.
+# Release → module. LLaVA-Instruct reuses COCO's images and renders nothing.
 WRITERS = {
     "h36m": "write_h36m",
     "mpi_inf_3dhp": "write_3dhp",
@@ -42,11 +42,11 @@ _studio: Studio | None = None
 
 
 def build_sample(params: SampleParams, seed: int, out: Path, texts: Sequence[str]) -> None:
-    """Writes `out` (`releases/`, `body_models/`, `tokenizer/`, `stamp.json`) anew.
+    """Writes `out` (`releases/`, `body_models/`, `tokenizer/`, `stamp.json`) from scratch.
 
     Args:
         seed: `seed.data`.
-        texts: what the tokenizer must know beside captions and dialogues, such as the policy's templates.
+        texts: texts that the tokenizer must cover besides captions and dialogues, such as the policy's templates.
     Raises:
         PoseRftError: a rendering process died, or the disk is full.
     """
@@ -69,7 +69,7 @@ def build_sample(params: SampleParams, seed: int, out: Path, texts: Sequence[str
 
 
 def render_all(params: SampleParams, seed: int, body_models: Path, root: Path) -> dict[str, list[Any]]:
-    """Runs all pieces of all releases; results by release in the order of its tasks."""
+    """Runs the tasks of all releases; returns the results by release, in the order of its tasks."""
     tasks = {release: _writer(name).tasks(params, seed) for release, name in WRITERS.items()}
     waiting = sorted((task for own in tasks.values() for task in own), key=lambda task: -task.weight)
     results: dict[str, dict[int, Any]] = {release: {} for release in tasks}
@@ -89,7 +89,7 @@ def _run(
         studio = Studio(body_models)
         yield from ((task, _writer(WRITERS[task.release]).render(task, params, seed, studio, root)) for task in tasks)
         return
-    Studio(body_models)  # compiles the renderer's kernels once, before several processes would at the same time
+    Studio(body_models)  # compiles the renderer's kernels once, so that the processes do not all compile them at once
     pool = ProcessPoolExecutor(processes, get_context("spawn"), _start, (body_models,))
     try:
         running = {pool.submit(_render, task, params, seed, root): task for task in tasks}
@@ -104,7 +104,7 @@ def _run(
 
 
 def _start(body_models: Path) -> None:
-    """Each process renders on one core."""
+    """Initialises a worker process, which renders on one core."""
     import cv2
     import torch
 
@@ -135,5 +135,5 @@ def _dialogue_texts(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield from (turn["value"].replace("<image>", " ") for turn in row["conversations"])
 
 
-# One BLAS thread per rendering process: numpy reads this when it is imported in the spawned process.
+# One BLAS thread per rendering process: numpy reads this variable when a spawned process imports it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

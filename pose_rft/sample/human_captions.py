@@ -1,8 +1,8 @@
-"""Captions as an annotator would write them: what the person does first, then the limbs that matter, in free order.
+"""Captions as an annotator would write them: the action first, then the limbs that matter, in free order.
 
-They stand for PoseScript's human-written captions. Their grammar shares nothing with that of the automatic captions
-(`pose_rft.captions`): an action or gesture opens, whole limbs follow in a voice of their own (a description, an
-instruction, or a note without verbs), what is unremarkable is left out, and two limbs that do the same share a clause.
+They stand in for PoseScript's human-written captions. Their grammar shares nothing with that of the automatic captions
+(`pose_rft.captions`): a caption opens with an action or gesture and goes on with whole limbs, as a description, an
+instruction or a note without verbs. Unremarkable limbs are left out, and two limbs that do the same share a clause.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Phrase:
 
 
 def _phrases(*rows: str) -> tuple[Phrase, ...]:
-    """Rows `participle|verb|rest`."""
+    """Parses rows of the form `participle|verb|rest`."""
     return tuple(Phrase(*(part.strip() for part in row.split("|"))) for row in rows)
 
 
@@ -84,7 +84,7 @@ LEG_BENT = {
     "down": _phrases("bent|bend|so that the heel lifts behind", "flexed|flex|at the knee"),
 }  # fmt: skip
 
-# posture → (imperative, participle, noun of the action)
+# posture → (imperative, participle or equivalent)
 POSTURES = {
     "standing": ("stand", "standing"),
     "bending": ("bend over", "bending over"),
@@ -102,11 +102,11 @@ OWNERS: dict[Voice, str] = {"describing": "their", "instructing": "your", "notin
 
 
 def human_captions(rotations: np.ndarray, rest_joints: np.ndarray, rng: np.random.Generator, n: int = 1) -> list[str]:
-    """`n` captions of one pose.
+    """Writes `n` captions of one pose.
 
     Args:
         rotations: (24, 3, 3) local rotations, root in the AMASS frame without heading.
-        rest_joints: (24, 3) joints of the body model at rest, metres.
+        rest_joints: (24, 3) joints of the body model in the rest pose, metres.
     """
     observation = Observation(rotations, rest_joints)
     return [_caption(observation, rng) for _ in range(n)]
@@ -123,7 +123,7 @@ def _caption(seen: Observation, rng: np.random.Generator) -> str:
     trunk = _trunk(voice, seen, rng) + _head(voice, seen, rng)
     order = rng.permutation(3)
     parts: list[list[str]] = [clauses[: len(clauses) // 2 + 1], clauses[len(clauses) // 2 + 1 :], trunk]
-    # Arms mostly before legs, as people write; the trunk comes anywhere.
+    # Arms usually come before legs, as people write; the trunk can come anywhere.
     if order[2] == 0:
         parts = [parts[2], parts[0], parts[1]]
     elif order[2] == 1:
@@ -144,7 +144,7 @@ def _opening(voice: Voice, seen: Observation, where: str, gesture: str, rng: np.
 
 
 def _where(seen: Observation, rng: np.random.Generator) -> str:
-    """What belongs to the verb: lying on the back, sitting cross-legged, bending far down, on one leg."""
+    """Returns the words that complete the verb: (lying) on the back, (sitting) cross-legged, (standing) on one leg."""
     facts, legs = seen.facts, seen.legs
     if seen.posture == "lying" and facts.lying_on:
         return f"on the {facts.lying_on}" if "side" not in facts.lying_on else f"on the {facts.lying_on} of the body"
@@ -176,7 +176,7 @@ def _where(seen: Observation, rng: np.random.Generator) -> str:
 
 
 def _gesture(seen: Observation, rng: np.random.Generator) -> tuple[str, bool]:
-    """A gesture of both arms together, and whether it tells all about them."""
+    """Returns a gesture of both arms, or "", and whether it describes the arms completely."""
     left, right = seen.arms
     touches, directions = {left.touches, right.touches}, {left.direction, right.direction}
     straight = all(arm.bend in ("straight", "slightly bent") for arm in seen.arms)
@@ -212,7 +212,7 @@ def _same_arms(seen: Observation) -> bool:
 
 
 def _arm(arm: Arm, rng: np.random.Generator) -> tuple[str, Phrase]:
-    """The part to name and what it does."""
+    """Returns the part to name, hand or arm, and what it does."""
     if arm.touches:
         verb = {
             "on": ("resting", "rest"),
@@ -231,7 +231,7 @@ def _arm(arm: Arm, rng: np.random.Generator) -> tuple[str, Phrase]:
 
 
 def _limbs(voice: Voice, limb: str, two: list[tuple[str, Phrase]], same: bool, rng: np.random.Generator) -> list[str]:
-    """One clause for both limbs if they do the same, else one for each, starting with either."""
+    """Returns one clause for both limbs if they do the same, else one for each, in random order."""
     if same:
         name, phrase = two[0]
         return [_clause(voice, f"both {name}s", phrase)]
@@ -269,7 +269,7 @@ def _leg_clauses(voice: Voice, seen: Observation, where: str, rng: np.random.Gen
     if upright and calm and all(leg.bend in ("straight", "slightly bent") for leg in seen.legs):
         return [_stance(voice, seen, rng)]
     if where and seen.posture in ("sitting", "kneeling"):
-        return []  # said already: cross-legged, on a chair, on both knees
+        return []  # `where` already says it: cross-legged, on a chair, on both knees
     if seen.posture == "on all fours" and all(leg.bend in ("bent", "folded") for leg in seen.legs):
         return []
     left, right = seen.legs
@@ -349,7 +349,7 @@ def _head(voice: Voice, seen: Observation, rng: np.random.Generator) -> list[str
 
 
 def _join(voice: Voice, opening: str, clauses: list[str], rng: np.random.Generator) -> str:
-    """Sentences of one to three clauses, with capitals and full stops, or one run-on note."""
+    """Joins clauses to sentences of one to three clauses, with capitals and full stops, or to one run-on note."""
     if voice == "noting":
         return ", ".join([opening, *clauses]).capitalize() + "."
     sentences = [opening]

@@ -1,8 +1,8 @@
-"""Poses of the embedded sample: named key poses, and a sampler that mixes, blends and disturbs them.
+"""Poses of the embedded sample: named key poses, and a sampler that mixes, blends and perturbs them.
 
-A key pose says where limbs point, in words of the body: (outward, up, front), the same for the left and the right
-side. Hinges are kept: elbows and knees bend about their own axis, the upper limb twists to allow it. Everything is in
-SMPL's body frame (y up, z front, x to the person's left); a person with identity root faces +z. No camera here.
+A key pose says where the limbs point, as directions (outward, up, front) that mean the same for the left and the right
+side. Elbows and knees bend only about their hinge axis; the upper limb twists to allow it. Everything is in SMPL's
+body frame (y up, z front, x to the person's left); a person with identity root faces +z. No camera here.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 from pose_rft.body.joints import SMPL24
 
 Direction = tuple[float, float, float]
-Arm = tuple[Direction, Direction]  # upper arm, forearm; in the chest's frame
-Leg = tuple[Direction, Direction]  # thigh, shank; in the pelvis' frame
+Arm = tuple[Direction, Direction]  # upper arm, forearm; in the chest frame
+Leg = tuple[Direction, Direction]  # thigh, shank; in the pelvis frame
 
 # Arms and legs that several poses share.
 HANGING: Arm = ((0.2, -1, 0.05), (0.1, -1, 0.25))
@@ -31,8 +31,8 @@ ON_HIP: Arm = ((0.75, -0.8, -0.3), (-0.75, -0.55, 0.4))
 
 @dataclass(frozen=True)
 class KeyPose:
-    """Angles in degrees: spine (forward, to the right, to the left about the vertical), head (down, to the left),
-    root (forward, to the right)."""
+    """Angles in degrees: spine (bent forward, bent to the right, twisted to the left), head (down, turned to the left),
+    root (tilted forward, tilted to the right)."""
 
     left_arm: Arm
     right_arm: Arm
@@ -55,7 +55,7 @@ def key_pose(
     head: tuple[float, float] = (0, 0),
     root: tuple[float, float] = (0, 0),
 ) -> KeyPose:
-    """`arms` and `legs` hold for both sides unless one side is given."""
+    """Builds a key pose; `arms` and `legs` apply to both sides unless a side is given separately."""
     return KeyPose(left_arm or arms, right_arm or arms, left_leg or legs, right_leg or legs, spine, head, root)
 
 
@@ -244,7 +244,7 @@ LIMBS = {
         "leg": ("hip", "knee", "ankle"),
     }.items()
 }
-# Largest rotation angle of a joint, degrees; the rest of the body is held by these. Root: none.
+# Largest rotation angle of each joint, degrees. The root has no limit.
 LIMITS: Mapping[str, float] = {
     **dict.fromkeys(("spine1", "spine2", "spine3", "collar"), 35),
     **dict.fromkeys(("neck", "head", "ankle"), 45),
@@ -273,7 +273,7 @@ def _turn(x: float = 0, y: float = 0, z: float = 0) -> np.ndarray:
 
 
 def _smallest_turn(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The smallest rotation from one unit direction onto another."""
+    """The smallest rotation that maps one unit vector onto another."""
     cosine = max(float(source @ target), -0.9999)
     x, y, z = np.cross(source, target)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
@@ -281,10 +281,10 @@ def _smallest_turn(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _limb(rest: np.ndarray, hinge: np.ndarray, limb: Arm | Leg, side: int, most_twist: float) -> tuple[np.ndarray, ...]:
-    """Global rotations of the upper and lower part of a limb.
+    """Returns the global rotations of the upper and lower part of a limb.
 
-    rest, hinge: direction and bending axis of the limb in the T-pose; the upper part is twisted, by at most
-    `most_twist` degrees and only as far as the limb is bent, so that the lower part turns about the hinge.
+    rest, hinge: direction and hinge axis of the limb in the T-pose. The upper part is twisted so that the lower part
+    rotates about the hinge, by at most `most_twist` degrees, and less if the limb is only slightly bent.
     """
     upper, lower = (_unit(np.array(direction) * (side, 1, 1)) for direction in limb)
     turn = _smallest_turn(rest, upper)
@@ -299,7 +299,7 @@ def _limb(rest: np.ndarray, hinge: np.ndarray, limb: Arm | Leg, side: int, most_
 
 
 def key_rotations(key: KeyPose) -> np.ndarray:
-    """A key pose as local rotations (24, 3, 3)."""
+    """Returns a key pose as local rotations (24, 3, 3)."""
     rotations = np.tile(np.eye(3), (len(SMPL24), 1, 1))
     rotations[0] = _turn(z=-key.root[1]) @ _turn(x=key.root[0])
     forward, right, twist = key.spine
@@ -311,13 +311,13 @@ def key_rotations(key: KeyPose) -> np.ndarray:
         collar, shoulder, elbow, _, _ = LIMBS[side, "arm"]
         upper, lower = _limb(np.array([sign, 0.0, 0.0]), np.array([0.0, -sign, 0.0]), arm, sign, 100)
         raised = max(0.0, _unit(np.array(arm[0]))[1])
-        rotations[collar] = _turn(z=sign * 25 * raised)  # the collar takes part in raising the arm
+        rotations[collar] = _turn(z=sign * 25 * raised)  # the collar helps to raise the arm
         rotations[shoulder] = rotations[collar].T @ upper
         rotations[elbow] = upper.T @ lower
         hip, knee, ankle = LIMBS[side, "leg"]
         upper, lower = _limb(np.array([0.0, -1.0, 0.0]), np.array([1.0, 0.0, 0.0]), leg, sign, 60)
         rotations[hip], rotations[knee] = upper, upper.T @ lower
-        # A foot stands flat as far as the ankle allows; of a shank that lies down it is stretched.
+        # The foot is flat on the ground as far as the ankle allows; if the shank lies down, the foot is pointed.
         up = (rotations[0] @ lower).T @ np.array([0.0, 1.0, 0.0])
         flat = Rotation.from_matrix(_smallest_turn(np.array([0.0, 1.0, 0.0]), up))
         angle = np.rad2deg(flat.magnitude())
@@ -327,22 +327,22 @@ def key_rotations(key: KeyPose) -> np.ndarray:
 
 @cache
 def _key_quaternions(keys: tuple[KeyPose, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Key poses and their mirror images, (N, 24, 4) each."""
+    """Quaternions of the key poses and of their mirror images, (N, 24, 4) each."""
     plain = np.stack([key_rotations(key) for key in keys])
-    # The reflection in x of a rotation: see `pose_rft.body.rotations.mirror_rotations`.
+    # Reflects a rotation in x: see `pose_rft.body.rotations.mirror_rotations`.
     mirrored = plain[:, list(SMPL24.flip)] * np.array([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]])
     first, second = (Rotation.from_matrix(m.reshape(-1, 3, 3)).as_quat().reshape(-1, 24, 4) for m in (plain, mirrored))
     return first, second
 
 
 def _blend(a: np.ndarray, b: np.ndarray, share: float) -> np.ndarray:
-    """Quaternions (24, 4) on the way from a to b."""
+    """Interpolates quaternions (24, 4) from a to b."""
     mixed = (1 - share) * a + share * b * np.where((a * b).sum(-1, keepdims=True) < 0, -1, 1)
     return mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
 
 
 def limit(rotations: np.ndarray) -> np.ndarray:
-    """Local rotations (24, 3, 3) brought inside `LIMITS`; knees bend backwards only and turn little off their hinge."""
+    """Clamps local rotations (24, 3, 3) to `LIMITS`; knees bend only backwards and turn little off their hinge."""
     vectors = Rotation.from_matrix(rotations).as_rotvec()
     for joint, name in enumerate(SMPL24.joints[1:], 1):
         if _of(name) == "knee":
@@ -357,9 +357,9 @@ def limit(rotations: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PoseSampler:
-    """How poses vary. keys: what they start from; heading, tilt: of the whole body, degrees; noise: factor on `NOISE`;
-    swap_arms: chance; blend: how far at most on the way to another key; own_root: chance that the root does not blend.
-    """
+    """Draws random poses. keys: the starting key poses; heading, tilt: spread of the whole body, degrees; noise: factor
+    on `NOISE`; swap_arms: probability of taking the arms from another key; blend: largest blend weight of another key;
+    own_root: probability that the root is not blended."""
 
     keys: tuple[KeyPose, ...] = tuple(KEY_POSES.values())
     heading: float = 60.0
@@ -370,21 +370,21 @@ class PoseSampler:
     own_root: float = 0.7
 
     def key_index(self, rng: np.random.Generator) -> np.ndarray:
-        """Quaternions of a key pose at random, or of its mirror image."""
+        """Quaternions of a random key pose or of its mirror image."""
         plain, mirrored = _key_quaternions(self.keys)
         return (mirrored if rng.uniform() < 0.5 else plain)[rng.integers(len(plain))]
 
     def sample(self, rng: np.random.Generator) -> np.ndarray:
         """One pose as local rotations (24, 3, 3) float64 in the body frame."""
         pose = self.key_index(rng).copy()
-        if rng.uniform() < self.swap_arms:  # the arms of another key; each arm of its own in half of the cases
+        if rng.uniform() < self.swap_arms:  # arms from one other key or, half of the time, each arm from its own
             left = self.key_index(rng)
             right = self.key_index(rng) if rng.uniform() < 0.5 else left
             for side, donor in (("left", left), ("right", right)):
                 pose[list(LIMBS[side, "arm"])] = donor[list(LIMBS[side, "arm"])]
         other = self.key_index(rng)
         mixed = _blend(pose, other, self.blend * rng.beta(1.0, 2.2))
-        if rng.uniform() < self.own_root:  # lying and standing are seldom mixed
+        if rng.uniform() < self.own_root:  # lying and standing are rarely mixed
             mixed[0] = pose[0]
         spread = np.array([NOISE[_of(name)] for name in SMPL24.joints])
         noise = rng.normal(size=(len(SMPL24), 3)) * np.deg2rad(spread) * self.noise * rng.uniform(0.4, 1.2)

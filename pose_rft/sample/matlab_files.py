@@ -1,7 +1,7 @@
-"""Writes MATLAB files of both kinds for the miniature releases, with the same bytes each time.
+"""Writes MATLAB v5 and v7.3 files for the miniature releases, byte for byte reproducible.
 
-v7.3 is HDF5 behind a 512-byte user block whose first 128 bytes are MATLAB's header; arrays are stored transposed, and
-a cell array is a data set of references into the group `#refs#`. Source: docs/formats.md, Pickles and MATLAB files.
+v7.3 is HDF5 behind a 512-byte user block whose first 128 bytes are MATLAB's header. Arrays are stored transposed, and
+a cell array is a dataset of references into the group `#refs#`. Source: docs/formats.md, Pickles and MATLAB files.
 """
 
 import io
@@ -21,7 +21,7 @@ CLASSES = {"uint8": "uint8", "float64": "double", "float32": "single", "int32": 
 
 
 def struct_array(elements: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """A 1xN MATLAB struct array; elements may lack fields only as a group (MATLAB stores one field list).
+    """Returns a 1xN MATLAB struct array; all elements have the same fields, as MATLAB stores one field list.
 
     Raises:
         ValueError: the elements have different fields.
@@ -36,7 +36,7 @@ def struct_array(elements: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 
 def cell_column(items: Sequence[Any]) -> np.ndarray:
-    """An Nx1 MATLAB cell array."""
+    """Returns an Nx1 MATLAB cell array."""
     array = np.empty((len(items), 1), dtype=object)
     for i, item in enumerate(items):
         array[i, 0] = item
@@ -44,8 +44,8 @@ def cell_column(items: Sequence[Any]) -> np.ndarray:
 
 
 def write_v5(path: Path, variables: Mapping[str, Any], compress: bool = False) -> None:
-    """A v5 file. scipy stamps the time into the header, which is replaced by a fixed one; packed (`compress`), the
-    bytes depend on the build of zlib."""
+    """Writes a v5 file. scipy puts the current time into the header; a fixed header replaces it. With `compress`, the
+    bytes depend on the zlib build."""
     buffer = io.BytesIO()
     scipy.io.savemat(buffer, dict(variables), do_compression=compress, oned_as="row")
     content = bytearray(buffer.getvalue())
@@ -54,9 +54,9 @@ def write_v5(path: Path, variables: Mapping[str, Any], compress: bool = False) -
 
 
 def write_v73(path: Path, variables: Mapping[str, np.ndarray | Sequence[np.ndarray]]) -> None:
-    """A v7.3 file: arrays as numeric variables, sequences of arrays as (N, 1) cells (the same array is stored once).
+    """Writes a v7.3 file: arrays as numeric variables, sequences of arrays as (N, 1) cell arrays.
 
-    Arrays are given in MATLAB's shape.
+    Arrays have MATLAB's shape; an array that occurs repeatedly in a sequence is stored once.
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=512) as file:
@@ -72,7 +72,7 @@ def write_v73(path: Path, variables: Mapping[str, np.ndarray | Sequence[np.ndarr
 
 
 def _numeric(group: h5py.Group, name: str, array: np.ndarray) -> h5py.Dataset:
-    # MATLAB packs large arrays; the packed bytes would depend on the build of zlib.
+    # Unlike in MATLAB, large arrays are not compressed: compressed bytes would depend on the zlib build.
     stored = group.create_dataset(name, data=np.ascontiguousarray(array.T))
     stored.attrs["MATLAB_class"] = np.bytes_(CLASSES[array.dtype.name])
     return stored

@@ -1,8 +1,8 @@
-"""How much of each miniature release is rendered, and the shape that all its writers share.
+"""How much of each miniature release is rendered, and the interface that all writers implement.
 
-A writer is a module with three functions (`Writer`). `tasks` cuts the release into pieces that a process can render
-alone, `render` makes the pictures and videos of one piece and returns what annotations need, `finish` writes the
-annotation files from all results. `pose_rft.sample.build` runs the pieces of all releases over one pool.
+A writer is a module with three functions (`Writer`): `tasks` splits the release into tasks that processes can render
+independently, `render` writes the images and videos of one task and returns what the annotations need, and `finish`
+writes the annotation files from all results. `pose_rft.sample.build` runs the tasks of all releases in one pool.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class VideoSample(Section):
-    """A release of videos: sequences x cameras x frames that are rendered."""
+    """A video release: sequences x cameras x frames are rendered."""
 
-    size: Pixels = 128  # px, the picture's shorter side
+    size: Pixels = 128  # px, the shorter side of the image
     train_sequences: Count  # per training subject
     test_sequences: int = Field(ge=0, default=0)  # per test subject; 0 for 3DHP
-    frames: Count  # rendered frames per training video; frames between them repeat, as nobody reads them
+    frames: Count  # rendered frames per training video; the frames between them are repeats, as no reader uses them
     test_frames: Count = 1
 
 
 class PictureSample(Section):
-    """A release of single pictures."""
+    """A release of still images."""
 
     size: Pixels = 112  # px
     train: Count
@@ -37,8 +37,8 @@ class PictureSample(Section):
 
 
 class Pw3dSample(Section):
-    """3DPW: sequences of the test set, of one or two people; `train_sequences` more like them, which nobody learns from
-    and settings may be chosen on; `hard_sequences`, the validation set, show hard poses and cameras (`varied`)."""
+    """3DPW: `sequences` of one or two people form the test set. `train_sequences` are similar; no model trains on them,
+    so settings may be tuned on them. `hard_sequences`, the validation set, show hard poses and cameras (`varied`)."""
 
     size: Pixels = 112  # px
     sequences: Count
@@ -49,7 +49,7 @@ class Pw3dSample(Section):
 
 
 class PoseScriptSample(Section):
-    """Poses per split, and how many of the training poses have a human caption (val and test: all)."""
+    """Poses per split, and how many training poses have a human caption (in val and test, all do)."""
 
     train: Count
     train_human: Count
@@ -59,7 +59,7 @@ class PoseScriptSample(Section):
 
 
 class EmdbSample(Section):
-    """EMDB: sequences of EMDB 1, one person each; one more belongs to EMDB 2."""
+    """EMDB: `sequences` of EMDB 1, one person each; one more sequence belongs to EMDB 2."""
 
     size: Pixels
     sequences: Count
@@ -67,7 +67,7 @@ class EmdbSample(Section):
 
 
 class ChatPoseSample(Section):
-    """ChatPose's benchmarks: pictures of two people with a question of each aspect, questions for test poses."""
+    """ChatPose's benchmarks: images of two people with one question per aspect, and questions for test poses."""
 
     size: Pixels
     pictures: Count
@@ -75,7 +75,7 @@ class ChatPoseSample(Section):
 
 
 class LlavaSample(Section):
-    """Dialogues about pictures of COCO's training set; some pictures have two."""
+    """Dialogues about images of COCO's training set; some images have two."""
 
     dialogues: Count
     longest: Count = 3  # question-answer pairs in one dialogue
@@ -93,16 +93,16 @@ class SampleParams(Section):
     pw3d: Pw3dSample
     posescript: PoseScriptSample
     llava_instruct: LlavaSample
-    emdb: EmdbSample | None = None  # test sets that nobody trains on are rendered where they are asked for
+    emdb: EmdbSample | None = None  # test-only releases are optional: rendered only if configured
     chatpose: ChatPoseSample | None = None
-    vocabulary: Count = 4000  # words of the tokenizer at most
-    two_people: Fraction = 0.12  # share of COCO, MPII and BEDLAM pictures that show two people, among the plain ones
-    varied: Fraction = 0.4  # share of COCO's, MPII's and BEDLAM's training pictures that are as hard as photographs
+    vocabulary: Count = 4000  # maximum number of words in the tokenizer
+    two_people: Fraction = 0.12  # share of the plain (not varied) COCO, MPII and BEDLAM images that show two people
+    varied: Fraction = 0.4  # share of COCO, MPII and BEDLAM training images that are as hard as photographs (`varied`)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A piece of one release: `index` orders it, `payload` is for the writer, `weight` = pictures it renders."""
+    """A unit of work of one release: `index` gives its order, `payload` is the writer's, `weight` counts its images."""
 
     release: str
     index: int
@@ -111,14 +111,14 @@ class Task:
 
 
 class Writer(Protocol):
-    """What `pose_rft.sample.write_*` modules offer. Paths: `root` is the folder that holds one folder per release."""
+    """Interface of the `pose_rft.sample.write_*` modules. `root` is the folder that holds one folder per release."""
 
     def tasks(self, params: SampleParams, seed: int) -> list[Task]:
-        """The pieces of work that render the release."""
+        """Returns the tasks that render the release."""
         ...
 
     def render(self, task: Task, params: SampleParams, seed: int, studio: "Studio", root: Path) -> Any:
         """Writes the task's media below `root`; returns picklable rows for `finish`."""
 
     def finish(self, params: SampleParams, seed: int, results: Sequence[Any], root: Path) -> None:
-        """Writes the annotation files; `results` in the order of `tasks`."""
+        """Writes the annotation files; `results` are in the order of `tasks`."""

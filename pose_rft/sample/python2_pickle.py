@@ -1,8 +1,8 @@
-"""Writes pickles as Python 2 and numpy 1 wrote them, the form of 3DPW, MoSh and SMPL files.
+"""Writes pickles as Python 2 and numpy 1 wrote them, the format of the 3DPW, MoSh and SMPL files.
 
-Protocol 2, byte strings for text, the old module names (`numpy.core`, `__builtin__`, `copy_reg`, `scipy.sparse.csc`),
-so a reader that forgets `encoding="latin1"` fails on the miniature as it does on the real files. `Chumpy` stands for
-an array of an SMPL v1.0.0 file: it is written as a `chumpy.ch.Ch` with its state.
+Protocol 2, byte strings for text, and the old module names (`numpy.core`, `__builtin__`, `copy_reg`,
+`scipy.sparse.csc`), so a reader that forgets `encoding="latin1"` fails on the miniature as it does on the real files.
+`Chumpy` represents an array in an SMPL v1.0.0 file: it is written as a `chumpy.ch.Ch` with its state.
 Source: docs/formats.md, Pickles and MATLAB files.
 """
 
@@ -19,13 +19,13 @@ from pose_rft.io.atomic import write_bytes
 
 
 class Chumpy:
-    """An array to be written as the object `chumpy.ch.Ch(x)`."""
+    """An array that is pickled as the object `chumpy.ch.Ch(x)`."""
 
     def __init__(self, x: np.ndarray) -> None:
         self.x = x
 
 
-# The pickler in Python: unlike the one in C it lets a subclass choose the opcodes.
+# The pure-Python pickler: unlike the C one, it lets a subclass choose the opcodes.
 PurePickler: Any = pickle._Pickler
 
 
@@ -50,7 +50,7 @@ class _Python2Pickler(PurePickler):
         self.memoize(value)
 
     def save_array(self, value: np.ndarray) -> None:
-        """As numpy 1 reduced it: `_reconstruct(ndarray, (0,), 'b')`, then (version, shape, dtype, order, bytes)."""
+        """As numpy 1 pickled it: `_reconstruct(ndarray, (0,), 'b')`, then (version, shape, dtype, order, bytes)."""
         if value.dtype.hasobject:
             raise ValueError("object arrays are not part of the formats that this writes")
         self._global("numpy.core.multiarray", "_reconstruct")
@@ -118,7 +118,7 @@ class _Python2Pickler(PurePickler):
     dispatch[Chumpy] = save_chumpy
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
-        # Every scalar and dtype has a class of its own in numpy 2, so they are recognised by their base.
+        # In numpy 2 every scalar type and dtype has its own class, so check for the base classes.
         known = self.memo.get(id(obj))
         if known is None and isinstance(obj, np.generic):
             self.save_scalar(obj)
@@ -129,7 +129,7 @@ class _Python2Pickler(PurePickler):
 
 
 def dumps(content: Any) -> bytes:
-    """`content` (containers, text, numbers, numpy arrays, csc matrices, `Chumpy`) as a Python 2 pickle.
+    """Returns `content` (containers, text, numbers, numpy arrays, csc matrices, `Chumpy`) as a Python 2 pickle.
 
     Raises:
         ValueError: an object array or a big-endian array.
@@ -140,5 +140,5 @@ def dumps(content: Any) -> bytes:
 
 
 def dump(content: Any, path: Path) -> None:
-    """Writes `dumps(content)`; the file appears whole or not at all."""
+    """Writes `dumps(content)` to `path` atomically."""
     write_bytes(path, dumps(content))

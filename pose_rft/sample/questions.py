@@ -1,9 +1,9 @@
-"""Questions about a picture whose answers are true of it, as dialogues of one to a few turns.
+"""Questions about an image with correct answers, as dialogues of one or more turns.
 
-Answers come from what was rendered (clothes, room, how many people) and from the facts of the pose that no careful
-viewer would dispute (`pose_rft.captions.predicates`); what is too close to call is never asked. A grayscale picture is
-not asked about colours, a picture of several people not about "the person", and nobody is asked to count people of whom
-hardly anything is seen.
+Answers come from what was rendered (clothes, room, number of people) and from pose facts that no careful viewer would
+dispute (`pose_rft.captions.predicates`); ambiguous cases are never asked about. There are no questions about colours
+in grayscale images, none about "the person" in images of several people, and none about the number of people if
+somebody is barely visible.
 """
 
 from collections.abc import Callable
@@ -20,28 +20,28 @@ from pose_rft.sample.scene import BackgroundDescription, OutfitDescription
 
 Pair = tuple[str, str]
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
-CLEARLY_SEEN = 0.008  # of the picture; of people of whom less is seen nothing is said
-UPRIGHT_CAMERA = np.diag([1.0, -1.0, -1.0])  # the sample's world (y up) as a level camera in front of it has it
+CLEARLY_SEEN = 0.008  # share of the image's pixels; people with fewer visible pixels are not mentioned
+UPRIGHT_CAMERA = np.diag([1.0, -1.0, -1.0])  # from the sample's world (y up) to a level camera in front of it
 
 
 @dataclass(frozen=True)
 class PersonFacts:
-    """visible: the joints whose spot in the picture shows this person, not an occluder or somebody else."""
+    """visible: the joints whose pixel in the image shows this person, not an occluder or somebody else."""
 
     pose: Predicates
     outfit: OutfitDescription
     visible: frozenset[str]
 
     def sees(self, *joints: str) -> bool:
-        """Whether the picture shows all of these joints."""
+        """Whether all of these joints are visible in the image."""
         return self.visible.issuperset(joints)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is true of one picture; `people` has everybody who was rendered and is seen.
+    """What is true of one image; `people` lists everybody who is clearly visible.
 
-    room: None where the background has no plain words; countable: nobody else is seen a little.
+    room: None if the background has no simple description; countable: nobody else is barely visible.
     """
 
     people: tuple[PersonFacts, ...]
@@ -51,7 +51,7 @@ class Facts:
 
 
 def facts_of(shot: Shot, studio: Studio, grayscale: bool) -> Facts:
-    """The facts of the people in a picture."""
+    """Returns the facts about an image and the people in it."""
     people = []
     pixels = [int(seen.mask.sum()) for seen in shot.seen]
     clear = CLEARLY_SEEN * shot.view.width * shot.view.height
@@ -59,7 +59,7 @@ def facts_of(shot: Shot, studio: Studio, grayscale: bool) -> Facts:
         if count < clear:
             continue
         rest = studio.body(seen.person.identity.gender).rest_joints(seen.person.identity.betas)
-        # Up is the world's, whichever way the camera is held.
+        # "Up" is the world's, however the camera is held.
         upright = np.concatenate([UPRIGHT_CAMERA @ seen.person.rotations[:1], seen.person.rotations[1:]])
         pose = semantic_frame(torch.from_numpy(upright), "camera").numpy()
         visible = frozenset(
@@ -73,7 +73,7 @@ def facts_of(shot: Shot, studio: Studio, grayscale: bool) -> Facts:
 
 
 def ask(facts: Facts, rng: np.random.Generator, turns: int) -> list[Pair]:
-    """Up to `turns` different questions with their answers, in random order; none if nothing is beyond dispute."""
+    """Returns up to `turns` different question-answer pairs in random order; none if nothing is beyond dispute."""
     makers: list[Callable[[Facts, np.random.Generator], Pair | None]] = [_count] if facts.countable else []
     if not facts.grayscale and facts.room is not None:
         makers += [_floor, _wall]

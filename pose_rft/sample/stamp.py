@@ -1,7 +1,7 @@
-"""`stamp.json`: what later stages see of the sample, written in every case.
+"""`stamp.json`: what later stages see of the sample; always written.
 
-With a sample it holds a digest of all files' contents, so that whoever depends on the stamp depends on the sample;
-with the user's own releases it only says so.
+If the sample was built, the stamp holds a digest of all file contents, so a stage that depends on the stamp depends on
+the sample. If the user supplies the real releases, it only records that.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ STAMP = "stamp.json"
 
 
 def stamp(source: Literal["sample", "releases"], seed: int, folder: Path | None = None) -> dict[str, Any]:
-    """Content of the stamp; `folder`: the finished sample, without its stamp."""
+    """Returns the content of the stamp; `folder` is the finished sample without its stamp."""
     content: dict[str, Any] = {"source": source, "seed": seed}
     if folder is None:
         return content

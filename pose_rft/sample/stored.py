@@ -1,7 +1,7 @@
-"""PNG and .npz files with nothing packed, written field by field.
+"""Uncompressed PNG and .npz files, written field by field.
 
-Packed bytes depend on the build of zlib that a machine has, zip headers on the version of Python; the sample is the
-same on every machine. Sources: PNG specification, third edition, section 5; RFC 1950 and 1951 (stored blocks).
+Compressed bytes depend on the machine's zlib build and zip headers on the Python version, but the sample must be
+identical on every machine. Sources: PNG specification, third edition, section 5; RFC 1950 and 1951 (stored blocks).
 """
 
 import io
@@ -12,13 +12,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-BLOCK = 65_535  # bytes of a stored block of deflate
+BLOCK = 65_535  # bytes in a stored deflate block
 TRUE_COLOUR = 2
 ZIP_TIME, FILE_MODE, UNIX = (1980, 1, 1, 0, 0, 0), 0o600 << 16, 3
 
 
 def png(image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB."""
+    """Encodes an RGB image, (H, W, 3) uint8."""
     height, width, _ = image.shape
     rows = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], axis=1)  # filter 0: none
     header = struct.pack(">2I5B", width, height, 8, TRUE_COLOUR, 0, 0, 0)
@@ -29,7 +29,7 @@ def png(image: np.ndarray) -> bytes:
 
 
 def npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """What `np.savez` writes, arrays of objects included, without the time and the machine."""
+    """Same content as `np.savez`, object arrays included, but independent of time and machine."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

@@ -1,7 +1,7 @@
-"""The sample's tokenizer: one token a word, so that a tiny language model can read and write whole sentences.
+"""The sample's tokenizer: one token per word, so that a tiny language model can read and write whole sentences.
 
-Lower case; words keep inner hyphens and apostrophes, any other sign is a token. `<POSE>` is an ordinary added token
-(decoding keeps it), `<image>`, `<pad>`, `<eos>` and `<unk>` are special. Ids depend on the texts only.
+Lower case; words keep inner hyphens and apostrophes, any other symbol is its own token. `<POSE>` is an ordinary added
+token (decoding keeps it); `<image>`, `<pad>`, `<eos>` and `<unk>` are special. Ids depend only on the texts.
 """
 
 import re
@@ -19,10 +19,10 @@ LONGEST = 2048
 
 
 def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A tokenizer that knows the words of `texts`, the most frequent `vocabulary` of them (ties by spelling).
+    """Builds a tokenizer from the `vocabulary` most frequent words of `texts` (ties in alphabetical order).
 
     Raises:
-        ValueError: no text.
+        ValueError: `texts` contains no words.
     """
     counts = Counter(word for text in texts for word in re.findall(WORD, text.replace(POSE, " ").lower()))
     if not counts:
@@ -36,7 +36,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(WORD), "isolated")]
     )
-    # Joins words with spaces and takes the space before punctuation away.
+    # Joins words with spaces and removes the space before punctuation.
     tokenizer.decoder = decoders.WordPiece(prefix="\x00", cleanup=True)
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=False, special=True, lstrip=False, rstrip=False) for token in reserved]
@@ -54,7 +54,7 @@ def build_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def write_tokenizer(folder: Path, texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Trains the sample's tokenizer on its texts and saves it."""
+    """Builds the sample's tokenizer from `texts` and saves it to `folder`."""
     tokenizer = build_tokenizer(texts, vocabulary)
     tokenizer.save_pretrained(folder)
     return tokenizer

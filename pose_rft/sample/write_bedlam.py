@@ -1,8 +1,8 @@
-"""A miniature BEDLAM: png pictures, one npz of labels per folder, with all columns of the real files.
+"""A miniature BEDLAM: PNG images and one npz of labels per folder, with all columns of the real files.
 
-`training_images/FOLDER/png/seq_000000/seq_000000_0000.png` (6 fps folders count frames by five) and
-`training_labels/all_npz_12_training/FOLDER.npz`. One folder is a close-up scene: labelled in portrait, stored turned
-counter-clockwise. Bodies are SMPL-X parameters by form: 22 body joints, no fingers, a shape of 11 numbers.
+`training_images/FOLDER/png/seq_000000/seq_000000_0000.png` (6 fps folders number every fifth frame) and
+`training_labels/all_npz_12_training/FOLDER.npz`. One folder is a close-up scene: labelled in portrait, stored rotated
+counter-clockwise. Bodies are in SMPL-X format: 22 body joints, fingers at rest, 11 shape parameters.
 Source: pixelite1201/BEDLAM data_processing/ReadMe.md and df_full_body.py.
 """
 
@@ -27,9 +27,9 @@ from pose_rft.sample.varied import is_labelled, varied_shot
 from pose_rft.seeds import numpy_rng
 
 RELEASE = "bedlam"
-FRAMES = 10  # pictures of one sequence
-STEP = 5  # frame numbers of the 6 fps folders
-# Folder, whether it is a close-up, whether it may show two people.
+FRAMES = 10  # images per sequence
+STEP = 5  # between frame numbers in the 6 fps folders
+# (folder, close-up scene, may show two people)
 TRAIN = (
     ("20221010_3-10_500_batch01hand_zoom_suburb_d_6fps", False, True),
     ("20221011_1_250_batch01hand_closeup_suburb_a_6fps", True, False),
@@ -70,8 +70,8 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> tuple[str, list[dict[str, Any]]]:
-    """One sequence: the same people and scene, a pose and a camera for each frame; in varied ones only the first person
-    stays."""
+    """Renders one sequence: the same people and scene, a new pose and camera in each frame. In varied sequences only
+    the main person stays the same."""
     (piece,) = task.payload
     rng = numpy_rng(seed, "sample", RELEASE, piece.folder, piece.number)
     varied = piece.training and rng.uniform() < params.varied
@@ -109,7 +109,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[tuple[str, list[di
     labels = root / RELEASE / "training_labels" / "all_npz_12_training"
     for folder, rows in by_folder.items():
         columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in PLAIN_COLUMNS}
-        motion = np.empty(len(rows), object)  # the one column of the real files that needs pickle
+        motion = np.empty(len(rows), object)  # the only column of the real files that needs pickle
         motion[:] = [row["motion_info"] for row in rows]
         write_bytes(labels / f"{folder}.npz", npz({**columns, "motion_info": motion}))
 
@@ -146,7 +146,7 @@ def _row(name: str, subject: str, seen: Seen, view: View, studio: Studio) -> dic
 
 
 def smplx_pose(rotations: np.ndarray) -> np.ndarray:
-    """SMPL rotations (24, 3, 3) as SMPL-X's 165 axis-angle numbers: 22 body joints, then face and fingers at rest."""
+    """Converts SMPL rotations (24, 3, 3) to SMPL-X's 165 axis-angle numbers: 22 body joints; face, fingers at rest."""
     pose = np.zeros(165)
     pose[:66] = rounded(Rotation.from_matrix(rotations[:22]).as_rotvec().reshape(-1), 8)
     return pose

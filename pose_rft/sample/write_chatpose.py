@@ -1,9 +1,9 @@
-"""Miniatures of ChatPose's reasoning benchmarks: which person is meant, and which pose would somebody have.
+"""Miniatures of ChatPose's reasoning benchmarks: which person is meant (RPE), and which pose fits a situation (SPG).
 
-Only where `sample.chatpose` asks for them. RPE: pictures of two people below 3DPW's folder (in a sequence of its own)
-and the four question files of RPE-Refined, with all their fields that are read. SPG: `spg.json`, questions about what
-somebody does, for poses of the miniature PoseScript. Situations are chosen by the posture alone, so that a question is
-true of its pose and leaves its limbs open. Source: jjunsss/RPE-Refined:README.md; SPG's file is ours (docs/formats.md).
+Written only if `sample.chatpose` is set. RPE: images of two people in a sequence of their own below 3DPW's folder, and
+the four question files of RPE-Refined with all fields that are read. SPG: `spg.json`, questions about what somebody is
+doing, for poses of the miniature PoseScript. A situation depends only on the posture, so a question fits its pose but
+does not determine the limbs. Source: jjunsss/RPE-Refined:README.md; SPG's file is ours (docs/formats.md).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from pose_rft.seeds import numpy_rng
 RELEASE = "chatpose"
 ASPECTS = ("behavior", "outfits", "pose", "shape")
 SPG_FILE = "spg.json"
-SEQUENCE = "downtown_reasoning_00"  # of the pictures, below 3DPW's imageFiles
+SEQUENCE = "downtown_reasoning_00"  # folder of the images, below 3DPW's imageFiles
 PICTURES_PER_TASK = 10
 AT = ((-0.65, 0.0), (0.65, 0.2))
 SITUATIONS: Mapping[Posture, tuple[str, ...]] = {
@@ -58,7 +58,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> dict[str, list[Any]]:
-    """Rows by the file that they belong to."""
+    """Returns the rows by the file to which they belong."""
     kind, numbers = task.payload
     if kind == "spg":
         return {SPG_FILE: [_speculative(index, seed, studio) for index in numbers]}
@@ -73,12 +73,12 @@ def finish(params: SampleParams, seed: int, results: Sequence[dict[str, list[Any
 
 
 def question_file(aspect: str) -> str:
-    """The file with the questions of an aspect."""
+    """Returns the path of the question file of an aspect."""
     return f"RPE-refined/refine_vqa_{aspect}_withGT.json"
 
 
 def _speculative(index: int, seed: int, studio: Studio) -> dict[str, Any]:
-    """A question for the index-th pose of PoseScript, drawn as its writer draws it."""
+    """Returns a question for the index-th pose of PoseScript, sampled exactly as in `write_posescript`."""
     pose = sample_pose(numpy_rng(seed, "sample", write_posescript.RELEASE, "pose", index))
     seen = Observation(as_amass(pose), studio.body().rest_joints())
     rng = numpy_rng(seed, "sample", RELEASE, "spg", index)
@@ -88,7 +88,7 @@ def _speculative(index: int, seed: int, studio: Studio) -> dict[str, Any]:
 
 
 def _picture(index: int, params: SampleParams, seed: int, studio: Studio, root: Path) -> dict[str, dict[str, Any]]:
-    """A picture of two people and a row of each aspect about one of them."""
+    """Writes an image of two people; returns one row per aspect about one of them."""
     assert params.chatpose is not None
     rng = numpy_rng(seed, "sample", RELEASE, "rpe", index)
     genders: tuple[Gender, Gender] = ("female", "male") if rng.uniform() < 0.5 else ("male", "female")
@@ -106,7 +106,7 @@ def _picture(index: int, params: SampleParams, seed: int, studio: Studio, root: 
 
 
 def descriptions(person: Person, studio: Studio, rng: np.random.Generator) -> dict[str, str]:
-    """What each aspect says of a person, as the beginning of a sentence."""
+    """Describes a person in each aspect, as the beginning of a sentence."""
     who = "The man" if person.identity.gender == "male" else "The woman"
     pose = as_amass(person.rotations)
     rest = studio.body(person.identity.gender).rest_joints(person.identity.betas)
@@ -126,14 +126,14 @@ def _clothes(outfit: OutfitDescription) -> str:
 
 
 def as_amass(rotations: np.ndarray) -> np.ndarray:
-    """(24, 3, 3) of the sample's world in the AMASS frame, without heading."""
+    """Converts rotations (24, 3, 3) from the sample's world to the AMASS frame, without heading."""
     turned = rotations.copy()
     turned[0] = remove_heading(torch.from_numpy(write_posescript.TO_AMASS @ rotations[0])).numpy()
     return turned
 
 
 def _row(index: int, name: str, told: str, shot: Shot, meant: int) -> dict[str, Any]:
-    """A row of RPE-Refined."""
+    """Returns a row of RPE-Refined."""
     seen: Seen = shot.seen[meant]
     identity = seen.person.identity
     low, high = seen.joints2d.min(0), seen.joints2d.max(0)

@@ -1,9 +1,9 @@
-"""A miniature Human3.6M: H.264 videos, CDF poses, mask boxes, metadata.xml, NeuralAnnot fits, in their true form.
+"""A miniature Human3.6M in real file formats: H.264 videos, CDF poses, mask boxes, metadata.xml, NeuralAnnot fits.
 
-An actor holds each pose for five frames, the step at which the release is sampled: no picture is rendered that nobody
-reads, and every pose row is true of its frame. Training subjects are seen by all four cameras, test subjects by the
-frontal one (metadata.xml declares no frames for the others). Pictures go through the lens too, so the 2D labels, which
-contain the distortion, are exact; the fits are not (`imperfect_fits`). S11 comes without masks. World axes: z up, mm.
+An actor holds each pose for five frames, the stride at which readers sample the release: no image is rendered that is
+never read, and every pose row matches its frame. Training subjects are filmed by all four cameras, test subjects by the
+frontal one (metadata.xml declares no frames for the others). Images are distorted by the lens too, so the distorted 2D
+labels are exact; the fits are not (`imperfect_fits`). S11 has no masks. World axes: z up, mm.
 """
 
 from collections.abc import Sequence
@@ -46,27 +46,27 @@ HOLD = 5  # frames per pose
 FPS = 50
 FRONTAL = 3  # index of 60457274
 WITHOUT_MASKS = 11
-# Degrees around the actor, degrees up, metres away, height of the picture at the actor in metres.
+# Azimuth and elevation (degrees), distance (metres), height of the field of view at the actor (metres).
 STANDS = ((55.0, 6.0, 4.6, 2.45), (-55.0, 8.0, 5.2, 2.5), (125.0, 6.0, 4.9, 2.45), (0.0, 5.0, 4.4, 2.35))
-# k1, k2, k3, p1, p2 of wide-angle lenses with 1-2 px of distortion, as the real ones have.
+# k1, k2, k3, p1, p2 of wide-angle lenses with 1-2 px of distortion, like the real ones.
 LENSES = (
     (-0.20, 0.24, -0.003, -0.0014, -0.0010),
     (-0.19, 0.23, 0.006, -0.0026, -0.0015),
     (-0.21, 0.25, -0.002, -0.0008, 0.0014),
     (-0.20, 0.21, -0.009, -0.0018, -0.0006),
 )
-GENEROUS = 1.2 / MASK_SCALE  # the release's mask boxes leave room around the person
-TALL_SUBJECTS = (4, 7, 10)  # all four of their cameras have two rows more than columns, else only the outer two
-# Sequences in the order in which they are rendered; the first are those that readers must treat specially.
+GENEROUS = 1.2 / MASK_SCALE  # the release's mask boxes leave a margin around the person
+TALL_SUBJECTS = (4, 7, 10)  # all four of their cameras have two more rows than columns; else only the first and last
+# Sequences in rendering order, starting with those that readers must treat specially.
 SPECIAL = ((5, 2), (2, 1), (13, 1), (12, 1), (10, 2))
 SEQUENCES = (*SPECIAL, *((a, s) for s in (1, 2) for a in range(2, 17) if (a, s) not in SPECIAL))
-# The sample's world is y up, Human3.6M's z up.
+# The sample's world is y up, Human3.6M's is z up.
 TO_RELEASE = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 
 
 @dataclass(frozen=True)
 class Result:
-    """poses: rows of the CDF files; fits: NeuralAnnot's entry of every frame."""
+    """poses: number of rows in the CDF files; fits: NeuralAnnot's entry for every frame."""
 
     subject: int
     action: int
@@ -86,7 +86,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> Result:
-    """All cameras of one sequence."""
+    """Renders all cameras of one sequence."""
     subject, action, subaction, frames = task.payload
     folder = root / RELEASE / f"S{subject}"
     name = sequence_name(subject, action, subaction)
@@ -100,7 +100,7 @@ def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Pa
         shots = [studio.shoot(rng, [person], stand.view, room) for person in people]
         stem = f"{name}.{CAMERAS[camera]}"
         pictures = [stand.through_lens(shot.image) for shot in shots]
-        # The video runs one frame longer than the poses, as the real ones do.
+        # The video is one frame longer than the poses, as in the release.
         video.encode(folder / "Videos" / f"{stem}.mp4", _held(pictures) + pictures[-1:], FPS, "h264")
         joints = np.stack([_joints(shot, studio) for shot in shots])
         poses = folder / "MyPoseFeatures"
@@ -137,26 +137,26 @@ def finish(params: SampleParams, seed: int, results: Sequence[Result], root: Pat
 
 
 def cameras_of(subject: int) -> tuple[int, ...]:
-    """The cameras that film a subject: all four in training, the frontal one in tests."""
+    """Returns the cameras that film a subject: all four for training subjects, the frontal one for test subjects."""
     return tuple(range(len(CAMERAS))) if subject in SPLIT_SUBJECTS["train"] else (FRONTAL,)
 
 
 @dataclass(frozen=True, eq=False)
 class Stand:
-    """A camera on its stand: `view` without the lens in the sample's world, `camera` with it in the release's."""
+    """A camera on a stand: `view` in the sample's world, undistorted; `camera` in the release's, with distortion."""
 
     view: View
     camera: Camera
 
     def through_lens(self, image: np.ndarray) -> np.ndarray:
-        """The rendered picture (H, W, 3) as the lens bends it."""
+        """Applies the lens distortion to a rendered image (H, W, 3)."""
         assert self.camera.distortion is not None
         maps = _lens_maps(self.view.size, tuple(self.camera.K.ravel()), tuple(self.camera.distortion))
         return cv2.remap(image, *maps, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def camera_stand(seed: int, size: int, subject: int, camera: int) -> Stand:
-    """The camera as it stood for a subject: one lens for all, stands a little different each time."""
+    """Returns the camera set-up for a subject: the lens is the same for all, the stand varies a little."""
     azimuth, elevation, distance, tall = STANDS[camera]
     rng = numpy_rng(seed, "sample", RELEASE, "stand", subject, camera)
     turn, lift = rng.uniform(-6, 6), rng.uniform(-2, 2)
@@ -168,7 +168,7 @@ def camera_stand(seed: int, size: int, subject: int, camera: int) -> Stand:
 
 @lru_cache(maxsize=32)
 def _lens_maps(size: Size, K: tuple[float, ...], lens: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of the bent picture comes from: the inverse of the distortion, by fixed-point iteration."""
+    """Maps each distorted pixel to its source pixel: inverts the distortion by fixed-point iteration."""
     matrix = np.reshape(K, (3, 3))
     focal, middle = np.diag(matrix)[:2], matrix[:2, 2]
     pixels = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1).astype(np.float64)
@@ -185,13 +185,13 @@ def _held(items: Sequence[Any]) -> list[Any]:
 
 
 def _joints(shot: Shot, studio: Studio) -> np.ndarray:
-    """(32, 3) camera-frame metres."""
+    """Returns the joints (32, 3) in the camera frame, metres."""
     (seen,) = shot.seen
     return studio.body(seen.person.identity.gender).keypoints(seen.vertices, seen.joints, H36M32)
 
 
 def _mask_box(shot: Shot, size: Size) -> tuple[int, int, int, int]:
-    """The person's box with the release's margin; an empty one where nothing is seen."""
+    """Returns the person's box with the release's margin, or an empty box if nothing is visible."""
     rows, columns = np.nonzero(shot.seen[0].mask)
     if len(rows) == 0:
         return 0, 0, 0, 0
@@ -203,7 +203,7 @@ def _mask_box(shot: Shot, size: Size) -> tuple[int, int, int, int]:
 
 
 def _entry(fit: Fit) -> dict[str, list[float]]:
-    """NeuralAnnot's entry: SMPL in the release's world, metres."""
+    """Returns NeuralAnnot's entry: SMPL in the release's world, metres."""
     root, transl = world_to_camera_smpl(fit.rotations[0], fit.transl, TO_RELEASE, np.zeros(3), fit.pelvis)
     vectors = Rotation.from_matrix(np.concatenate([root[None], fit.rotations[1:]])).as_rotvec()
     numbers = {"pose": vectors.ravel(), "shape": fit.betas, "trans": transl}

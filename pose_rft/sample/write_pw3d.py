@@ -1,9 +1,9 @@
-"""A miniature 3DPW: pictures and Python 2 pickles with gendered SMPL in the world frame, in their true form.
+"""A miniature 3DPW in the real file formats: images and Python 2 pickles with gendered SMPL in the world frame.
 
-`imageFiles/SEQ/image_%05d.jpg`, `sequenceFiles/{train,validation,test}/SEQ.pkl`. The camera moves; people of a sequence
-keep their clothes. Each sequence ends with a frame whose camera pose is invalid and one in which no 2D joint was found.
-Test and training sequences are alike; those of the validation set are the sample's test set `hard`: one kind of
-difficulty each, with people, poses and cameras that no training picture has.
+`imageFiles/SEQ/image_%05d.jpg`, `sequenceFiles/{train,validation,test}/SEQ.pkl`. The camera moves; the people of a
+sequence keep their clothes. Each sequence ends with a frame whose camera pose is invalid and one without 2D joints.
+Test and training sequences are alike. The validation sequences are the sample's test set `hard`: each shows one kind of
+difficulty, with people, poses and cameras that occur in no training image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ from pose_rft.sample.varied import Difficulty, is_labelled, varied_shot
 from pose_rft.seeds import numpy_rng
 
 RELEASE = "3dpw"
-TWO_PEOPLE_EVERY = 3  # of the sequences one in three has two people
+TWO_PEOPLE_EVERY = 3  # one sequence in three has two people
 PLACES = (
     *("downtown_walking", "outdoors_fencing", "office_phoneCall", "flat_guitar", "downtown_sitOnStairs"),
     *("outdoors_climbing", "courtyard_dancing", "downtown_cafe", "outdoors_freestyle", "courtyard_box"),
 )
 UNUSABLE = 2  # frames at the end: invalid camera, no 2D joints
-FEWEST_JOINTS = 6  # with fewer found the release sets poses2d to zero
-FOCAL = 1.8  # of the picture's shorter side, as the release's 1961 of 1080 px
-# The test set of hard people, one kind of difficulty for each sequence in turn.
+FEWEST_JOINTS = 6  # if fewer are detected, the release sets poses2d to zero
+FOCAL = 1.8  # relative to the image's shorter side, as in the release (1961 px for 1080 px)
+# The test set `hard`: the sequences take these kinds of difficulty in turn.
 HARD_SPLIT = "validation"
 UPRIGHT, WHOLE = {"everyday": 0.5, "in motion": 0.5}, {"whole": 1.0}
 HARD: Mapping[str, Difficulty] = {
@@ -45,7 +45,7 @@ HARD: Mapping[str, Difficulty] = {
     "hidden": Difficulty(UPRIGHT, WHOLE, props=1.0, others=(0.0, 0.4, 0.4, 0.2)),
     "steep": Difficulty(UPRIGHT, WHOLE, steep=1.0, askew=0.5),
 }
-NOISE = 0.006  # of the picture's height: what a 2D detector errs
+NOISE = 0.006  # error of a 2D detector, relative to the image height
 
 
 def tasks(params: SampleParams, seed: int) -> list[Task]:
@@ -55,7 +55,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> None:
-    """One sequence: pictures and its pickle."""
+    """Writes the images and the pickle of one sequence."""
     split, index, frames = task.payload
     name = sequence_name(split, index)
     rng = numpy_rng(seed, "sample", RELEASE, name)
@@ -85,13 +85,13 @@ def finish(params: SampleParams, seed: int, results: Sequence[None], root: Path)
 
 
 def sequence_name(split: str, index: int) -> str:
-    """The name of a sequence."""
+    """Returns the name of a sequence."""
     start = {"test": 0, "train": 3, "validation": 6}[split]
     return f"{PLACES[(start + index) % len(PLACES)]}_{index:02d}"
 
 
 def picture_size(short: int, landscape: bool) -> Size:
-    """(width, height) px: 16:9, portrait unless two people stand side by side."""
+    """Returns (width, height) px with aspect ratio 16:9, or 9:16 unless `landscape`."""
     long = round(short * 16 / 9 / 2) * 2
     return (long, short) if landscape else (short, long)
 
@@ -99,7 +99,7 @@ def picture_size(short: int, landscape: bool) -> Size:
 def _hard_shots(
     rng: np.random.Generator, index: int, gender: Gender, short: int, frames: int, studio: Studio
 ) -> list[Shot]:
-    """One person in frames of one kind of difficulty; others in the picture are not tracked."""
+    """Renders one person in frames of one kind of difficulty; other people in the image are not tracked."""
     difficulty = list(HARD.values())[index % len(HARD)]
     size = picture_size(short, landscape=index // len(HARD) % 2 == 1)
     who = studio.identity(rng, gender, dressed)
@@ -112,7 +112,7 @@ def _hard_shots(
 
 
 def handheld_view(rng: np.random.Generator, people: Sequence[Person], size: Size) -> View:
-    """A camera that walks about with one lens: instead of zooming it steps nearer or back until the people fit."""
+    """A handheld camera with a fixed lens: instead of zooming, it moves closer or back until the people fit."""
     zoomed = framed_view(rng, people, size)
     depth = float(np.mean([zoomed.to_camera(person.joints)[:, 2].mean() for person in people]))
     focal = FOCAL * min(size)
@@ -122,7 +122,7 @@ def handheld_view(rng: np.random.Generator, people: Sequence[Person], size: Size
 
 
 def sequence_content(name: str, shots: Sequence[Shot], rng: np.random.Generator, studio: Studio) -> dict[str, Any]:
-    """All fields of a sequence's pickle; the last two frames are made unusable."""
+    """Returns all fields of a sequence's pickle; the last two frames are made unusable."""
     tracks = [_track(person, shots, rng, studio) for person in range(len(shots[0].seen))]
     cameras = np.tile(np.eye(4), (len(shots), 1, 1))
     for frame, shot in enumerate(shots):
@@ -131,14 +131,14 @@ def sequence_content(name: str, shots: Sequence[Shot], rng: np.random.Generator,
         "sequence": name,
         **{field: [track[field] for track in tracks] for field in tracks[0]},
         "texture_maps": [],
-        "img_frame_ids": np.arange(0, 2 * len(shots), 2),  # of the 60 Hz recording: not the number of the picture
+        "img_frame_ids": np.arange(0, 2 * len(shots), 2),  # frames of the 60 Hz recording, not image numbers
         "cam_poses": cameras,
         "cam_intrinsics": shots[0].view.K,
     }
 
 
 def _track(person: int, shots: Sequence[Shot], rng: np.random.Generator, studio: Studio) -> dict[str, Any]:
-    """The fields that the pickle has once per person."""
+    """Returns the per-person fields of the pickle."""
     people = [shot.seen[person].person for shot in shots]
     who = people[0].identity
     poses = rounded([Rotation.from_matrix(p.rotations).as_rotvec().ravel() for p in people], 8)
@@ -165,7 +165,7 @@ def _track(person: int, shots: Sequence[Shot], rng: np.random.Generator, studio:
 
 
 def _detections(shot: Shot, seen: Seen, rng: np.random.Generator, studio: Studio) -> np.ndarray:
-    """(18, 3): what a 2D detector finds, px and confidence; nothing if it finds fewer than six joints."""
+    """Simulates a 2D detector: (18, 3), px and confidence; all zeros if it finds fewer than six joints."""
     joints = studio.body(seen.person.identity.gender).keypoints(seen.vertices, seen.joints, OPENPOSE18)
     points = shot.view.project(joints)
     height, width = seen.mask.shape
