@@ -1,7 +1,7 @@
-"""Clothes with some body: jackets, skirts, caps, long hair and prints over the plain outfits of `scene`.
+"""Bulky clothes: jackets, skirts, caps, long hair and prints over the plain outfits of `scene`.
 
-What a person wears more than a plain outfit stands off the skin (`Outfit.thickness`) and changes the silhouette; the
-body under it, and so every label, stays as it is.
+Clothes here stand off the skin (`Outfit.thickness`) and change the silhouette; the body underneath, and so every
+label, is unchanged.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ import numpy as np
 from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.sample.scene import HAIR, PALETTE, Outfit, Wardrobe, outfit, pick, vary
 
-# Makes the faces of a mask stand off by up to so many metres.
+# Offsets the faces of a mask from the skin by up to the given number of metres.
 Puff = Callable[[np.ndarray, float], None]
-# What clothes are mostly made of: denim, black, white, greys, beige, navy, olive, wine.
+# The most common clothing colours: denim, black, white, greys, beige, navy, olive, wine.
 CLOTH = (
     *((0.25, 0.33, 0.46), (0.15, 0.2, 0.32), (0.09, 0.09, 0.1), (0.88, 0.87, 0.84), (0.35, 0.35, 0.37)),
     *((0.62, 0.62, 0.63), (0.66, 0.58, 0.46), (0.12, 0.15, 0.26), (0.33, 0.34, 0.22), (0.4, 0.13, 0.17)),
 )
-LOOSE = 0.018  # metres that the widest shirts and trousers stand off
+LOOSE = 0.018  # metres by which the loosest shirts and trousers stand off the skin
 
 
 def dressed(rng: np.random.Generator, wardrobe: Wardrobe, body: NumpyBody) -> Outfit:
-    """A plain outfit, most often with something over it."""
+    """Draws a plain outfit, usually with something over it."""
     base = outfit(rng, wardrobe)
     colors, faces = base.face_colors.copy(), body.faces
     thick = np.zeros(len(body.v_template), np.float32)
@@ -59,7 +59,7 @@ def dressed(rng: np.random.Generator, wardrobe: Wardrobe, body: NumpyBody) -> Ou
 
 
 def _cloth(rng: np.random.Generator) -> np.ndarray:
-    """A quiet colour, or a loud one a bit faded."""
+    """Draws a muted colour, or a bright one slightly faded."""
     if rng.uniform() < 0.6:
         return vary(rng, CLOTH[int(rng.integers(len(CLOTH)))], 0.25)
     loud = vary(rng, PALETTE[pick(rng, PALETTE)], 0.2)
@@ -68,7 +68,7 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
 
 
 def _jacket(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: Puff) -> None:
-    """Long sleeves, open at the front or closed, down to the hips or the thighs."""
+    """Adds a jacket with long sleeves, open or closed at the front, down to the hips or the thighs."""
     hem = w.waist - rng.uniform(0.05, 0.45)
     opening = rng.choice([0.0, rng.uniform(0.02, 0.07)])
     open_front = (np.abs(w.center[:, 0]) < opening) & (w.center[:, 2] > 0)
@@ -79,7 +79,7 @@ def _jacket(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: Puf
 
 
 def _skirt(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: Puff) -> None:
-    """A skirt or, from the shoulders, a dress; the legs below are bare or in tights."""
+    """Adds a skirt or a dress; the legs below are bare or in tights."""
     end = rng.uniform(0.4, 1.3)
     top = w.height.max() if rng.uniform() < 0.5 else w.waist + 0.03
     body = w.trunk | w.hips | (w.lower & (w.leg < end))
@@ -92,13 +92,13 @@ def _skirt(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: Puff
 
 
 def _hat(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: Puff) -> None:
-    """A cap, a beanie or a helmet where the hair is."""
+    """Adds a cap, a beanie or a helmet in place of the hair."""
     colors[w.hair] = _cloth(rng)
     puff(w.hair, 0.035)
 
 
 def _long_hair(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: Puff) -> None:
-    """Hair over the back of the neck and the shoulders."""
+    """Adds hair over the back of the neck and the shoulders."""
     low = w.height[w.hair].min() - rng.uniform(0.03, 0.25)
     behind = (w.height > low) & (w.center[:, 2] < w.center[w.hair, 2].mean() + 0.01) & ~w.arms
     hair = w.hair | behind
@@ -107,7 +107,7 @@ def _long_hair(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, puff: 
 
 
 def _print(rng: np.random.Generator, w: Wardrobe, colors: np.ndarray, shirt: np.ndarray) -> None:
-    """Checks, upright stripes, a broad band or a block of another colour."""
+    """Adds a check pattern, vertical stripes, a broad band or a block of another colour."""
     other = _cloth(rng)
     x, y = w.center[:, 0] / rng.uniform(0.03, 0.12), w.center[:, 1] / rng.uniform(0.03, 0.12)
     pattern = (

@@ -1,7 +1,7 @@
-"""Human3.6M's files as the release has them: metadata.xml, CDF poses, mask boxes. See `datasets/h36m/metadata.py`.
+"""Human3.6M's files in the release's formats: metadata.xml, CDF poses, mask boxes. See `datasets/h36m/metadata.py`.
 
-The miniature keeps the irregular spelling of the real sequence names (a reader that builds names instead of looking
-them up fails on it), but declares its own lengths, image sizes and cameras.
+The miniature keeps the irregular spelling of the real sequence names, so a reader that constructs names instead of
+looking them up fails on it, but has its own sequence lengths, image sizes and cameras.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ ACTION_NAMES = (
     *("Miscellaneous", "Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases"),
     *("Sitting", "SittingDown", "Smoking", "TakingPhoto", "Waiting", "Walking", "WalkingDog", "WalkingTogether"),
 )
-# Names of action 2 to 16 in file names where they differ from the action's name, and the subjects that differ again.
+# File-name spellings of actions that differ from the action's name, and the exceptions of S1.
 SPELLING = {12: "Photo", 15: "WalkDog", 16: "WalkTogether"}
 SPELLING_OF_S1 = {12: "TakingPhoto", 15: "WalkingDog"}
-# Suffixes that are not the usual " 1" and "": (subject, action, subaction) → suffix, as the real metadata has them.
+# Suffixes other than the usual " 1" and "", from the real metadata: (subject, action, subaction) → suffix.
 SUFFIX = {
     **{(1, 4, 1): " 2", (1, 9, 2): " 2", (1, 10, 1): " 2", (1, 10, 2): ""},
     **{(5, 2, 2): " 2", (5, 3, 1): " 2", (5, 3, 2): " 3", (5, 5, 2): " 2", (5, 10, 1): "", (5, 10, 2): " 1"},
@@ -36,12 +36,12 @@ SUFFIX = {
 }
 ACTORS = [f"Actor{subject}" for subject in SUBJECTS]
 
-# (action, subaction) → (poses, frames of each camera)
+# (subject, action, subaction) → (poses, frames of each camera)
 Lengths = Mapping[tuple[int, int, int], tuple[int, tuple[int, int, int, int]]]
 
 
 def sequence_name(subject: int, action: int, subaction: int) -> str:
-    """Stem of the sequence's files, as the real metadata spells it for the subjects with public poses."""
+    """Returns the stem of a sequence's files, spelled as in the real metadata for the subjects with public poses."""
     if action == 1:
         return "_ALL 1" if subaction == 1 else "_ALL"
     name = (SPELLING_OF_S1 if subject == 1 else {}).get(action) or SPELLING.get(action) or ACTION_NAMES[action - 1]
@@ -51,10 +51,10 @@ def sequence_name(subject: int, action: int, subaction: int) -> str:
 def write_metadata(
     path: Path, lengths: Lengths, sizes: Mapping[int, Sequence[tuple[int, int]]], w0: np.ndarray
 ) -> None:
-    """metadata.xml.
+    """Writes metadata.xml.
 
     Args:
-        lengths: (subject, action, subaction) → poses and frames per camera; what is not named has none.
+        lengths: (subject, action, subaction) → poses and frames per camera; missing keys mean none.
         sizes: subject → (width, height) px of the four cameras; w0: see `camera_numbers`.
     """
     header = ["Action", "subaction", *(f"S{subject}" for subject in SUBJECTS)]
@@ -66,7 +66,7 @@ def write_metadata(
             mapping.append([str(action), str(subaction), *names])
             for row, subject in zip(frames, SUBJECTS, strict=True):
                 poses, cameras = lengths.get((subject, action, subaction), (0, (0, 0, 0, 0)))
-                # Motion capture runs at four times the rate and does not end on a multiple of four.
+                # Motion capture runs at four times the frame rate; its length is not a multiple of four.
                 row.append(_matrix([[*cameras, poses * POSES_PER_MOCAP + (3 if poses else 0)]]))
     mapping.append([*header[:2], *ACTORS])
     mapping.append(["", "", *(_matrix([(h, w) for w, h in sizes[subject]]) for subject in SUBJECTS)])
@@ -82,7 +82,7 @@ def write_metadata(
 
 
 def camera_numbers(cameras: Mapping[tuple[int, int], Camera]) -> np.ndarray:
-    """w0 (300,): Euler angles and centre (mm) of each camera and subject, then K and distortion of each camera.
+    """Returns w0 (300,): Euler angles and centre (mm) per camera and subject, then K and distortion per camera.
 
     Args:
         cameras: (subject, camera index) → camera; the intrinsics are those of the first subject.
@@ -98,13 +98,13 @@ def camera_numbers(cameras: Mapping[tuple[int, int], Camera]) -> np.ndarray:
 
 
 def write_poses(path: Path, poses: np.ndarray) -> None:
-    """A CDF file with the one variable `Pose`: poses (T, 32, 2) px or (T, 32, 3) mm as one float record of T rows."""
+    """Writes a CDF file whose only variable `Pose` is one float record: poses (T, 32, 2) px or (T, 32, 3) mm."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = np.asarray(poses, np.float32).reshape(1, len(poses), -1)
     specification = {"Majority": "row_major", "Encoding": 6, "Checksum": False, "rDim_sizes": [], "Compressed": 0}
     variable = {
         **{"Variable": "Pose", "Data_Type": 44, "Num_Elements": 1, "Rec_Vary": True, "Var_Type": "zVariable"},
-        **{"Dim_Sizes": list(rows.shape[1:]), "Compress": 0},  # packed bytes would depend on the build of zlib
+        **{"Dim_Sizes": list(rows.shape[1:]), "Compress": 0},  # compressed bytes would depend on the zlib build
     }
     file = cdfwrite.CDF(str(path), cdf_spec=specification, delete=True)
     file.write_var(variable, var_data=rows)
@@ -112,9 +112,9 @@ def write_poses(path: Path, poses: np.ndarray) -> None:
 
 
 def write_mask_boxes(path: Path, boxes: Sequence[tuple[int, int, int, int]], size: tuple[int, int]) -> None:
-    """A ground_truth_bb file: per frame a picture that is 1 inside the box (x0, y0, x1, y1) px, end excluded.
+    """Writes a ground_truth_bb file: a mask per frame that is 1 inside the box (x0, y0, x1, y1) px, end excluded.
 
-    Equal boxes in a row share one stored picture, as a cell array of references may. size: (width, height).
+    Consecutive equal boxes share one stored mask, which a cell array of references allows. size: (width, height).
     """
     width, height = size
     masks: list[np.ndarray] = []

@@ -1,7 +1,7 @@
-"""Poses that pose estimators fail on: on the ground, upside down, in the middle of a sport. For training and `hard`.
+"""Poses on which pose estimators fail: on the ground, upside down, during sports. For training and the test set `hard`.
 
-Key poses in the words of `key_poses`, by group. They are apart from `KEY_POSES`, from which the test sets and the
-captioned poses are drawn and to which the body model's regressor is fitted: those stay as they are.
+Key poses in the notation of `key_poses`, by group. They are kept apart from `KEY_POSES`, from which the test sets and
+the captioned poses are drawn and to which the body model's regressor is fitted, so that those do not change.
 """
 
 from collections.abc import Mapping
@@ -420,7 +420,7 @@ SAMPLERS: Mapping[str, PoseSampler] = {
 
 
 def tumbled(rotations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The pose (24, 3, 3) in any orientation: nobody's feet need point down in mid-air."""
+    """Returns the pose (24, 3, 3) in a random orientation, as of a body in mid-air."""
     turned = rotations.copy()
     turned[0] = Rotation.from_quat(rng.normal(size=4)).as_matrix() @ rotations[0]
     return turned

@@ -1,7 +1,7 @@
-"""What an annotator would notice about a pose: postures, limbs and gestures as a handful of plain categories.
+"""What an annotator would notice about a pose: posture, limbs and gestures in a few plain categories.
 
-The captions of `human_captions` are written from these. They look at whole limbs and gestures (a hand on the hip,
-arms crossed, a leg kicked out), where the automatic captions measure joint by joint. Thresholds are chosen so that
+`human_captions` writes its captions from them. They describe whole limbs and gestures (a hand on the hip, arms
+crossed, a leg kicked out), whereas the automatic captions measure single joints. Thresholds are chosen so that
 neighbouring categories read alike; nothing else depends on them. Frames: `pose_rft.captions.geometry`.
 """
 
@@ -17,7 +17,7 @@ from pose_rft.captions.predicates import Posture, all_predicates
 Side = Literal["left", "right"]
 Bend = Literal["straight", "slightly bent", "bent", "folded"]
 
-# Whole-arm directions (outward, up, front) in the chest frame, and what they are called.
+# Whole-arm directions (outward, up, front) in the chest frame, by name.
 ARM_DIRECTIONS = {
     "down": (0.12, -1.0, 0.05),
     "overhead": (0.1, 1.0, 0.1),
@@ -33,7 +33,7 @@ ARM_DIRECTIONS = {
     "across": (-0.9, -0.2, 0.6),
     "across and up": (-0.6, 0.7, 0.5),
 }
-# Whole-leg directions (outward, up, front) in the pelvis frame.
+# Thigh directions (outward, up, front) in the pelvis frame, by name.
 THIGH_DIRECTIONS = {
     "down": (0.05, -1.0, 0.05),
     "slightly forward": (0.05, -0.87, 0.5),
@@ -49,7 +49,7 @@ THIGH_DIRECTIONS = {
 
 @dataclass(frozen=True)
 class Arm:
-    """touches: what the hand rests on or is close to; None if the arm is in the air, then `direction` counts."""
+    """touches: what the hand rests on or is close to; None if the hand is free, in which case `direction` counts."""
 
     direction: str
     bend: Bend
@@ -58,14 +58,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Leg:
-    """What is seen of one leg."""
+    """Direction of the thigh and bend of the knee."""
 
     direction: str
     bend: Bend
 
 
 class Observation:
-    """Categories of one pose, rotations (24, 3, 3) in the AMASS frame without heading, rest_joints (24, 3) metres."""
+    """Categories of one pose: rotations (24, 3, 3), AMASS frame without heading; rest_joints (24, 3), metres."""
 
     def __init__(self, rotations: np.ndarray, rest_joints: np.ndarray) -> None:
         self.body: Body = pose_bodies(np.asarray(rotations)[None], rest_joints)
@@ -123,29 +123,29 @@ class Observation:
 
     @cached_property
     def twist(self) -> float:
-        """Degrees by which the chest is turned against the pelvis, positive to the person's left."""
+        """Rotation of the chest relative to the pelvis, degrees, positive to the person's left."""
         return _yaw(self.body.seen_from("pelvis", self.body.frame("spine3")[:, :, 2])[0])
 
     @cached_property
     def side_bend(self) -> float:
-        """Degrees by which the spine bends to the person's left."""
+        """Sideways bend of the spine, degrees, positive to the person's left."""
         up = self.body.seen_from("pelvis", self.body.frame("spine3")[:, :, 1])[0]
         return float(np.degrees(np.arctan2(up[0], up[1])))
 
     @cached_property
     def head_turn(self) -> float:
-        """Degrees, positive to the person's left, against the chest."""
+        """Rotation of the head relative to the chest, degrees, positive to the person's left."""
         return _yaw(self.body.seen_from("spine3", self.body.frame("head")[:, :, 2])[0])
 
     @cached_property
     def head_pitch(self) -> float:
-        """Degrees that the face looks up against the chest."""
+        """Pitch of the face relative to the chest, degrees, positive upwards."""
         front = self.body.seen_from("spine3", self.body.frame("head")[:, :, 2])[0]
         return float(np.degrees(np.arcsin(np.clip(front[1], -1, 1))))
 
     @cached_property
     def head_tilt(self) -> float:
-        """Degrees by which the head is cocked to the person's left."""
+        """Sideways tilt of the head, degrees, positive to the person's left."""
         up = self.body.seen_from("spine3", self.body.frame("head")[:, :, 1])[0]
         return float(np.degrees(np.arctan2(up[0], max(up[1], 1e-6))))
 
@@ -153,7 +153,7 @@ class Observation:
         return self.body.joint(joint)[0]
 
     def _touch(self, side: int) -> str | None:
-        """What the hand of a side (0 left, 1 right) is at, closest first by a tolerance of its own."""
+        """Returns what the hand of a side (0 left, 1 right) touches: the closest place relative to its tolerance."""
         mine, other = SIDES[side], SIDES[1 - side]
         hand = self._point(f"{mine}_hand")
         head = self.body.seen_from("head", (hand - self._point("head"))[None])[0] - np.array([0, 0.09, 0.02])
@@ -186,14 +186,14 @@ class Observation:
 
 
 def nearest(direction: np.ndarray, names: dict[str, tuple[float, float, float]]) -> str:
-    """The name whose direction makes the smallest angle with `direction` (3,)."""
+    """Returns the name whose direction has the smallest angle to `direction` (3,)."""
     axes = np.array(list(names.values()))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     return list(names)[int(np.argmax(axes @ (direction / max(float(np.linalg.norm(direction)), 1e-9))))]
 
 
 def bend_of(flexion: float) -> Bend:
-    """Elbow or knee, degrees from straight."""
+    """Classifies the flexion of an elbow or knee, degrees from straight."""
     if flexion < 28:
         return "straight"
     if flexion < 60:

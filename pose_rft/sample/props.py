@@ -1,4 +1,4 @@
-"""Things in front of people: furniture, poles, railings, plants, what they hold. All hide a part of somebody."""
+"""Occluders in front of people: furniture, poles, railings, plants and held objects; each hides part of somebody."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from pose_rft.body.joints import SMPL24
 from pose_rft.sample.people import Seen
 from pose_rft.sample.scene import PALETTE, pick, vary
 
-MOST = 0.45  # of a person's pixels in the picture that the things before them may hide
+MOST = 0.45  # largest share of a person's bounding box that one occluder may cover
 HANDS = (SMPL24.index("left_hand"), SMPL24.index("right_hand"))
 
 
 def in_front(rng: np.random.Generator, canvas: np.ndarray, seen: Sequence[Seen]) -> np.ndarray:
-    """Paints one or two things over people in `canvas` (H, W, 3) float32; returns what they cover, (H, W) bool."""
+    """Paints up to two occluders over people in `canvas` (H, W, 3) float32; returns the covered pixels (H, W) bool."""
     covered = np.zeros(canvas.shape[:2], bool)
     somebody = seen[int(rng.integers(len(seen)))]
     low, high = somebody.joints2d.min(0), somebody.joints2d.max(0)
@@ -33,7 +33,7 @@ def in_front(rng: np.random.Generator, canvas: np.ndarray, seen: Sequence[Seen])
 
 
 def _paint(rng: np.random.Generator, canvas: np.ndarray, shape: np.ndarray) -> None:
-    """A dull colour, lighter above than below, with darker edges and some grain."""
+    """Fills `shape` with a dull colour, lighter at the top, with darker edges and some grain."""
     color = np.array(vary(rng, PALETTE[pick(rng, PALETTE)], 0.3))
     color = 0.6 * color + 0.4 * color.mean()
     rows = np.linspace(1.1, 0.8, len(canvas))[:, None]
@@ -44,7 +44,7 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, shape: np.ndarray) -> N
 
 
 def _furniture(rng: np.random.Generator, shape: np.ndarray, body: np.ndarray, somebody: Seen) -> None:
-    """A table, a counter or a box that hides what is low, or a post of a door that hides a side."""
+    """Draws a table, a counter or a box that hides the lower part, or a door post that hides one side."""
     (left, top), (right, bottom) = body
     width, height = right - left, bottom - top
     if rng.uniform() < 0.7:
@@ -85,7 +85,7 @@ def _plant(rng: np.random.Generator, shape: np.ndarray, body: np.ndarray, somebo
 
 
 def _held(rng: np.random.Generator, shape: np.ndarray, body: np.ndarray, somebody: Seen) -> None:
-    """A ball, a bag or a bat, a racket, a stick in a hand."""
+    """Draws an object in a hand: a ball or a bag, or a bat, a racket or a stick."""
     hand = somebody.joints2d[HANDS[int(rng.integers(2))]]
     tall = float((body[1] - body[0]).max())
     if not np.isfinite(hand).all() or np.abs(hand).max() > 1e4:
@@ -110,7 +110,7 @@ def _box(shape: np.ndarray, x0: float, y0: float, x1: float, y1: float) -> None:
 
 
 def _line(shape: np.ndarray, start: np.ndarray, end: np.ndarray, width: float) -> None:
-    """width: share of the picture's height."""
+    """Draws a line; `width` is relative to the image height."""
     thick = max(1, int(width * shape.shape[0]))
     (x0, y0), (x1, y1) = (np.clip(point, -2000, 2000).astype(int).tolist() for point in (start, end))
     cv2.line(shape, (x0, y0), (x1, y1), 1, thick)

@@ -1,8 +1,8 @@
-"""What surrounds a pose in the sample's pictures: clothes, backgrounds and light, with the names of their colours.
+"""Clothes, backgrounds and light of the sample's images, with the names of their colours.
 
-Questions about a picture are answered from the descriptions made here, so a colour is drawn from a named palette and
-varied so little that its name stays true in any of the lights. Clothes are regions of the body's surface in the rest
-pose, found from skinning weights and joint positions; they fit any body model.
+Questions about an image are answered from these descriptions, so colours come from a named palette and vary so little
+that their names stay correct under any of the lights. Clothes are regions of the body surface in the rest pose,
+derived from skinning weights and joint positions, so they fit any body model.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ PALETTE: dict[str, tuple[float, float, float]] = {
     "grey": (0.5, 0.5, 0.52),
     "white": (0.92, 0.92, 0.9),
 }
-# Rooms are paler than clothes, but their names hold.
+# Walls and floors are paler than clothes, but their colour names still apply.
 WALLS: dict[str, tuple[float, float, float]] = {
     "white": (0.9, 0.89, 0.86),
     "grey": (0.62, 0.63, 0.65),
@@ -62,7 +62,7 @@ SKIN = ((0.95, 0.8, 0.7), (0.9, 0.72, 0.58), (0.8, 0.6, 0.45), (0.62, 0.43, 0.3)
 
 Sleeves = Literal["none", "short", "long"]
 Legs = Literal["shorts", "trousers"]
-# Where a sleeve ends: 0 at the shoulder, 1 at the elbow, 2 at the wrist; a leg: 0 at the hip, 1 knee, 2 ankle.
+# Where a sleeve ends: 0 at the shoulder, 1 at the elbow, 2 at the wrist; a trouser leg: 0 at the hip, 1 knee, 2 ankle.
 SLEEVE_ENDS: dict[Sleeves, float] = {"none": 0.02, "short": 0.55, "long": 1.9}
 LEG_ENDS: dict[Legs, float] = {"shorts": 0.75, "trousers": 1.92}
 
@@ -71,7 +71,7 @@ LEG_ENDS: dict[Legs, float] = {"shorts": 0.75, "trousers": 1.92}
 class OutfitDescription:
     """Names of what a person wears; colours are keys of `PALETTE`, hair is a key of `HAIR` or `bald`.
 
-    complete: nothing else is worn over it, so that answers may rely on it.
+    complete: nothing is worn over these clothes, so answers may rely on the description.
     """
 
     top: str
@@ -86,8 +86,8 @@ class OutfitDescription:
 
 @dataclass(frozen=True, eq=False)
 class Outfit:
-    """face_colors (F, 3) float32 RGB in [0, 1] for the body that the wardrobe belongs to; thickness (V,) float32 metres
-    by which cloth and hair stand off the skin, None for clothes that are painted on."""
+    """face_colors (F, 3) float32 RGB in [0, 1] for the wardrobe's body; thickness (V,) float32: metres by which cloth
+    and hair stand off the skin, None for clothes that are only painted on."""
 
     face_colors: np.ndarray
     description: OutfitDescription
@@ -96,7 +96,7 @@ class Outfit:
 
 @dataclass(frozen=True)
 class BackgroundDescription:
-    """Colours by name: keys of `FLOORS` and `WALLS`."""
+    """Colour names: keys of `FLOORS` and `WALLS`."""
 
     floor: str
     wall: str
@@ -104,14 +104,14 @@ class BackgroundDescription:
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """image (H, W, 3) float32 RGB in [0, 1]; description: None where colours have no plain names."""
+    """image (H, W, 3) float32 RGB in [0, 1]; description: None if the colours have no simple names."""
 
     image: np.ndarray
     description: BackgroundDescription | None
 
 
 class Wardrobe:
-    """Regions of one body model's surface, per face, in the rest pose."""
+    """Clothing regions on one body model's surface in the rest pose, per face."""
 
     def __init__(self, body: NumpyBody) -> None:
         faces, rest = body.faces, body.rest_joints()
@@ -119,12 +119,12 @@ class Wardrobe:
         owner = body.weights.argmax(1)[faces[:, 0]]
 
         def of(*parts: str) -> np.ndarray:
-            """Faces that move mostly with these joints, of either side."""
+            """Faces that move mostly with these joints, on both sides."""
             joints = [i for i, name in enumerate(SMPL24.joints) if name.split("_")[-1] in parts]
             return np.isin(owner, joints)
 
         def along(parts: tuple[str, str, str]) -> np.ndarray:
-            """Place on a limb: 0 at its first joint, 1 at the second, 2 at the third; by the nearer side."""
+            """Position along the limb on the face's own side: 0 at its first joint, 1 at the second, 2 at the third."""
             side = np.where(self.center[:, 0] > 0, "left", "right")
             place = np.zeros(len(faces))
             for name in ("left", "right"):
@@ -167,17 +167,17 @@ class Wardrobe:
 
 
 def vary(rng: np.random.Generator, color: tuple[float, float, float], amount: float) -> Color:
-    """A shade of a named colour."""
+    """Returns a random shade of a named colour."""
     return np.clip(np.array(color) * rng.uniform(1 - amount, 1 + amount) + rng.normal(0, 0.007, 3), 0.02, 0.98)
 
 
 def pick(rng: np.random.Generator, names: dict[str, tuple[float, float, float]], but: tuple[str, ...] = ()) -> str:
-    """One of the names at random, but for some."""
+    """Returns one of the names at random, excluding those in `but`."""
     return str(rng.choice([name for name in names if name not in but]))
 
 
 def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
-    """Random clothes; top and bottom never share a colour name, and are not brown: some people's skin is."""
+    """Draws random clothes; top and bottom have different colours, and neither is brown, as some people's skin is."""
     top = pick(rng, PALETTE, but=("brown",))
     bottom = pick(rng, PALETTE, but=(top, "brown"))
     shoes = pick(rng, PALETTE, but=(bottom,))
@@ -198,7 +198,7 @@ def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
     colors[trousers] = vary(rng, PALETTE[bottom], 0.12)
     main = vary(rng, PALETTE[top], 0.12)
     colors[shirt] = main
-    if striped:  # narrow stripes of another brightness, so that the shirt keeps its colour's name
+    if striped:  # narrow stripes of a different brightness, so that the shirt keeps its colour name
         spacing = rng.uniform(0.05, 0.09)
         stripes = shirt & ((w.height / spacing) % 1 < 0.3) & w.trunk
         colors[stripes] = main * 0.55 if main.mean() > 0.35 else np.clip(main + 0.3, 0, 1)
@@ -211,7 +211,7 @@ def outfit(rng: np.random.Generator, wardrobe: Wardrobe) -> Outfit:
 
 
 def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
-    """A plain room: a wall with things on it, a floor with things on it, soft light, a little noise. size = (H, W)."""
+    """Draws a plain room: wall and floor with objects, soft light, a little noise. size = (H, W)."""
     height, width = size
     wall = pick(rng, WALLS)
     floor = pick(rng, FLOORS, but=(wall,))
@@ -239,7 +239,7 @@ def background(rng: np.random.Generator, size: tuple[int, int]) -> Background:
 
 
 def _boards(rng: np.random.Generator, ground: np.ndarray, near: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Lines in perspective towards a point on the horizon; near (h, 1), columns (1, w)."""
+    """Draws floor boards in perspective, towards a point on the horizon; near (h, 1), columns (1, w)."""
     vanishing = rng.uniform(-0.5, 0.5)
     across = (columns - vanishing) / (0.25 + near) * rng.uniform(4, 9)
     return ground * (1 - 0.1 * ((across % 1) < 0.08))[..., None]
@@ -251,7 +251,7 @@ def _thing_color(rng: np.random.Generator) -> Color:
 
 
 def _on_the_wall(rng: np.random.Generator, image: np.ndarray, horizon: int) -> None:
-    """A picture, a window or a door."""
+    """Draws a picture, a window or a door."""
     width = image.shape[1]
     w, h = rng.uniform(0.1, 0.3) * width, rng.uniform(0.2, 0.45) * horizon
     kind = rng.integers(3)
@@ -268,7 +268,7 @@ def _on_the_wall(rng: np.random.Generator, image: np.ndarray, horizon: int) -> N
 
 
 def _on_the_floor(rng: np.random.Generator, image: np.ndarray, horizon: int) -> None:
-    """A ball or a box, with a shadow."""
+    """Draws a ball or a box with a shadow."""
     height, width = image.shape[:2]
     depth = rng.uniform(0.1, 0.9)
     size = (0.05 + 0.1 * depth) * width * rng.uniform(0.7, 1.4)
@@ -292,7 +292,7 @@ def _rectangle(image: np.ndarray, x: float, y: float, w: float, h: float, color:
 
 
 def light(rng: np.random.Generator) -> Light:
-    """A lamp from in front and above, to a side; nearly white, so that colours keep their names."""
+    """Draws a light from the front, above and to one side; nearly white, so that colours keep their names."""
     direction = rng.normal(size=3) * (0.6, 0.25, 0.25) + (0.0, -0.7, -0.7)
     warmth = rng.uniform(-0.05, 0.05)
     return Light(

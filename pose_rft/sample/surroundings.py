@@ -1,7 +1,7 @@
-"""Where varied pictures are taken: rooms, streets, meadows, snow, seen by the picture's own camera.
+"""Backgrounds of varied images: rooms, streets, meadows, snow, seen through the image's own camera.
 
-A ray for every second pixel meets the ground, the walls or the sky, so that a camera that looks down or is held askew
-sees the world as it must; people darken the ground below them. Colours and textures are noise of several widths.
+A ray for every second pixel in each direction is intersected with the ground, the walls or the sky, so the perspective
+is right for cameras that look down or are rolled. People darken the ground below them. Textures are multi-scale noise.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ GROUNDS = {
 }
 SKIES = ((0.45, 0.64, 0.9), (0.62, 0.75, 0.92), (0.82, 0.84, 0.87), (0.65, 0.68, 0.74), (0.9, 0.72, 0.55))
 TREES = (0.18, 0.29, 0.14)
-OUTDOORS = 0.6  # share of the pictures
-CELL, CELLS = 0.06, 64  # metres and number of the squares in which people darken the ground
-COARSE = 2  # px between rays: lenses are not sharp there
+OUTDOORS = 0.6  # share of the images
+CELL, CELLS = 0.06, 64  # grid on which people darken the ground: cell size in metres, cells per side
+COARSE = 2  # px between rays: the background is out of focus
 
 
 def surroundings(rng: np.random.Generator, view: View, people: Sequence[Person]) -> Background:
-    """What the camera sees behind `people`, who stand on the ground unless it looks up from below."""
+    """Returns the view behind `people`; the ground is at y = 0, or lower if the camera is less than 0.5 m above it."""
     columns, rows = np.meshgrid(np.arange(0.5, view.width, COARSE) + 0.5, np.arange(0.5, view.height, COARSE) + 0.5)
     x, y = (columns - view.K[0, 2]) / view.K[0, 0], (rows - view.K[1, 2]) / view.K[1, 1]
     rays = x[..., None] * view.R[0] + y[..., None] * view.R[1] + view.R[2]
@@ -46,7 +46,7 @@ def surroundings(rng: np.random.Generator, view: View, people: Sequence[Person])
 
 
 class _Noise:
-    """Smooth noise in [-1, 1] over a plane, repeating after 32 cells."""
+    """Smooth noise in [-1, 1] over a plane, with a period of 32 cells."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.values = rng.uniform(-1, 1, (32, 32))
@@ -89,8 +89,8 @@ def _outdoors(
 def _skyline(
     rng: np.random.Generator, image: np.ndarray, east: np.ndarray, north: np.ndarray, elevation: np.ndarray
 ) -> np.ndarray:
-    """Woods, hills or houses up to an elevation that changes with the direction."""
-    around = np.where(north > 0, east, 2 - east) * 8  # grows once around, without trigonometry
+    """Draws woods, hills or houses up to an elevation that depends on the direction."""
+    around = np.where(north > 0, east, 2 - east) * 8  # increases with the azimuth, without trigonometry
     noise = _Noise(rng)
     for _ in range(int(rng.integers(0, 4))):
         height, houses = rng.uniform(0.03, 0.6), rng.uniform() < 0.4
@@ -108,7 +108,7 @@ def _skyline(
 def _indoors(
     rng: np.random.Generator, rays: np.ndarray, eye: np.ndarray, floor: float, people: Sequence[Person]
 ) -> np.ndarray:
-    """A room with things on its walls; the camera is inside."""
+    """Draws a room with objects on its walls; the camera is inside."""
     reach = np.maximum(np.abs(eye[[0, 2]]) + 0.6, rng.uniform(1.6, 5.0, 2))
     height = max(float(eye[1]) + 0.4, floor + rng.uniform(2.3, 4.0))
     wall, noise = WALLS[pick(rng, WALLS)], _Noise(rng)
@@ -133,14 +133,14 @@ def _indoors(
 
 
 def _textured(rng: np.random.Generator, color: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """A ground of one colour with patches, grain and tufts."""
+    """Returns ground of one colour with patches, grain and tufts."""
     noise, strength = _Noise(rng), rng.uniform(0.3, 1)
     rough = 0.14 * noise.at(u * 0.7, v * 0.7) + 0.1 * noise.at(u * 4, v * 4) + 0.1 * noise.at(u * 17, v * 17)
     return color * (1 + strength * rough)[..., None]
 
 
 def _lines(rng: np.random.Generator, surface: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Boards, tiles or the lines of a court, some of the time."""
+    """Adds boards, tiles or court lines, or nothing in a quarter of the cases."""
     kind = rng.integers(4)
     if kind == 3:
         return surface
@@ -150,7 +150,7 @@ def _lines(rng: np.random.Generator, surface: np.ndarray, u: np.ndarray, v: np.n
 
 
 def _things(rng: np.random.Generator, surface: np.ndarray, u: np.ndarray, v: np.ndarray, reach: float) -> np.ndarray:
-    """Pictures, windows, doors and cupboards on a wall."""
+    """Adds pictures, windows, doors and cupboards to a wall."""
     for _ in range(int(rng.integers(0, 5))):
         place, width = rng.uniform(-reach, reach), rng.uniform(0.3, 1.4)
         low, high = sorted(rng.uniform(0, 2.4, 2))
@@ -166,7 +166,7 @@ def _things(rng: np.random.Generator, surface: np.ndarray, u: np.ndarray, v: np.
 
 
 def _shade(people: Sequence[Person], x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """How much light the ground at (x, z) gets: less below and beside a body that is near to it."""
+    """Returns the share of light on the ground at (x, z): less below and next to body parts near the ground."""
     counts = np.zeros((CELLS, CELLS), np.int64)
     middle = np.mean([person.joints[0, [0, 2]] for person in people], axis=0)
     for person in people:
