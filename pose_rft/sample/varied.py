@@ -1,7 +1,7 @@
-"""Varied pictures: what makes photographs hard, with true labels. For training sets, and for the test set `hard`.
+"""Varied images: what makes photographs hard, with exact labels. For the training sets and the test set `hard`.
 
-Poses on the ground, upside down and in motion beside everyday ones; people from all sides, from above and below, by
-cameras held askew; cut by the border, behind things and behind each other; in clothes with some body, indoors and out.
+Everyday poses and poses on the ground, upside down and in motion; seen from all sides, from above and below and by
+rolled cameras; truncated by the image border, occluded by objects and people; in bulky clothes, indoors and outdoors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from pose_rft.sample.props import in_front
 from pose_rft.sample.surroundings import surroundings
 
 EVERYDAY = PoseSampler(heading=180.0, tilt=6.0)
-# What is to be in the picture, as the joints whose surroundings it shows, and how often.
+# Framings: for each, the joints whose surroundings the image shows.
 FRAMES: Mapping[str, tuple[str, ...]] = {
     "whole": SMPL24.joints,
     "to the knees": tuple(name for name in SMPL24.joints if not name.endswith(("ankle", "foot", "knee"))),
@@ -41,14 +41,14 @@ FRAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "left": tuple(n for n in SMPL24.joints if not n.startswith("right_")),
 }
-NEAREST = 0.5  # metres before the camera; nobody is nearer
-FEWEST_JOINTS, FEWEST_PIXELS = 6, 40  # inside the picture, of a person who is labelled
+NEAREST = 0.5  # smallest depth of a person, metres
+FEWEST_JOINTS, FEWEST_PIXELS = 6, 40  # joints inside the image and visible pixels that a labelled person has at least
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Shares of pictures or people. poses: of each kind; frames: of each of `FRAMES`; cut: of those with the whole
-    person, how often the border cuts off a little; steep: cameras far above or below; askew: cameras rolled far."""
+    """Shares of images or people. poses: by kind of pose; frames: by framing (`FRAMES`); cut: share of the "whole"
+    images that the border truncates slightly; steep: cameras far above or below; askew: strongly rolled cameras."""
 
     poses: Mapping[str, float]
     frames: Mapping[str, float]
@@ -56,7 +56,7 @@ class Difficulty:
     steep: float = 0.0
     askew: float = 0.0
     props: float = 0.0
-    others: tuple[float, ...] = (1.0,)  # no other person, one, two, three
+    others: tuple[float, ...] = (1.0,)  # probability of no other person, one, two, three
 
 
 TRAINING = Difficulty(
@@ -71,7 +71,7 @@ TRAINING = Difficulty(
 
 
 def varied_pose(rng: np.random.Generator, poses: Mapping[str, float]) -> np.ndarray:
-    """Local rotations (24, 3, 3), any heading."""
+    """Draws local rotations (24, 3, 3) with any heading."""
     kind = str(rng.choice(list(poses), p=list(poses.values())))
     if kind == "everyday":
         return EVERYDAY.sample(rng)
@@ -88,10 +88,10 @@ def varied_shot(
     who: Identity | None = None,
     focal: float | None = None,
 ) -> Shot:
-    """A picture of somebody (`who`, or a new person), often of others too.
+    """Renders a main person (`who`, or a new one), often with others.
 
-    focal: px, of a camera that steps back instead of zooming. `Shot.seen` has the main person first and may have people
-    of whom hardly anything is seen: see `is_labelled`.
+    focal: px; if given, the camera keeps this focal length and moves back instead of zooming. `Shot.seen` lists the
+    main person first and may include people who are barely visible: see `is_labelled`.
     """
     main = studio.place(who or studio.identity(rng, dress=dressed), varied_pose(rng, difficulty.poses))
     view = varied_view(rng, studio, main, size, difficulty)
@@ -105,19 +105,19 @@ def varied_shot(
 
 
 def is_labelled(seen: Seen) -> bool:
-    """Whether enough of a person is in the picture, and before everything else, for an annotator."""
+    """Whether enough of a person is inside the image and unoccluded for an annotator to label."""
     height, width = seen.mask.shape
     inside = ((seen.joints2d >= 0) & (seen.joints2d < (width, height))).all(1)
     return bool(inside.sum() >= FEWEST_JOINTS and seen.mask.sum() >= FEWEST_PIXELS)
 
 
 def varied_view(rng: np.random.Generator, studio: Studio, main: Person, size: Size, difficulty: Difficulty) -> View:
-    """A camera from any side that shows the person, or a part."""
+    """Draws a camera, on any side of the person, that shows the whole person or a part."""
     frame = str(rng.choice(list(difficulty.frames), p=list(difficulty.frames.values())))
     wanted = [SMPL24.index(name) for name in FRAMES[frame]]
     points = main.vertices[::10][np.isin(studio.owners(main.identity.gender)[::10], wanted)]
     elevation = rng.uniform(-60, 60) if rng.uniform() < difficulty.steep else rng.normal(6, 8)
-    # From far below nobody takes pictures unless of people in the air.
+    # Photographs from far below are rarer than from far above.
     elevation = elevation if elevation > -25 or rng.uniform() < 0.5 else -elevation
     roll = rng.uniform(-50, 50) if rng.uniform() < difficulty.askew else rng.normal(0, 4)
     eye = orbit(
@@ -127,14 +127,14 @@ def varied_view(rng: np.random.Generator, studio: Studio, main: Person, size: Si
         1.7 * 4.0 ** rng.uniform(),
     )
     if frame != "whole":
-        share = rng.uniform(0.85, 1.15)  # little room around it, or the rest would be seen after all
+        share = rng.uniform(0.85, 1.15)  # a tight framing, or the rest of the body would be visible after all
     else:
         share = rng.uniform(1.0, 1.4) if rng.uniform() < difficulty.cut else rng.uniform(0.55, 0.95)
     return aimed_view(points, eye, size, share, rng.uniform(-0.5, 0.5, 2), roll)
 
 
 def stepped_back(view: View, main: Person, focal: float) -> View:
-    """The view through a lens of another focal length, px, from as far away as shows the person as large."""
+    """Changes the focal length (px) and moves the camera so that the person keeps the same size in the image."""
     depth = float(view.to_camera(main.joints)[:, 2].mean())
     step = max(depth * (focal / view.K[0, 0] - 1), NEAREST - float(view.to_camera(main.joints)[:, 2].min()))
     K = np.array([[focal, 0, view.width / 2], [0, focal, view.height / 2], [0, 0, 1.0]])
@@ -144,7 +144,7 @@ def stepped_back(view: View, main: Person, focal: float) -> View:
 def _others(
     rng: np.random.Generator, studio: Studio, main: Person, view: View, difficulty: Difficulty
 ) -> Sequence[Person]:
-    """People around the main one, in front of the camera."""
+    """Places other people around the main one, in front of the camera."""
     found = []
     for _ in range(int(rng.choice(len(difficulty.others), p=difficulty.others))):
         sideways, nearer = rng.uniform(0.45, 1.3) * rng.choice((-1, 1)), rng.uniform(-1.8, 0.9)
@@ -159,14 +159,14 @@ def _others(
 
 
 def _lamp(rng: np.random.Generator) -> Light:
-    """Sun, sky or lamps: hard or soft, warm or cold, from the side or from behind at times."""
+    """Draws a light: hard or soft, warm or cold, sometimes from the side or from behind."""
     x, y, z = rng.normal(size=3) * (0.7, 0.3, 0.6) + (0.0, -0.7, -0.5)
     warmth = rng.uniform(-0.12, 0.12)
     return Light((float(x), float(y), float(z)), (1 + warmth, 1.0, 1 - warmth), float(rng.uniform(0.35, 0.85)))
 
 
 def _developed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """As cameras and editors leave a picture: exposure, contrast, colour cast, a little blur, noise."""
+    """Imitates cameras and photo editing: exposure, contrast, colour cast, slight blur, noise."""
     width = rng.uniform(0.3, 0.9) if rng.uniform() < 0.4 else 0.0
     image = cv2.GaussianBlur(image, (3, 3), width) if width else image
     contrast, exposure = rng.uniform(0.7, 1.2), rng.uniform(-0.1, 0.1)

@@ -1,7 +1,7 @@
-"""A miniature MPI-INF-3DHP: avi videos, annot.mat (MAT v5), camera.calibration, NeuralAnnot fits, in their true form.
+"""A miniature MPI-INF-3DHP in real formats: AVI videos, annot.mat (MAT v5), camera.calibration, NeuralAnnot fits.
 
-Fourteen cameras are calibrated and annotated; the eight chest-height ones, which everybody uses, have videos. The
-actor holds each pose for ten frames, the step at which the release is sampled.
+All fourteen cameras are calibrated and annotated; only the eight commonly used chest-height cameras have videos. The
+actor holds each pose for ten frames, the stride at which readers sample the release.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,11 @@ from pose_rft.seeds import numpy_rng
 RELEASE = "mpi_inf_3dhp"
 FITS = "MPI-INF-3DHP_SMPL_NeuralAnnot.json"
 SUBJECTS = range(1, 9)
-SEQUENCES = 2  # of each subject
+SEQUENCES = 2  # per subject
 HOLD = 10  # frames per pose
 FPS = 25
 UNIVERSAL_HEIGHT = 1.7  # metres: `univ_annot3` scales every skeleton to one height
-# Degrees around the actor and degrees up: chest-height cameras first where the release has them, the rest above.
+# Camera number as in the release → azimuth and elevation, degrees: chest-height cameras, then the higher ones.
 STANDS = {
     **dict(
         zip(CHEST_CAMERAS, ((0, 4), (40, 2), (-40, 3), (75, 4), (-75, 2), (115, 3), (-115, 4), (175, 3)), strict=True)
@@ -43,7 +43,7 @@ STANDS = {
 
 @dataclass(frozen=True)
 class Result:
-    """fits: NeuralAnnot's entry of every frame of the sequence."""
+    """fits: NeuralAnnot's entry for every frame of the sequence."""
 
     subject: int
     sequence: int
@@ -61,7 +61,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> Result:
-    """All cameras of one sequence."""
+    """Renders all cameras of one sequence."""
     subject, sequence, frames = task.payload
     folder = root / RELEASE / f"S{subject}" / f"Seq{sequence}"
     identity = studio.identity(numpy_rng(seed, "sample", RELEASE, "actor", subject, sequence))
@@ -89,7 +89,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[Result], root: Pat
 
 
 def camera_view(seed: int, size: int, subject: int, sequence: int, camera: int) -> View:
-    """The camera as it stood for a sequence; pictures are square."""
+    """Returns a camera's view in a sequence; images are square."""
     azimuth, elevation = STANDS[camera]
     rng = numpy_rng(seed, "sample", RELEASE, "stand", subject, sequence, camera)
     turn, distance = rng.uniform(-8, 8), rng.uniform(3.2, 4.2)
@@ -97,7 +97,7 @@ def camera_view(seed: int, size: int, subject: int, sequence: int, camera: int) 
 
 
 def write_annotations(path: Path, world: np.ndarray, views: Sequence[View]) -> None:
-    """annot.mat: world joints (N, 28, 3), metres, as every camera of the list sees them."""
+    """Writes annot.mat: world joints (N, 28, 3), metres, as seen by each camera in `views`."""
     seen = [view.to_camera(world.astype(np.float64)) for view in views]
     height = np.ptp(world[..., 1], axis=1).max()
     cells = {
@@ -119,9 +119,9 @@ def write_annotations(path: Path, world: np.ndarray, views: Sequence[View]) -> N
 
 
 def write_calibration(path: Path, views: Sequence[View]) -> None:
-    """camera.calibration: a header line, then seven lines per camera; extrinsics in mm.
+    """Writes camera.calibration: a header line, then seven lines per camera; extrinsics in mm.
 
-    The lines of intrinsic and extrinsic numbers end in a space, on which readers of the real files rely.
+    The intrinsic and extrinsic lines end with a space, on which readers of the real files rely.
     """
     lines = ["Camera calibration of the miniature, in the layout of MPI-INF-3DHP"]
     for number, view in enumerate(views):
@@ -144,7 +144,7 @@ def _numbers(matrix: np.ndarray) -> str:
 
 
 def _fit(person: Person) -> dict[str, list[float]]:
-    """NeuralAnnot's entry: SMPL in the world of the calibration, which is the sample's own; metres."""
+    """Returns NeuralAnnot's entry: SMPL in the calibration's world frame, which is the sample's own; metres."""
     vectors = Rotation.from_matrix(person.rotations).as_rotvec()
     numbers = {"pose": vectors.ravel(), "shape": person.identity.betas, "trans": person.transl}
     return {name: rounded(value, 6).tolist() for name, value in numbers.items()}

@@ -1,7 +1,7 @@
-"""A miniature COCO (2017 names) with EFT fits, in the form of the real files.
+"""A miniature COCO (2017 names) with EFT fits, in the real file formats.
 
 `annotations/person_keypoints_{train,val}2017.json`, `{train,val}2017/%012d.jpg`, `eft/COCO2014-{All,Val}-ver*.json`.
-Among the people are some with unlabelled joints, a few crowd regions (RLE, zero keypoints) and grayscale pictures.
+Some people have unlabelled joints; a few images have a crowd region (RLE, zero keypoints) or are grayscale.
 Sources: cocodataset/cocoapi (format), facebookresearch/eft docs/README_dataformat.md.
 """
 
@@ -37,7 +37,7 @@ CATEGORY = {
     "keypoints": list(COCO17.joints),
     "skeleton": [list(bone) for bone in SKELETON],
 }
-UNLABELLED = 0.06  # share of people of whom a part is not annotated
+UNLABELLED = 0.06  # share of people with partly missing keypoints
 PARTS = (
     [joint for joint in COCO17.joints if joint.endswith(("ankle", "knee"))],
     [joint for joint in COCO17.joints if joint.endswith(("wrist", "elbow"))],
@@ -45,12 +45,12 @@ PARTS = (
 )
 GRAYSCALE = 0.01
 CROWD = 0.02
-SMALLEST_EFT_BODY = 6  # labelled body joints that EFT's "All" set wants
+SMALLEST_EFT_BODY = 6  # labelled body joints that EFT's "All" set requires
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What the annotation files and the dialogues need to know of one picture."""
+    """What the annotation files and the dialogues need to know about one image."""
 
     split: str
     image: dict[str, Any]
@@ -86,23 +86,23 @@ def finish(params: SampleParams, seed: int, results: Sequence[list[Picture]], ro
 
 
 def image_id(split: str, index: int) -> int:
-    """COCO's ids are scattered: a fixed mix of the index, unique below 500,009 (a prime) per split."""
+    """Returns a scattered id, like COCO's; unique for indices below 250,007 (a prime), odd in train, even in val."""
     return 1 + 2 * ((index * 274_177 + 99_991) % 250_007) + (split == "val")
 
 
 def annotation_id(split: str, index: int, person: int) -> int:
-    """The id of a person's annotation."""
+    """Returns the id of a person's annotation."""
     return 200_000 + 10 * index + person + (5 if split == "val" else 0)
 
 
 def picture_size(longest: int, rng: np.random.Generator) -> Size:
-    """Photographs are landscape, portrait or square."""
+    """Draws (width, height) px: landscape, portrait or square."""
     short = round(longest * 0.75)
     return ((longest, short), (short, longest), (longest, longest))[int(rng.choice(3, p=(0.45, 0.35, 0.2)))]
 
 
 def place_people(rng: np.random.Generator, studio: Studio, two: float) -> list[Any]:
-    """One person, or two side by side with a chance of `two`."""
+    """Places one person, or two side by side with probability `two`."""
     if rng.uniform() >= two:
         return [studio.somebody(rng)]
     gap = rng.uniform(0.55, 0.8)
@@ -110,7 +110,7 @@ def place_people(rng: np.random.Generator, studio: Studio, two: float) -> list[A
 
 
 def take_picture(rng: np.random.Generator, studio: Studio, size: Size, params: SampleParams, training: bool) -> Shot:
-    """A plain picture of one or two people, or a varied one as often as training sets have them."""
+    """Renders a plain image of one or two people or, in training sets with probability `varied`, a varied image."""
     if training and rng.uniform() < params.varied:
         return varied_shot(rng, studio, size)
     people = place_people(rng, studio, params.two_people)
@@ -183,14 +183,14 @@ def _annotation(
 
 
 def polygons(mask: np.ndarray) -> list[list[float]]:
-    """Outlines of a mask (H, W) bool, each as x, y, x, y, … px."""
+    """Returns the outlines of a mask (H, W) bool, each as x, y, x, y, … px."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     rough = (cv2.approxPolyDP(contour, 0.8, True).reshape(-1) for contour in contours)
     return [[float(value) for value in outline] for outline in rough if len(outline) >= 6]
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed RLE: runs of zeros and ones in turn, down the columns, zeros first."""
+    """Returns COCO's uncompressed RLE: alternating runs of zeros and ones in column-major order, zeros first."""
     flat = mask.astype(np.int8).T.reshape(-1)
     changes = np.nonzero(np.diff(flat))[0] + 1
     runs = np.diff(np.concatenate([[0], changes, [len(flat)]])).tolist()
@@ -198,7 +198,7 @@ def run_lengths(mask: np.ndarray) -> list[int]:
 
 
 def _crowd(rng: np.random.Generator, image: int, size: Size) -> dict[str, Any]:
-    """A region of people too many to annotate: somewhere at the top of the picture."""
+    """Returns a crowd region, too many people to annotate, near the top of the image."""
     width, height = size
     x, y = int(rng.integers(0, width // 2)), int(rng.integers(0, height // 8))
     w, h = int(rng.integers(8, width // 3)), int(rng.integers(6, height // 5))
@@ -220,15 +220,15 @@ def _crowd(rng: np.random.Generator, image: int, size: Size) -> dict[str, Any]:
 def eft_row(
     seen: Seen, K: np.ndarray, bbox: Sequence[float], image_name: str, annotation: int | None
 ) -> dict[str, Any]:
-    """One row of an EFT file: the true body with the weak-perspective camera that fits it best in a crop of bbox x1.2.
+    """Returns a row of an EFT file: the true body and the best-fitting weak-perspective camera for a crop of bbox x1.2.
 
-    With the crop mapped to [-1, 1]: picture = scale * body + shift, body = SMPL joints without translation.
+    With the crop mapped to [-1, 1]: image = scale * body + shift, body = SMPL joints without translation.
     """
     x, y, w, h = bbox
     center, side = np.array([x + w / 2, y + h / 2]), 1.2 * max(w, h)
     local = (seen.joints - seen.transl)[:, :2]
     target = (seen.joints2d - center) / (side / 2)
-    # scale and shift by least squares: rows [x 1 0] and [y 0 1]
+    # Solves for scale and shift by least squares: rows [x 1 0] and [y 0 1].
     ones, zeros = np.ones(len(local)), np.zeros(len(local))
     left = np.concatenate([np.stack([local[:, 0], ones, zeros], 1), np.stack([local[:, 1], zeros, ones], 1)])
     cam = np.linalg.lstsq(left, np.concatenate([target[:, 0], target[:, 1]]), rcond=None)[0]

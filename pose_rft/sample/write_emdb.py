@@ -1,7 +1,7 @@
-"""A miniature EMDB: pictures and pickles of one person a sequence, gendered SMPL in the world frame.
+"""A miniature EMDB: images and pickles with one person per sequence, gendered SMPL in the world frame.
 
-`P1/14_outdoor_climb/{images/00000.jpg, P1_14_outdoor_climb_data.pkl}`. Only where `sample.emdb` asks for it. The first
-sequences belong to EMDB 1, the last to EMDB 2 alone; each ends with a frame in which the person is not to be seen.
+`P1/14_outdoor_climb/{images/00000.jpg, P1_14_outdoor_climb_data.pkl}`. Written only if `sample.emdb` is set. All
+sequences but the last belong to EMDB 1, the last only to EMDB 2; each ends with a frame that is marked as invalid.
 Source: eth-ait/emdb:dataset.md.
 """
 
@@ -25,8 +25,8 @@ from pose_rft.seeds import numpy_rng
 
 RELEASE = "emdb"
 NAMES = ("climb", "hug_tree", "workout", "soccer_warmup", "dancing", "rom", "skateboard", "handstand")
-MARGIN = 0.1  # of the joints' extent, on each side of a box
-PROTOCOL = 4  # Python 3's, unlike 3DPW's
+MARGIN = 0.1  # margin on each side of a box, relative to the extent of the joints
+PROTOCOL = 4  # a Python 3 protocol, unlike 3DPW's
 
 
 def tasks(params: SampleParams, seed: int) -> list[Task]:
@@ -37,7 +37,7 @@ def tasks(params: SampleParams, seed: int) -> list[Task]:
 
 
 def render(task: Task, params: SampleParams, seed: int, studio: Studio, root: Path) -> None:
-    """One sequence: pictures and its pickle."""
+    """Writes the images and the pickle of one sequence."""
     assert params.emdb is not None
     index, first = task.payload
     subject, sequence = f"P{index % 10}", f"{10 + index}_outdoor_{NAMES[index % len(NAMES)]}"
@@ -64,7 +64,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[None], root: Path)
 
 
 def sequence_content(name: str, shots: Sequence[Shot], first: bool) -> dict[str, Any]:
-    """All fields of a sequence's pickle; the last frame is not valid. first: of EMDB 1, else of EMDB 2."""
+    """Returns all fields of a sequence's pickle; the last frame is invalid. first: in EMDB 1, else in EMDB 2."""
     people = [shot.seen[0].person for shot in shots]
     poses = rounded([Rotation.from_matrix(p.rotations).as_rotvec().ravel() for p in people], 8)
     cameras = np.tile(np.eye(4), (len(shots), 1, 1))

@@ -1,7 +1,7 @@
-"""A miniature LLaVA-Instruct-150k about the pictures of the miniature COCO's training set.
+"""A miniature LLaVA-Instruct-150k about the training images of the miniature COCO.
 
-`llava_instruct/llava_instruct_150k.json`: {id, image, conversations}; ids repeat where a picture has two dialogues, the
-first question carries `<image>` before or after its text. Questions and true answers come from `questions`.
+`llava_instruct/llava_instruct_150k.json`: {id, image, conversations}. The id repeats if an image has two dialogues; the
+first question has `<image>` before or after its text. Questions and correct answers come from `questions`.
 Source: haotian-liu/LLaVA docs/Data.md.
 """
 
@@ -16,11 +16,11 @@ from pose_rft.sample.write_coco import Picture
 from pose_rft.seeds import numpy_rng
 
 RELEASE = "llava_instruct"
-TWICE = 0.25  # share of the pictures that have a second dialogue
+TWICE = 0.25  # share of the images that have a second dialogue
 
 
 def records(params: SampleParams, seed: int, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
-    """The dialogues, over as many of COCO's training pictures as needed."""
+    """Returns the dialogues about as many of COCO's training images as needed."""
     chosen = [picture for picture in pictures if picture.split == "train"]
     rows: list[dict[str, Any]] = []
     for number, picture in enumerate(chosen):
@@ -42,7 +42,7 @@ def records(params: SampleParams, seed: int, pictures: Sequence[Picture]) -> lis
 
 
 def write(params: SampleParams, seed: int, pictures: Sequence[Picture], root: Path) -> list[dict[str, Any]]:
-    """Writes dialogues about COCO's pictures."""
+    """Writes dialogues about COCO's images and returns them."""
     rows = records(params, seed, pictures)
     write_text(root / RELEASE / "llava_instruct_150k.json", canonical_json(rows))
     return rows

@@ -1,7 +1,7 @@
-"""A miniature MPII: photographs, the nested MAT v5 file, EFT fits, in their true form.
+"""A miniature MPII in the real file formats: images, the nested MAT v5 file, EFT fits.
 
-Pixels are MATLAB's, from 1. As in the real file, fields are missing or empty here and there: people without `scale` or
-`objpos`, `is_visible` as text, number or not at all, pictures without people, and test pictures without joints.
+Pixel coordinates start at 1, as in MATLAB. As in the real file, some fields are missing or empty: people without
+`scale` and `objpos`, `is_visible` as text, number or not at all, images without people, test images without joints.
 """
 
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ RELEASE = "mpii"
 FITS = "MPII_ver01.json"
 FOLDER = "mpii_human_pose_v1_u12_2"
 PICTURES_PER_TASK = 50
-TEST_PICTURES = 3  # their labels are withheld
-FEWEST_JOINTS = 4  # of a person that is annotated
-WITHOUT_FIT, WITHOUT_SCALE = 0.04, 0.02  # shares of the people
+TEST_PICTURES = 3  # their joint labels are withheld
+FEWEST_JOINTS = 4  # joints that an annotated person has at least
+WITHOUT_FIT, WITHOUT_SCALE = 0.04, 0.02  # shares of people
 EMPTY = np.zeros((0, 0))
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedPerson:
-    """joints (16, 3): px from 0 and 1 = visible, 0 = hidden, -1 = outside; box (x, y, w, h) px; fit: EFT's row."""
+    """joints (16, 3): zero-based px and 1 = visible, 0 = hidden, -1 = outside; box (x, y, w, h) px; fit: EFT's row."""
 
     joints: np.ndarray
     box: tuple[float, float, float, float]
@@ -45,7 +45,7 @@ class AnnotatedPerson:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """What the annotation file needs to know of one picture."""
+    """What the annotation file needs to know about one image."""
 
     name: str
     is_train: bool
@@ -71,7 +71,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[list[Picture]], ro
 
 
 def write_annotations(path: Path, pictures: Sequence[Picture]) -> None:
-    """The .mat file: the struct RELEASE with annolist, img_train, version, single_person, act, video_list."""
+    """Writes the .mat file: the struct RELEASE with annolist, img_train, version, single_person, act, video_list."""
     annolist = [
         {
             "image": struct_array([{"name": picture.name}]),
@@ -95,7 +95,7 @@ def write_annotations(path: Path, pictures: Sequence[Picture]) -> None:
 
 
 def picture_name(index: int) -> str:
-    """MPII's nine digits, scattered like the real ones."""
+    """Returns a nine-digit file name; the numbers are scattered like MPII's."""
     return f"{(index * 7_919 + 15_601_864) % 100_000_000:09d}.jpg"
 
 
@@ -111,7 +111,7 @@ def _picture(index: int, params: SampleParams, seed: int, studio: Studio, folder
 
 
 def _annotate(seen: Seen, shot: Shot, name: str, rng: np.random.Generator, studio: Studio) -> AnnotatedPerson | None:
-    """None if hardly anything of the person is inside the picture."""
+    """Annotates a person; returns None if hardly anything of them is inside the image."""
     if not is_labelled(seen):
         return None
     view = shot.view
@@ -128,14 +128,14 @@ def _annotate(seen: Seen, shot: Shot, name: str, rng: np.random.Generator, studi
 
 
 def _annorect(picture: Picture) -> np.ndarray:
-    """The people of a picture; MATLAB gives all elements of a struct array the same fields, empty where unknown."""
+    """Returns the people in an image; all elements of a MATLAB struct array have the same fields, empty if unknown."""
     if not picture.people:
         return EMPTY
     rows, variant = [], int(Path(picture.name).stem)
     for number, person in enumerate(picture.people):
         x, y, width, height = person.box
         scale = max(width, height) / PX_PER_SCALE
-        # Chosen so that the square that everybody derives is centred on the person.
+        # Chosen so that the square crop that readers commonly derive is centred on the person.
         center = {"x": x + width / 2 + 1, "y": y + height / 2 - BELOW * scale + 1}
         row: dict[str, Any] = {
             "scale": scale if person.has_scale else EMPTY,
@@ -150,7 +150,7 @@ def _annorect(picture: Picture) -> np.ndarray:
 
 
 def _points(joints: np.ndarray, variant: int) -> np.ndarray:
-    """The labelled joints; `is_visible` in one of the variants of the real file: number, text, partly empty, absent."""
+    """Returns the labelled joints; `is_visible` in a variant of the real file: number, text, partly empty, absent."""
     points = []
     for joint, (x, y, visible) in enumerate(joints):
         if visible < 0:

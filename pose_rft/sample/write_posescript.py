@@ -1,8 +1,8 @@
-"""A miniature PoseScript (v2 names) with the AMASS files that its poses come from.
+"""A miniature PoseScript (v2 names) with the AMASS files that contain its poses.
 
-`posescript/posescript_release/*.json` and `amass/SUBSET/SUBJECT/SEQUENCE_poses.npz` (SMPL+H: 156 numbers a frame, z up,
-any heading, several frame rates, a `shape.npz` beside them). Poses are named by their place in AMASS, some under an
-older name of the subset than the folder has, as in the real release. Automatic captions come from the project's
+`posescript/posescript_release/*.json` and `amass/SUBSET/SUBJECT/SEQUENCE_poses.npz` (SMPL+H: 156 numbers per frame,
+z up, any heading, several frame rates, with a `shape.npz` beside them). Poses refer to AMASS by file and frame, some
+with an older subset name than the folder's, as in the real release. Automatic captions come from the project's
 posecodes, human ones from `human_captions`. Source: naver/posescript README and src/text2pose/config.py; AMASS.
 """
 
@@ -30,8 +30,8 @@ AMASS = "amass"
 SPLITS = ("train", "val", "test")
 POSES_PER_FILE = 10
 FILES_PER_TASK = 20
-STRIDE = 3  # frames from one described pose to the next; those between move on towards it
-# Subset as PoseScript names it, as the folder is called, native frame rate.
+STRIDE = 3  # frames from one described pose to the next; the frames between interpolate
+# (subset name in PoseScript, folder name, native frame rate)
 SUBSETS = (
     ("CMU", "CMU", 120.0),
     ("BioMotionLab_NTroje", "BMLrub", 60.0),
@@ -43,14 +43,14 @@ SUBSETS = (
     ("SFU", "SFU", 250.0),
 )
 ACTIONS = ("walking", "stretching", "dancing", "range_of_motion")
-TO_AMASS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # the sample's y up to AMASS's z up: Rx(+90°)
-# Pose ids are scattered over the 100,000 of the real release.
+TO_AMASS = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])  # from the sample's y up to AMASS's z up: Rx(+90°)
+# Pose ids are scattered over the real release's 100,000.
 ID_STEP, ID_COUNT = 37_199, 100_000
 
 
 @dataclass(frozen=True)
 class Described:
-    """One pose: its id, split, AMASS file (as PoseScript names it) with frame, and captions."""
+    """A pose with its id, split, AMASS file (under PoseScript's name), frame and captions."""
 
     number: int
     split: str
@@ -63,7 +63,7 @@ class Described:
 def tasks(params: SampleParams, seed: int) -> list[Task]:
     files = -(-_total(params) // POSES_PER_FILE)
     chunks = [tuple(range(i, min(i + FILES_PER_TASK, files))) for i in range(0, files, FILES_PER_TASK)]
-    # A described pose costs about a quarter of a rendered picture.
+    # A described pose costs about a quarter of a rendered image.
     return [Task(RELEASE, i, chunk, len(chunk) * POSES_PER_FILE // 4) for i, chunk in enumerate(chunks)]
 
 
@@ -76,7 +76,7 @@ def finish(params: SampleParams, seed: int, results: Sequence[list[Described]], 
     release = root / RELEASE / "posescript_release"
     count = len(poses)
     human = {str(pose.number): pose.human for pose in poses if pose.human is not None}
-    # Values are lists in one release and strings in another: both occur here.
+    # Values are lists in one release and strings in another; both occur here.
     listed = {key: text if int(key) % 4 == 0 else [text] for key, text in human.items()}
     files = {
         f"posescript_human_{len(human)}": listed,
@@ -90,19 +90,19 @@ def finish(params: SampleParams, seed: int, results: Sequence[list[Described]], 
 
 
 def pose_id(index: int) -> int:
-    """The id of a pose."""
+    """Returns the id of a pose."""
     return (index * ID_STEP + 11) % ID_COUNT
 
 
 def split_of(index: int, params: SampleParams) -> str:
-    """The first poses are the test set, then validation, then training: more training poses change no test pose."""
+    """Returns a pose's split: test comes first, then val, then train, so more training poses change no test pose."""
     if index < params.posescript.test:
         return "test"
     return "val" if index < params.posescript.test + params.posescript.val else "train"
 
 
 def _has_human(index: int, params: SampleParams) -> bool:
-    """All of validation and test, the first of training."""
+    """Whether a pose has a human caption: all of val and test, the first ones of train."""
     return index < params.posescript.test + params.posescript.val + params.posescript.train_human
 
 
@@ -111,7 +111,7 @@ def _total(params: SampleParams) -> int:
 
 
 def _file(file: int, params: SampleParams, seed: int, studio: Studio, amass: Path) -> list[Described]:
-    """One AMASS file and the poses in it that PoseScript describes."""
+    """Writes one AMASS file; returns its poses that PoseScript describes."""
     rng = numpy_rng(seed, "sample", RELEASE, "file", file)
     stored, folder, rate = SUBSETS[file % len(SUBSETS)]
     subject = f"{folder[:3].lower()}{file // len(SUBSETS) % 5:03d}"
@@ -153,13 +153,13 @@ def _file(file: int, params: SampleParams, seed: int, studio: Studio, amass: Pat
 
 
 def _turned(root: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The root (3, 3) with another heading."""
+    """Returns the root rotation (3, 3) with a random heading."""
     turn = Rotation.from_euler("z", rng.uniform(-180, 180), degrees=True).as_matrix()
     return turn @ root
 
 
 def _motion(key_frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Key frames (N, 24, 3, 3), one every STRIDE frames, as SMPL+H poses (T, 156) with relaxed fingers."""
+    """Interpolates keyframes (N, 24, 3, 3), one every STRIDE frames, to SMPL+H poses (T, 156) with relaxed fingers."""
     vectors = Rotation.from_matrix(key_frames.reshape(-1, 3, 3)).as_rotvec().reshape(-1, 24, 3)[:, :22]
     following = np.concatenate([vectors[1:], vectors[-1:]])
     steps = np.arange(STRIDE)[None, :, None, None] / STRIDE
