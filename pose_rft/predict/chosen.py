@@ -1,4 +1,4 @@
-"""Which policy and body a command takes where the user names none: this folder's run, else what the wheel carries."""
+"""Chooses policy and body if the user names none: those of this folder's run, else those packaged in the wheel."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ RUN = Path("models/rft_hygrpo")
 
 
 def policy(named: Path | None) -> Path:
-    """The folder of a policy.
+    """Returns the folder of a policy.
 
     Raises:
-        PoseRftError: the named one does not exist or is none, or none is named and there is none.
+        PoseRftError: the named folder does not exist or holds no policy, or none is named and there is no default.
     """
     if named is None and not RUN.is_dir():
         found = packaged.policy()
@@ -29,7 +29,7 @@ def policy(named: Path | None) -> Path:
     chosen = named or RUN
     if not chosen.is_dir():
         raise PoseRftError(f"{chosen} does not exist; run `make run` (or `dvc repro`), or leave --model out.")
-    if not (chosen / CONFIG).is_file():  # before all that lies in the folder is looked at: it may be `/`
+    if not (chosen / CONFIG).is_file():  # checked before the whole folder is scanned: it may be `/`
         raise PoseRftError(f"{chosen} holds no policy, expected {CONFIG} and weights.")
     return chosen
 
@@ -38,7 +38,7 @@ def body(named: Path | None, policy: Path | None = None) -> Path:
     """The folder of a body model: the named one, the packaged one for the packaged policy, else `data.body_model`.
 
     Raises:
-        PoseRftError: params.yaml is wrong, or there is none and nothing is packaged.
+        PoseRftError: params.yaml is invalid, or it is missing and nothing is packaged.
     """
     own = packaged.body()
     if named is not None:

@@ -1,4 +1,4 @@
-"""Lines of predictions to files: one for each person of a photograph, of a video, or each sentence."""
+"""Exports prediction lines to files: one for each person of a photograph or video, or for each sentence."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +21,10 @@ NOTE = "LICENCE_OF_THE_BODY.txt"
 
 
 def parse_kinds(text: str, option: str) -> list[Kind]:
-    """`glb,bvh` as kinds.
+    """Parses a list such as `glb,bvh` into kinds.
 
     Raises:
-        PoseRftError: an unknown one.
+        PoseRftError: a kind is unknown.
     """
     found: list[Kind] = []
     for name in filter(None, (part.strip() for part in text.split(","))):
@@ -38,10 +38,10 @@ def parse_kinds(text: str, option: str) -> list[Kind]:
 def export_file(
     path: Path, kinds: Sequence[Kind], out: Path | None, body: BodyModel, name: str | None = None
 ) -> list[Path]:
-    """The inputs in a file of predictions (a folder of results stands for its own), all or the one called `name`.
+    """Exports all inputs of a predictions file (or of a results folder), or only the one called `name`.
 
     Raises:
-        PoseRftError: no such file, no predictions in it, none of that name, or a file is there with another content.
+        PoseRftError: no such file, no predictions in it, none of that name, or a target exists with other content.
     """
     path = path / PREDICTIONS if path.is_dir() else path
     if path.suffix == ".json":
@@ -64,7 +64,7 @@ def export_file(
 def _whole(made: Iterable[Path | PoseRftError]) -> list[Path]:
     """
     Raises:
-        PoseRftError: the first that is met, once all others are written.
+        PoseRftError: the first error, after all other files are written.
     """
     results = list(made)
     for one in results:
@@ -76,14 +76,14 @@ def _whole(made: Iterable[Path | PoseRftError]) -> list[Path]:
 def export_inputs(
     path: Path, wanted: Mapping[str, str], kinds: Sequence[Kind], out: Path, body: BodyModel, replace: bool = False
 ) -> Iterator[Path | PoseRftError]:
-    """The wanted inputs ({key: name}) of a file of lines; yields each file that is there, or why not.
+    """Exports the wanted inputs ({key: name}) of a predictions file; yields each target's path, or its error.
 
-    The poses of one person of a video are in memory together (about 2 KB a frame), pictures are not.
+    All poses of one person of a video are held in memory (about 2 KB a frame); pictures are not.
 
     Args:
-        replace: files of another content are overwritten.
+        replace: overwrite files that have other content.
     Raises:
-        PoseRftError: no such file, or a line that this version did not write.
+        PoseRftError: no such file, or this version did not write one of its lines.
     """
     rig = Rig.of(body)
     people: dict[str, dict[int, list[Head]]] = {}
@@ -103,7 +103,7 @@ def export_inputs(
 
 
 def _needed(line: dict[str, Any]) -> dict[str, Any]:
-    """What of a line a motion is made of, as small as it can be: a film has many."""
+    """Keeps only the fields of a line that a motion needs, because a video has many lines."""
     names = ["camera", "kind", "frame", "frames_per_second", "body_model"]
     names += [] if line.get("kind") == "video" else ["samples_rotation_matrices"]
     kept = {name: line[name] for name in names if name in line}
@@ -124,12 +124,12 @@ def _files(
             yield target
         except PoseRftError as error:
             yield error
-    if "bvh" in kinds:  # a format without comments
+    if "bvh" in kinds:  # BVH has no comments to hold the licence
         _write(out / NOTE, f"{rig.note}\n".encode(), True)
 
 
 def content(kind: Kind, motion: Motion, rig: Rig, name: str) -> bytes:
-    """What the file of a motion holds; a GLB says `name`."""
+    """Returns the content of a motion's file; a GLB uses `name` as its scene name."""
     if kind == "glb":
         return glb(motion, rig, name)
     if kind == "amass":
@@ -138,7 +138,7 @@ def content(kind: Kind, motion: Motion, rig: Rig, name: str) -> bytes:
 
 
 def _obj(motion: Motion, rig: Rig) -> str:
-    """The surface of the first pose, y up, metres."""
+    """Returns the mesh of the first pose; y up, metres."""
     turns, joints = rig.chain(motion.rotations[:1], rig.joints[:1] + motion.transl[:1])
     shift = joints[0] - np.einsum("jab,jb->ja", turns[0], rig.joints)
     per_vertex = np.einsum("vj,jab->vab", rig.weights, turns[0])

@@ -1,4 +1,4 @@
-"""A video as photographs one after the other, and its people followed from frame to frame."""
+"""Reads a video as a sequence of photographs and tracks its people from frame to frame."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,11 +17,11 @@ from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.store import Head, heads, of_predict, read_lines, readable
 from pose_rft.predict.tracking import LONGEST_GAP, Smoother, Tracker
 
-MOST_PEOPLE = 10**8  # whoever is numbered higher was not numbered here
+MOST_PEOPLE = 10**8  # a higher track number was not assigned here
 
 
 class Film:
-    """Decodes, turns upright, and follows. One frame is in memory at a time."""
+    """Decodes a video, turns its frames upright and tracks its people. Holds one frame in memory at a time."""
 
     def __init__(self, source: Input, every: int, smooth: float) -> None:
         assert source.path is not None and source.rate
@@ -30,10 +30,10 @@ class Film:
         self.smoother = Smoother(smooth) if smooth else None
 
     def pictures(self, start: int) -> Iterator[tuple[int, Photograph]]:
-        """(frame, picture) of every so-manieth frame from `start` on, upright.
+        """Yields (frame, picture), upright, for each `every`-th frame from `start` on.
 
         Raises:
-            PoseRftError: the video is damaged; frames before that are good.
+            PoseRftError: the video is damaged; frames yielded before are good.
         """
         for frame, pixels in video.frames(self.path, every=self.every, start=start):
             upright = np.ascontiguousarray(np.rot90(pixels[..., ::-1], self.turns))
@@ -41,10 +41,10 @@ class Film:
             yield frame, Photograph(self.path, upright, focal, source)
 
     def after(self, last: int) -> Iterator[tuple[int, Photograph]]:
-        """The pictures behind one that has its lines already.
+        """Yields the pictures after frame `last`, whose lines are already written.
 
         Raises:
-            PoseRftError: the video has no such picture, or is damaged.
+            PoseRftError: the video has no frame `last`, or is damaged.
         """
         rest = self.pictures(last)
         if next(rest, (None,))[0] != last:
@@ -52,7 +52,7 @@ class Film:
         yield from rest
 
     def follow(self, frame: int, people: Sequence[Prediction], body: BodyModel) -> tuple[list[Prediction], list[int]]:
-        """The people of a frame, smoothed where that is wanted, and each one's number in the video."""
+        """Returns the people of a frame, smoothed if requested, and their track numbers in the video."""
         time = frame / self.rate
         tracks = self.tracker.numbers(time, [one.box for one in people])
         if self.smoother is None:
@@ -70,10 +70,10 @@ class Film:
         return replace(one, rotations=rotations, joints=joints[0], vertices=vertices[0], place=place)
 
     def resume(self, path: Path, key: str, last: int | None) -> tuple[int, int]:
-        """Takes up who is who from the lines of an earlier run.
+        """Restores the state of tracker and smoother from the lines of an earlier run.
 
         Returns:
-            how many pictures were looked at, and how many lines there are.
+            the number of pictures already processed, and the number of lines.
         Raises:
             PoseRftError: a line is damaged.
         """

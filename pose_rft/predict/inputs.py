@@ -1,7 +1,7 @@
-"""What a user names for `pose-rft predict`, as a list of inputs: photographs, videos and sentences.
+"""Turns the arguments of `pose-rft predict` into a list of inputs: photographs, videos and sentences.
 
-An argument is a file, a folder (everything below it that is a photograph or a video), a glob pattern, or `-` for a list
-of such lines on stdin. A file that exists is that file, whatever characters its name holds.
+An argument is a file, a folder (all photographs and videos below it), a glob pattern, or `-` for a list of such
+arguments on stdin, one per line. An existing file is never read as a pattern, whatever characters its name holds.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from pose_rft.predict.store import readable
 Kind = Literal["photograph", "video", "text"]
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png")
 VIDEOS = (".mp4", ".mov", ".m4v", ".avi")
-OTHER_VIDEOS = (".mkv", ".webm", ".mpg", ".mpeg", ".wmv")  # named ones are refused as videos, not as pictures
+OTHER_VIDEOS = (".mkv", ".webm", ".mpg", ".mpeg", ".wmv")  # refused as videos, not as pictures, if named
 STDIN = "-"
 
 
 @dataclass(frozen=True)
 class Input:
-    """kind; source: path or sentence, as it can be written; path: None for a sentence; pictures: how many there are to
-    look at; rate: frames a second of a video; turns: quarter turns after which its frames stand upright."""
+    """kind; source: path or sentence, in writable form; path: None for a sentence; pictures: how many there are to
+    process; rate: frames per second of a video; turns: quarter turns that bring its frames upright."""
 
     kind: Kind
     source: str
@@ -37,10 +37,10 @@ class Input:
     turns: int = 0
 
     def key(self, settings: dict[str, Any]) -> str:
-        """16 hex digits: of this content, under this name, with what else decides the result.
+        """16 hex digits: a hash of the content, the path and all settings that affect the result.
 
         Raises:
-            PoseRftError: the file cannot be read any more.
+            PoseRftError: the file can no longer be read.
         """
         content = self.source if self.path is None else digest(self.path)
         name = None if self.path is None else readable(str(self.path.absolute()))
@@ -49,10 +49,10 @@ class Input:
 
 
 def expand(arguments: Iterable[str], lines: Iterable[str], out: Path) -> Iterator[Path]:
-    """The files that arguments stand for, each once; in folders those below `out` are results, not inputs.
+    """Yields the files that the arguments name, each once; skips files below `out` in folders: they are results.
 
     Raises:
-        PoseRftError: a folder or a pattern without a photograph or video.
+        PoseRftError: a folder or pattern contains no photograph or video.
     """
     seen: set[str] = set()
     for argument in arguments:
@@ -91,10 +91,10 @@ def _is_input(path: Path) -> bool:
 
 
 def look_at(path: Path, every: int) -> Input:
-    """A file as an input, after a look at its head.
+    """Returns a file as an input, after reading its header.
 
     Raises:
-        PoseRftError: there is no such file, or it is neither a photograph nor a video; the sentence names it.
+        PoseRftError: there is no such file, or it is neither a photograph nor a video; the message names it.
     """
     if path.suffix.lower() in (*VIDEOS, *OTHER_VIDEOS):
         facts = video.facts(path)
@@ -108,13 +108,13 @@ def look_at(path: Path, every: int) -> Input:
 
 
 def digest(path: Path) -> str:
-    """The sha256 of a file of any length."""
+    """Returns the SHA-256 of a file of any length."""
     with door.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def fingerprint(folder: Path) -> str:
-    """Of a model's folder: names, sizes and times of its files."""
+    """Hashes the names, sizes and modification times of the files in a model's folder."""
     facts = [
         (str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))

@@ -1,6 +1,6 @@
-"""`--overlay`: what was predicted, drawn over the picture that it was predicted from.
+"""`--overlay`: draws predictions over the pictures that they were made from.
 
-Like exports, overlays are made of the lines on disk, also of those that an earlier run wrote.
+Like exports, overlays are made from the lines on disk, including those of earlier runs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from pose_rft.predict.prediction import Prediction
 from pose_rft.predict.store import Head, heads, of_predict, read_lines, writing
 from pose_rft.render.bodies import PREDICTED, BodyPainter, on_frame
 
-LONGEST_SIDE = 1280  # px of a photograph in the result's picture
+LONGEST_SIDE = 1280  # px; larger photographs are scaled down to it in overlays
 PORTRAIT = 512
 FRAME_QUALITY = 90
 PALETTE = (
@@ -37,8 +37,8 @@ WHITE = (255, 255, 255)
 
 
 class Overlays:
-    """`NAME.png` of a photograph or sentence, `NAME_overlay/FRAME.jpg` of a video; those that are there stay as they
-    are unless `replace`."""
+    """Writes `NAME.png` for a photograph or sentence, `NAME_overlay/FRAME.jpg` for a video; keeps existing files
+    unless `replace`."""
 
     def __init__(self, lines: Path, names: Mapping[str, str], body: BodyModel, every: int, replace: bool) -> None:
         self.lines, self.names, self.every, self.replace = lines, names, every, replace
@@ -46,17 +46,17 @@ class Overlays:
         self._frames: dict[str, Iterator[tuple[int, Photograph]]] = {}
 
     def pictures(self, inputs: Mapping[str, Input]) -> Iterator[tuple[Input, list[Head]]]:
-        """The pictures of these inputs ({key: input}) that have lines, each with its lines."""
+        """Yields each picture of these inputs ({key: input}) that has lines: its input and the heads of its lines."""
         wanted = (head for head in heads(self.lines) if head.input in inputs)
         for _, group in groupby(wanted, lambda head: (head.input, head.frame)):
             lines = list(group)
             yield inputs[lines[0].input], lines
 
     def draw(self, one: Input, group: Sequence[Head]) -> None:
-        """Writes the overlay of one picture, unless it is there; those of a video in the order of its frames.
+        """Writes the overlay of one picture unless it exists; the frames of a video must come in order.
 
         Raises:
-            PoseRftError: the picture cannot be read any more, the overlay cannot be written, or a line is damaged.
+            PoseRftError: the picture can no longer be read, the overlay cannot be written, or a line is damaged.
         """
         name, frame = self.names[group[0].input], group[0].frame
         target = self.lines.parent / (f"{name}_overlay/{frame:06d}.jpg" if one.kind == "video" else f"{name}.png")
@@ -95,7 +95,7 @@ class Overlays:
         return main
 
     def _with_samples(self, main: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
-        """The picture with the drawn poses in rows of four below it."""
+        """Returns the picture with the sampled poses below it, in rows of four."""
         if not len(prediction.samples):
             return main
         per_row = min(len(prediction.samples), 4)
@@ -111,7 +111,7 @@ class Overlays:
 
 
 class Scene:
-    """A photograph at the size of the results' pictures."""
+    """A photograph scaled to the size of the overlays."""
 
     def __init__(self, photograph: Photograph) -> None:
         self.zoom = min(1.0, LONGEST_SIDE / max(photograph.size))
@@ -122,7 +122,7 @@ class Scene:
     def overlay(
         self, found: Sequence[Prediction], painter: BodyPainter, colours: Sequence[int] | None = None
     ) -> NDArray[np.uint8]:
-        """(H, W, 3): the bodies over the photograph, the farthest first; colours: numbers of each, else their order."""
+        """(H, W, 3): the bodies over the photograph, drawn farthest first; colours: palette indices, else the order."""
         picture = np.asarray(self.pixels, np.float32) / 255 * 0.9
         order = sorted(range(len(found)), key=lambda i: -float(found[i].joints[0, 2]))
         for index in order:
@@ -135,7 +135,7 @@ class Scene:
         return np.round(picture * 255).astype(np.uint8)
 
     def beside(self, people: Sequence[Prediction], painter: BodyPainter) -> NDArray[np.uint8]:
-        """The photograph with the squares that were looked at, and beside it the bodies over it."""
+        """Returns the photograph with the outlines of the crops and, beside it, the photograph with the bodies."""
         marked = self.pixels.copy()
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
         for one in people:

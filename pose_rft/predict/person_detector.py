@@ -1,8 +1,8 @@
-"""Where people may be in a picture: MediaPipe's pose detector over the whole picture and over tiles of it.
+"""Finds where people may be: runs MediaPipe's pose detector on the whole picture and on tiles of it.
 
-The detector looks at 224 x 224 px and was made for one near person; smaller people, and those beside a larger one, are
-found in tiles that overlap by half. It gives a box of the face and the shoulders and four points, of which two place
-the body: the middle of the hips, and how far the person reaches, above the head. Source of anchors, decoding and
+The detector takes 224 x 224 px and was made for one nearby person. Tiles that overlap by half find smaller people and
+those beside a larger one. The detector returns a box of the face and shoulders and four points. Two of these locate the
+body: the middle of the hips, and a point above the head that marks the body's reach. Source of anchors, decoding and
 region: MediaPipe's pose_detection_cpu.pbtxt and pose_detection_to_roi.pbtxt (Apache-2.0).
 """
 
@@ -21,15 +21,15 @@ SIDE = 224
 ANCHORS = ((8, 2), (16, 2), (32, 6))  # (stride px, anchors per cell)
 REGION_SCALE = 1.25
 SHARES = (1, 2, 3)
-"""Tiles have a side of the longer picture side over each of these."""
+"""The sides of the tiles are the picture's longer side divided by each of these."""
 LEAST_SCORE = 0.3  # low: the landmark network decides
-SAME_BOX = 0.3  # IoU from which two detections are one
+SAME_BOX = 0.3  # IoU at which two detections count as one
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """score in [0, 1]; region: the square of the whole body, turned as the person is; box: x0, y0, x1, y1 px of the
-    upper part that the detector saw."""
+    """score in [0, 1]; region: the square around the whole body, rotated with the person; box: x0, y0, x1, y1 px of
+    the upper part that the detector found."""
 
     score: float
     region: Region
@@ -37,7 +37,7 @@ class Candidate:
 
 
 class PersonDetector:
-    """BlazePose's detector of people in a photograph.
+    """BlazePose's person detector for photographs.
 
     Raises:
         PoseRftError: the network was not fetched.
@@ -50,7 +50,7 @@ class PersonDetector:
         self.anchors = anchors()
 
     def __call__(self, pixels: NDArray[np.uint8], threshold: float = LEAST_SCORE) -> list[Candidate]:
-        """Candidates in a picture (H, W, 3) RGB, the surest first; one person may have several."""
+        """Returns the candidates in a picture (H, W, 3) RGB, highest score first; one person may have several."""
         found = [
             one for square in tiles(pixels.shape[1], pixels.shape[0]) for one in self._in(pixels, square, threshold)
         ]
@@ -63,7 +63,7 @@ class PersonDetector:
         scores = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64).clip(-100, 100)))
         candidates = []
         for index in np.flatnonzero(scores > threshold):
-            values = raw[index].reshape(-1, 2) / SIDE  # centre, size, four points; of the crop
+            values = raw[index].reshape(-1, 2) / SIDE  # centre, size, four points; fractions of the crop
             centre = square.to_picture(2 * (values[0] + self.anchors[index]) - 1)
             half = values[1] * square.side / 2
             points = square.to_picture(2 * (values[2:] + self.anchors[index]) - 1)
@@ -73,14 +73,14 @@ class PersonDetector:
 
 
 def body_region(hips: NDArray[np.floating], above: NDArray[np.floating]) -> Region:
-    """The square around a body whose hips are its middle and which reaches to `above`, up being that way."""
+    """Returns the square centred on the hips that contains `above`, rotated so that `above` is straight up."""
     reach = above - hips
     side = 2 * REGION_SCALE * float(np.hypot(*reach))
     return Region((float(hips[0]), float(hips[1])), side, float(np.arctan2(reach[0], -reach[1])))
 
 
 def anchors() -> NDArray[np.float64]:
-    """(2254, 2): where each prediction counts from, in [0, 1] over the crop."""
+    """(2254, 2): the anchor of each prediction, in [0, 1] over the crop."""
     rows = []
     for stride, per_cell in ANCHORS:
         cells = (np.arange(SIDE // stride) + 0.5) * stride / SIDE
@@ -90,7 +90,7 @@ def anchors() -> NDArray[np.float64]:
 
 
 def tiles(width: int, height: int) -> list[Region]:
-    """Squares that cover a picture at several sizes, neighbours overlapping by half."""
+    """Returns squares of several sizes that cover a picture; neighbours overlap by half."""
     squares = []
     for share in SHARES:
         side = max(width, height) / share
@@ -106,7 +106,7 @@ def tiles(width: int, height: int) -> list[Region]:
 
 
 def distinct(candidates: list[Candidate]) -> list[Candidate]:
-    """The surest of every group of boxes that overlap."""
+    """Keeps the highest-scoring candidate of each group of overlapping boxes (non-maximum suppression)."""
     kept: list[Candidate] = []
     for one in sorted(candidates, key=lambda c: -c.score):
         if all(overlap(one.box, other.box) < SAME_BOX for other in kept):

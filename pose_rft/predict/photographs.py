@@ -1,7 +1,7 @@
-"""A user's photograph: upright pixels, and what its camera says about its focal length.
+"""Reads a user's photograph: upright pixels, and the focal length that its EXIF data imply.
 
-Unlike a release's pictures, whose annotations count stored pixels, a photograph is turned as its EXIF orientation says;
-boxes and results count the upright pixels.
+A photograph is turned upright according to its EXIF orientation; boxes and results refer to upright pixels. In the data
+set releases, by contrast, annotations refer to the pixels as stored.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ TURNS: dict[int, tuple[int, bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """pixels (H, W, 3) uint8 RGB, upright. focal: px; `focal_source` says where it comes from."""
+    """pixels (H, W, 3) uint8 RGB, upright. focal: focal length, px; `focal_source` says where it comes from."""
 
     path: Path
     pixels: NDArray[np.uint8]
@@ -41,16 +41,16 @@ class Photograph:
 
     @property
     def K(self) -> NDArray[np.float64]:
-        """(3, 3) px, the principal point in the middle."""
+        """Intrinsics (3, 3) px, with the principal point at the picture's centre."""
         width, height = self.size
         return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1.0]])
 
 
 def read_photograph(path: Path) -> Photograph:
-    """A picture file, turned upright.
+    """Reads a picture file and turns it upright.
 
     Raises:
-        PoseRftError: there is no such file, or it is no whole JPEG or PNG; the sentence names it.
+        PoseRftError: there is no such file, or it is not a complete JPEG or PNG; the message names it.
     """
     data = file_bytes(path)
     try:
@@ -66,7 +66,7 @@ def read_photograph(path: Path) -> Photograph:
 
 
 def file_bytes(path: Path) -> bytes:
-    """The content of a picture's file, whatever it is.
+    """Reads a picture file without checking its format.
 
     Raises:
         PoseRftError: there is no such file, it cannot be read, or it is empty.
@@ -81,9 +81,9 @@ def file_bytes(path: Path) -> bytes:
 
 
 def focal_length(tags: dict[int, Any], width: int, height: int) -> tuple[float, str]:
-    """(focal length px, where it comes from): EXIF's equivalent for 35 mm film, or a guess.
+    """Returns (focal length px, where it comes from): EXIF's 35 mm equivalent, or a guess.
 
-    The real focal length in mm says nothing without the sensor's size, which EXIF does not hold.
+    The actual focal length in mm is of no use without the sensor's size, which EXIF does not hold.
     Source: EXIF 2.32, tag FocalLengthIn35mmFilm; the diagonals of film and picture correspond.
     """
     diagonal = float(np.hypot(width, height))
@@ -97,7 +97,7 @@ def focal_length(tags: dict[int, Any], width: int, height: int) -> tuple[float, 
 
 
 def encode_png(pixels: NDArray[np.uint8]) -> bytes:
-    """(H, W, 3) RGB as a PNG."""
+    """Encodes (H, W, 3) RGB as a PNG."""
     ok, encoded = cv2.imencode(".png", pixels[..., ::-1])
     assert ok
     return encoded.tobytes()

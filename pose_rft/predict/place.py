@@ -1,4 +1,4 @@
-"""Where a predicted body stands in a picture: fitted to 2D points of its joints, or else to a box."""
+"""Fits the position of a predicted body in a picture: to 2D points of its joints, or else to a box."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from pose_rft.body.joints import H36M17, SMPL24
 from pose_rft.body.smpl import BodyModel
 
 LEAST_CONFIDENCE = 0.05
-"""Points below this confidence have no say in where the camera stands."""
+"""Points at or below this confidence are not used in the fit."""
 LEAST_POINTS = 6
-NEAREST = 0.1  # metres; no part of a body is nearer to the camera
+NEAREST = 0.1  # metres; no joint of a body may be nearer to the camera
 
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """What was seen of a person: names (n), xy (n, 2) px, confidence (n,) in [0, 1]."""
+    """2D points detected on a person: names (n), xy (n, 2) px, confidence (n,) in [0, 1]."""
 
     names: Sequence[str]
     xy: NDArray[np.float64]
@@ -37,7 +37,7 @@ class Place:
 
 
 def named_joints(body: BodyModel, joints: torch.Tensor, vertices: torch.Tensor) -> dict[str, NDArray[np.float64]]:
-    """{name: (3) metres} of a body's limb joints and, where it has a regressor for it, its nose."""
+    """Returns {name: (3) metres} of a body's SMPL joints and, if it has a regressor, its nose."""
     found = {name: joints[index].double().numpy() for index, name in enumerate(SMPL24.joints)}
     if body.has_regressor:
         found["nose"] = body.h36m_joints(vertices[None])[0, H36M17.index("nose")].double().numpy()
@@ -50,10 +50,10 @@ def place(
     box: tuple[NDArray[np.float64], float],
     K: NDArray[np.float64],
 ) -> Place:
-    """The translation that puts a body (joints by name, metres, pelvis near the origin) onto the points.
+    """Fits the translation that aligns a body (joints by name, metres, pelvis near the origin) with the points.
 
     Args:
-        box: centre and side, px, of the person; what is left where fewer than six points are sure.
+        box: centre and side, px, of the person; the fallback, e.g. if fewer than six points are confident.
     """
     if points is not None:
         used = [i for i, name in enumerate(points.names) if name in joints and points.confidence[i] > LEAST_CONFIDENCE]

@@ -1,4 +1,4 @@
-"""What is predicted of one person or sentence, and its JSON form."""
+"""The prediction for one person or sentence, and its JSON form."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,14 @@ from pose_rft.predict.regions import Region
 from pose_rft.predict.store import readable
 from pose_rft.report.notice import SAMPLE_NOTICE
 
-LARGEST = 1e7  # px, and degrees; of a wide picture with a long lens, K has a million
-MOST_SAMPLES = 1000  # of one person, as `pose-rft predict` draws at most
+LARGEST = 1e7  # px, and degrees; K reaches a million px for a wide picture with a long lens
+MOST_SAMPLES = 1000  # per person; the most that `pose-rft predict` draws
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A person in a photograph: region: the square that was looked at; score in [0, 1]: is it a person (None where
-    nothing says so); points: what was seen of the body; `source`: given, annotation, detector or whole picture."""
+    """A person in a photograph. region: the cropped square; score in [0, 1]: confidence that it is a person (None if
+    unscored); points: 2D points on the body; `source`: given, annotation, detector or whole picture."""
 
     region: Region
     source: str
@@ -38,8 +38,8 @@ class Seen:
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """rotations (24, 3, 3) relative to the parent, root in the camera frame; std (24, 6) of the raw 6D numbers;
-    spread (24,): root mean square angle of draws about the mean, degrees; samples (n, 24, 3, 3); vertices (V, 3) and
-    joints (24, 3): metres, camera frame, pelvis near the origin unless `place` says where."""
+    spread (24,): RMS angle between random draws and the mean, degrees; samples (n, 24, 3, 3); vertices (V, 3) and
+    joints (24, 3): metres, camera frame, translated by `place` if set, else pelvis near the origin."""
 
     source: str
     question: str
@@ -56,10 +56,10 @@ class Prediction:
 
     @classmethod
     def of_line(cls, line: dict[str, Any], body: BodyModel) -> "Prediction":
-        """The prediction that `content` was made of, to the six digits that it keeps.
+        """Rebuilds a prediction from its `content`, to the six decimals that it keeps.
 
         Raises:
-            LookupError, TypeError, ValueError, AttributeError, ArithmeticError: the line is none of `content`.
+            LookupError, TypeError, ValueError, AttributeError, ArithmeticError: the line was not made by `content`.
         """
         pose, drawn = (rotations_of(line[name]) for name in ("rotation_matrices", "samples_rotation_matrices"))
         if len(pose) != 1 or len(drawn) > MOST_SAMPLES:
@@ -87,7 +87,7 @@ class Prediction:
 
     @property
     def box(self) -> NDArray[np.float64]:
-        """x0, y0, x1, y1 px of a person in a photograph: around the landmarks, else the square that was looked at."""
+        """x0, y0, x1, y1 px of a person in a photograph: a box around the landmarks, else the cropped square."""
         assert self.seen is not None
         points, region = self.seen.points, self.seen.region
         if points is not None and tuple(points.names) == LANDMARKS:
@@ -95,7 +95,7 @@ class Prediction:
         return np.concatenate([np.array(region.center) - region.side / 2, np.array(region.center) + region.side / 2])
 
     def content(self, model_folder: Path, body: BodyModel) -> dict[str, Any]:
-        """The JSON form; units and frames are in its keys."""
+        """Returns the JSON form; its keys name units and frames."""
         return {
             "source": self.source,
             "model": readable(str(model_folder)),
@@ -177,5 +177,5 @@ def _spread_of(by_joint: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def numbers(values: Tensor | np.ndarray) -> Any:
-    """An array as nested lists of rounded numbers, for JSON."""
+    """Converts an array to nested lists of rounded numbers, for JSON."""
     return np.round(np.asarray(values, dtype=np.float64), 6).tolist()

@@ -1,7 +1,7 @@
-"""The part of a picture that a person's crop shows: a square that may be turned in the plane.
+"""The part of a picture that a person's crop shows: a square that may be rotated in the image plane.
 
-Training uses upright squares (`crops.py`). A prediction may turn the square, so that the person in it stands upright,
-and turns the predicted root back by the same angle.
+Training uses upright squares (`policy/person_crops.py`). Prediction may rotate the square so that the person in it
+stands upright; the predicted root is then rotated back by the same angle.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from pose_rft.policy.person_crops import Square
 
 @dataclass(frozen=True)
 class Region:
-    """center (x, y) and side in px; angle: how far the person's upward direction is turned clockwise from the
-    picture's, radians."""
+    """center (x, y) and side in px; angle: clockwise rotation of the person's up direction from the picture's,
+    radians."""
 
     center: tuple[float, float]
     side: float
@@ -24,7 +24,7 @@ class Region:
 
     @classmethod
     def of(cls, square: Square) -> "Region":
-        """The region that a square crop shows, not turned."""
+        """Returns the region of an upright square crop."""
         return cls((square.left + square.side / 2, square.top + square.side / 2), square.side)
 
     def axes(self) -> NDArray[np.float64]:
@@ -33,13 +33,13 @@ class Region:
         return np.array([[c, -s], [s, c]])
 
     def to_picture(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(..., 2) in the crop, [-1, 1] → px in the picture."""
+        """Maps (..., 2) crop coordinates in [-1, 1] to px in the picture."""
         return np.asarray(self.center) + self.side / 2 * points @ self.axes().T
 
     def view_turn(self, K: NDArray[np.floating]) -> NDArray[np.float64]:
         """(3, 3): from the axes of a camera that looks straight at the region to those of the picture's camera K.
 
-        A crop shows a person at the picture's edge as if the camera had turned to them, and so is their pose read.
+        A crop shows a person at the picture's edge as if the camera had turned to them; the pose is read accordingly.
         """
         ray = np.linalg.inv(K) @ np.array([*self.center, 1.0])
         ray /= np.linalg.norm(ray)
@@ -49,13 +49,13 @@ class Region:
         return turn
 
     def root_turn(self) -> NDArray[np.float64]:
-        """(3, 3): camera axes of the crop → those of the picture, a turn about the line of sight."""
+        """(3, 3): camera axes of the crop → those of the picture, a rotation about the line of sight."""
         turn = np.eye(3)
         turn[:2, :2] = self.axes()
         return turn
 
     def cut(self, pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-        """(size, size, 3) of a picture (H, W, 3); what lies outside is black."""
+        """Cuts (size, size, 3) out of a picture (H, W, 3); pixels outside the picture are black."""
         height, width = pixels.shape[:2]
         reach = self.side / 2 * (abs(np.cos(self.angle)) + abs(np.sin(self.angle)))
         shrink = max(1, int(self.side / size))
@@ -69,7 +69,7 @@ class Region:
             small = (part.shape[1] // shrink, part.shape[0] // shrink)
             part = cv2.resize(part, small, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
         turn = size / self.side * shrink * self.axes().T
-        origin = (np.array([x - left, y - top])) / shrink  # of the region, in the part's px
+        origin = (np.array([x - left, y - top])) / shrink  # the region's centre, in px of `part`
         shift = size / 2 - 0.5 - turn @ (origin - 0.5)
         affine = np.concatenate([turn, shift[:, None]], 1)
         return cv2.warpAffine(part, affine, (size, size), flags=cv2.INTER_LINEAR)  # type: ignore[return-value]
