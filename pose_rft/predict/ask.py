@@ -1,4 +1,4 @@
-"""An ordinary question to a policy: what words it has beside poses (`pose-rft ask`, and `pose-rft demo`)."""
+"""Asks a policy questions that it answers in words instead of poses (`pose-rft ask`, and `pose-rft demo`)."""
 
 from pathlib import Path
 
@@ -19,10 +19,10 @@ LONGEST_ANSWER = 64  # tokens
 
 
 def answers(folder: Path, questions: list[str], longest: int) -> list[str]:
-    """The likeliest answer to each question without a picture, of at most `longest` tokens.
+    """Returns the greedily decoded answer to each question, without a picture; at most `longest` tokens.
 
     Raises:
-        PoseRftError: the folder holds no policy, or a question is no text.
+        PoseRftError: the folder holds no policy, or a question is not valid UTF-8.
     """
     if not all(map(is_text, questions)):
         raise PoseRftError("A question is no valid UTF-8; give it in this terminal's encoding.")
@@ -35,7 +35,7 @@ def answers(folder: Path, questions: list[str], longest: int) -> list[str]:
 def about_picture(
     model: PoseLlava, processor: PoseProcessor, pixels: NDArray[np.uint8], region: Region, question: str
 ) -> str:
-    """The likeliest answer to a question about a region of a picture (H, W, 3) RGB."""
+    """Returns the greedily decoded answer to a question about a region of a picture (H, W, 3) RGB."""
     image = processor.image
     clip, pose = (
         normalise(region.cut(pixels, size), norm)[None]

@@ -1,4 +1,4 @@
-"""Boxes that a user gives: `--box`, or a COCO annotation file."""
+"""Reads the boxes that a user gives: `--box`, or a COCO annotation file."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -10,10 +10,10 @@ from pose_rft.record import LARGEST_BOX, SMALLEST_BOX, Box
 
 
 def parse_box(text: str) -> Box:
-    """`X,Y,W,H` in px as a square box around that rectangle.
+    """Parses `X,Y,W,H` in px and returns the square box around that rectangle.
 
     Raises:
-        PoseRftError: not four finite numbers, or no area.
+        PoseRftError: the text is not four finite numbers, or the box has no area.
     """
     try:
         values = [float(part) for part in text.split(",")]
@@ -27,10 +27,10 @@ def parse_box(text: str) -> Box:
 
 
 def boxes_from_coco(path: Path) -> dict[str, list[Box]]:
-    """{file name: boxes of its persons} from a COCO annotation file; crowds and boxes without area are left out.
+    """Reads {file name: boxes of its people} from a COCO annotation file; skips crowds and boxes without area.
 
     Raises:
-        PoseRftError: no such file, or not in COCO's format, or a box is no four finite numbers.
+        PoseRftError: no such file, it is not in COCO's format, or a box is not four finite numbers.
     """
     content = read_json(path, dict)
     try:
@@ -52,10 +52,10 @@ def boxes_from_coco(path: Path) -> dict[str, list[Box]]:
 
 
 def square(values: Sequence[float], where: str, convention: str) -> Box:
-    """The square crop around a box.
+    """Returns the square crop around a box.
 
     Raises:
-        PoseRftError: no area, or a size that no picture has.
+        PoseRftError: the box has no area, or its size is out of range.
     """
     x, y, width, height = values
     if width <= 0 or height <= 0:
@@ -71,7 +71,7 @@ def check_inside(box: Box, size: tuple[int, int], where: str) -> None:
     """Refuses a box that lies outside its picture.
 
     Raises:
-        PoseRftError: the box and a picture of `size` (width, height) px share nothing.
+        PoseRftError: the box does not overlap a picture of `size` (width, height) px.
     """
     for center, length in zip(box.center, size, strict=True):
         if not (center + box.side / 2 > 0 and center - box.side / 2 < length):

@@ -1,4 +1,4 @@
-"""The steps of `pose-rft predict`: look at all inputs, load the model, predict in batches, name what failed."""
+"""The steps of `pose-rft predict`: check all inputs, load the model, predict in batches, report failures."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,12 +24,12 @@ from pose_rft.progress import Progress
 from pose_rft.record import Box
 from pose_rft.report.notice import SAMPLE_NOTICE
 
-MOST_PIXELS = 1 << 26  # of pictures that wait for their batch
+MOST_PIXELS = 1 << 26  # channel values in total, of the pictures that wait for a batch
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks for. batch: people that go through the policy together; smooth: time constant, seconds."""
+    """What a user asks for. batch: people per policy batch; smooth: time constant of the smoothing, seconds."""
 
     arguments: Sequence[str]
     sentences: Sequence[str]
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked request: the inputs that can be read, the boxes, and a sentence for each input that cannot."""
+    """A checked request: the readable inputs, the boxes, and an error message for each unreadable input."""
 
     request: Request
     inputs: Sequence[Input]
@@ -59,10 +59,10 @@ class Plan:
     failures: Sequence[str]
 
     def boxes(self, one: Input) -> Sequence[Box]:
-        """The boxes of the people in an input.
+        """Returns the boxes of the people in an input.
 
         Raises:
-            PoseRftError: the file of boxes names nobody in this picture.
+            PoseRftError: the box file lists nobody in this picture.
         """
         if self.known is None or one.path is None:
             return self.given
@@ -75,10 +75,10 @@ class Plan:
 
 
 def check(request: Request, lines: Iterable[str] = ()) -> Plan:
-    """Finds everything that is wrong before anything heavy is done; `lines` are those of stdin.
+    """Validates a request before any heavy work starts; `lines` are those of stdin.
 
     Raises:
-        PoseRftError: an option, a folder, a pattern or a sentence is wrong, or there is no input that can be read.
+        PoseRftError: an option, folder, pattern or sentence is invalid, or no input can be read.
     """
     for sentence in request.sentences:
         check_text(sentence)
@@ -102,7 +102,7 @@ def check(request: Request, lines: Iterable[str] = ()) -> Plan:
 
 @dataclass
 class Job:
-    """An input at work: its key and name in the store, and what has been written of it."""
+    """An input in progress: its key and name in the store, and how much of it has been written."""
 
     input: Input
     key: str
@@ -115,7 +115,7 @@ class Job:
 
 
 class Run:
-    """Predicts and writes; an input that fails does not stop the others."""
+    """Predicts all inputs and writes the results; an input that fails does not stop the others."""
 
     def __init__(self, plan: Plan, model: Path, body: Path) -> None:
         self.plan, self.request, self.model, self.body = plan, plan.request, model, body
@@ -125,7 +125,7 @@ class Run:
 
     @cached_property
     def predictor(self) -> Predictor:
-        """Loaded when the first input needs it: a run that finds everything done says so at once."""
+        """The predictor, loaded on first use: a run that finds everything done says so at once."""
         predictor = Predictor(self.model, self.body, self.request.seed)
         if predictor.body.is_standin:
             print(f"note: {SAMPLE_NOTICE}", file=sys.stderr)
@@ -134,11 +134,11 @@ class Run:
 
     @cached_property
     def body_model(self) -> BodyModel:
-        """Loaded alone where all is predicted already: overlays and exports of that need no policy."""
+        """The body model, loaded alone if all is predicted already: overlays and exports need no policy."""
         return load_body_model(self.body)
 
     def __call__(self) -> bool:
-        """Whether all went well."""
+        """Runs the plan; returns whether every input succeeded."""
         for sentence in self.plan.failures:
             complain(sentence)
         keys = self._keys()
@@ -147,7 +147,7 @@ class Run:
         total = sum(one.pictures for one in keys)
         with Progress("predict", total, "pictures") as self.progress:
             if keys.values() - self.store.finished.keys():
-                _ = self.predictor  # what is wrong with the model is said once, not for each input
+                _ = self.predictor  # loads the model now, so that its error is reported once, not per input
             for one, key in keys.items():
                 if key in self.store.finished:
                     old = self.store.finished[key]
@@ -189,7 +189,7 @@ class Run:
         else:
             name, facts["frames_per_second"] = one.path.stem, one.rate
         job = Job(one, key, self.store.begin(key, readable(name), facts))
-        if one.kind != "video" and key in self.store.last:  # killed between its lines and the note that it is done
+        if one.kind != "video" and key in self.store.last:  # killed before it was marked as finished
             job.frames, job.persons = 1, sum(head.input == key for head in heads(self._where))
             self._close(job)
             return
@@ -214,7 +214,7 @@ class Run:
         return people >= self.request.batch or pixels >= MOST_PIXELS
 
     def _pictures(self, job: Job, path: Path) -> Iterator[Looked]:
-        """The pictures of an input that have no lines yet, with who is in them."""
+        """Yields the pictures of an input that have no lines yet, with the people in them."""
         boxes = self.plan.boxes(job.input)
         if job.input.kind == "photograph":
             photograph, job.frames = read_photograph(path), 1
@@ -228,13 +228,13 @@ class Run:
             job.frames += 1
             try:
                 seen = self.predictor.see(photograph, boxes, self.request.most)
-            except PoseRftError:  # nobody is there for a while
+            except PoseRftError:  # a frame may show nobody
                 self.progress.advance()
                 continue
             yield Looked(photograph, seen, frame)
 
     def _flush(self) -> None:
-        """Predicts and writes what waits."""
+        """Predicts the waiting pictures and writes their lines."""
         waiting, self.waiting = self.waiting, []
         if not waiting:
             return
@@ -287,7 +287,7 @@ class Run:
         print(f"{job.input.source}: {_count(job.input, job.persons, job.frames)}{spread} -> {self._where}")
 
     def _draw(self, inputs: Mapping[str, Input]) -> None:
-        """Overlays, made of the lines on disk: also of those that an earlier run wrote, and of a film's good part."""
+        """Draws overlays from the lines on disk, including those of earlier runs and the good part of a bad video."""
         asked = self.request
         overlays = Overlays(self._where, self.store.names, self.body_model, asked.every, asked.overwrite)
         with Progress("overlay", sum(one.pictures for one in inputs.values()), "pictures") as progress:
@@ -315,10 +315,10 @@ class Run:
 
 
 def _count(one: Input, persons: int, frames: int) -> str:
-    """How many people an input has, in words."""
+    """Describes how many people were found in an input."""
     return f"{persons} found in {frames} pictures" if one.kind == "video" else f"{persons} found"
 
 
 def complain(sentence: str) -> None:
-    """Prints one sentence about an input to stderr."""
+    """Prints one error message about an input to stderr."""
     print(f"error: {sentence}", file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Everyone in a picture: the detector proposes, the landmark network decides and says where each body reaches.
+"""Finds everyone in a picture: the detector proposes people, the landmark network accepts and localises them.
 
-A proposal becomes a person when the landmark network sees one in it. Its square is then laid around the landmarks
-themselves, upright and turned as the torso is, and the one that the network is surest of is kept. Proposals that end
-in the same landmarks are one person.
+A proposal becomes a person if the landmark network finds one in it. Two more squares are then fitted to the landmarks,
+one upright and one rotated with the torso; the view in which the network is most confident is kept. Proposals with the
+same landmarks are merged.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,28 +21,28 @@ from pose_rft.predict.regions import Region
 
 CROP = 256
 LEAST_SCORE = 0.5
-"""Below it the landmark network sees no person (MediaPipe's default)."""
+"""A lower score of the landmark network means that there is no person (MediaPipe's default)."""
 BOX_SCALE = 1.25
 SAME_LANDMARKS = 0.2
-"""Median distance of landmarks over the smaller body's size, below which two are one person."""
+"""Two findings are one person if their landmarks' median distance is below this fraction of the smaller one's size."""
 SAME_EXTENT = 0.6  # IoU
 INSIDE = 0.8
 PART_SURENESS = 2.0
-"""A finding of which this share lies within a larger one is a part of that one, unless it is so many times as sure."""
-HEAD = 0.55  # from the ears on to the top of the head, over shoulders to ears
-MARGIN = 0.03  # flesh around the outer landmarks, over the longer side
+"""A finding that lies in a larger one by more than INSIDE is part of it, unless PART_SURENESS times as confident."""
+HEAD = 0.55  # distance from ears to top of head, relative to that from shoulders to ears
+MARGIN = 0.03  # body beyond the outer landmarks, relative to the longer side
 
 _EARS = [LANDMARKS.index(name) for name in ("left_ear", "right_ear")]
 _SHOULDERS = [LANDMARKS.index(name) for name in ("left_shoulder", "right_shoulder")]
 _HIPS = [LANDMARKS.index(name) for name in ("left_hip", "right_hip")]
 
 Look = Callable[[Tensor], Landmarks]
-"""(B, 3, 256, 256) normalised pixels → what the landmark network finds."""
+"""(B, 3, 256, 256) normalised pixels → the landmark network's output."""
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """region: the square that a crop should show; landmarks (33, 2) px, visibility (33,); score in [0, 1]: is it a
+    """region: the square to crop; landmarks (33, 2) px, visibility (33,); score in [0, 1]: confidence that it is a
     person; extent: x0, y0, x1, y1 px of the whole body within the picture."""
 
     region: Region
@@ -53,7 +53,7 @@ class Person:
 
     @property
     def sureness(self) -> float:
-        """How sure the detector is of the person, 0 to 1."""
+        """The landmark network's confidence in the person, 0 to 1: the score times the mean visibility."""
         return self.score * float(self.visibility.mean())
 
     @property
@@ -63,7 +63,7 @@ class Person:
 
 
 def look(pixels: NDArray[np.uint8], regions: Sequence[Region], see: Look) -> list[Person]:
-    """What the landmark network finds in each region of a picture (H, W, 3)."""
+    """Runs the landmark network on each region of a picture (H, W, 3)."""
     if not regions:
         return []
     crops = np.stack([region.cut(pixels, CROP) for region in regions])
@@ -78,12 +78,12 @@ def look(pixels: NDArray[np.uint8], regions: Sequence[Region], see: Look) -> lis
 
 
 def surest(people: Iterable[Person]) -> Person:
-    """The person of whom the detector is surest."""
+    """Returns the person with the highest confidence."""
     return max(people, key=lambda person: person.sureness)
 
 
 def find_people(pixels: NDArray[np.uint8], candidates: Sequence[Candidate], see: Look) -> list[Person]:
-    """The people among the candidates, from left to right."""
+    """Returns the people among the candidates, from left to right."""
     found = []
     for candidate in candidates:
         first = surest(look(pixels, both_ways(candidate.region), see))
@@ -95,12 +95,12 @@ def find_people(pixels: NDArray[np.uint8], candidates: Sequence[Candidate], see:
 
 
 def both_ways(region: Region) -> list[Region]:
-    """As it is turned, and upright."""
+    """Returns the region as it is rotated, and upright."""
     return [Region(region.center, region.side, angle) for angle in dict.fromkeys((region.angle, 0.0))]
 
 
 def around(person: Person) -> list[Region]:
-    """The upright square around a body, and the one turned as its torso is."""
+    """Returns the upright square around a body, and the one rotated with its torso."""
     low, high = whole(person.landmarks)
     upright = Region(tuple((low + high) / 2), BOX_SCALE * float((high - low).max()))
     turned = Region(upright.center, upright.side, torso_angle(person.landmarks))
@@ -110,13 +110,13 @@ def around(person: Person) -> list[Region]:
 
 
 def torso_angle(landmarks: NDArray[np.floating]) -> float:
-    """How far the way from hips to shoulders is turned clockwise from the picture's upward direction, radians."""
+    """Returns the clockwise angle from the picture's up direction to the hips-to-shoulders direction, radians."""
     up = landmarks[_SHOULDERS].mean(0) - landmarks[_HIPS].mean(0)
     return float(np.arctan2(up[0], -up[1]))
 
 
 def whole(landmarks: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(33, 2) → lower and upper corner of the body with its head and flesh."""
+    """(33, 2) → minimum and maximum corner of the body, including the head and a margin."""
     ears = landmarks[_EARS].mean(0)
     points = np.concatenate([landmarks, [ears + HEAD * (ears - landmarks[_SHOULDERS].mean(0))]])
     low, high = points.min(0), points.max(0)
@@ -125,12 +125,12 @@ def whole(landmarks: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray
 
 
 def extent(landmarks: NDArray[np.floating], width: int, height: int) -> NDArray[np.float64]:
-    """(33, 2) px → x0, y0, x1, y1 of the body's part within the picture."""
+    """(33, 2) px → x0, y0, x1, y1 of the part of the body within the picture."""
     return np.concatenate([corner.clip(0, [width, height]) for corner in whole(landmarks)])
 
 
 def distinct(found: Sequence[tuple[Person, float]]) -> list[Person]:
-    """The people, each once; with how sure detector and landmarks together are."""
+    """Returns each person once; `found` pairs people with the joint confidence of detector and landmark network."""
     kept: list[tuple[Person, float]] = []
     for person, sure in sorted(found, key=lambda pair: -pair[1]):
         if not any(same(person, other) for other, _ in kept):
@@ -143,14 +143,14 @@ def distinct(found: Sequence[tuple[Person, float]]) -> list[Person]:
 
 
 def same(person: Person, other: Person) -> bool:
-    """Do two findings show one person?"""
+    """Returns whether two findings show the same person."""
     smaller = min(person.size, other.size)
     apart = float(np.median(np.linalg.norm(person.landmarks - other.landmarks, axis=1)))
     return apart < SAME_LANDMARKS * smaller or overlap(person.extent, other.extent) > SAME_EXTENT
 
 
 def is_part(person: Person, other: Person) -> bool:
-    """Does the first lie within the second, as a glove taken for a person does?"""
+    """Returns whether the first lies within the second, like a glove mistaken for a person."""
     low, high = np.maximum(person.extent[:2], other.extent[:2]), np.minimum(person.extent[2:], other.extent[2:])
     shared = float(np.prod((high - low).clip(0)))
     own, others = (float(np.prod(one.extent[2:] - one.extent[:2])) for one in (person, other))

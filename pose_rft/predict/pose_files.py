@@ -1,7 +1,7 @@
-"""A pose from a file: what `pose-rft predict` wrote, plain numpy arrays, or a frame of AMASS.
+"""Reads a pose from a file: output of `pose-rft predict`, plain numpy arrays, or a frame of AMASS.
 
-Files of SMPL+H and SMPL-X bodies have the 22 body joints of SMPL and fingers of their own: SMPL's two hands, which they
-do not have, are left as they rest.
+SMPL+H and SMPL-X files have SMPL's 22 body joints and their own finger joints. They lack SMPL's two hand joints, which
+stay in the rest pose.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ from pose_rft.io.json_files import read_json
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.predict.store import heads, read_lines
 
-LARGEST = 1 << 28  # bytes; the longest sequence of AMASS has a tenth
+LARGEST = 1 << 28  # bytes; the longest sequence of AMASS has a tenth of that
 JOINTS, BODY_JOINTS = 24, 22
-AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # numbers of a frame's `poses`
+AMASS = {156: "SMPL+H", 165: "SMPL-X"}  # length of a frame's `poses` → body model
 ONE_POSE = {(j * 3,) for j in (JOINTS, BODY_JOINTS)} | {
     (j, *numbers) for j in (JOINTS, BODY_JOINTS) for numbers in ((3,), (3, 3))
 }
-LARGEST_ANGLE = 1e4  # radians; single precision knows no turn of larger ones
+LARGEST_ANGLE = 1e4  # radians; single precision cannot resolve larger angles
 EXPECTED = (
     "expected the JSON lines of `pose-rft predict`, .npy or .npz with axis-angles (72,), (24, 3), (66,), (22, 3) or "
     "matrices (24, 3, 3), (22, 3, 3), one or many, or an .npz of AMASS"
@@ -36,8 +36,8 @@ EXPECTED = (
 
 @dataclass(frozen=True, eq=False)
 class PoseFile:
-    """rotations (24, 3, 3) relative to the parent joint; the frame that the file's kind has, if it has one; note: what
-    of the pose the file did not say."""
+    """rotations (24, 3, 3) relative to the parent joint; frame: coordinate frame that the file format defines, if any;
+    note: what the file does not say about the pose."""
 
     rotations: Tensor
     frame: Literal["amass"] | None = None
@@ -45,19 +45,19 @@ class PoseFile:
 
 
 class TooFew(PoseRftError):
-    """A file without the pose of that number."""
+    """The file has no pose of the requested number."""
 
     def __init__(self, path: Path, count: int, number: int) -> None:
         super().__init__(f"{path} has {count} poses, and number {number} was asked for; they count from 0.")
 
 
 def read_pose(path: Path, number: int = 0) -> PoseFile:
-    """The pose of a file, of many the `number`th from 0; of an .npz the array `pose`, `poses`, or its only one.
+    """Reads pose `number` (from 0) of a file; of an .npz, the array `pose` or `poses`, else the first by name.
 
     Raises:
-        PoseRftError: no such file or pose, another kind of file, or no poses of 24 or 22 joints.
+        PoseRftError: no such file or pose, an unknown file format, or poses of other than 24 or 22 joints.
     """
-    if path.suffix == ".jsonl":  # a film has tens of thousands of lines, of which one is wanted
+    if path.suffix == ".jsonl":  # a video has tens of thousands of lines, of which one is wanted
         return PoseFile(_rotations(_reading(path, lambda: _line(path, number)), path))
     values = _reading(path, lambda: _values(path))
     of_amass = values.ndim == 2 and values.shape[1] in AMASS
@@ -92,7 +92,7 @@ def _values(path: Path) -> Any:
 
 
 def _reading(path: Path, read: Callable[[], Any]) -> np.ndarray:
-    """The numbers of a file as they are."""
+    """Reads the numbers of a file without interpreting them."""
     try:
         values = np.asarray(read())
         if values.dtype.kind not in "fiu":
@@ -101,7 +101,7 @@ def _reading(path: Path, read: Callable[[], Any]) -> np.ndarray:
         raise PoseRftError(f"{str(error).rstrip('.')}; {EXPECTED}.") from None
     except TooFew:
         raise
-    except PoseRftError as error:  # no such JSON or numpy file
+    except PoseRftError as error:  # not a valid JSON or numpy file
         raise PoseRftError(f"{path} holds no pose ({str(error).rstrip('.')}); {EXPECTED}.") from None
     except (ValueError, KeyError, IndexError, TypeError, EOFError, RecursionError, OverflowError) as error:
         raise PoseRftError(f"{path} holds no pose ({error!s:.200}); {EXPECTED}.") from None
@@ -109,8 +109,8 @@ def _reading(path: Path, read: Callable[[], Any]) -> np.ndarray:
 
 
 def _rotations(values: np.ndarray, path: Path) -> Tensor:
-    """(24, 3, 3) of axis-angles or matrices of 24 or 22 joints."""
-    if not (np.abs(values) <= LARGEST_ANGLE).all():  # NaN, infinite, or no angles
+    """Converts axis-angles or matrices of 24 or 22 joints to (24, 3, 3)."""
+    if not (np.abs(values) <= LARGEST_ANGLE).all():  # NaN, infinite, or too large for an angle
         raise PoseRftError(f"{path} holds values that are no finite numbers of radians; {EXPECTED}.")
     found = torch.eye(3).repeat(JOINTS, 1, 1)
     for joints in (JOINTS, BODY_JOINTS):

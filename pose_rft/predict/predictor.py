@@ -1,8 +1,8 @@
-"""A trained policy at work: the people of one photograph, or of many, in one batch, or a sentence.
+"""Runs a trained policy: on the people of one or many photographs, in one batch, or on a sentence.
 
-The answer is decoded greedily and the pose is the mean of the policy's Gaussian; `samples` draws from it, its σ as
-calibrated on validation data (`policy/calibration.py`). Shape is not predicted: betas are 0. A person's square may be
-turned (`predict/regions.py`); the predicted root is turned back.
+The answer is decoded greedily, and the pose is the mean of the policy's Gaussian. `samples` draws from that Gaussian,
+with σ calibrated on validation data (`policy/calibration.py`). Shape is not predicted: betas are 0. A person's square
+may be rotated (`predict/regions.py`); the predicted root is then rotated back.
 """
 
 from collections.abc import Sequence
@@ -40,13 +40,13 @@ from pose_rft.record import Box
 from pose_rft.seeds import torch_generator
 
 LONGEST_ANSWER = 48  # tokens
-LONGEST_TEXT = 200  # words; human captions of PoseScript stay below
+LONGEST_TEXT = 200  # words; PoseScript's human captions are shorter
 SPREAD_DRAWS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A picture and who is in it; `frame`: its number where the picture is one of a video's."""
+    """A picture and the people in it; `frame`: its frame number if it comes from a video."""
 
     photograph: Photograph
     seen: Sequence[Seen]
@@ -54,13 +54,13 @@ class Looked:
 
     @property
     def source(self) -> str:
-        """The picture's path, as it is shown."""
+        """The picture's path in writable form."""
         return readable(str(self.photograph.path))
 
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """One person or sentence in a batch; index: which of the picture's people."""
+    """One person or sentence in a batch; index: the person's position among the picture's people."""
 
     source: str
     question: str
@@ -71,7 +71,7 @@ class _Asked:
     photograph: Photograph | None = None
 
     def turn(self) -> Tensor:
-        """(3, 3): from the axes of the crop's camera to those of the picture's."""
+        """(3, 3): rotation from the axes of the crop's camera to those of the picture's camera."""
         if self.seen is None or self.photograph is None:
             return torch.eye(3)
         region = self.seen.region
@@ -93,7 +93,7 @@ class Predictor:
             self._look_at_nothing()
 
     def _look_at_nothing(self) -> None:
-        """A black picture and a question through all networks: what a configuration says wrongly fails here."""
+        """Runs all networks on an all-zero picture and a question, so that a wrong configuration fails here."""
         image = self.processor.image
         prompt = torch.tensor([self.processor.prompt_ids(self.processor.image_questions[0], True)])
         clip, pose = (torch.zeros(1, 3, side, side) for side in (image.size, image.pose_size))
@@ -102,10 +102,10 @@ class Predictor:
             self.model.pose_distribution(said.hidden_states[:, -1], said.pose_start)
 
     def photograph(self, photograph: Photograph, boxes: Sequence[Box] = (), samples: int = 0) -> list[Prediction]:
-        """The people in the boxes, in their order, or everyone in the picture from left to right.
+        """Predicts the people in the boxes, in box order, or everyone in the picture from left to right.
 
         Raises:
-            PoseRftError: a box lies outside, nobody is in the picture, or an answer holds no pose.
+            PoseRftError: a box lies outside the picture, nobody is found, or an answer holds no pose.
         """
         (found,) = self.people([Looked(photograph, self.see(photograph, boxes))], samples)
         if isinstance(found, PoseRftError):
@@ -113,10 +113,10 @@ class Predictor:
         return found
 
     def see(self, photograph: Photograph, boxes: Sequence[Box] = (), most: int | None = None) -> list[Seen]:
-        """Who is there: the people in the boxes, else everyone that is found, of whom the `most` surest are kept.
+        """Returns the people in the boxes, or else everyone found, limited to the `most` highest scores.
 
         Raises:
-            PoseRftError: a box lies outside, or nobody is in the picture.
+            PoseRftError: a box lies outside the picture, or nobody is found.
         """
         if boxes:
             return self.given(photograph, boxes)
@@ -127,7 +127,7 @@ class Predictor:
         return [one for one in found if one in surest]
 
     def people(self, looked: Sequence[Looked], samples: int = 0) -> list[list[Prediction] | PoseRftError]:
-        """The people of many pictures in one batch: what `photograph` says of each of them, or why it cannot."""
+        """Predicts the people of many pictures in one batch; returns the predictions or the error of each picture."""
         everyone = [(one, index) for one in looked for index in range(len(one.seen))]
         if not everyone:
             return [[] for _ in looked]
@@ -140,7 +140,7 @@ class Predictor:
         ]
         posed = [index for index, has in enumerate(has_pose) if has]
         predictions: dict[int, Prediction] = {}
-        if posed:  # what stands where no pose was said may be anything
+        if posed:  # without a pose in the answer, the values are undefined
             chosen = poses.select(torch.tensor(posed))
             found = self._predictions([asked[index] for index in posed], chosen, samples)
             predictions = dict(zip(posed, found, strict=True))
@@ -156,10 +156,10 @@ class Predictor:
         return results
 
     def text(self, sentence: str, samples: int = 0) -> Prediction:
-        """The pose that a sentence describes, heading removed.
+        """Predicts the pose that a sentence describes, heading removed.
 
         Raises:
-            PoseRftError: there is no text, too much of it or broken text, or the answer holds no pose.
+            PoseRftError: the text is empty, too long or invalid UTF-8, or the answer holds no pose.
         """
         check_text(sentence)
         question = self.processor.text_questions[0].format(caption=sentence.strip())
@@ -168,11 +168,11 @@ class Predictor:
             raise _no_pose(answers[0], repr(sentence))
         return self._predictions([_Asked(sentence, question, answers[0])], poses, samples)[0]
 
-    # --- who is in a photograph
+    # --- people in a photograph
 
     @cached_property
     def network(self) -> BlazePose | None:
-        """What sees landmarks: the policy's own encoder, else the fetched one; None where it was not fetched."""
+        """The landmark network: the policy's own encoder, else the fetched one; None if it was not fetched."""
         if isinstance(self.model.pose_encoder, BlazePose):
             return self.model.pose_encoder
         try:
@@ -182,11 +182,11 @@ class Predictor:
 
     @cached_property
     def detector(self) -> PersonDetector:
-        """The detector of people, loaded when it is first needed."""
+        """The person detector, loaded on first use."""
         return PersonDetector()
 
     def everyone(self, photograph: Photograph) -> list[Seen]:
-        """All the people that are found; the whole picture as one person where no network that finds people is there.
+        """Returns all people found; without a landmark network, the whole picture counts as one person.
 
         Raises:
             PoseRftError: nobody is found.
@@ -201,7 +201,7 @@ class Predictor:
         return [_seen(person, "detector") for person in found]
 
     def given(self, photograph: Photograph, boxes: Sequence[Box]) -> list[Seen]:
-        """The people in boxes; a policy that reads landmarks may turn the square.
+        """Returns the people in the boxes; for a policy that reads landmarks, their squares may be rotated.
 
         Raises:
             PoseRftError: a box lies outside the picture.
@@ -218,10 +218,10 @@ class Predictor:
         pairs = zip(boxes, zip(first, second, strict=True), strict=True)
         return [_seen(people.surest(pair), box.convention) for box, pair in pairs]
 
-    # --- what the policy says
+    # --- the policy's answers
 
     def _encode(self, people: Sequence[tuple[Photograph, Seen]]) -> tuple[ImageTokens, list[Seen]]:
-        """What the policy reads of each person, and the people with the points that it goes by."""
+        """Returns the image tokens of the people, and the people with the landmarks that the tokens encode."""
         image, encoder = self.processor.image, self.model.pose_encoder
         given = [seen for _, seen in people]
 
@@ -245,7 +245,7 @@ class Predictor:
     def _ask(
         self, question: str, tokens: ImageTokens | None, people: int
     ) -> tuple[list[str], PoseDistribution, list[bool]]:
-        """What is answered to each, the pose of each answer, and whether the answer holds one."""
+        """Returns the answer for each person, the pose of each answer, and whether the answer holds one."""
         ids = tuple(self.processor.prompt_ids(question, tokens is not None))
         answers, scores = ask(self.model, Prompts((), (ids,) * people, tokens), LONGEST_ANSWER)
         said = [self.processor.decode(answers.answer(index, 0)) for index in range(people)]
@@ -256,7 +256,7 @@ class Predictor:
     def _check_numbers(self, found: Tensor) -> None:
         """
         Raises:
-            PoseRftError: what the networks say is infinite or none at all, as damaged weights make it.
+            PoseRftError: the networks' output is infinite or NaN, as with damaged weights.
         """
         if not torch.isfinite(found).all():
             raise PoseRftError(
@@ -264,7 +264,7 @@ class Predictor:
             )
 
     def _predictions(self, asked: Sequence[_Asked], poses: PoseDistribution, samples: int) -> list[Prediction]:
-        """What a distribution says of each: the body of the mean, uncertainty and samples, placed in its picture."""
+        """Makes a prediction from each distribution: the mean body, uncertainty and samples, placed in its picture."""
         with torch.no_grad():
             means = sixd_to_matrix(poses.mean.view(-1, 24, 6))
             drawn = [
@@ -286,8 +286,8 @@ class Predictor:
     def _drawn(
         self, asked: _Asked, pose: PoseDistribution, mean: Tensor, samples: int
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """std (24, 6), spread (24,) degrees and samples (n, 24, 3, 3); the numbers depend on the picture, the frame and
-        the person alone, not on the batch."""
+        """std (24, 6), spread (24,) degrees and samples (n, 24, 3, 3); the draws are seeded by picture, frame and
+        person, so they do not depend on the batch."""
         frame = () if asked.frame is None else (asked.frame,)
         generator = torch_generator(self.seed, "predict", asked.source, *frame, asked.index)
         std = spread = None
@@ -320,7 +320,7 @@ class Predictor:
         )
 
     def _keypoints(self, photograph: Photograph, region: Region) -> Points | None:
-        """Those of an encoder without landmarks; None where it has none (HMR2.0's)."""
+        """Returns the keypoints of an encoder without landmarks; None if it has none (HMR2.0's)."""
         encoder = self.model.pose_encoder
         if encoder is None:
             return None
@@ -338,10 +338,10 @@ def _no_pose(answer: str, source: str) -> PoseRftError:
 
 
 def check_text(sentence: str) -> None:
-    """Refuses a sentence that is empty or too long.
+    """Refuses a sentence that is empty, too long or invalid UTF-8.
 
     Raises:
-        PoseRftError: there is no text, too much of it, or broken text.
+        PoseRftError: the text is empty, too long or invalid UTF-8.
     """
     if not sentence.strip():
         raise PoseRftError("The text is empty; describe a pose, e.g. --text 'sitting with crossed legs'.")
@@ -357,7 +357,7 @@ def check_text(sentence: str) -> None:
 
 
 def turned_root(turn: Tensor, rotations: Tensor) -> Tensor:
-    """(..., 24, 3, 3) with the root turned by (3, 3) from the left."""
+    """Returns `rotations` (..., 24, 3, 3) with the root left-multiplied by `turn` (3, 3)."""
     return torch.cat([turn @ rotations[..., :1, :, :], rotations[..., 1:, :, :]], -3)
 
 

@@ -1,8 +1,8 @@
-"""The folder of results: `predictions.jsonl`, a line for each person in each picture, and `inputs.jsonl`: of what.
+"""The results folder: `predictions.jsonl`, a line for each person in each picture, and `inputs.jsonl`, the inputs.
 
-Both files only grow, and whoever is killed leaves at most half a group of lines at their end, which the next run cuts
-off. So a run can be taken up at the frame where it ended, and no run touches what another has written. Every input has
-a name that no other has, under which its pictures and exports lie; the name is written down before they are.
+Both files are append-only. A killed run leaves at most an incomplete group of lines at their end, which the next run
+truncates. So a run can resume at the frame where it ended, and no run changes what another has written. Every input has
+a unique name, under which its pictures and exports are stored; the name is recorded before they are written.
 """
 
 import json
@@ -26,13 +26,13 @@ HEAD = re.compile(
     rb'"frame":(\d{1,9}),"index":(\d{1,9}),"persons":(\d{1,9}),"track":(\d{1,9}|null),'
 )
 LONGEST_LINE = 1 << 26  # bytes
-LONGEST_NAME = 100  # bytes of UTF-8: a file's may have 255, with what stands before and behind it
+LONGEST_NAME = 100  # bytes of UTF-8: a file name may have 255, including prefix and suffix
 NAME = re.compile(r"[^/.\0]{1,120}")
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the beginning of a line says: whose it is; `end`: where the next one begins in the file."""
+    """The leading fields of a line, which say whose it is; `end`: where the next line begins in the file."""
 
     input: str
     frame: int
@@ -45,7 +45,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Finished:
-    """How many pictures of an input were looked at, and how many lines it has."""
+    """How many pictures of a finished input were processed, and how many lines it has."""
 
     frames: int
     persons: int
@@ -53,7 +53,7 @@ class Finished:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns what a full or closed disk raises into one sentence.
+    """Turns the errors of a full or unwritable disk into a one-line message.
 
     Raises:
         PoseRftError: instead of an OSError, with the file's name and what to do.
@@ -68,10 +68,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def of_predict(path: Path) -> Iterator[None]:
-    """Turns what a line of another program raises into one sentence.
+    """Turns the errors that a foreign line raises into a one-line message.
 
     Raises:
-        PoseRftError: the block found that a line of this file is none of `predict`.
+        PoseRftError: the block found that `predict` did not write a line of this file.
     """
     try:
         yield
@@ -82,7 +82,7 @@ def of_predict(path: Path) -> Iterator[None]:
 
 
 class Store:
-    """The folder, open for one run.
+    """The results folder, open for one run.
 
     Raises:
         PoseRftError: it cannot be written, or holds files of these names that this version did not write.
@@ -94,7 +94,7 @@ class Store:
         self.names: dict[str, str] = {}
         self.finished: dict[str, Finished] = {}
         self.last: dict[str, int] = {}
-        """Key of an unfinished input → its last frame with all its lines; those of finished ones too."""
+        """Key of an input, finished or not → its last frame whose lines are complete."""
         self._files: dict[str, BinaryIO] = {}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ class Store:
 
     def _read_predictions(self) -> None:
         file = self._files[PREDICTIONS]
-        first, count, whole = None, 0, 0  # of the group of lines of one picture; where whole groups end
+        first, count, whole = None, 0, 0  # first, count: lines of one picture; whole: end of complete ones
         for head in heads(self.folder / PREDICTIONS):
             if first is None or (first.input, first.frame) != (head.input, head.frame):
                 first, count = head, 0
@@ -137,7 +137,7 @@ class Store:
             file.truncate(whole)
 
     def begin(self, key: str, name: str, facts: dict[str, Any]) -> str:
-        """The input's own name; of one that was begun before the same as then."""
+        """Returns the input's unique name; an input begun earlier keeps its name."""
         if key not in self.names:
             self.names[key] = self._free(name)
             line = {"schema": "pose-rft/input", "version": VERSION, "event": "begun", "input": key}
@@ -145,11 +145,11 @@ class Store:
         return self.names[key]
 
     def _free(self, name: str) -> str:
-        """NAME, or NAME-2, … if another input (or a file that is none of ours) would share a file with it."""
+        """Returns NAME, or NAME-2, … if another input or an unrelated file would share a file name with it."""
         name = name.replace(".", "-").encode()[:LONGEST_NAME].decode("utf-8", "ignore")
         claimed = {other.casefold() for other in self.names.values()}
         for copy in range(1, len(self._blocked) + len(claimed) + 2):
-            found = name if copy == 1 else f"{name.replace('_', '-')}-{copy}"  # `a_0-2` might still be `a`'s
+            found = name if copy == 1 else f"{name.replace('_', '-')}-{copy}"  # `a_0-2` might still belong to `a`
             bases = _bases(found)
             if found.casefold() not in self._blocked and not bases & claimed:
                 self._blocked |= bases
@@ -157,7 +157,7 @@ class Store:
         raise AssertionError("each copy meets at least one taken name")
 
     def add(self, lines: Sequence[dict[str, Any]]) -> None:
-        """All lines of one or more pictures, on disk when this returns."""
+        """Appends all lines of one or more pictures; they are on disk when this returns."""
         self._append(PREDICTIONS, lines)
 
     def finish(self, key: str, frames: int, persons: int) -> None:
@@ -170,7 +170,7 @@ class Store:
             append(self._files[name], b"".join(line_bytes(line) for line in lines))
 
     def without(self, keys: Collection[str]) -> "Store":
-        """The folder without the lines of these inputs, so that they are predicted again; their names stay theirs."""
+        """Removes the lines of these inputs, so that they are predicted again, and returns the store; names stay."""
         unwanted = {key for key in keys if key in self.finished or key in self.last}
         if not unwanted:
             return self
@@ -192,24 +192,24 @@ class Store:
         return Store(self.folder)
 
     def close(self) -> None:
-        """Closes the files, the others too when one cannot be written to its end."""
+        """Closes all files, even if one of them cannot be flushed."""
         with ExitStack() as left:
             for name, file in self._files.items():
                 left.callback(self._close, name, file)
 
     def _close(self, name: str, file: BinaryIO) -> None:
-        with writing(self.folder / name):  # what did not fit before is tried once more
+        with writing(self.folder / name):  # closing retries writes that failed before
             file.close()
 
 
 def read_events(folder: Path) -> list[dict[str, Any]]:
-    """What `inputs.jsonl` of a folder that is not open says, in its order."""
+    """Reads the events in a folder's `inputs.jsonl`, in order, without opening a store."""
     path = folder / INPUTS
     return [parse_json(line, path, dict) for line in door.read_file(path).splitlines()]
 
 
 def heads(path: Path) -> Iterator[Head]:
-    """What the whole lines of a file begin with, in their order; the last one may be cut and is left out then.
+    """Yields the heads of a file's complete lines, in order; skips a truncated last line.
 
     Raises:
         PoseRftError: no such file, or a line that this version did not write.
@@ -217,7 +217,7 @@ def heads(path: Path) -> Iterator[Head]:
     end = 0
     with door.open_file(path) as file:
         while line := file.readline(LONGEST_LINE):
-            if len(line) == LONGEST_LINE:  # no part of it is taken for one that was cut off
+            if len(line) == LONGEST_LINE:  # otherwise its first part would pass for a truncated last line
                 raise PoseRftError(f"{readable(str(path))} has a line of over {LONGEST_LINE >> 20} MiB; none of ours.")
             if not line.endswith(b"\n"):
                 return
@@ -232,7 +232,7 @@ def heads(path: Path) -> Iterator[Head]:
 
 
 def read_lines(path: Path, chosen: Iterable[Head]) -> Iterator[dict[str, Any]]:
-    """The content of lines, one after the other."""
+    """Yields the content of the chosen lines, one by one."""
     with door.open_file(path) as file:
         for head in chosen:
             file.seek(head.start)
@@ -240,10 +240,10 @@ def read_lines(path: Path, chosen: Iterable[Head]) -> Iterator[dict[str, Any]]:
 
 
 def line_bytes(content: dict[str, Any]) -> bytes:
-    """A line in the order of its keys, for `HEAD` to be found at its beginning; what UTF-8 cannot hold is escaped.
+    """Serialises a line in key order, so that `HEAD` matches its beginning; escapes what UTF-8 cannot encode.
 
     Raises:
-        PoseRftError: a number in it is none, as damaged weights make it.
+        PoseRftError: a number is NaN or infinite, as with damaged weights.
     """
     try:
         text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
@@ -255,15 +255,15 @@ def line_bytes(content: dict[str, Any]) -> bytes:
 
 
 def readable(text: str) -> str:
-    """Text that can be written: bytes of a file name that are no UTF-8 become question marks in a diamond."""
+    """Returns text in writable form: bytes of a file name that are not valid UTF-8 become U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def checked_name(name: object) -> str:
-    """A name that files were made under.
+    """Returns an input's name if it is valid.
 
     Raises:
-        ValueError: none that `Store` gives; it might lead out of the folder.
+        ValueError: `Store` never gives such a name; it might point outside the folder.
     """
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(f"{name!r:.60} is no name of an input")
@@ -271,6 +271,6 @@ def checked_name(name: object) -> str:
 
 
 def _bases(name: str) -> set[str]:
-    """The names whose inputs might have written a file of this name: `a_0` may be `a`, person 0."""
+    """Returns the names of inputs that might have written a file of this name: `a_0` may be `a`, person 0."""
     parts = name.casefold().split("_")
     return {"_".join(parts[:count]) for count in range(1, len(parts) + 1)}

@@ -1,6 +1,6 @@
-"""`--format parquet`: the lines of predictions as a table, a row for each person in each picture.
+"""`--format parquet`: writes the prediction lines as a table with one row for each person in each picture.
 
-Rows are read and written in parts, so a film of any length takes the same memory.
+Rows are read and written in chunks, so memory use does not grow with the length of a video.
 """
 
 import os
@@ -27,19 +27,19 @@ PLAIN: dict[str, Any] = {
     "rotation_matrices": MATRICES, "axis_angle_radians": POINTS, "betas": NUMBERS,
     "betas_note": pl.String, "joints_metres_camera": POINTS, "samples_rotation_matrices": pl.List(MATRICES),
 }  # fmt: skip
-"""Columns with the lines' own keys."""
+"""Columns for the top-level keys of a line."""
 INNER: dict[str, Any] = {
     "spread_degrees": NUMBERS, "std_6d": POINTS, "from": pl.String, "score": pl.Float64, "box_px": NUMBERS,
     "crop_center_px": NUMBERS, "crop_side_px": pl.Float64, "crop_turned_degrees": pl.Float64,
     "point_names": pl.List(pl.String), "points_px_and_confidence": POINTS, "K": POINTS, "transl_metres": NUMBERS,
     "focal_length_from": pl.String, "fitted_to": pl.String,
 }  # fmt: skip
-"""Columns of what lies deeper in a line."""
+"""Columns for the nested values of a line."""
 PART = 2_000  # rows
 
 
 def write_table(lines: Path) -> Path:
-    """`NAME.parquet` beside `NAME.jsonl`, whole or not at all.
+    """Writes `NAME.parquet` beside `NAME.jsonl`, atomically.
 
     Raises:
         PoseRftError: a line is damaged.

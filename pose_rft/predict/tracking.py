@@ -1,7 +1,7 @@
-"""People of a video from frame to frame: who is who, and rotations that do not tremble.
+"""Tracks the people of a video from frame to frame and smooths their rotations.
 
-Both look back only, so a film of any length takes the same memory, and both can be taken up again from what was written
-of the last frames.
+Tracker and smoother are causal, so memory use does not grow with the length of a video, and both can resume from the
+lines written for the last frames.
 """
 
 import math
@@ -17,8 +17,8 @@ from torch import Tensor
 from pose_rft.predict.person_detector import overlap
 
 SAME_PERSON = 0.3
-"""Intersection over union of two boxes from which they are one person's."""
-LONGEST_GAP = 1.0  # seconds out of sight, after which whoever appears is somebody new
+"""Minimum intersection over union of two boxes of the same person."""
+LONGEST_GAP = 1.0  # seconds out of sight after which a person counts as new
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Tracker:
     next: int = 0
 
     def numbers(self, time: float, boxes: Sequence[NDArray[np.float64]]) -> list[int]:
-        """The persons' numbers, in the order of the boxes."""
+        """Returns the people's numbers, in the order of the boxes."""
         self.last = {number: seen for number, seen in self.last.items() if time - seen[0] <= LONGEST_GAP}
         pairs = sorted(
             ((overlap(box, old), number, i) for i, box in enumerate(boxes) for number, (_, old) in self.last.items()),
@@ -49,17 +49,17 @@ class Tracker:
 
 @dataclass
 class Smoother:
-    """Exponential smoothing with a time constant, on the group of rotations and of the translation.
+    """Exponential smoothing with a time constant: of rotations on SO(3), and of the translation.
 
-    From the last smoothed rotation S and the new R: S · exp(a · log(Sᵀ R)) with a = 1 - exp(-Δt / seconds), each joint
-    by itself. `last`: number → time, rotations (24, 3, 3) and translation (3).
+    From the last smoothed rotation S and the new R: S · exp(a · log(Sᵀ R)) with a = 1 - exp(-Δt / seconds), per joint.
+    `last`: number → time, rotations (24, 3, 3) and translation (3).
     """
 
     seconds: float
     last: dict[int, tuple[float, Tensor, Tensor]] = field(default_factory=dict)
 
     def smooth(self, number: int, time: float, rotations: Tensor, transl: Tensor) -> tuple[Tensor, Tensor]:
-        """A person's rotations and place, blended with those of the frame before."""
+        """Blends a person's rotations and translation with those of the previous frame."""
         before = self.last.get(number)
         if before is not None:
             then, turned, moved = before

@@ -1,8 +1,8 @@
-"""Several looks at each person: the square itself, a larger, a smaller and two slightly turned ones, one observation.
+"""Averages several views of each person (the square, a larger, a smaller, two rotated ones) into one observation.
 
-The landmark network's errors differ from view to view, so the mean of each number over the views is nearer to the
-truth than one view (measured in docs/photographs.md). The policy reads a person from it as from any other observation.
-The maps, which no view can hand to another, are those of the square itself.
+The landmark network's errors differ from view to view, so the mean of each number over the views is closer to the truth
+than a single view (measured in docs/photographs.md). The policy reads the mean like any other observation. The maps
+cannot be transferred between views; they are those of the square itself.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from pose_rft.predict.people import CROP
 from pose_rft.predict.regions import Region
 
 VIEWS = ((1.0, 0.0), (1.15, 0.0), (0.88, 0.0), (1.0, 10.0), (1.0, -10.0))
-"""Side over the region's, and degrees by which the square is turned."""
+"""Side relative to the region's, and rotation of the square in degrees."""
 
 
 @torch.no_grad()
 def observe(encoder: BlazePose, people: Sequence[tuple[NDArray[np.uint8], Region]]) -> Tensor:
-    """(B, 1, W) observations of B regions, each of a picture (H, W, 3), as `BlazePose.observe` of crops."""
+    """Returns (B, 1, W) observations of B regions, each of a picture (H, W, 3), as `BlazePose.observe` does of crops."""
     cut = [(view, view.cut(pixels, CROP)) for pixels, region in people for view in _views(region)]
     crops = normalise(np.stack([crop for _, crop in cut]), IMAGENET_NORM)
     seen = encoder.observe(crops.to(next(encoder.parameters())))[:, 0].unflatten(0, (len(people), len(VIEWS)))
@@ -41,7 +41,7 @@ def _views(region: Region) -> list[Region]:
 
 
 def into(region: Region, view: Region, seen: Tensor) -> Tensor:
-    """(33 · 8 + 1) as seen in the square `view` → the same as it lies in `region`, whose centre is the same."""
+    """Maps the (33 · 8 + 1) numbers of the square `view` to the coordinates of `region`, which has the same centre."""
     turn = torch.from_numpy(view.axes().T @ region.axes()).to(seen)
     zoom = view.side / region.side
     points = seen[:-1].unflatten(0, (len(LANDMARKS), NUMBERS)).clone()
