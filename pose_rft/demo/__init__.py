@@ -1,1 +1,1 @@
-"""`pose-rft demo`: a page of this machine for photographs and sentences, with a JSON API beside it."""
+"""`pose-rft demo`: a local web page for photographs and sentences, with a JSON API."""

@@ -1,7 +1,7 @@
 """The JSON API of `pose-rft demo` (`/openapi.json` describes it) and the files of its page.
 
-A photograph, a sentence or a question becomes a job; its state is asked for until it is done. What a user can fix
-comes back as `{"error": SENTENCE}`.
+A photograph, a sentence or a question becomes a job, which the client polls until it is done. Errors that a user can
+fix are returned as `{"error": SENTENCE}`.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ Samples = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
 
 
 class SentenceRequest(BaseModel):
-    """A pose in words."""
+    """A pose described in words."""
 
     text: str
     samples: Samples = 8
 
 
 class QuestionRequest(BaseModel):
-    """A question about one person of a photograph that was predicted; people count from 0, left to right."""
+    """A question about one person in a predicted photograph; people are numbered from 0, left to right."""
 
     job: str
     person: int = Field(0, ge=0)
@@ -53,8 +53,8 @@ class QuestionRequest(BaseModel):
 
 
 class PersonView(BaseModel):
-    """outline: corners of the square that was looked at, px of the upright photograph. joints: (1 + samples, 24, 3)
-    metres, y up, z towards the viewer, of the mean pose and the samples. spread_degrees: by joint."""
+    """outline: corners of the cropped square, px of the upright photograph. joints: (1 + samples, 24, 3) metres, y up,
+    z towards the viewer, of the mean pose and the samples. spread_degrees: per joint."""
 
     answer: str
     caption: str
@@ -65,7 +65,7 @@ class PersonView(BaseModel):
 
 
 class ResultView(BaseModel):
-    """size: width and height of the upright photograph, px. answer: of a question."""
+    """size: width and height of the upright photograph, px. answer: to a question."""
 
     name: str
     size: tuple[int, int] | None
@@ -74,7 +74,7 @@ class ResultView(BaseModel):
 
 
 class JobView(BaseModel):
-    """state: waiting, working, done or failed; before: how many are done first."""
+    """state: waiting, working, done or failed; before: number of jobs ahead of it."""
 
     job: str
     state: str
@@ -84,8 +84,8 @@ class JobView(BaseModel):
 
 
 class About(BaseModel):
-    """What this page works with. faces and weights of the body: `/api/body/faces` and `/api/body/weights`. licence: of
-    the body, also in files that have no place for it."""
+    """The page's model, body and limits. The body's faces and weights: `/api/body/faces` and `/api/body/weights`.
+    licence: the body's, which also holds for files that have no place for it."""
 
     version: str
     model: str
@@ -98,7 +98,7 @@ class About(BaseModel):
 
 
 class Refused(PoseRftError):
-    """An answer with a status of its own."""
+    """An error with its own HTTP status."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -106,7 +106,7 @@ class Refused(PoseRftError):
 
 
 def build(studio: Studio, desk: Desk[Result]) -> FastAPI:
-    """The application, without the gate before it."""
+    """Builds the application, without the gate in front of it."""
     app = FastAPI(title="Pose-RFT demo", version=__version__, docs_url=None, redoc_url=None)
     _answer_in_sentences(app)
     _add_jobs(app, studio, desk)
@@ -126,24 +126,24 @@ def _add_jobs(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
         samples: Annotated[int, Query(ge=0, le=MOST_SAMPLES)] = 8,
         box: Annotated[str | None, Query(max_length=200)] = None,
     ) -> JobView:
-        """Everyone in a JPEG or PNG (the request's body), or the person in `box` (X,Y,W,H px)."""
+        """Predicts everyone in a JPEG or PNG (the request's body), or the person in `box` (X,Y,W,H px)."""
         called = visible(name)[-LONGEST_NAME:] or "photograph"
         data = await _body(request, called)
         try:
-            pictures.header(data)  # the cheap part of what the job will find, at once
+            pictures.header(data)  # does the cheap part of the job's checks at once
         except PoseRftError as error:
             raise Refused(422, f"{called}: {error}") from None
         return start(lambda: studio.photograph(data, called, samples, box))
 
     @app.post("/api/sentences", status_code=202)
     def sentences(wanted: SentenceRequest) -> JobView:
-        """The pose that a sentence describes."""
+        """Predicts the pose that a sentence describes."""
         _check_words(wanted.text)
         return start(lambda: studio.sentence(wanted.text, wanted.samples))
 
     @app.post("/api/questions", status_code=202)
     def questions(wanted: QuestionRequest) -> JobView:
-        """The model's own words about a person in a photograph."""
+        """Answers a question about a person in a photograph, in words."""
         _check_words(wanted.question)
         result, person = _person(desk, wanted.job, wanted.person)
         if result.photograph is None or person.prediction.seen is None:
@@ -152,7 +152,7 @@ def _add_jobs(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
 
     @app.get("/api/jobs/{key}")
     def job(key: str) -> JobView:
-        """What became of a photograph, a sentence or a question."""
+        """Returns the state and, once done, the result of a photograph, a sentence or a question."""
         return _job_view(desk, _find(desk, key))
 
 
@@ -161,7 +161,7 @@ def _add_files(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
 
     @app.get("/api/about")
     def about() -> About:
-        """Model, body and limits."""
+        """Returns the model, the body and the limits of this page."""
         model = studio.predictor.folder.name
         names, parents = list(SMPL24.joints), list(body.parents)
         return About(
@@ -176,12 +176,12 @@ def _add_files(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
 
     @app.get("/api/body/weights", response_class=Response)
     def weights() -> Response:
-        """(V, 24) float32, little endian: how much of each vertex belongs to each joint."""
+        """(V, 24) float32, little endian: the skinning weight of each joint for each vertex."""
         return Response(body.smplx.lbs_weights.numpy().astype("<f4").tobytes(), media_type=OCTETS)
 
     @app.get("/api/results/{key}/overlay.png", response_class=Response)
     def overlay(key: str) -> Response:
-        """The photograph with everyone's body over it."""
+        """The photograph with everyone's body drawn over it."""
         picture = _result(desk, key).overlay
         if picture is None:
             raise Refused(404, "A sentence has no photograph.")
@@ -194,7 +194,7 @@ def _add_files(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
 
     @app.get("/api/results/{key}/{person}/pose.json")
     def pose_json(key: str, person: int) -> dict[str, Any]:
-        """The JSON of `pose-rft predict`."""
+        """The same JSON as from `pose-rft predict`."""
         return studio.json(_person(desk, key, person)[1])
 
     @app.get("/api/results/{key}/{person}/pose.glb", response_class=Response)
@@ -204,7 +204,7 @@ def _add_files(app: FastAPI, studio: Studio, desk: Desk[Result]) -> None:
 
     @app.get("/api/results/{key}/{person}/pose.bvh", response_class=Response)
     def pose_bvh(key: str, person: int) -> Response:
-        """The skeleton in the mean pose; BVH has no place for the body's licence, which `/api/about` says."""
+        """The skeleton in the mean pose; BVH has no place for the body's licence, which `/api/about` returns."""
         return Response(studio.file(_person(desk, key, person)[1], "bvh"), media_type=OCTETS)
 
 
@@ -229,7 +229,7 @@ def _answer_in_sentences(app: FastAPI) -> None:
 
 
 async def _body(request: Request, name: str) -> bytes:
-    """The request's body, of which no more than the limit is ever held."""
+    """Reads the request's body, but never holds more than the limit."""
     too_large = Refused(413, f"{name} has more than {MOST_BYTES // 1_000_000} MB; make the photograph smaller.")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""One worker, a short queue before it, and the last results: a page never makes the machine do two things at once."""
+"""One worker, a short queue and the latest results, so that the page never runs two jobs at once."""
 
 import queue
 import secrets
@@ -13,19 +13,19 @@ from pose_rft.errors import PoseRftError
 
 MOST_WAITING = 8
 MOST_KEPT = 12
-LONGEST = 120.0  # seconds of work; a thread cannot be stopped, so the answer is dropped when it comes
+LONGEST = 120.0  # seconds of work; a thread cannot be stopped, so a late result is dropped
 
 State = Literal["waiting", "working", "done", "failed"]
 T = TypeVar("T")
 
 
 class Full(PoseRftError):
-    """The queue holds as much as it takes."""
+    """The queue is full."""
 
 
 @dataclass(eq=False)
 class Job(Generic[T]):
-    """Something to do, and what became of it: `result` once done, `error` (a sentence) once failed."""
+    """A piece of work and its outcome: `result` once done, `error` (a sentence) once failed."""
 
     work: Callable[[], T] | None
     id: str = field(default_factory=lambda: secrets.token_urlsafe(9))
@@ -36,7 +36,7 @@ class Job(Generic[T]):
 
 
 class Desk(Generic[T]):
-    """Does jobs one after the other, in the order of their coming, in a thread of its own."""
+    """Runs jobs one at a time, in the order of submission, in its own thread."""
 
     def __init__(self, longest: float = LONGEST) -> None:
         self.longest = longest
@@ -49,7 +49,7 @@ class Desk(Generic[T]):
         """Puts `work` at the end of the queue; a `PoseRftError` that it raises becomes the job's `error`.
 
         Raises:
-            Full: too many wait.
+            Full: too many jobs are waiting.
         """
         with self._lock:
             if sum(job.state == "waiting" for job in self._jobs.values()) >= MOST_WAITING:
@@ -63,10 +63,10 @@ class Desk(Generic[T]):
         return job
 
     def job(self, key: str) -> Job[T]:
-        """A job by its id.
+        """Returns a job by its id.
 
         Raises:
-            PoseRftError: there is none, or it is forgotten; only the last ones are kept.
+            PoseRftError: there is no such job, or it was dropped; only the latest ones are kept.
         """
         with self._lock:
             if key not in self._jobs:
@@ -77,7 +77,7 @@ class Desk(Generic[T]):
             return job
 
     def before(self, job: Job[T]) -> int:
-        """How many are done before this one."""
+        """Returns the number of jobs ahead of this one."""
         with self._lock:
             ahead = [other for other in self._jobs.values() if other.state in ("waiting", "working")]
             return ahead.index(job) if job in ahead else 0
@@ -94,7 +94,7 @@ class Desk(Generic[T]):
                 result = job.work()
             except PoseRftError as problem:
                 error = str(problem)
-            except Exception as problem:  # the worker lives on; what happened is a bug and is said as one
+            except Exception as problem:  # keeps the worker alive; reports the bug to the user
                 error = f"Something went wrong ({type(problem).__name__}: {problem!s:.200}); please report it."
             with self._lock:
                 if job.state == "working":
@@ -102,5 +102,5 @@ class Desk(Generic[T]):
 
     @staticmethod
     def _end(job: Job[T], result: T | None, error: str | None) -> None:
-        job.result, job.error, job.work = result, error, None  # the upload that `work` holds may go
+        job.result, job.error, job.work = result, error, None  # frees the upload that `work` holds
         job.state = "failed" if error else "done"

@@ -1,9 +1,9 @@
-"""Who is let in: callers of this machine, under its own names, who know the token of this start.
+"""Access control: admits callers that use this machine's own names and know the token of this start.
 
-A page of another site that the browser has open gets nothing: no origin but ours is answered, nor a request under a
-host name that is not this machine's (DNS rebinding). The printed link carries the token behind `#`, which never leaves
-the browser; the page sends it as a header, so there is no cookie that another page could use. Pages and scripts hold
-nothing of the user's and need no token. The content security policy lets the page load from here only.
+Pages of other sites in the same browser get nothing: requests from another origin are refused, and so are requests
+under a host name that is not this machine's (DNS rebinding). The printed link carries the token after `#`, which never
+leaves the browser; the page sends it as a header, so there is no cookie that another page could use. Pages and scripts
+hold no user data and need no token. The content security policy lets the page load from this server only.
 """
 
 import secrets
@@ -34,7 +34,7 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Send], Awaitable[None
 
 
 def closed(app: App, port: int, token: str) -> App:
-    """`app` for this machine's own pages and those who know the token."""
+    """Wraps `app` so that it answers only this machine's own pages, and its API only with the token."""
     hosts = {f"{name}:{port}".encode() for name in NAMES}
     origins = {b""} | {b"http://" + host for host in hosts}
     expected = f"Bearer {token}".encode()

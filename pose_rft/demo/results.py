@@ -1,4 +1,4 @@
-"""What a job makes: predictions with all that the page shows of them, through the same library calls as `predict`."""
+"""Job results: predictions with everything that the page shows, made by the same library calls as in `predict`."""
 
 import tempfile
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ TO_VIEWER = np.array([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """bodies (1 + n, V, 3) and joints (1 + n, 24, 3): metres, a viewer's axes, pelvis near the origin, of the mean pose
-    and the n samples."""
+    """bodies (1 + n, V, 3) and joints (1 + n, 24, 3) of the mean pose and the n samples: metres, viewer axes, pelvis
+    near the origin."""
 
     prediction: Prediction
     caption: str
@@ -42,7 +42,7 @@ class Person:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """overlay: PNG of the photograph with everyone's body over it. answer: of a question about a picture."""
+    """overlay: PNG of the photograph with everyone's body over it. answer: to a question about a picture."""
 
     name: str
     people: Sequence[Person] = ()
@@ -52,7 +52,7 @@ class Result:
 
 
 class Studio:
-    """One predictor, and what is painted with its body; used by one thread at a time."""
+    """One predictor, and the painter and rig of its body; used by one thread at a time."""
 
     def __init__(self, model: Path, body: Path) -> None:
         self.predictor = Predictor(model, body)
@@ -61,17 +61,17 @@ class Studio:
 
     @property
     def notice(self) -> str | None:
-        """What to expect of the model."""
+        """The notice that a model with a stand-in body needs."""
         return SAMPLE_NOTICE if self.predictor.body.is_standin else None
 
     def photograph(self, data: bytes, name: str, samples: int, box: str | None) -> Result:
-        """Everyone in a picture file's bytes, or the person in the box.
+        """Predicts everyone in the bytes of a picture file, or the person in the box.
 
         Raises:
-            PoseRftError: as `pose-rft predict`, in the page's words.
+            PoseRftError: as in `pose-rft predict`, but worded for the page.
         """
         boxes = [parse_box(box)] if box else []
-        with tempfile.TemporaryDirectory(prefix="pose-rft-") as folder:  # of this account alone
+        with tempfile.TemporaryDirectory(prefix="pose-rft-") as folder:  # readable by this account only
             path = Path(folder) / "upload"
             path.write_bytes(data)
             try:
@@ -86,11 +86,11 @@ class Studio:
         return Result(name, [self._person(one) for one in found], photograph, overlay)
 
     def sentence(self, text: str, samples: int) -> Result:
-        """The result of a sentence."""
+        """Predicts the pose that a sentence describes."""
         return Result(text, [self._person(self.predictor.text(text, samples))])
 
     def question(self, result: Result, person: int, question: str) -> Result:
-        """The policy's answer to a question about one person of a photograph."""
+        """Returns the policy's answer to a question about one person in a photograph."""
         seen = result.people[person].prediction.seen
         assert result.photograph is not None and seen is not None
         model, processor = self.predictor.model, self.predictor.processor
@@ -107,11 +107,11 @@ class Studio:
         return Person(prediction, caption, bodies.astype(np.float32), joints.astype(np.float32))
 
     def json(self, person: Person) -> dict[str, Any]:
-        """As `predict` writes it."""
+        """Returns the JSON form that `predict` writes."""
         return person.prediction.content(self.predictor.folder, self.predictor.body)
 
     def file(self, person: Person, kind: Kind) -> bytes:
-        """The mean pose, where it stands in the picture, as `pose-rft export` writes it."""
+        """Returns the mean pose, at its place in the picture, as `pose-rft export` writes it."""
         one = person.prediction
         transl = np.zeros(3) if one.place is None else one.place.transl
         motion = Motion(one.rotations[None].double().numpy(), transl[None], np.zeros(1), "pose")

@@ -1,4 +1,4 @@
-"""Starts the page: loads the model, takes the port, prints the one link that opens it."""
+"""Starts the page: binds the port, loads the model and prints the link that opens the page."""
 
 import secrets
 import socket
@@ -9,7 +9,7 @@ from pose_rft.errors import PoseRftError
 
 
 def serve(model: Path, body: Path, port: int) -> None:
-    """Serves until it is ended.
+    """Serves the page until interrupted.
 
     Raises:
         PoseRftError: the extra `demo` is not installed, the port is taken, or the model cannot be loaded.
@@ -42,10 +42,10 @@ def serve(model: Path, body: Path, port: int) -> None:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket at the port of this machine; 0: any that is free.
+    """Returns a socket bound to a local port; 0 means any free port.
 
     Raises:
-        PoseRftError: it is taken.
+        PoseRftError: the port cannot be used.
     """
     taken = socket.socket()
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
