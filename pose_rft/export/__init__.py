@@ -1,1 +1,1 @@
-"""Predictions as files for other programs: rigged GLB, BVH, AMASS's .npz, and plain OBJ."""
+"""Converts predictions to files for other programs: rigged GLB, BVH, AMASS's .npz, and plain OBJ."""

@@ -1,6 +1,6 @@
-"""AMASS's layout: an .npz of SMPL+H parameters at a steady rate, z up.
+"""AMASS's layout: an .npz of SMPL+H parameters at a constant frame rate, z up.
 
-SMPL+H has SMPL's first 22 joints and 30 of fingers, which are written at rest; SMPL's two hand joints have no place.
+SMPL+H has SMPL's first 22 joints and 30 finger joints, which are written at rest; SMPL's two hand joints are dropped.
 Source: AMASS (amass.is.tue.mpg.de), files of SMPL+H: poses (F, 156), trans (F, 3), betas (16), dmpls (F, 8), gender,
 mocap_framerate.
 """
@@ -18,7 +18,7 @@ POSES, BODY_JOINTS, BETAS, DMPLS = 156, 22, 16, 8
 
 
 def amass(motion: Motion, rig: Rig) -> bytes:
-    """The file's bytes, the same for the same motion."""
+    """Returns the file's bytes; the same motion always gives the same bytes."""
     motion, rate = motion.even()
     frames = len(motion.rotations)
     turn = camera_to_amass(np.eye(3))

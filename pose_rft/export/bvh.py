@@ -1,8 +1,8 @@
 """BVH: the skeleton's bones in centimetres, then a line of numbers for each pose.
 
-Channels are those that most programs expect: the root's place, and for each joint its rotation as Z, X, Y in degrees,
-each about the axes that the ones before have turned. Axes: y up, z towards the viewer. The format has no place for a
-licence note; `write.py` puts one beside it. Source: the Biovision format as H. Lander describes it (1998).
+The channels are those that most programs expect: the root's position, and each joint's rotation as intrinsic Z, X, Y
+Euler angles in degrees. Axes: y up, z towards the viewer. The format has no place for a licence note;
+`predict/exports.py` writes one beside the file. Source: the Biovision format as H. Lander describes it (1998).
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from pose_rft.export.motion import Motion, Rig, upright
 
 CENTIMETRES = 100.0
 ORDER = "ZXY"
-TIP = 0.05  # metres from a last joint to the end of its bone
+TIP = 0.05  # metres from a leaf joint to the end of its bone
 
 
 def bvh(motion: Motion, rig: Rig) -> str:
-    """The file's text; a motion of a video runs at a steady rate."""
+    """Returns the file's text; a video's motion is resampled to a constant frame rate."""
     motion, rate = motion.even()
     rotations, pelvis = upright(motion, rig)
     angles = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_euler(ORDER, degrees=True).reshape(len(pelvis), 24, 3)
@@ -42,7 +42,7 @@ def _depth_first(rig: Rig, joint: int) -> Iterator[int]:
 def _joint(rig: Rig, joint: int, depth: int) -> Iterator[str]:
     indent = "\t" * depth
     bone = rig.bones()[joint] * CENTIMETRES
-    offset = np.zeros(3) if joint == 0 else bone  # the root's place is in its channels
+    offset = np.zeros(3) if joint == 0 else bone  # the root's position is in its channels
     turns = " ".join(f"{axis}rotation" for axis in ORDER)
     yield f"{indent}{'JOINT' if joint else 'ROOT'} {SMPL24.joints[joint]}"
     yield f"{indent}{{"

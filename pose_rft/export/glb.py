@@ -1,9 +1,9 @@
-"""GLB (glTF 2.0): a skinned body with a node for each of SMPL's joints, posed, and moving where it moves.
+"""GLB (glTF 2.0): a skinned body with a node for each of SMPL's joints, posed, and animated if it has several poses.
 
-The skin is linear blend skinning of four joints a vertex. Of a single pose the mesh at rest holds what the pose bends
-beyond the joints as well, so the posed surface is the body model's; of a motion it does not (the format would need 207
-shapes for that). Axes: y up, z towards the viewer, metres. Source: Khronos glTF 2.0, sections 3.7.3 (skins), 3.11
-(animations) and 4.4 (GLB).
+The skin uses linear blend skinning with four joints per vertex. For a single pose, the rest mesh includes SMPL's pose
+blend shapes, so the posed surface is the body model's. For a motion it does not (that would take 207 morph targets).
+Axes: y up, z towards the viewer, metres. Source: Khronos glTF 2.0, sections 3.7.3 (skins), 3.11 (animations) and 4.4
+(GLB).
 """
 
 import json
@@ -26,14 +26,14 @@ HELD, BLENDED = "STEP", "LINEAR"
 
 
 def glb(motion: Motion, rig: Rig, name: str) -> bytes:
-    """The file's bytes: nodes 0 (the mesh) and 1 to 24 (the joints, in SMPL's order), one animation unless there is
-    one pose only. Samples are held for a second each, beginning with the mean."""
+    """Returns the file's bytes: nodes 0 (the mesh) and 1 to 24 (the joints, in SMPL's order), and one animation if
+    there are several poses. Samples are held for one second each, beginning with the mean."""
     rotations, pelvis = upright(motion, rig)
     file = _Buffers()
     single = len(rotations) == 1
     primitive = _primitive(file, rig, rig.posed(motion.rotations[0]) if single else rig.vertices)
     bind = np.tile(np.eye(4), (24, 1, 1))
-    bind[:, 3, :3] = -rig.joints  # column by column, as glTF stores them
+    bind[:, 3, :3] = -rig.joints  # column-major, as in glTF
     quaternions = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat().reshape(len(rotations), 24, 4)
     content: dict[str, Any] = {
         "asset": {
@@ -94,7 +94,7 @@ def _animation(
 ) -> dict[str, Any]:
     how = HELD if motion.of == "samples" else BLENDED
     times = file.add(motion.times, bounds=True)
-    flips = np.cumsum(np.sum(quaternions[1:] * quaternions[:-1], -1) < 0, axis=0) % 2  # the short way round
+    flips = np.cumsum(np.sum(quaternions[1:] * quaternions[:-1], -1) < 0, axis=0) % 2  # take the short way round
     quaternions = quaternions * np.concatenate([np.ones((1, 24)), 1 - 2.0 * flips])[..., None]
     outputs = [("translation", 1, pelvis)]
     outputs += [("rotation", 1 + joint, quaternions[:, joint]) for joint in range(24)]
@@ -106,7 +106,7 @@ def _animation(
 
 
 class _Buffers:
-    """The binary part, array after array, each with its view and accessor."""
+    """The binary chunk: arrays one after another, each with its buffer view and accessor."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -114,7 +114,7 @@ class _Buffers:
         self.accessors: list[dict[str, Any]] = []
 
     def add(self, values: NDArray[Any], kind: Any = np.float32, bounds: bool = False) -> int:
-        """The number of the accessor."""
+        """Appends an array and returns the index of its accessor."""
         array = np.ascontiguousarray(values, kind)
         component = {np.float32: FLOAT, np.uint32: UNSIGNED, np.uint8: BYTE}[kind]
         self.data += bytes(-len(self.data) % 4)

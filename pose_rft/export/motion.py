@@ -1,6 +1,6 @@
 """What every export writes: one person's poses over time, and the skeleton and skin that they move.
 
-A motion comes from a video's frames, or from one prediction with the poses that were drawn beside it, a second each.
+A motion comes from a video's frames, or from one prediction and its samples, one second each.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from pose_rft.body.smpl import BodyModel
 Kind = Literal["glb", "bvh", "amass", "obj"]
 KINDS: tuple[Kind, ...] = ("glb", "bvh", "amass", "obj")
 UPSIDE = np.diag([1.0, -1.0, -1.0])
-"""Camera axes (y down, z forward) → axes of viewers (y up, z towards the viewer): half a turn about x."""
-NEARLY = 1e-2  # how far from a rotation a matrix of rounded numbers may be
+"""Camera axes (y down, z forward) → viewer axes (y up, z towards the viewer): half a turn about x."""
+NEARLY = 1e-2  # tolerance for rotation matrices with rounded entries
 FARTHEST = 1e6  # metres
 SLOWEST, FASTEST = 1e-3, 1e6  # frames a second
-LONGEST_GAP = 300  # poses that one may stand for in a file without times; who is out of sight for a second is new
+LONGEST_GAP = 300  # most resampled poses per given pose; gaps are short, as a person unseen for a second counts as new
 NOTES = {
     "smpl": "The body is SMPL (c) Max-Planck-Gesellschaft: for non-commercial research only, see "
     "https://smpl.is.tue.mpg.de/modellicense; redistribution of the body model is not allowed.",
@@ -32,7 +32,7 @@ NOTES = {
 @dataclass(frozen=True, eq=False)
 class Motion:
     """rotations (F, 24, 3, 3) relative to the parent, the root in the camera frame; transl (F, 3) metres, SMPL's (the
-    pelvis is at its place of rest plus this); times (F,) seconds from the first pose on."""
+    pelvis is at its rest position plus this); times (F,) seconds since the first pose."""
 
     rotations: NDArray[np.float64]
     transl: NDArray[np.float64]
@@ -41,10 +41,10 @@ class Motion:
 
     @classmethod
     def of_lines(cls, lines: Sequence[dict[str, Any]]) -> "Motion":
-        """From lines of predictions: one of a photograph or sentence, or those of one person of a video.
+        """Builds a motion from prediction lines: one of a photograph or sentence, or those of one person of a video.
 
         Raises:
-            KeyError, TypeError, ValueError: they are none.
+            KeyError, TypeError, ValueError: they are not prediction lines.
         """
         first = lines[0]
         rotations = rotations_of([line["rotation_matrices"] for line in lines])
@@ -60,7 +60,7 @@ class Motion:
         return cls(every, np.repeat(transl[:1], len(every), 0), times, "samples" if len(drawn) else "pose")
 
     def even(self) -> tuple["Motion", float]:
-        """The same at a steady rate (poses a second), for files that know no times; gaps are interpolated."""
+        """Resamples to a constant rate (poses per second), for formats without timestamps; interpolates gaps."""
         if len(self.times) == 1:
             return self, 1.0
         step = float(np.diff(self.times).min())
@@ -74,10 +74,10 @@ class Motion:
 
 
 def rotations_of(content: Any) -> NDArray[np.float64]:
-    """(N, 24, 3, 3) of a line's matrices, one pose or several.
+    """Returns a line's matrices, of one pose or several, as (N, 24, 3, 3).
 
     Raises:
-        TypeError, ValueError: they are no rotations of 24 joints.
+        TypeError, ValueError: they are not rotations of 24 joints.
     """
     found = np.array(content, np.float64).reshape(-1, 24, 3, 3)
     off = np.abs(np.clip(found, -2, 2) @ np.clip(found, -2, 2).swapaxes(-1, -2) - np.eye(3))
@@ -87,10 +87,10 @@ def rotations_of(content: Any) -> NDArray[np.float64]:
 
 
 def numbers_of(content: Any, shape: tuple[int, ...], most: float) -> NDArray[np.float64]:
-    """A line's numbers as an array; shape: -1 for any length; most: in size.
+    """Returns a line's numbers as an array; shape: -1 means any length; most: the largest absolute value.
 
     Raises:
-        TypeError, ValueError, OverflowError: they are none, or of another shape.
+        TypeError, ValueError, OverflowError: they are not numbers, not finite, too large, or of another shape.
     """
     found = np.array(content, np.float64)
     fits = found.ndim == len(shape) and all(b in (a, -1) for a, b in zip(found.shape, shape, strict=True))
@@ -100,7 +100,7 @@ def numbers_of(content: Any, shape: tuple[int, ...], most: float) -> NDArray[np.
 
 
 def _times(frames: Sequence[int], rate: float) -> NDArray[np.float64]:
-    """(F,) seconds from the first frame on."""
+    """(F,) seconds since the first frame."""
     if not SLOWEST <= rate <= FASTEST:
         raise ValueError(f"{rate!r:.20} frames a second")
     times = (np.array(frames, np.float64) - frames[0]) / rate
@@ -117,7 +117,7 @@ def _transl(line: dict[str, Any]) -> list[float]:
 @dataclass(frozen=True, eq=False)
 class Rig:
     """A body at rest: joints (24, 3) and vertices (V, 3) metres, faces (F, 3), weights (V, 24); posedirs (V, 3, 207):
-    how a pose bends the skin beyond its joints; note: whose body it is."""
+    pose blend shapes; note: origin and licence of the body."""
 
     name: str
     joints: NDArray[np.float64]
@@ -151,12 +151,12 @@ class Rig:
         return SMPL24.parents
 
     def bones(self) -> NDArray[np.float64]:
-        """(24, 3): each joint from its parent at rest; the pelvis from the origin."""
+        """(24, 3): offset of each joint from its parent at rest; of the pelvis from the origin."""
         above = np.array([np.zeros(3), *(self.joints[parent] for parent in self.parents[1:])])
         return self.joints - above
 
     def posed(self, rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(V, 3): the skin at rest with what this pose (24, 3, 3) bends beyond the joints."""
+        """(V, 3): the rest vertices plus the pose blend shapes of this pose (24, 3, 3)."""
         features = (rotations[1:] - np.eye(3)).reshape(-1).astype(np.float32)
         return self.vertices + self.posedirs @ features
 
@@ -172,7 +172,7 @@ class Rig:
 
 
 def upright(motion: Motion, rig: Rig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rotations (F, 24, 3, 3) and places of the pelvis (F, 3) metres in axes of viewers."""
+    """Returns rotations (F, 24, 3, 3) and pelvis positions (F, 3) metres in viewer axes."""
     rotations = motion.rotations.copy()
     rotations[:, 0] = UPSIDE @ rotations[:, 0]
     return rotations, (rig.joints[0] + motion.transl) @ UPSIDE

@@ -24,7 +24,7 @@ VIEWS = ((1.0, 0.0), (1.15, 0.0), (0.88, 0.0), (1.0, 10.0), (1.0, -10.0))
 
 @torch.no_grad()
 def observe(encoder: BlazePose, people: Sequence[tuple[NDArray[np.uint8], Region]]) -> Tensor:
-    """Returns (B, 1, W) observations of B regions, each of a picture (H, W, 3), as `BlazePose.observe` does of crops."""
+    """Returns (B, 1, W) observations of B regions, each of a picture (H, W, 3), like `BlazePose.observe` of crops."""
     cut = [(view, view.cut(pixels, CROP)) for pixels, region in people for view in _views(region)]
     crops = normalise(np.stack([crop for _, crop in cut]), IMAGENET_NORM)
     seen = encoder.observe(crops.to(next(encoder.parameters())))[:, 0].unflatten(0, (len(people), len(VIEWS)))
