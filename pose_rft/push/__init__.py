@@ -1,1 +1,1 @@
-"""A policy as a folder for others: weights, the code that loads them without this project, and a model card."""
+"""Publishes a policy as a folder: weights, the code that loads them without this project, and a model card."""

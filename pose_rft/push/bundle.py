@@ -1,8 +1,8 @@
-"""The code of a policy as a few files that need torch and transformers alone, for `trust_remote_code=True`.
+"""Bundles the code of a policy into a few files that need only torch and transformers, for `trust_remote_code=True`.
 
-From `PoseLlava` on, every top-level definition that can be reached is copied out of its module, and imports between
-modules become relative ones, as transformers wants remote code: flat files beside config.json. What loading a policy
-does not need (converters, the training's parts, cv2) is reached by nobody and stays behind.
+Every top-level definition reachable from `PoseLlava` is copied out of its module, and imports between modules become
+relative, as transformers requires of remote code: flat files beside config.json. What loading a policy does not need
+(converters, training code, cv2) is not reachable and is left out.
 """
 
 import ast
@@ -22,13 +22,13 @@ def file_name(module: str) -> str:
 
 
 def bundle() -> dict[str, str]:
-    """{file name: code}."""
+    """Returns {file name: code}."""
     reached = _reached()
     return {f"{file_name(name)}.py": _write(name, kept, reached) for name, kept in sorted(reached.items())}
 
 
 class _Module:
-    """A module of the package: its top-level definitions by name, its imports, and what it does on import."""
+    """A module of the package: its top-level definitions by name, its imports, and its side effects on import."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -58,18 +58,18 @@ class _Module:
 
 
 def source(module: str) -> Path:
-    """The source of a module of the bundle."""
+    """Returns the source file of a module of the package."""
     path = ROOT.parent.joinpath(*module.split("."))
     return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
 
 
 def is_module(name: str) -> bool:
-    """Whether the name is a module of the bundle."""
+    """Returns whether the name is a module of the package."""
     return source(name).is_file()
 
 
 def _reached() -> dict[str, set[str]]:
-    """{module: names that are needed of it}."""
+    """Returns {module: names needed from it}."""
     modules: dict[str, _Module] = {}
     reached: dict[str, set[str]] = defaultdict(set)
     todo = [START]
@@ -107,7 +107,7 @@ def _needs(module: _Module, node: ast.AST) -> list[tuple[str, str]]:
 
 
 class _Rewrite(ast.NodeTransformer):
-    """Relative imports; packages that may be missing are asked for where they are used; registering twice is fine."""
+    """Makes imports relative, wraps those of packages that may be missing in `try`, and allows registering twice."""
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
         top = (node.module or "").split(".")[0]
@@ -116,7 +116,7 @@ class _Rewrite(ast.NodeTransformer):
         if top in ALWAYS_THERE or top in _standard():
             return node
         missing = ast.ExceptHandler(ast.Name("ImportError"), None, [ast.Raise()])
-        return ast.Try([node], [missing], [], [])  # transformers demands at once what stands outside of `try`
+        return ast.Try([node], [missing], [], [])  # transformers requires up front every package imported outside `try`
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -156,7 +156,7 @@ def _kept_import(
         if target not in reached:
             continue
         if inner is None:
-            # transformers finds the files to fetch by lines of the first form only.
+            # transformers finds the files to fetch only by import lines of the first form.
             lines.append(ast.ImportFrom(file_name(target), [ast.alias("__name__", f"_{here}")], 1))
             lines.append(ast.ImportFrom(None, [ast.alias(file_name(target), here)], 1))
         else:

@@ -1,4 +1,4 @@
-"""The model card: what a policy is, what it was trained with and under which licences, and what it reaches."""
+"""The model card: what a policy is, what it was trained with, under which licences, and how well it performs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -61,10 +61,10 @@ MEASURES = (
 
 
 def model_card(name: str, policy: str, config: Mapping[str, Any], summary: Mapping[str, Any], from_sample: bool) -> str:
-    """README.md of a pushed folder.
+    """Returns README.md of a pushed folder.
 
     Args:
-        name: of the folder or the hub's repository. policy: as the summary calls it, e.g. rft_hygrpo.
+        name: of the folder or the hub's repository. policy: its name in the summary, e.g. rft_hygrpo.
         summary: the content of metrics/summary.json. from_sample: trained on the embedded sample, not on the
             licensed releases.
     """

@@ -1,7 +1,7 @@
-"""`pose-rft push`: writes the folder, and puts it on a hub where one is named.
+"""`pose-rft push`: writes the folder and, if a hub repository is named, uploads it.
 
-What is pushed is published, so only the kinds of files that models are made of are taken, none of a folder below, and
-no link to elsewhere: a policy of a stranger might name a secret of this account.
+What is pushed is published, so only the file types that models consist of are taken, no subfolders, and no links to
+elsewhere: a stranger's policy might link to a secret of this account.
 """
 
 import os
@@ -28,12 +28,12 @@ DIGEST = re.compile(r"[0-9a-f]{30,64}")
 
 
 def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_sample: bool) -> list[Path]:
-    """Writes what others need into `out`, which is new or was written here before; returns its files.
+    """Writes the folder to publish into `out`, which is new or from an earlier push; returns its files.
 
     Args:
-        name: how the card calls it.
+        name: the policy's name on the card.
     Raises:
-        PoseRftError: no policy there, its weights are no safetensors, a file of it is a link to elsewhere, or `out`
+        PoseRftError: no policy there, its weights are not safetensors, one of its files links to elsewhere, or `out`
             holds something else or cannot be written.
     """
     _, config = look_at(policy, "policy")
@@ -44,7 +44,7 @@ def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_s
     content[CONFIG] = atomic.json_bytes({**config, "auto_map": AUTO_MAP}, indent=2) + b"\n"
     ours = {CARD, ONNX, *content, *(path.name for path in files)}
     there = {path.name for path in out.iterdir()} if out.exists() else set()
-    if there and (CODE_MARK not in there or not there <= ours):  # a clone of the hub's, say, with its `.git`
+    if there and (CODE_MARK not in there or not there <= ours):  # e.g. a clone of the hub repository, with its `.git`
         raise PoseRftError(f"{out} holds files that are not of an earlier push; name a new folder.")
     content[CARD] = model_card(name, policy.name, config, summary, from_sample).encode()
     try:
@@ -60,10 +60,10 @@ def write(policy: Path, out: Path, name: str, summary: Mapping[str, Any], from_s
 
 
 def to_hub(folder: Path, repository: str) -> str:
-    """Puts the folder on the hub under the token of the environment (HF_TOKEN); returns its address.
+    """Uploads the folder to the hub with the token from the environment (HF_TOKEN); returns its URL.
 
     Raises:
-        PoseRftError: the hub refuses, or is not reached.
+        PoseRftError: the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
@@ -81,10 +81,10 @@ def to_hub(folder: Path, repository: str) -> str:
 
 
 def _files(policy: Path) -> list[Path]:
-    """The files that are pushed. DVC and the hub may keep them as links to a cache, where names are digests.
+    """Returns the files to push. DVC and the hub may keep them as links to a cache, where names are digests.
 
     Raises:
-        PoseRftError: a link to anything else, or no regular file.
+        PoseRftError: a file is a link to anything else, or is not a regular file.
     """
     found = sorted(path for path in policy.iterdir() if path.suffix in KEPT and not path.is_dir())
     for path in found:

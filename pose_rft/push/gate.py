@@ -33,10 +33,10 @@ def check(summary: Mapping[str, Any], requirements: list[str]) -> None:
 
 
 def find(summary: Mapping[str, Any], name: str) -> float:
-    """The number of that dotted name.
+    """Returns the number with that dotted name.
 
     Raises:
-        PoseRftError: there is none; the sentence says what is there instead.
+        PoseRftError: there is none; the message says what is there instead.
     """
     node: Any = summary
     for part in name.split("."):

@@ -1,8 +1,8 @@
-"""Encoder and heads of a policy as ONNX, for those who run them without torch.
+"""Exports the encoder and heads of a policy to ONNX, for use without torch.
 
-`encoder.onnx`: a crop, normalised → what the encoder sees (of BlazePose one look as it is). `lifter.onnx`: landmarks
-and maps → pose, where there is a lifter. `head.onnx`: a state of the language model and where the pose starts → mean,
-log_std. Shapes stand in docs/push.md. The language model between them has a cache of its own and is left out.
+`encoder.onnx`: a normalised crop → the encoder's output (for BlazePose, of a single forward pass). `lifter.onnx`:
+landmarks and maps → pose, if there is a lifter. `head.onnx`: a hidden state of the language model and the initial pose
+→ mean, log_std. Shapes are in docs/push.md. The language model between them has its own cache and is left out.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from pose_rft.policy.model import PoseLlava
 
 
 class Part(NamedTuple):
-    """A network with inputs that it takes; `free`: their first dimension may be any."""
+    """A network with example inputs; `free`: their first dimension is dynamic."""
 
     name: str
     network: nn.Module
@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
 
 class Look(nn.Module):
-    """One look of an encoder at a crop."""
+    """One forward pass of an encoder on a crop."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Look(nn.Module):
 
 
 class Head(nn.Module):
-    """The pose head as plain tensors."""
+    """The pose head with plain tensors as outputs."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Head(nn.Module):
 
 
 def parts(model: PoseLlava) -> Iterator[Part]:
-    """What is exported of a policy, with examples of its inputs."""
+    """Yields the parts of a policy to export, with example inputs."""
     generator = torch.Generator().manual_seed(0)
 
     def example(*shape: int) -> Tensor:
