@@ -130,7 +130,7 @@ def extent(landmarks: NDArray[np.floating], width: int, height: int) -> NDArray[
 
 
 def distinct(found: Sequence[tuple[Person, float]]) -> list[Person]:
-    """Returns each person once; `found` pairs people with the joint confidence of detector and landmark network."""
+    """Returns each person once; `found` pairs people with the combined confidence of detector and landmarks."""
     kept: list[tuple[Person, float]] = []
     for person, sure in sorted(found, key=lambda pair: -pair[1]):
         if not any(same(person, other) for other, _ in kept):
