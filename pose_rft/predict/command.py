@@ -287,7 +287,7 @@ class Run:
         print(f"{job.input.source}: {_count(job.input, job.persons, job.frames)}{spread} -> {self._where}")
 
     def _draw(self, inputs: Mapping[str, Input]) -> None:
-        """Draws overlays from the lines on disk, including those of earlier runs and the good part of a damaged video."""
+        """Draws overlays from the lines on disk, also those of earlier runs and of the good part of a damaged video."""
         asked = self.request
         overlays = Overlays(self._where, self.store.names, self.body_model, asked.every, asked.overwrite)
         with Progress("overlay", sum(one.pictures for one in inputs.values()), "pictures") as progress:
