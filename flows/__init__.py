@@ -1,4 +1,4 @@
-"""Prefect over DVC; what DVC is started from here believes a private cache only, and shares what its group shares."""
+"""Prefect flows over DVC. DVC processes started here use a private hash cache and keep group folders group-writable."""
 
 import os
 import sys

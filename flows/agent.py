@@ -1,8 +1,8 @@
-"""`stage/gpu`: one stage on an agent, in the agent's own clone, for a pipeline that runs elsewhere (`dispatch.py`).
+"""`stage/gpu`: runs one stage in an agent's own clone, for a pipeline that runs elsewhere (`dispatch.py`).
 
-The clone gets the sender's params.yaml and dvc.lock; what the stage needs comes from the shared cache (or the default
-remote), and its result goes back the same way. Inputs are checked out before DVC is asked: with `--allow-missing` it
-would take a stage whose inputs are not there for unchanged, whatever dvc.lock says of them now.
+The clone gets the sender's params.yaml and dvc.lock; the stage's inputs come from the shared cache (or the default
+remote), and its result goes back the same way. Inputs are checked out before DVC is asked: with `--allow-missing`, DVC
+would treat a stage with missing inputs as unchanged, whatever dvc.lock now says about them.
 """
 
 import re
@@ -34,10 +34,10 @@ def stage(
     """Runs one stage.
 
     Args:
-        name: as `dvc stage list` has it, such as `rft@hygrpo`.
-        params, lock: contents of params.yaml and dvc.lock; None leaves the clone's.
-        commit: the sender's; the clone goes there where it has or can fetch it.
-        limit: seconds.
+        name: as in `dvc stage list`, such as `rft@hygrpo`.
+        params, lock: contents of params.yaml and dvc.lock; None keeps the clone's.
+        commit: the sender's commit; the clone checks it out, fetching it if necessary.
+        limit: time limit in seconds.
     """
     root = root.resolve()
     log = get_run_logger().info
@@ -61,11 +61,11 @@ def stage(
 
 
 def _checkout(root: Path, commit: str) -> None:
-    """The agent's clone at the sender's commit. `git_clone` may have made it shallow, hence the fetch by name.
+    """Checks out the sender's commit in the agent's clone, which `git_clone` may have made shallow: fetches it by hash.
 
     Raises:
-        PoseRftError: it is no commit's full name (git would take one that starts with `-` for an option), or it is
-            nowhere.
+        PoseRftError: `commit` is not a full commit hash (git would take a leading `-` for an option), or the commit
+            cannot be found.
     """
     if not COMMIT.fullmatch(commit):
         raise PoseRftError(f"{commit!r} is no commit's name, expected the 40 or 64 digits of `git rev-parse HEAD`.")
@@ -80,7 +80,7 @@ def _checkout(root: Path, commit: str) -> None:
 
 
 def _check_out_inputs(root: Path, name: str, remote: bool, log: Log) -> None:
-    """The outs of the stages before this one. What is nowhere is left to `dvc repro`, which says so."""
+    """Checks out the outs of the stages before this one. Missing ones are left to `dvc repro`, which reports them."""
     graph = read_graph(root)
     if name not in graph.upstream:
         raise PoseRftError(f"dvc.yaml has no stage {name}; `dvc stage list` names them.")

@@ -1,6 +1,6 @@
-"""What a flow leaves in Prefect's UI: a table of stages, what moved since the last commit, the data, the report.
+"""A flow's artifacts in Prefect's UI: a table of stages, changes since the last commit, the data, the report.
 
-Artifacts inform; one that cannot be made (a server that is away for a moment, no git) never fails a run.
+Artifacts are informational: one that cannot be created (server briefly unreachable, no git) never fails a run.
 """
 
 import json
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def key(*parts: str) -> str:
-    """An artifact's key: lower-case letters, digits and dashes, as Prefect wants them."""
+    """An artifact's key: lower-case letters, digits and dashes, as Prefect requires."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
@@ -34,7 +34,7 @@ def key(*parts: str) -> str:
 def _unimportant(what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # whatever the API, git or a half-written file may say
+    except Exception as error:  # any failure of the API, git or a half-written file
         get_run_logger().warning("No artifact for %s (%s)", what, error)
 
 
@@ -44,11 +44,11 @@ def stage_table(name: str, rows: list[Row]) -> None:
 
 
 def changes_since_commit(root: Path) -> None:
-    """Params and metrics of the working tree against the last git revision, as markdown."""
+    """Publishes how params and metrics of the working tree differ from the last git commit, as markdown."""
     with _unimportant("changes"):
         try:
             params, metrics = metrics_diff.compare(root, "HEAD")
-        except PoseRftError as error:  # no git, no commit, a file under way
+        except PoseRftError as error:  # no git, no commit, a half-written file
             text = str(error)
         else:
             text = "\n".join(
@@ -62,7 +62,7 @@ def changes_since_commit(root: Path) -> None:
 
 
 def data_statistics(root: Path) -> None:
-    """One row per data set from results/convert/NAME.json."""
+    """Publishes a table of the data sets, with rows from results/convert/NAME.json."""
     with _unimportant("data"):
         rows = [row for file in sorted((root / "results/convert").glob("*.json")) for row in data_rows(file)]
         if rows:
@@ -70,7 +70,7 @@ def data_statistics(root: Path) -> None:
 
 
 def data_rows(file: Path) -> Iterator[Row]:
-    """The rows of one data set's metrics: samples, shards, defects."""
+    """Yields the rows of one data set's metrics: samples, shards, defects."""
     for name, numbers in json.loads(file.read_text()).get("data", {}).items():
         yield {"data set": name} | {k: numbers.get(k) for k in ("samples", "shards", "defects")}
 
@@ -83,7 +83,7 @@ def report_link(root: Path) -> None:
 
 
 def progress(name: str) -> Callable[[float], None]:
-    """A function that shows per cents of a stage; the artifact appears with its first call."""
+    """Returns a function that shows a stage's progress in per cent; its first call creates the artifact."""
     state: dict[str, Any] = {}
 
     def show(per_cent: float) -> None:

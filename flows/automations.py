@@ -1,7 +1,7 @@
-"""What the server does by itself: a flow run whose machine was lost is marked as crashed.
+"""Server-side automation: a flow run whose machine was lost is marked as crashed.
 
-A worker marks the runs of a process that dies. When worker and process go together, nobody does, and the run would be
-"Running" for ever; here the server does so when a run's heartbeat stays away.
+When a process dies, its worker marks the run. When worker and process die together, nobody does, and the run would stay
+"Running" for ever; this automation makes the server mark a run whose heartbeat stops.
 """
 
 import os
@@ -22,7 +22,7 @@ def heartbeat_seconds() -> int:
 
 
 def ensure() -> None:
-    """Creates the automation where the server does not have it; three missed heartbeats are a lost run."""
+    """Creates the automation if the server lacks it; a run counts as lost after three missed heartbeats."""
     with get_client(sync_client=True) as client:
         if client.read_automations_by_name(NAME):
             return

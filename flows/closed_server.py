@@ -1,9 +1,9 @@
-"""Prefect's server behind a password and for this machine's own pages: `python -m flows.closed_server PORT`.
+"""Prefect's server behind a password, for this machine's own pages only: `python -m flows.closed_server PORT`.
 
-Whoever may create a deployment runs commands as the server's owner, so the API asks every caller for the secret in
-`.prefect/auth` (mode 0600). A page of another site that the owner's browser has open gets nothing: no origin but ours
-is answered, nor a request under a host name that is not this machine's (DNS rebinding). `/enter#SECRET` is the page
-behind the printed link; it hands the secret to Prefect's pages, and what stands behind `#` never leaves the browser.
+Anyone who can create a deployment can run commands as the server's owner, so the API requires the secret in
+`.prefect/auth` (mode 0600) from every caller. Other sites open in the owner's browser get nothing: requests with a
+foreign origin, or for a host name that is not this machine's (DNS rebinding), are rejected. `/enter#SECRET` is the page
+behind the printed link; it passes the secret to Prefect's pages, and the part after `#` never leaves the browser.
 """
 
 import os
@@ -29,10 +29,10 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 
 
 def secret(home: Path) -> str:
-    """What Prefect calls the auth string, made once for a folder, which becomes private.
+    """Returns Prefect's auth string, created once per folder; makes the folder private.
 
     Raises:
-        PoseRftError: the folder or the file is another account's, or open to others.
+        PoseRftError: the folder or the file belongs to another account or is accessible to others.
     """
     file = private_folder(home) / "auth"
     try:
@@ -54,7 +54,7 @@ def secret(home: Path) -> str:
 
 
 def environment(port: int, auth: str) -> dict[str, str]:
-    """Of the server and of all that talk to it."""
+    """Returns the environment variables of the server and its clients."""
     return {
         "PREFECT_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_API_AUTH_STRING": auth,
@@ -68,7 +68,7 @@ def environment(port: int, auth: str) -> dict[str, str]:
 
 
 def closed(app: App, port: int) -> App:
-    """`app` for callers of this machine under its own names and origins only, and with the page `ENTER`."""
+    """Wraps `app` to answer only this machine's own host names and origins, and to serve the page `ENTER`."""
     hosts = {f"{name}:{port}".encode() for name in NAMES}
     origins = {b"http://" + host for host in hosts}
 
@@ -98,8 +98,8 @@ def closed(app: App, port: int) -> App:
 
 
 def main(port: int) -> None:
-    """Serves until it is ended; the environment is `environment`'s."""
-    os.umask(0o077)  # the database holds what flows said and were given
+    """Serves until terminated; expects the variables of `environment` to be set."""
+    os.umask(0o077)  # the database holds the logs and parameters of flows
     import uvicorn
     from prefect.server.api.server import create_app
 

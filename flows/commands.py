@@ -1,4 +1,4 @@
-"""Git and DVC as commands: what they do to a working folder they do in a process of their own."""
+"""Runs git and DVC as subprocesses, so that changing the working directory does not affect this process."""
 
 import subprocess
 import sys
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """`git ARGUMENTS` in `root`; the caller looks at its return code."""
+    """Runs `git ARGUMENTS` in `root`; the caller checks the return code."""
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
 
 
 def dvc(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """`dvc ARGUMENTS` in `root`, when no other DVC is busy there; the caller looks at its return code."""
+    """Runs `dvc ARGUMENTS` in `root` once no other DVC holds its lock; the caller checks the return code."""
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     return subprocess.run(command, cwd=root, capture_output=True, text=True)

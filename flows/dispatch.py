@@ -1,8 +1,8 @@
-"""Sends one stage to an agent and takes its result from DVC's cache, so that a restarted parent never trains twice.
+"""Sends one stage to an agent and restores its result from DVC's cache, so a restarted parent never trains twice.
 
-The flow run is named by everything that the stage's result depends on (`run_key`): a parent that comes back after a
-crash finds the run that it had begun and waits for it. What an agent finished reaches this machine through a shared
-`cache.dir` or a remote; DVC itself then writes dvc.lock here, no lock files are merged.
+The flow run's key covers everything that the stage's result depends on (`run_key`): a parent that restarts after a
+crash finds the run that it had started and waits for it. The agent's result reaches this machine through a shared
+`cache.dir` or a remote. DVC itself then writes dvc.lock here; no lock files are merged.
 """
 
 import time
@@ -25,10 +25,10 @@ POLL = 2.0  # seconds
 
 
 def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: Log, processes: Processes) -> StageRun:
-    """Runs a stage through `deployment` unless its result is there already, and brings the result here.
+    """Runs a stage through `deployment` unless its result already exists, and fetches the result.
 
     Raises:
-        StageFailed: it failed there, was stopped, or inputs or result did not get from one machine to the other.
+        StageFailed: the stage failed on its agent or was stopped, or its inputs or result could not be transferred.
     """
     began = time.monotonic()
     key = run_key(root, name)
@@ -37,7 +37,7 @@ def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: L
     send_inputs(root, name)
     for attempt in count():
         run = _begin(name, root, deployment, limit, f"{name}-{key}-{attempt}")
-        old = run.state is not None and run.state.is_final()  # of an earlier parent; its outcome is no news
+        old = run.state is not None and run.state.is_final()  # an earlier parent's run: retry if it failed
         if not old:
             log(f"waits for flow run {run.name} of {deployment}")
             run = _wait(run, processes)
@@ -58,12 +58,12 @@ def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: L
 
 
 def send_inputs(root: Path, name: str) -> None:
-    """To the default remote, where there is one: an agent may have a cache of its own.
+    """Pushes a stage's inputs to the default remote, if there is one: an agent may have a cache of its own.
 
-    All that the stage takes, also from stages that are no part of the flow (`train` converts nothing).
+    Includes outs of stages that are not part of the flow (`train` converts nothing).
 
     Raises:
-        StageFailed: the remote does not take them.
+        StageFailed: the push failed.
     """
     if not has_remote(root):
         return
@@ -91,10 +91,10 @@ def _begin(name: str, root: Path, deployment: str, limit: float | None, key: str
 
 
 def _wait(run: FlowRun, processes: Processes) -> FlowRun:
-    """The run in its final state. Where this flow is stopped, the agent's is as well."""
+    """Waits until the run is in a final state and returns it. If this flow is stopped, cancels the run as well."""
     with get_client(sync_client=True) as client:
         while True:
-            with suppress(httpx.TransportError):  # the server is away; it will be back, and the agent trains on
+            with suppress(httpx.TransportError):  # the server is unreachable for now; the agent keeps training
                 run = client.read_flow_run(run.id)
             if run.state is not None and run.state.is_final():
                 return run

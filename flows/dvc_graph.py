@@ -1,4 +1,4 @@
-"""The stage graph as DVC sees it, read in-process: which stages exist, what each waits for, which are out of date."""
+"""The stage graph as DVC sees it, read in-process: which stages exist, what each depends on, which are out of date."""
 
 import hashlib
 import json
@@ -17,25 +17,25 @@ from dvc_data.hashfile.hash_info import HashInfo
 
 from pose_rft.errors import PoseRftError
 
-FOUND, NOT_FOUND = 0, 3  # exit statuses of this file as a command
+FOUND, NOT_FOUND = 0, 3  # exit statuses when this file runs as a command
 
 
 @dataclass(frozen=True)
 class StageGraph:
-    """`upstream[name]` are the stages whose outs `name` takes; names are in an order that respects that.
+    """The stages that each stage depends on: `upstream[name]` are those whose outs `name` reads, in topological order.
 
-    A name is what `dvc repro` takes from the root: `rft@hygrpo`, but `stages/dvc.yaml:inventory` where a folder has a
+    A name is what `dvc repro` accepts at the root: `rft@hygrpo`, but `stages/dvc.yaml:inventory` for a folder with a
     dvc.yaml of its own.
 
-    `first` are the stages that look at the outside world on every run (`always_changed`), with what they wait for:
-    what is out of date after them is known only when they have run.
+    `first` are the stages that inspect the outside world on every run (`always_changed`), with their dependencies:
+    which later stages are out of date is known only once these have run.
     """
 
     upstream: dict[str, tuple[str, ...]]
     first: frozenset[str] = frozenset()
 
     def of_families(self, *families: str) -> list[str]:
-        """Stages of these families in graph order: `convert` gives `convert@coco`, `convert@h36m`, …
+        """Returns the stages of these families in graph order: `convert` gives `convert@coco`, `convert@h36m`, …
 
         Raises:
             PoseRftError: a family has no stage.
@@ -46,7 +46,7 @@ class StageGraph:
         return [name for name in self.upstream if family(name) in families]
 
     def before(self, names: frozenset[str] | set[str]) -> set[str]:
-        """`names` and everything that they wait for."""
+        """Returns `names` and all stages that they depend on."""
         found: set[str] = set()
         todo = list(names)
         while todo:
@@ -57,17 +57,17 @@ class StageGraph:
 
 
 def plain(name: str) -> str:
-    """The name without the dvc.yaml that it stands in, as people know the stage."""
+    """Returns the stage's name without the path of its dvc.yaml, as shown to users."""
     return name.rpartition(":")[2]
 
 
 def family(name: str) -> str:
-    """`convert` of `convert@coco`."""
+    """Returns the part before `@`: `convert` for `convert@coco`."""
     return plain(name).partition("@")[0]
 
 
 def read_graph(root: Path) -> StageGraph:
-    """The graph of dvc.yaml under `root`.
+    """Reads the graph of dvc.yaml under `root`.
 
     Raises:
         PoseRftError: DVC cannot read dvc.yaml or params.yaml.
@@ -96,9 +96,9 @@ def read_graph(root: Path) -> StageGraph:
 
 
 def out_of_date(root: Path, names: list[str]) -> set[str]:
-    """The stages among `names` that DVC would not skip as they stand.
+    """Returns the stages among `names` that DVC would not skip in their current state.
 
-    Where another run holds DVC's lock nothing can be ruled out, so all of them are returned.
+    If another run holds DVC's lock, no stage can be ruled out, so all are returned.
     """
     try:
         with Repo(str(root)) as repo, lock_repo(repo):
@@ -109,10 +109,10 @@ def out_of_date(root: Path, names: list[str]) -> set[str]:
 
 
 def run_key(root: Path, name: str) -> str:
-    """Names one run of a stage by all that its result depends on: command, params and the content of its deps.
+    """Returns a hash of everything that a run of the stage depends on: command, params and the content of its deps.
 
     Raises:
-        PoseRftError: there is no such stage, or a dep does not exist yet.
+        PoseRftError: the stage does not exist, or a dep does not exist yet.
     """
     try:
         with Repo(str(root), _wait_for_lock=True) as repo, lock_repo(repo):
@@ -125,12 +125,12 @@ def run_key(root: Path, name: str) -> str:
 
 
 def restorable(root: Path, name: str) -> bool:
-    """Whether DVC can take the outs of this very run from its cache; with a remote, they are fetched first.
+    """Returns whether DVC can restore the outs of exactly this run from its cache; with a remote, fetches them first.
 
-    In a process of its own: DVC restores relative to the working folder, which threads share.
+    Runs in a subprocess: DVC restores relative to the working directory, which threads share.
 
     Raises:
-        PoseRftError: DVC could not say.
+        PoseRftError: the check failed.
     """
     command = [sys.executable, str(Path(__file__).resolve()), name]
     path = os.pathsep.join([str(Path(__file__).resolve().parent.parent), os.environ.get("PYTHONPATH", "")])
@@ -146,7 +146,7 @@ def _restorable_here(name: str) -> bool:
         stage = _stage(repo, name)
         stage.save_deps()
         for out in stage.outs:
-            out.hash_info = HashInfo()  # those in dvc.lock may be of another run
+            out.hash_info = HashInfo()  # hashes in dvc.lock may come from another run
         try:
             if remote:
                 repo.stage_cache.pull(None)

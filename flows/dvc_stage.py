@@ -1,7 +1,7 @@
-"""One stage as one `dvc --wait-for-lock repro -s NAME` in its own process group, under `parent_watchdog.py`.
+"""Runs one stage as `dvc --wait-for-lock repro -s NAME` in its own process group, under `parent_watchdog.py`.
 
 `--wait-for-lock` because DVC otherwise gives up after three seconds and a finished training is lost. Every line is
-written to a file; what goes to Prefect is rate-limited, so that a talkative stage costs neither time nor database.
+written to a file; lines for Prefect are rate-limited, so that a verbose stage costs neither time nor database space.
 """
 
 import os
@@ -28,7 +28,7 @@ LOGS = Path(".scratch/flow_logs")
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL
 LAST_LINES = 8
 LOG_BURST, LOG_RATE, LINE_WIDTH = 500, 20.0, 2000  # lines at once, lines per second, characters
-EXITED = re.compile(r"exited with (-?\d+)$")  # the end of DVC's last line on a stage that failed
+EXITED = re.compile(r"exited with (-?\d+)$")  # end of DVC's last line after a failed stage
 KILLED = (-9, 137)
 LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by")
 # What DVC itself prints around a stage's output.
@@ -40,10 +40,10 @@ PROGRESS = re.compile(r"^(?P<label>.{1,80}?): (?P<done>\d+)/(?P<total>\d+) \S+ \
 
 
 class StageFailed(Exception):
-    """A stage ended with an error; the text ends with its own last lines.
+    """A stage ended with an error; the message ends with the stage's last lines.
 
     `cause`: `busy` (another run holds DVC's lock or the stage's files: wait for it), `killed` (by a signal that no
-    flow sent, as the system does when memory is short: one more try may succeed), or None.
+    flow sent, for example out of memory: a retry may succeed), or None.
     """
 
     def __init__(self, message: str, cause: Literal["busy", "killed"] | None = None) -> None:
@@ -59,19 +59,19 @@ class StageRun:
 
 
 class Output:
-    """Reads a stage's lines: classifies what DVC did, keeps the last lines, notices lock, kill and progress."""
+    """Parses a stage's output: classifies what DVC did, keeps the last lines, detects locks, kills and progress."""
 
     def __init__(self) -> None:
         self.outcome: Outcome = "Completed"
         self.progress: float | None = None  # per cent
         self._ran = False
-        self._last = ""  # DVC speaks after the stage has ended, so a stage's words cannot be this line
+        self._last = ""  # DVC prints after the stage has ended, so this line is never the stage's
         self._own: deque[str] = deque(maxlen=LAST_LINES)
         self._dvc: deque[str] = deque(maxlen=LAST_LINES)
 
     def read(self, line: str) -> None:
         self._last = line
-        if not self._ran:  # once the command runs, its own words decide nothing
+        if not self._ran:  # once the command runs, its output must not decide the outcome
             if "is cached - skipping run" in line:
                 self.outcome = "Restored"
             elif "didn't change, skipping" in line:
@@ -84,8 +84,8 @@ class Output:
 
     @property
     def cause(self) -> Literal["busy", "killed"] | None:
-        """Why the stage failed, where that is not its own fault."""
-        if not self._ran:  # DVC's own words only
+        """Why the stage failed, if that is not its own fault."""
+        if not self._ran:  # all output is DVC's
             return "busy" if LOCKED.search("\n".join([*self._dvc, *self._own])) else None
         status = EXITED.search(self._last)
         if status is None or not self._last.startswith("ERROR: "):
@@ -95,7 +95,7 @@ class Output:
         return "killed" if int(status[1]) in KILLED else None
 
     def reason(self) -> str:
-        """The stage's own last lines, and DVC's where the trouble is DVC's (a missing out, a lock, no such stage)."""
+        """Returns the stage's last lines, and DVC's if the problem is DVC's (a missing out, a lock, no such stage)."""
         if not self._ran:
             return "\n".join([*self._own, *self._dvc])
         own_errors = [line for line in self._dvc if line.startswith("ERROR: ") and "failed to run: " not in line]
@@ -103,7 +103,7 @@ class Output:
 
 
 class LogFile:
-    """All lines of a stage. A full disk ends the file, never the stage."""
+    """Writes all lines of a stage to a file. A full disk ends the file, never the stage."""
 
     def __init__(self, log: Log, path: Path, name: Path) -> None:
         self._log, self._name = log, name
@@ -133,7 +133,7 @@ class LogFile:
 
 
 class Throttle:
-    """Passes a first burst of lines and then so many per second; says how many it kept back."""
+    """Rate limiter: passes an initial burst of lines, then LOG_RATE per second; reports how many it withheld."""
 
     def __init__(self, log: Log, file: Path) -> None:
         self._log, self._file = log, file
@@ -157,7 +157,7 @@ class Throttle:
 
 
 class Processes:
-    """The running stages of one flow; `stop` ends them all and lets no other start."""
+    """The running stages of one flow; `stop` ends them all and prevents new ones from starting."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -165,7 +165,7 @@ class Processes:
         self._stopped = False
 
     def start(self, command: list[str], root: Path, cores: Sequence[int] = ()) -> "subprocess.Popen[str]":
-        """Raises StageFailed after `stop`."""
+        """Starts a command under the watchdog; raises StageFailed after `stop`."""
         with self._lock:
             if self._stopped:
                 raise StageFailed("the flow was stopped before this stage began")
@@ -202,7 +202,7 @@ class Processes:
 
 
 def end_groups(children: "list[subprocess.Popen[str]]") -> None:
-    """SIGTERM to each process group, SIGKILL to what is left of them after `GRACE` seconds."""
+    """Sends SIGTERM to each process group, and SIGKILL to what is left after `GRACE` seconds."""
     for child in children:
         _signal_group(child, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
@@ -223,13 +223,13 @@ def run_stage(
     options: tuple[str, ...] = (),
     cores: Sequence[int] = (),
 ) -> StageRun:
-    """Reproduces one stage and passes its output on line by line.
+    """Reproduces one stage and logs its output line by line.
 
     Args:
         limit: seconds after which the stage is ended with all its processes.
-        on_progress: gets per cents as the stage prints them.
-        options: further ones of `dvc repro`, such as `--pull`.
-        cores: those that the stage may use; all where none is named.
+        on_progress: called with the progress in per cent as the stage prints it.
+        options: further options of `dvc repro`, such as `--pull`.
+        cores: CPU cores that the stage may use; empty means all.
     Raises:
         StageFailed: the command ended with an error, took longer than `limit`, or was stopped.
     """
@@ -267,7 +267,7 @@ def run_stage(
 
 
 def _end_after(limit: float, child: "subprocess.Popen[str]", too_long: threading.Event) -> threading.Timer:
-    """Ends a stage with all its processes after so many seconds, unless it is cancelled, and says so in `too_long`."""
+    """Starts a timer that sets `too_long` and ends a stage with all its processes after `limit` seconds."""
 
     def end() -> None:
         too_long.set()
@@ -280,7 +280,7 @@ def _end_after(limit: float, child: "subprocess.Popen[str]", too_long: threading
 
 
 def _sweep(child: "subprocess.Popen[str]") -> None:
-    """What a stage leaves behind in its group ends with it; it would hold the output open, and a GPU."""
+    """Kills what a stage leaves behind in its process group, which would keep its output open and hold a GPU."""
     child.wait()
     _signal_group(child, signal.SIGKILL)
 
@@ -288,7 +288,7 @@ def _sweep(child: "subprocess.Popen[str]") -> None:
 def _signal_group(child: "subprocess.Popen[str]", number: int) -> None:
     try:
         os.killpg(child.pid, number)
-    except (ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+    except (ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
         return
 
 

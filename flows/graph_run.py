@@ -1,7 +1,7 @@
 """Runs stages of the DVC graph as Prefect tasks: independent ones in parallel, unchanged ones shown as Cached.
 
 DVC decides what is up to date; Prefect decides when and where. A stage is skipped without starting DVC when DVC's
-status lists nothing for it and every stage that it waits for was skipped as well.
+status lists nothing for it and every stage that it depends on was skipped as well.
 """
 
 import time
@@ -22,11 +22,11 @@ from flows import artifacts, dispatch, hosts
 from flows.dvc_graph import StageGraph, family, out_of_date, plain, read_graph
 from flows.dvc_stage import Log, Processes, StageFailed, StageRun, run_stage
 
-HERE = Path()  # the working folder: an agent runs this code in a clone
+HERE = Path()  # the working directory: an agent runs this code in a clone
 MESSAGES = {"Cached": "unchanged (dvc.lock)", "Restored": "restored from DVC's run cache", "Completed": "ran"}
 HOUR = 3600.0
-BUSY_WAIT = 3.0  # seconds between tries while another run has the stage's files
-BUSY_LIMIT = 72 * HOUR  # of waiting in all, where `hours` says nothing
+BUSY_WAIT = 3.0  # seconds between attempts while another run holds the stage's files
+BUSY_LIMIT = 72 * HOUR  # seconds of waiting in total, if `hours` sets no limit
 
 
 class StagesFailed(Exception):
@@ -34,10 +34,10 @@ class StagesFailed(Exception):
 
 
 class Work:
-    """What the stages of one flow share.
+    """State that the stages of one flow share.
 
-    `hours` limits families of stages (`{"rft": 20}`); `agents` names a deployment, such as `stage/gpu`, that takes the
-    stages which want a GPU, or is None where they run here; `due` are the stages that run here now or next.
+    `hours` limits families of stages (`{"rft": 20}`); `agents` names a deployment, such as `stage/gpu`, that runs the
+    stages that need a GPU (None: they run here); `due` are the stages that run here now or next.
     """
 
     def __init__(self, root: Path, hours: Mapping[str, float], agents: str | None) -> None:
@@ -46,17 +46,17 @@ class Work:
         self._hours = hours
 
     def limit(self, name: str) -> float | None:
-        """Seconds that the stage may take."""
+        """Returns the stage's time limit in seconds, None if it has none."""
         hours = self._hours.get(plain(name), self._hours.get(family(name)))
         return None if hours is None else hours * HOUR
 
     def deployment(self, name: str) -> str | None:
-        """Whose agents take the stage; None where it runs here."""
+        """Returns the deployment whose agents run the stage; None if it runs here."""
         return self.agents if hosts.wants_gpu(name) else None
 
 
 def was_killed(task: "Task", run: TaskRun, state: State) -> bool:
-    """Prefect repeats a stage only where the system killed it, as it does when memory is short; never an error."""
+    """Lets Prefect retry a stage only if the system killed it, for example out of memory; never after an error."""
     error = state.data
     return isinstance(error, StageFailed) and error.cause == "killed"
 
@@ -75,7 +75,7 @@ def task_run_name() -> str:
     retry_condition_fn=was_killed,
 )
 def stage(name: str, changed: bool, upstream: list[StageRun], work: Work) -> State:
-    """One stage; `upstream` is what Prefect draws its arrows from."""
+    """Runs one stage; Prefect draws the arrows of its graph from `upstream`."""
     log = get_run_logger().info
     if not changed:
         run = StageRun(name, "Cached", 0.0)
@@ -87,7 +87,7 @@ def stage(name: str, changed: bool, upstream: list[StageRun], work: Work) -> Sta
 
 
 def run_here(name: str, work: Work, log: Log) -> StageRun:
-    """On this host: with all cores where it is the only stage, else with a part of them."""
+    """Runs the stage on this host, with all cores if it is the only stage, else with a share of them."""
     try:
         with hosts.slot(name, log, work.processes), ExitStack() as held:
             alone = work.due <= {name}
@@ -106,9 +106,9 @@ def when_free(
     options: tuple[str, ...] = (),
     cores: Sequence[int] = (),
 ) -> StageRun:
-    """`run_stage`, and while another run has the stage's files, waits: it may well be making just this result.
+    """Calls `run_stage`; while another run holds the stage's files, waits: it may be producing the same result.
 
-    It waits as long as the stage may take (`limit`, else BUSY_LIMIT); then the other run has most likely been stopped.
+    Waits as long as the stage may take (`limit`, else BUSY_LIMIT); by then the other run has most likely been stopped.
     """
     told, give_up = False, time.monotonic() + (limit or BUSY_LIMIT)
     while True:
@@ -139,10 +139,10 @@ def run_families(
     agents: str | None = None,
     label: str = "pipeline",
 ) -> list[StageRun]:
-    """All stages of these families (none: of the whole graph) in graph order; call it inside a flow.
+    """Runs all stages of these families (none given: the whole graph) in graph order; call it inside a flow.
 
     Raises:
-        StagesFailed: at least one stage failed; what waited for it did not run.
+        StagesFailed: at least one stage failed; stages that depend on it did not run.
         PoseRftError: DVC cannot read the pipeline, or a family is unknown.
     """
     root = root.resolve()
@@ -154,7 +154,7 @@ def run_families(
     rows: list[artifacts.Row] = []
     try:
         runs = _run(graph, first, out_of_date(root, first), {}, work, rows)
-        # Whether raw files changed is known only now: `inventory` has just looked.
+        # Only now is it known whether raw files changed: `inventory` has just checked.
         unchanged = {run.name: StageRun(run.name, "Cached", run.seconds) for run in runs}
         return runs + _run(graph, rest, out_of_date(root, rest), unchanged, work, rows)
     except StagesFailed:
@@ -190,7 +190,7 @@ def _run(
             continue
         error = state.data if isinstance(state.data, BaseException) else None
         why = str(error or state.message or "")
-        if state.is_pending():  # Prefect's word for a task whose input failed
+        if state.is_pending():  # Prefect's state of a task whose input failed
             rows.append({"stage": plain(name), "state": "Not run", "seconds": None, "why": "a stage before it failed"})
         else:
             failures.append(why)
@@ -204,7 +204,7 @@ def _run(
 def _submit(
     graph: StageGraph, names: Iterable[str], suspects: set[str], known: dict[str, StageRun], work: Work
 ) -> dict[str, PrefectFuture[StageRun]]:
-    """Hands over each stage as soon as those before it have ended; one that only waits would hold a thread."""
+    """Submits each stage only when its upstream stages have ended; a stage that waits would occupy a thread."""
     futures: dict[str, PrefectFuture[StageRun]] = {}
     waiting = list(names)
     pending = set(waiting)
@@ -220,14 +220,14 @@ def _submit(
         waiting = [name for name in waiting if name not in ready]
         if waiting:
             over = ended.get()
-            futures[over].wait()  # takes in its state, which otherwise the server would be asked for
+            futures[over].wait()  # stores its final state, which would otherwise be fetched from the server
             pending.discard(over)
-            work.due.discard(over)  # also one that never began, since what it waits for failed
+            work.due.discard(over)  # also if it never started because an upstream stage failed
     return futures
 
 
 def _ran(names: Iterable[str], futures: Mapping[str, PrefectFuture[StageRun]], known: Mapping[str, StageRun]) -> bool:
-    """Whether any of these stages made its outs anew; one that failed did not."""
+    """Returns whether any of these stages produced new outs; a failed stage did not."""
     runs = [known[name] for name in names if name in known]
     runs += [futures[name].result() for name in names if name in futures and futures[name].state.is_completed()]
     return any(run.outcome != "Cached" for run in runs)

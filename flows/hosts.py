@@ -1,4 +1,4 @@
-"""How much may run at once on this host: stages side by side, on which cores, and stages that want its GPUs."""
+"""Concurrency limits of this host: how many stages run in parallel, on which cores, and how many use its GPUs."""
 
 import os
 import socket
@@ -17,18 +17,18 @@ from pose_rft.io.lock import alone_in
 from pose_rft.io.private import own_folder
 
 GPU_FAMILIES = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate")
-WAIT = 5.0  # seconds between looks at whether the flow was stopped
+WAIT = 5.0  # seconds between checks whether the flow was stopped
 
 
 def side_by_side() -> int:
-    """Stages that one flow runs at once: `POSE_RFT_STAGES_AT_ONCE`, else 2."""
+    """Returns how many stages one flow runs in parallel: `POSE_RFT_STAGES_AT_ONCE`, default 2."""
     return _count("POSE_RFT_STAGES_AT_ONCE", 2)
 
 
 def gpu_slots() -> int:
-    """GPU stages that this host runs at once: `POSE_RFT_GPU_SLOTS`, else 1 with an NVIDIA GPU; 0 is no limit.
+    """Returns how many GPU stages this host runs at once: `POSE_RFT_GPU_SLOTS`, else 1 with an NVIDIA GPU; 0: no limit.
 
-    One, because a training takes all GPUs of its host through DeepSpeed's launcher.
+    The default is 1 because a training uses all GPUs of its host.
     """
     return _count("POSE_RFT_GPU_SLOTS", 1 if Path("/dev/nvidia0").exists() else 0)
 
@@ -43,10 +43,10 @@ def wants_gpu(stage: str) -> bool:
 
 @contextmanager
 def core_share() -> Iterator[list[int]]:
-    """Cores for one of the stages that run side by side, in this flow or in another: an equal part of this host's.
+    """Reserves an equal share of this host's cores for one of the stages that run in parallel, in this or another flow.
 
-    Two trainings with a core each are faster than two with two processes each that push one another off both. Empty
-    (all cores) where every part is taken, where GPUs do the work, and where the system pins nothing.
+    Two trainings with one core each are faster than two that compete for both cores with two processes each. Yields an
+    empty list (all cores) if every share is taken, GPUs do the work, or the system cannot pin processes to cores.
     """
     everything = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") and not gpu_slots() else []
     parts = min(side_by_side(), len(everything))
@@ -57,7 +57,7 @@ def core_share() -> Iterator[list[int]]:
 
 
 def _held(held: ExitStack, name: str) -> bool:
-    """Whether no other process or thread of this user has it; then it is `held`'s."""
+    """Locks `name` for as long as `held` is open; returns False if another process or thread of this user has it."""
     try:
         folder = own_folder(f"{socket.gethostname()}-{name}", lasting=False)
         held.enter_context(alone_in(folder))
@@ -68,7 +68,7 @@ def _held(held: ExitStack, name: str) -> bool:
 
 @contextmanager
 def slot(stage: str, log: Log, processes: Processes) -> Iterator[None]:
-    """Holds one of the host's GPU slots, across all flows of the server, for a stage that wants one.
+    """Holds one of the host's GPU slots, across all flows of the server, for a stage that needs one.
 
     Raises:
         StageFailed: the flow was stopped while the stage waited.
@@ -77,13 +77,13 @@ def slot(stage: str, log: Log, processes: Processes) -> Iterator[None]:
     if not wants_gpu(stage) or slots == 0:
         yield
         return
-    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # a stage beside made it just now
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):  # a parallel stage was faster
         client.upsert_global_concurrency_limit_by_name(limit_name(), slots)
     with ExitStack() as held:
         told = False
         while True:
             try:
-                # A server that is away when the lease is due must not end a training.
+                # A server that is unreachable when the lease is due must not end a training.
                 held.enter_context(
                     concurrency(limit_name(), timeout_seconds=WAIT, strict=True, raise_on_lease_renewal_failure=False)
                 )

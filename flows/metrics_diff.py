@@ -1,7 +1,7 @@
-"""What moved between two git revisions: choices in params.yaml and numbers in metrics/summary.json, as one table.
+"""Shows what changed between two git revisions: values in params.yaml and metrics in metrics/summary.json, as tables.
 
-`make diff REV=HEAD~1`, or `python -m flows.metrics_diff REV [OTHER]`; without OTHER the working tree is compared. Both
-files are in git, so any clone can compare any two revisions without the data cache.
+`make diff REV=HEAD~1`, or `python -m flows.metrics_diff REV [OTHER]`; without OTHER, REV is compared with the working
+tree. Both files are in git, so any clone can compare any two revisions without the data cache.
 """
 
 import json
@@ -18,15 +18,15 @@ from flows.commands import git
 from pose_rft.errors import PoseRftError, visible
 
 SUMMARY, PARAMS = Path("metrics/summary.json"), Path("params.yaml")
-MACHINE = "machine"  # of the summary: where its numbers were made (report/machine.py)
+MACHINE = "machine"  # key of the summary: the machine that produced its metrics (report/machine.py)
 LOWER_IS_BETTER = ("mpjpe", "defects", "energy_score", "nll_per_number", "fid")
 HIGHER_IS_BETTER = ("recall", "heldout_reward", "heldout_gain", "posecodes")
-REFERENCES = ("chance", "ground_truth", "mean_pose", "ci95_low", "ci95_high")  # no result of a run, or its bounds
+REFERENCES = ("chance", "ground_truth", "mean_pose", "ci95_low", "ci95_high")  # baselines and confidence bounds
 
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs; None where a revision does not have it."""
+    """One value that differs; None if a revision lacks it."""
 
     name: str
     old: Any
@@ -34,7 +34,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, or nothing where neither can be said."""
+        """`better`, `worse`, or empty if neither applies."""
         parts = self.name.split(".")
         if not (_number(self.old) and _number(self.new)) or any(part in REFERENCES for part in parts):
             return ""
@@ -55,7 +55,7 @@ HEADER = ("", "before", "after", "change", "")
 
 
 def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as (dotted name, value), in their order; a list is one value."""
+    """Yields (dotted name, value) pairs of nested mappings, in order; a list is one value."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
@@ -64,7 +64,7 @@ def flatten(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
-    """What differs between two nested mappings; NaN equals NaN."""
+    """Returns the differences between two nested mappings; NaN equals NaN."""
     before, after = dict(flatten(old)), dict(flatten(new))
     names = list(before) + [name for name in after if name not in before]
     found = [Change(name, before.get(name), after.get(name)) for name in names]
@@ -72,10 +72,10 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 
 def read(root: Path, file: Path, revision: str | None, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """The file at a git revision (None: as it lies there); empty where that revision does not have it.
+    """Reads the file at a git revision (None: the working tree); returns an empty dict if it does not exist there.
 
     Raises:
-        PoseRftError: there is no such revision, or the file is no mapping.
+        PoseRftError: the revision does not exist, or the file is not a mapping.
     """
     where = f"{file} at {revision}" if revision else str(file)
     if revision is None:
@@ -103,7 +103,7 @@ def read(root: Path, file: Path, revision: str | None, parse: Callable[[str], An
 
 
 def another_machine(root: Path, old: str, new: str | None = None) -> str | None:
-    """A sentence where the numbers of the two revisions were not made on like machines, or one does not say where."""
+    """Returns a warning if the two revisions' metrics come from different machines or one names none, else None."""
     before, after = (read(root, SUMMARY, revision, json.loads).get(MACHINE) for revision in (old, new))
     if before == after:
         return None
@@ -115,7 +115,7 @@ def another_machine(root: Path, old: str, new: str | None = None) -> str | None:
 
 
 def compare(root: Path, old: str, new: str | None = None) -> tuple[list[Change], list[Change]]:
-    """Changes of params and of metrics from revision `old` to `new` (None: the working tree)."""
+    """Returns the changes of params and of metrics from revision `old` to `new` (None: the working tree)."""
     return (
         changes(read(root, PARAMS, old, yaml.safe_load), read(root, PARAMS, new, yaml.safe_load)),
         changes(_numbers(root, old), _numbers(root, new)),
@@ -135,7 +135,7 @@ def markdown(title: str, found: list[Change]) -> str:
 
 
 def print_tables(root: Path, old: str, new: str | None) -> None:
-    """Both tables on the terminal."""
+    """Prints both tables to the terminal."""
     from rich.console import Console
     from rich.table import Table
 

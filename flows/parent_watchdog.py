@@ -1,9 +1,9 @@
 """Runs a command for as long as its parent lives: `parent_watchdog.py CORES COMMAND …`, started by `dvc_stage`.
 
-The parent holds the other end of this process's stdin. When that end closes, because the parent was killed, this
-ends the whole process group, so that no training goes on unseen, holds a GPU, and is in the next run's way. Plain
-pipes, so it works wherever process groups do; standard library only, so it starts in a few milliseconds. CORES are
-those that the command may use, such as `0,2`; empty for all.
+The parent holds the other end of this process's stdin. When that end closes because the parent was killed, the
+watchdog kills the whole process group, so that no orphaned training holds a GPU and blocks the next run. It uses plain
+pipes, so it works wherever process groups do, and only the standard library, so it starts in a few milliseconds. CORES
+lists the CPU cores that the command may use, such as `0,2`; empty means all.
 """
 
 import os
@@ -20,7 +20,7 @@ parent_is_gone = threading.Event()
 
 
 def end_group_with_parent() -> None:
-    """Waits for the end of stdin, then ends the group that this process leads."""
+    """Waits for EOF on stdin, then kills the process group that this process leads."""
     while os.read(0, 64):
         pass
     parent_is_gone.set()
@@ -30,16 +30,16 @@ def end_group_with_parent() -> None:
 
 
 def main(cores: str, command: list[str]) -> int:
-    """The command's exit status; 128 + n where signal n ended it."""
+    """Runs the command and returns its exit status, or 128 + n if signal n ended it."""
     if cores:
         os.sched_setaffinity(0, map(int, cores.split(",")))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command gets it too; the watchdog stays until it has ended
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command receives it too; the watchdog outlives it
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, preexec_fn=_default_sigterm)
     watch = threading.Thread(target=end_group_with_parent, daemon=True)
     watch.start()
     code = child.wait()
     if parent_is_gone.is_set():
-        watch.join()  # until what ignored SIGTERM, and the watchdog itself, is killed
+        watch.join()  # until SIGKILL ends what ignored SIGTERM, and this process
     return code if code >= 0 else 128 - code
 
 

@@ -1,14 +1,14 @@
 """The pipeline as Prefect flows: `python -m flows.pipeline [pipeline|convert|train|evaluate]`.
 
-The same graph as `dvc repro`, stage by stage, with parallelism, logs and states in Prefect's UI. `convert` is releases
-to checked shards, `train` SFT, retrieval and RFT, `evaluate` tables and report; `pipeline` is all of it.
+Runs the same graph as `dvc repro`, stage by stage, with parallelism, logs and states in Prefect's UI. `convert` turns
+releases into checked shards, `train` runs SFT, retrieval and RFT, `evaluate` makes tables and report, `pipeline` all.
 """
 
 import os
 import sys
 from pathlib import Path
 
-# Nothing leaves the machine, be the server the user's or a private one.
+# No telemetry, whether the server is the user's or a private one.
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
@@ -29,33 +29,33 @@ INTERRUPTED = 130
 
 @flow(name="pipeline", task_runner=RUNNER, persist_result=False)
 def pipeline(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
-    """Everything that is out of date.
+    """Runs every stage that is out of date.
 
     Args:
-        root: the project.
-        hours: limits of stages or families, such as `{"rft": 20, "convert": 6}`.
-        agents: a deployment, such as `stage/gpu`, that takes the stages which want a GPU; None runs them here.
+        root: the project's folder.
+        hours: time limits of stages or families, such as `{"rft": 20, "convert": 6}`.
+        agents: a deployment, such as `stage/gpu`, that runs the stages that need a GPU; None runs them here.
     """
     return run_families(root=root, hours=hours, agents=agents, label="pipeline")
 
 
 @flow(name="convert", task_runner=RUNNER, persist_result=False)
 def convert(root: Path = HERE, hours: Hours | None = None) -> list[StageRun]:
-    """Raw releases to shards, checked."""
+    """Converts raw releases to shards and checks them."""
     families = ("sample", "inventory", "convert", "validate")
     return run_families(*families, root=root, hours=hours, label="convert")
 
 
 @flow(name="train", task_runner=RUNNER, persist_result=False)
 def train(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
-    """Base model and encoder, SFT, the retrieval models, reinforcement fine-tuning."""
+    """Runs base model and encoder, SFT, the retrieval models and reinforcement fine-tuning."""
     families = ("base_model", "pose_encoder", "sft", "retrieval", "rft")
     return run_families(*families, root=root, hours=hours, agents=agents, label="train")
 
 
 @flow(name="evaluate", task_runner=RUNNER, persist_result=False)
 def evaluate(root: Path = HERE, hours: Hours | None = None, agents: str | None = None) -> list[StageRun]:
-    """Every run's evaluation, then tables and report."""
+    """Evaluates every run, then makes tables and report."""
     return run_families("evaluate", "report", root=root, hours=hours, agents=agents, label="evaluate")
 
 

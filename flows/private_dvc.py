@@ -1,8 +1,8 @@
-"""DVC's cache of hashes in a folder of this account alone, for every DVC that is started from here.
+"""Keeps DVC's hash cache in a folder private to this account, for every DVC process started from here.
 
-DVC keeps what it knows of files (`site_cache_dir`) in /var/tmp/dvc, where everybody may write, and reads parts of it as
-pickles (diskcache, CVE-2025-69872): another account of the machine could run code as whoever starts DVC. It is a cache
-of this machine, so another folder costs one hashing of the data. `flows/__init__.py` calls `settle` before any DVC;
+DVC keeps its file metadata (`site_cache_dir`) in the world-writable /var/tmp/dvc and reads parts of it as pickles
+(diskcache, CVE-2025-69872): another account on the machine could run code as the user who starts DVC. The cache is
+local to the machine, so moving it only costs hashing the data once. `flows/__init__.py` calls `settle` before any DVC;
 `make install` writes the same folder into `.dvc/config.local` (`python -m flows.private_dvc`) for `dvc` typed by hand.
 """
 
@@ -15,16 +15,16 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.private import own_folder, problem_with
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
-NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where Python looks for an account's name before it asks the system
+NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")  # where Python looks for a user name before it asks the system
 
 
 def settle() -> None:
-    """Puts the folder, and a name for an account that has none (a container's), into this process's environment.
+    """Sets the folder, and a user name if the account has none (in a container), in this process's environment.
 
-    A folder that the user's environment names is kept while nobody else can write into it.
+    A folder that the environment already names is kept if nobody else can write to it.
 
     Raises:
-        PoseRftError: no private folder can be made.
+        PoseRftError: no private folder can be created.
     """
     named = os.environ.get(VARIABLE)
     if named is None or problem_with(Path(named)):

@@ -1,8 +1,8 @@
-"""A Prefect server for the one flow of a person who runs none; it ends after this process, whose last words it takes.
+"""A private Prefect server for one flow, if the user runs none; it outlives this process to receive its last reports.
 
-It has a session of its own: the one that Prefect would start gets a terminal's Ctrl-C too and is gone before the flow
-can report that it was cut off, which the flow then goes on trying for minutes. Its password is of this run only. Its
-database serves all projects of this account, since Prefect needs longer to build one than for all else of a start.
+It runs in a session of its own: the server that Prefect would start also receives a terminal's Ctrl-C and is gone
+before the flow can report its interruption, which the flow then retries for minutes. Its password is valid for this run
+only. All projects of this account share its database, since creating one takes longer than the rest of the start-up.
 """
 
 import os
@@ -29,32 +29,32 @@ from pose_rft.io.private import own_folder
 
 @contextmanager
 def server() -> Iterator[None]:
-    """The user's server where PREFECT_API_URL names one, else a private one.
+    """Uses the user's server if PREFECT_API_URL names one, else starts a private one.
 
     Raises:
-        PoseRftError: the private one does not start.
+        PoseRftError: the private server does not start.
     """
     if PREFECT_API_URL.value():
         yield
         return
-    folder = own_folder(f"prefect-{prefect.__version__}", lasting=True)  # another version may have other tables
-    with alone_in(folder, wait=True):  # two servers must not build the tables at the same time
+    folder = own_folder(f"prefect-{prefect.__version__}", lasting=True)  # another version may have another schema
+    with alone_in(folder, wait=True):  # two servers must not create the schema at the same time
         built = folder / "built"
-        if not built.exists():  # a server that was killed leaves half of the tables
+        if not built.exists():  # a killed server may leave an incomplete schema
             for file in folder.glob("prefect.db*"):
                 file.unlink()
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             station = LocalServer(probe.getsockname()[1])
         auth = secrets.token_urlsafe(32)
-        _held = _start(station, auth, folder)  # the end of its stdin is its sign that this process is gone
+        _held = _start(station, auth, folder)  # EOF on its stdin tells it that this process is gone
         built.touch()
     with temporary_settings({PREFECT_API_URL: f"{station.address}/api", PREFECT_API_AUTH_STRING: auth}):
         yield
 
 
 def _start(station: LocalServer, auth: str, folder: Path) -> "subprocess.Popen[str]":
-    """A server that answers, with its database in this folder."""
+    """Starts a server with its database in `folder` and waits until it answers."""
     place = {"PREFECT_HOME": str(folder), "PREFECT_UI_ENABLED": "0"}
     command = [sys.executable, "-m", "flows.closed_server", str(station.port)]
     child = subprocess.Popen(

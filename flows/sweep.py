@@ -1,7 +1,7 @@
-"""`sweep/gpu`: one pipeline run per list entry of params overrides, and their numbers side by side.
+"""`sweep/gpu`: one pipeline run per entry in a list of params overrides, and a comparison of their metrics.
 
-Each run has a clone of the project in the scratch folder, named by its params, and all share one DVC cache: what
-does not depend on an override is restored, not trained again, and a sweep that is triggered again continues.
+Each run has a clone of the project in the scratch folder, named after its params, and all share one DVC cache: stages
+that do not depend on an override are restored, not retrained, and a sweep that is triggered again continues.
 """
 
 import copy
@@ -40,12 +40,12 @@ def sweep(
     hours: Hours | None = None,
     agents: str | None = None,
 ) -> list[artifacts.Row]:
-    """Runs the pipeline once per entry; a run that fails is a row that says so and stops no other.
+    """Runs the pipeline once per entry; a failed run is reported in its row and does not stop the others.
 
     Args:
         overrides: dotted keys of params.yaml and their values, such as `[{"rft.beta_pose": 0.0}, {"rft.batch": 8}]`.
-        metrics: dotted beginnings of the numbers to compare (default: `pose_error` and `heldout_gain`).
-        root, hours, agents: as `pipeline` has them.
+        metrics: dotted prefixes of the metrics to compare (default: `pose_error` and `heldout_gain`).
+        root, hours, agents: as in `pipeline`.
     """
     if not overrides:
         raise PoseRftError('The sweep has no overrides; give a list such as [{"rft.beta_pose": 0.0}].')
@@ -72,11 +72,11 @@ def sweep(
 
 
 def override(base: Mapping[str, Any], entry: Overrides) -> dict[str, Any]:
-    """A copy of `base` with the values of dotted keys set.
+    """Returns a copy of `base` with the values of dotted keys set.
 
     Raises:
-        PoseRftError: a key does not exist in params.yaml or is a section, or a value would make it one: names of
-            sections become names of stages, files and commands, and are those of params.yaml.
+        PoseRftError: a key does not exist or is a section, or its value would make it one: section names become names
+            of stages, files and commands, so only those of params.yaml are allowed.
     """
     content = copy.deepcopy(dict(base))
     for dotted, value in entry.items():
@@ -94,12 +94,12 @@ def override(base: Mapping[str, Any], entry: Overrides) -> dict[str, Any]:
 
 
 def _by_default(content: dict[str, Any], dotted: str) -> dict[str, Any]:
-    """Where a key belongs that params.yaml leaves to the default of its section's type.
+    """Returns the mapping that holds a key which params.yaml omits because its section's type has a default.
 
     Raises:
         PoseRftError: no type has such a key.
     """
-    from stages.sections import is_key  # brings torch, which only such a key is worth
+    from stages.sections import is_key  # imports torch, so only when needed
 
     node = content
     for name in dotted.split(".")[:-1]:
@@ -112,7 +112,7 @@ def _by_default(content: dict[str, Any], dotted: str) -> dict[str, Any]:
 
 
 def prepare(root: Path, params: Mapping[str, Any]) -> Path:
-    """A clone of the committed project with these params and the project's cache; an old one is used again."""
+    """Returns a clone of the committed project with these params and the project's cache; reuses an existing clone."""
     text = yaml.safe_dump(dict(params), sort_keys=False)
     head = _run(root, "git", "rev-parse", "HEAD").strip()
     clone = scratch(root) / hashlib.sha256(f"{head}{text}".encode()).hexdigest()[:16]
@@ -125,16 +125,16 @@ def prepare(root: Path, params: Mapping[str, Any]) -> Path:
     _run(clone, sys.executable, "-m", "dvc", "config", "--local", "cache.dir", cache)
     if (root / LOCK).is_file() and not (clone / LOCK).is_file():
         shutil.copy(root / LOCK, clone / LOCK)
-    if fresh and not has_remote(clone):  # what a remote holds is fetched
+    if fresh and not has_remote(clone):  # a remote supplies what the cache lacks
         _forget_other_caches(clone / LOCK, Path(cache))
     atomic.write_text(clone / PARAMS, text)
     return clone
 
 
 def _forget_other_caches(lock: Path, cache: Path) -> None:
-    """Leaves out of dvc.lock what this cache does not hold, such as the sample of a machine that renders other bytes.
+    """Removes stages from dvc.lock whose outs this cache lacks, such as a sample that another machine rendered.
 
-    DVC looks among its own runs for a stage that the lock does not know, but runs one anew that the lock names in vain.
+    DVC searches its run cache for a stage that is not in the lock, but reruns one whose locked outs are missing.
     """
     if not lock.is_file():
         return
@@ -142,7 +142,7 @@ def _forget_other_caches(lock: Path, cache: Path) -> None:
         content = load_yaml(lock)
         stages = content.get("stages", {}).items()
         sums = {name: [out.get("md5", "") for out in stage.get("outs", [])] for name, stage in stages}
-    except (DvcException, AttributeError, TypeError):  # no lock, which DVC itself says
+    except (DvcException, AttributeError, TypeError):  # not a lock file, which DVC itself reports
         return
     for name, of_outs in sums.items():
         if not all((cache / "files/md5" / md5[:2] / md5[2:]).is_file() for md5 in of_outs):
@@ -151,18 +151,18 @@ def _forget_other_caches(lock: Path, cache: Path) -> None:
 
 
 def scratch(root: Path) -> Path:
-    """Where the clones lie: below `POSE_RFT_SCRATCH`, where it is set, so that an agent's next clone finds them."""
+    """Returns the folder of the clones: below `POSE_RFT_SCRATCH` if set, so that an agent's next clone finds them."""
     return Path(os.environ.get("POSE_RFT_SCRATCH", root / ".scratch")).resolve() / "sweep"
 
 
 def numbers(clone: Path, wanted: list[str]) -> artifacts.Row:
-    """Numbers of metrics/summary.json whose dotted names begin with one of `wanted`."""
+    """Returns the metrics in metrics/summary.json whose dotted names start with one of `wanted`."""
     content = json.loads((clone / SUMMARY).read_text())
     return {name: value for name, value in flatten(content) if any(name.startswith(start) for start in wanted)}
 
 
 def comparison(rows: list[artifacts.Row]) -> list[artifacts.Row]:
-    """One row per number, one column per run: a sweep has few runs and many numbers."""
+    """Returns one row per metric and one column per run: a sweep has few runs and many metrics."""
     names = list(dict.fromkeys(name for row in rows for name in row if name != "run"))
     return [{"": name} | {row["run"]: _cell(row.get(name, "")) for row in rows} for name in names]
 

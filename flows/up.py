@@ -1,7 +1,7 @@
 """Server, pools, deployments and agents of one machine: `python -m flows.up [up|status|down]`, behind `pose-rft up`.
 
-All of it listens on the loopback only, asks every caller for a secret (`closed_server.py`) and nothing of the internet,
-and lives under `.prefect/` of the project, which is this account's alone. Running it again adds what is missing.
+Everything listens on the loopback interface only, requires a secret from every caller (`closed_server.py`), needs no
+internet, and lives in the project's `.prefect/`, private to this account. Running it again starts what is missing.
 """
 
 import json
@@ -25,7 +25,7 @@ from pose_rft.io import atomic, sockets
 ROOT = Path(__file__).resolve().parent.parent
 PORT = 4200
 START_SECONDS, STOP_SECONDS = 180.0, 15.0
-AGENTS = {"cpu": 4, "gpu": 2}  # pool -> flow runs at once
+AGENTS = {"cpu": 4, "gpu": 2}  # pool -> concurrent flow runs
 
 
 @dataclass
@@ -40,7 +40,7 @@ class LocalServer:
         return f"http://{HOST}:{self.port}"
 
     def alive(self, part: str) -> bool:
-        """Whether the process is there and still is what `up` started: a number may be another's by now."""
+        """Returns whether the process runs and is still the one that `up` started: its pid may have been reused."""
         pid = self.processes.get(part)
         if pid is None:
             return False
@@ -48,7 +48,7 @@ class LocalServer:
         return any(word in shown for word in ("prefect", "flows.closed_server")) and not shown.lstrip().startswith("Z")
 
     def healthy(self) -> bool:
-        """Whether this account's server answers; another account's, which took the port, is told nothing."""
+        """Returns whether this account's server answers; sends nothing to another account's server on the same port."""
         if sockets.listeners(self.port) - {os.getuid()}:
             return False
         try:
@@ -71,7 +71,7 @@ def save(root: Path, station: LocalServer) -> None:
 
 
 def environment(root: Path, port: int) -> dict[str, str]:
-    """Of every part: where the server is, no telemetry, and what agents' clones share with the project's folder."""
+    """Returns every part's environment: server address, no telemetry, folders that agents' clones share with `root`."""
     own = {
         **closed_server.environment(port, closed_server.secret(home(root))),
         "PREFECT_HOME": str(home(root)),
@@ -116,7 +116,7 @@ def up(root: Path, port: int | None) -> LocalServer:
 
 
 def down(root: Path) -> bool:
-    """Ends agents (and with them their flow runs), then the server; False where nothing ran."""
+    """Ends the agents (and with them their flow runs), then the server; returns False if nothing ran."""
     station = load(root)
     if station is None:
         return False
@@ -130,7 +130,7 @@ def down(root: Path) -> bool:
 
 
 def status(root: Path) -> list[str]:
-    """Lines for people."""
+    """Returns the state of each part as human-readable lines."""
     station = load(root)
     if station is None:
         return ["nothing runs; `pose-rft up` starts it"]
@@ -173,7 +173,7 @@ def _start(root: Path, station: LocalServer, part: str, *module: str) -> None:
 
 
 def _write_shell_lines(root: Path, port: int) -> None:
-    """`.prefect/env`: what a shell needs to talk to the server."""
+    """Writes `.prefect/env`: the variables that a shell needs to talk to the server."""
     names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
     values = environment(root, port)
     atomic.write_text(home(root) / "env", "".join(f"export {name}={values[name]}\n" for name in names))

@@ -1,10 +1,10 @@
-"""Work pools and how a flow run's process, container or pod is made: `python -m flows.work_pools NAME TYPE`.
+"""Work pools and the templates of their processes, containers and pods: `python -m flows.work_pools NAME TYPE`.
 
-Prefect's own templates know neither GPUs nor shared memory (which PyTorch's loaders need) nor volumes. These do: the
-knobs are job variables, so a deployment or a single run may set them (`--job-variable gpus=4`). A process pool needs
+Prefect's own templates support neither GPUs nor shared memory (which PyTorch's loaders need) nor volumes. These do: the
+settings are job variables, so a deployment or a single run can set them (`--job-variable gpus=4`). A process pool needs
 none: its runs inherit the agent's environment (`CUDA_VISIBLE_DEVICES`, `POSE_RFT_CACHE`, `POSE_RFT_SCRATCH`).
 
-Sources: prefect-docker's `DockerWorkerJobConfiguration` (what `container_create_kwargs` takes is docker-py's
+Sources: prefect-docker's `DockerWorkerJobConfiguration` (`container_create_kwargs` takes the arguments of docker-py's
 `containers.create`), prefect-kubernetes' `KubernetesWorkerJobConfiguration`, Kubernetes' batch/v1 Job.
 """
 
@@ -23,14 +23,14 @@ Template = dict[str, Any]
 POOLS = ("cpu", "gpu")
 TYPES = ("process", "docker", "kubernetes")
 TEMPLATES = Path(__file__).with_name("job_templates.yaml")
-OF_GPUS = ("gpus", "device_requests", "nvidia.com/gpu", "tolerations")  # keys that a cpu pool goes without
+OF_GPUS = ("gpus", "device_requests", "nvidia.com/gpu", "tolerations")  # keys removed for a cpu pool
 
 
 def template(pool: str, kind: str) -> Template:
-    """The base job template of a pool; empty for a process pool, whose worker brings its own.
+    """Returns the base job template of a pool; empty for a process pool, whose worker has its own.
 
     Raises:
-        PoseRftError: such a pool or type is not known.
+        PoseRftError: the pool or type is unknown.
     """
     if pool not in POOLS or kind not in TYPES:
         raise PoseRftError(f"No pool {pool!r} of type {kind!r}; pools: {', '.join(POOLS)}; types: {', '.join(TYPES)}.")
@@ -49,10 +49,10 @@ def _without_gpus(content: Any) -> Any:
 
 
 def ensure(pool: str, kind: str) -> None:
-    """Creates the pool, or gives the one that is there this template.
+    """Creates the pool, or updates the template of an existing one.
 
     Raises:
-        PoseRftError: it is there with another type.
+        PoseRftError: the pool exists with another type.
     """
     content = template(pool, kind)
     with get_client(sync_client=True) as client:

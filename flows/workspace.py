@@ -1,9 +1,9 @@
-"""Makes an agent's fresh clone share its DVC cache: `python -m flows.workspace`, a pull step of prefect.yaml.
+"""Makes an agent's fresh clone use the shared DVC cache: `python -m flows.workspace`, a pull step of prefect.yaml.
 
-What lies in a shared cache is checked against its hash; DVC's own notes of files are private (`private_dvc.py`).
+Files in a shared cache are checked against their hash; DVC's own file metadata is private (`private_dvc.py`).
 
-`POSE_RFT_CACHE` is the shared cache's folder on this agent; where it is not set, the clone's configuration (a default
-remote) stays as it is.
+`POSE_RFT_CACHE` is the shared cache's folder on this agent; if it is not set, the clone's configuration (a default
+remote) stays unchanged.
 """
 
 import os
