@@ -1,7 +1,7 @@
-"""Stage `base_model`: the untuned LLaVA in the hub's format, with a token for poses (models/base).
+"""Stage `base_model`: the LLaVA before fine-tuning, in the hub's format, with a token for poses (models/base).
 
-`base_model.source: tiny` makes a small one over the sample's tokenizer, `smollm2` one around a pretrained language
-model, both after training a CLIP tower on BEDLAM's image-caption pairs (where BEDLAM is left out, the tower stays
+`base_model.source: tiny` builds a small one with the sample's tokenizer, `smollm2` one around a pretrained language
+model, both after training a CLIP tower on BEDLAM's image-caption pairs (if BEDLAM is left out, the tower stays
 untrained, as with `contrastive.steps: 0`); a hub id or a folder is loaded, checked, and given a row for `<POSE>`.
 """
 
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
 def trained_tower(
     params: "BaseModelParams", training: "ContrastiveParams", image: "ImageParams", seed: int
 ) -> tuple["CLIPVisionModel", dict[str, float], str]:
-    """The contrastively trained vision tower, its held-out metrics, and the text of its log."""
+    """Returns the contrastively trained vision tower, its held-out metrics, and the text of its log."""
     import torch
     from transformers import CLIPVisionModel
 

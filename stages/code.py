@@ -1,8 +1,8 @@
-"""Stage `code`: what each stage may execute, as one small file per stage on which it depends (`data/code/STAGE.json`).
+"""Stage `code`: records the code that each stage can execute in one small file per stage (`data/code/STAGE.json`).
 
-The files name every source of this project that the stage's imports reach, with a digest of what runs in it: an edit
-re-runs exactly the stages whose result it can change, and an edit of a docstring or a comment none. Runs at every
-`dvc repro`, before all others; `make status` runs it and asks DVC.
+The stage depends on its file, which lists every project source that the stage's imports reach, with a digest of its
+executable code: an edit re-runs exactly the stages whose result it can change, and an edit of a docstring or a comment
+re-runs none. Runs at every `dvc repro`, before all others; `make status` runs it and asks DVC.
 """
 
 import hashlib
@@ -18,21 +18,21 @@ from pose_rft.io import atomic
 
 OUT = Path("data/code")
 KNOWN = Path(".scratch/code.json")
-WITHOUT_EFFECT = ("pose_rft.code", "stages.code")  # every stage imports them, and no result follows from them
+WITHOUT_EFFECT = ("pose_rft.code", "stages.code")  # every stage imports them, but no result depends on them
 OWN = ("base_model", "pose_encoder", "sft", "retrieval", "rft", "evaluate", "report", "validate")
 
 
 def roots() -> dict[str, tuple[str, ...]]:
-    """Name of a file → the modules that the stage starts from: its own, and those that it loads by name."""
+    """Returns {file name: entry modules of the stage}: its own, and those that it imports by name."""
     writers = sorted(f"pose_rft.sample.{path.stem}" for path in (FOLDER / "sample").glob("write_*.py"))
     own = {"sample": ("stages.sample", *writers)}
     own |= {name: (f"stages.{name}",) for name in OWN}
-    own["validate"] += (*map(facts_module, DATASETS), *map(reader_module, DATASETS))  # counts hold for parameters
+    own["validate"] += (*map(facts_module, DATASETS), *map(reader_module, DATASETS))  # counts depend on reader params
     return own | {f"convert_{name}": ("stages.convert", reader_module(name)) for name in DATASETS}
 
 
 def stamp() -> str:
-    """sha256 of names, sizes and times of all sources: equal while nobody edited one."""
+    """Returns the sha256 of names, sizes and mtimes of all sources: unchanged until somebody edits one."""
     folders = (FOLDER, FOLDER.parent / "stages")
     files = sorted(path for folder in folders for path in folder.rglob("*.py"))
     looks = ((path, path.stat()) for path in files)
@@ -41,12 +41,12 @@ def stamp() -> str:
 
 
 def code_of(modules: tuple[str, ...]) -> Mapping[str, str]:
-    """Module → digest of all that these may execute."""
+    """Returns {module: digest} of all project code that these modules may execute."""
     return {name: source.digest for name, source in closure(modules).items() if name not in WITHOUT_EFFECT}
 
 
 def refuse_other_code(stage: str) -> None:
-    """Stops a stage that DVC started with other code than `data/code` says: its result would bear the wrong name.
+    """Stops a stage whose code differs from `data/code`: DVC would store its result under the wrong code digest.
 
     Raises:
         PoseRftError: a source was edited since the stage `code` ran.
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
 
 
 def read_known() -> dict[str, Any] | None:
-    """What the last run found; None where it left nothing."""
+    """Returns what the last run recorded; None if there is nothing usable."""
     try:
         content = json.loads(KNOWN.read_text())
         return content if {"stamp", "code"} <= content.keys() else None

@@ -1,9 +1,9 @@
 """What every stage shares: how it starts and fails, and where it keeps unfinished work.
 
 A stage is `python -m stages.NAME [--option VALUE]`: it reads its section of params.yaml, calls pose_rft, and writes its
-outs whole. Work that must survive a kill (checkpoints, shards under construction, feature caches) lies in a scratch
-folder that DVC does not know, keyed by everything that the result depends on: another key can never be resumed by
-mistake, and the same key always continues.
+outs atomically. Work that must survive a kill (checkpoints, shards under construction, feature caches) is kept in a
+scratch folder that DVC does not track, keyed by everything that the result depends on: work under another key is never
+resumed by mistake, and the same key always resumes.
 """
 
 import errno
@@ -23,24 +23,24 @@ from pose_rft.io.shared import share_with_group
 from pose_rft.io.text import print_anything
 from stages.code import refuse_other_code
 
-if TYPE_CHECKING:  # heavy, and `inventory` must start at once
+if TYPE_CHECKING:  # slow to import, and `inventory` must start fast
     from pydantic import BaseModel
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
-# What a person can fix: room on the disk, a quota, a permission, a broken or read-only disk.
+# What the user can fix: a full disk, a quota, a permission, a broken or read-only disk.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _held = ExitStack()  # locks of this process
 
 
 def stage_main(main: Callable[[list[str]], None]) -> None:
-    """Runs `main(arguments)` as the process's work and ends the process with its status.
+    """Runs `main(arguments)` and turns its errors into the process's exit status.
 
-    A PoseRftError, or a disk that is full or not writable, becomes `error: …` on stderr and status 2, or 75 where
-    another process has the files, for which a flow waits; anything else is a bug and keeps its traceback. No model hub
-    is asked unless the caller's environment says HF_HUB_OFFLINE=0; all cores that this process may use are used.
-    Threads that wait for each other sleep instead of spinning: where other processes take the cores, a step of two
-    threads would crawl, as one spins away what the other needs. What is computed, and in what order, is the same.
+    A PoseRftError, or a disk that is full or not writable, becomes `error: …` on stderr and status 2, or 75 if another
+    process holds the files, in which case a flow waits; anything else is a bug and keeps its traceback. Model hubs are
+    not contacted unless the caller's environment sets HF_HUB_OFFLINE=0; all cores available to this process are used.
+    Waiting OpenMP threads sleep instead of spinning: when other processes compete for the cores, one thread's spinning
+    would take the time that the other needs. This changes neither what is computed nor in which order.
     """
     print_anything()
     share_with_group(os.environ.get("POSE_RFT_SCRATCH"), os.environ.get("POSE_RFT_CACHE"))
@@ -48,7 +48,7 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
     defaults["OMP_WAIT_POLICY"] = "PASSIVE"
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    if "torch" in sys.modules:  # already loaded, so it has read the environment: say it again
+    if "torch" in sys.modules:  # already loaded, so it has read the environment: set it here
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
         if stage := os.environ.get("DVC_STAGE"):
@@ -72,10 +72,10 @@ def stage_main(main: Callable[[list[str]], None]) -> None:
 
 
 def scratch_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Sequence[Path]) -> Path:
-    """`.scratch/<stage>/<key>/` (or below `POSE_RFT_SCRATCH`), created; key = sha256(params, fingerprints of inputs).
+    """Creates `.scratch/<stage>/<key>/` (or below `POSE_RFT_SCRATCH`); key = sha256(params, fingerprints of inputs).
 
     Raises:
-        PoseRftError: an input does not exist, or the folder cannot be made.
+        PoseRftError: an input does not exist, or the folder cannot be created.
     """
     content = dict(params) if isinstance(params, Mapping) else params.model_dump(mode="json")
     identity = {"params": content, "inputs": [[str(path), fingerprint(path)] for path in inputs]}
@@ -91,10 +91,10 @@ def scratch_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Seq
 
 
 def training_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Sequence[Path]) -> Path:
-    """`scratch_dir` for checkpoints: until this process ends, no other run (nor another clone's) works in it.
+    """`scratch_dir` for checkpoints, locked against other runs (also those of other clones) until this process ends.
 
     Raises:
-        PoseRftError: another process does.
+        PoseRftError: another process holds the lock.
     """
     folder = scratch_dir(stage, params, inputs)
     if os.environ.get("RANK", "0") == "0":  # the ranks of one launch share it
@@ -103,7 +103,7 @@ def training_dir(stage: str, params: "BaseModel | Mapping[str, Any]", inputs: Se
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 of a file's content, or of a folder's: its manifest.json where it has one (shards), else all files below.
+    """Returns the sha256 of a file, or of a folder: its manifest.json if it has one (shards), else all files below.
 
     Raises:
         PoseRftError: `path` does not exist.

@@ -1,8 +1,8 @@
-"""Stage `convert@DATASET`: one release becomes shards, `data/shards/DATASET/SPLIT`.
+"""Stage `convert@DATASET`: converts one release to shards, `data/shards/DATASET/SPLIT`.
 
-All splits are finished in scratch before the folder takes its place, because DVC removes `data/shards/DATASET` before
-it starts the stage: a killed conversion loses neither complete shards nor complete splits. A data set that `datasets`
-leaves out gets a folder that only says so (`stages/shard_sets.py`).
+All splits are finished in scratch before the folder is moved into place, because DVC removes `data/shards/DATASET`
+before it starts the stage: a killed conversion loses neither complete shards nor complete splits. A data set that
+`datasets` leaves out gets a folder that holds only a marker file (`stages/shard_sets.py`).
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
     data = params.load("data", DataParams)
     shards = params.load("shards", ShardParams)
     release = open_release(dataset, data, {dataset: choices}, shards.jpeg_quality)
-    # What may change without changing a byte of a shard (executor, workers, the allowed defects) is not in the key.
+    # Settings that change no byte of a shard (executor, workers, the allowed defects) are not in the key.
     identity = {
         "reader": {name: value for name, value in choices.items() if name != "max_defect_rate"},
         "shards": shards.model_dump(include={"samples_per_shard", "jpeg_quality"}),
@@ -57,14 +57,14 @@ def main(arguments: list[str]) -> None:
         }
         atomic.write_json(METRICS / f"{dataset}.json", metrics(dataset, {s: m.metrics for s, m in summaries.items()}))
         place(finished, SHARDS / dataset)
-    remove_abandoned(scratch.parent)  # not all of it: a clone that shares the scratch folder may convert other files
+    remove_abandoned(scratch.parent)  # not everything: another clone may be converting other files in there
 
 
 def read_inventory(path: Path) -> tuple[str, dict[str, Any]] | None:
-    """The digest of a release and what `datasets` says of it; None where it is left out.
+    """Returns the digest of a release and its `datasets` entry; None if it is left out.
 
     Raises:
-        PoseRftError: not an inventory file.
+        PoseRftError: the file is not an inventory.
     """
     try:
         content = json.loads(path.read_text())

@@ -1,8 +1,8 @@
-"""Stage `evaluate`: one run's answers on test and validation sets, per sample and summed up (results/evaluate_RUN).
+"""Stage `evaluate`: one run's answers on test and validation sets, per sample and aggregated (results/evaluate_RUN).
 
-`--run` is a folder of models: sft_point, sft_gaussian, rft_grpo, rft_hygrpo. Sets that the run does not have are
-missing in the tables; without PoseScript there is no recall, and nothing is evaluated. The tables of samples are of the
-test sets; what is measured on validation sets stands below `validation` in metrics.json.
+`--run` is a folder below models/: sft_point, sft_gaussian, rft_grpo, rft_hygrpo. Sets that the run does not have are
+missing from the tables; without PoseScript there is no recall, and nothing is evaluated. The per-sample tables cover
+the test sets; metrics on the validation sets are under `validation` in metrics.json.
 """
 
 import argparse
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> None:
 
 
 def evaluate(run: str) -> None:
-    """Policy → sets and questions → answers and rewards → test and validation measures → results/evaluate_RUN."""
+    """Policy → sets and questions → answers and rewards → test and validation metrics → results/evaluate_RUN."""
     import polars as pl
     import torch
 
@@ -45,7 +45,7 @@ def evaluate(run: str) -> None:
     from stages.samples import TRAIN, samples
 
     params, image = load("evaluate", protocols.EvaluateParams), load("image", ImageParams)
-    seed = load("seed", Seeds).data  # another training seed is measured with the same draws
+    seed = load("seed", Seeds).data  # so that runs of other training seeds are evaluated with the same draws
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     body_of = lru_cache(lambda gender: load_body_model(body_model_folder(), gender))
     body = body_of("neutral")
@@ -74,7 +74,7 @@ def evaluate(run: str) -> None:
     metrics |= {"validation": measured.validation(chosen), "sets": chosen.roles(), "image_sets": dict(chosen.test)}
 
     results = Path(f"results/evaluate_{run}")
-    nothing = pl.DataFrame(schema={"dataset": pl.String, "key": pl.String})  # DVC wants every out
+    nothing = pl.DataFrame(schema={"dataset": pl.String, "key": pl.String})  # DVC requires every out
     for name in ("image_pose", "text_pose", "vqa"):
         atomic.write_parquet(results / f"{name}.parquet", tables.get(name, nothing))
     atomic.write_json(results / "metrics.json", metrics)

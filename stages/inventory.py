@@ -1,8 +1,8 @@
-"""Stage `inventory`: what lies in each release and what `datasets` says of it, as one small file per data set, on which
-its conversion depends. A data set that params.yaml leaves out has a file that says so.
+"""Stage `inventory`: lists each release's files and its `datasets` entry in one small file per data set.
 
-Runs at every `dvc repro`, so it only asks for names, sizes and modification times, never for content. The sample's
-files get new times whenever DVC checks them out; for them the stamp of the sample stage stands in for the times.
+The data set's conversion depends on that file. For a data set that params.yaml leaves out, it says so.
+Runs at every `dvc repro`, so it only reads names, sizes and modification times, never content. The sample's files get
+new times whenever DVC checks them out; for them, the stamp of the sample stage replaces the times.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
         name = found.dataset
         try:
             atomic.write_json(OUT / f"{name}.json", asdict(found) | {"choices": datasets[name] or {}})
-        except (TypeError, ValueError) as error:  # YAML knows dates, and numbers that are none
+        except (TypeError, ValueError) as error:  # YAML allows dates and NaN
             raise PoseRftError(f"`datasets.{name}` holds a value that no reader takes ({error}).") from None
     left_out = [name for name in DATASETS if name not in datasets]
     for name in left_out:
@@ -45,23 +45,23 @@ def main(arguments: list[str]) -> None:
 
 
 def of_releases(datasets: dict[str, Any]) -> Iterator[Inventory]:
-    """The files that each release's reader will read."""
+    """Yields an inventory of the files that each release's reader will read."""
     from pose_rft.datasets.registry import DataParams, open_release
     from pose_rft.params import load
     from pose_rft.shards.plan import ShardParams
 
     data = load("data", DataParams)
-    quality = load("shards", ShardParams).jpeg_quality  # none of the inventory's business, but readers take it
+    quality = load("shards", ShardParams).jpeg_quality  # irrelevant here, but readers require it
     for name in sorted(datasets):
         files = open_release(name, data, datasets, quality).inventory()
         yield take_inventory(name, data.root, [*files, *files_below(data.body_model)])
 
 
 def of_sample(data: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Inventory]:
-    """All files of each miniature release, without its reader and unchecked: their imports would take longer.
+    """Yields an inventory of all files of each miniature release, without reader or checks, which are slow to import.
 
     Raises:
-        PoseRftError: a release's folder is not there.
+        PoseRftError: a release's folder does not exist.
     """
     root, body_model = Path(data["root"]), Path(data["body_model"])
     state = hashlib.sha256(STAMP.read_bytes()).hexdigest()

@@ -1,12 +1,12 @@
-"""`launch`: SFT and RFT over several processes, from the same `python -m stages.NAME` that one process takes.
+"""`launch`: runs SFT and RFT in several processes, with the same `python -m stages.NAME` as in one process.
 
-One process per GPU; without a GPU two are `auto`, since two that have a core each train faster than one that has both
-(docs/performance.md). On one machine they are this module's and meet in a private folder (`training/ranks.py`), on
-several those of DeepSpeed's launcher, which reaches the machines of its hostfile by ssh; each of them must see the
-project under the same path and have the same environment, and `launch.address` names the network that joins them.
-A stage that a launcher started by hand (`torchrun --nproc-per-node 8 -m stages.rft --variant hygrpo`) starts nothing.
+`auto` is one process per GPU, or two without a GPU, since two with a core each train faster than one with both
+(docs/performance.md). On one machine, this module starts them and they meet in a private folder (`training/ranks.py`).
+On several, DeepSpeed's launcher starts them by ssh on the machines of its hostfile; each machine must see the project
+under the same path and have the same environment, and `launch.address` names the network that connects them.
+A stage that another launcher started (`torchrun --nproc-per-node 8 -m stages.rft --variant hygrpo`) starts nothing.
 Processes end with the one that started them, even if that was killed.
-The number of processes changes no result but by rounding, so DVC does not follow this section.
+The number of processes changes results only by rounding, so DVC does not track this section.
 """
 
 import os
@@ -27,16 +27,16 @@ from pose_rft.cores import cores
 from pose_rft.errors import PoseRftError
 from pose_rft.params import Count, Section, load
 
-LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: the number of the one that did
-STORE = "POSE_RFT_STORE"  # and the file in which they meet (training/ranks.py)
-GRACE = 10.0  # seconds that a process has to end when another has failed
+LAUNCHER = "POSE_RFT_LAUNCHER"  # in the environment of processes started here: their launcher's pid
+STORE = "POSE_RFT_STORE"  # and the file through which they meet (training/ranks.py)
+GRACE = 10.0  # seconds that a process gets to end after another has failed
 
 
 class LaunchParams(Section):
     """`launch`: processes on this machine, or a hostfile with a line `HOST slots=GPUS` for each machine.
 
-    `address` is the first machine's in the network that joins them. Whoever can send to that network can disturb the
-    training, so it must be a private one.
+    `address` is the first machine's address in the network that connects them. Anyone who can send to that network can
+    disturb the training, so it must be a private one.
     """
 
     processes: Count | Literal["auto"] = "auto"
@@ -59,10 +59,10 @@ def launched(module: str, arguments: list[str]) -> bool:
     """Runs `python -m MODULE ARGUMENTS` in as many processes as `launch` says, and waits for them.
 
     Returns:
-        False where nothing was started: `launch` asks for one process, or this process is one of those started.
+        False if nothing was started: `launch` asks for one process, or this process is one of those started.
     Raises:
         PoseRftError: the hostfile does not exist.
-        SystemExit: a process failed; with its status.
+        SystemExit: a process failed; carries its status.
     """
     if "RANK" in os.environ:
         if LAUNCHER in os.environ:
@@ -81,7 +81,7 @@ def launched(module: str, arguments: list[str]) -> bool:
 
 
 def process_count(params: LaunchParams) -> int:
-    """Processes on this machine; for `auto` one for each GPU, and without any two if there are two cores."""
+    """Returns the number of processes on this machine; `auto`: one per GPU, or two without a GPU if two cores exist."""
     if params.processes != "auto":
         return params.processes
     import torch
@@ -90,7 +90,7 @@ def process_count(params: LaunchParams) -> int:
 
 
 def _end_after(launcher: int) -> None:
-    """Without its launcher a process would train on unseen, in the way of the next run."""
+    """Exits once the launcher is gone: otherwise this process would keep training and block the next run."""
     while os.getppid() == launcher:
         time.sleep(0.5)
     os._exit(1)
@@ -100,7 +100,7 @@ def run_here(processes: int, command: list[str]) -> int:
     """Runs `command` as ranks of one training on this machine; a rank that fails ends the others.
 
     Returns:
-        The status of the one that failed (128 + n where signal n ended it), or 0.
+        The status of the rank that failed (128 + n if signal n ended it), or 0.
     """
     with TemporaryDirectory(prefix="pose-rft-") as folder:  # mode 0700
         shared = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, STORE: f"{folder}/store"}
@@ -151,6 +151,6 @@ def _there(hostfile: str, address: str, module: str, arguments: list[str]) -> in
 
 
 def hostfile_command(hostfile: str, address: str, module: str, arguments: list[str]) -> list[str]:
-    """DeepSpeed's launcher for all machines of a hostfile."""
+    """Returns the command that runs DeepSpeed's launcher on all machines of a hostfile."""
     runner = [sys.executable, "-m", "deepspeed.launcher.runner", "--hostfile", hostfile, "--master_addr", address]
     return [*runner, "--quiet", "--no_local_rank", "--module", module, *arguments]

@@ -1,9 +1,9 @@
-"""Stage `pose_encoder`: the encoder beside CLIP (models/pose_encoder), imported, and what is trained of it.
+"""Stage `pose_encoder`: imports or trains the pose encoder that runs beside CLIP (models/pose_encoder).
 
-Of `blazepose` the lifter is trained, on what the network sees in the training crops; `conv_vit` is trained whole, on 2D
-keypoints; `vitpose` and `hmr2` stay as they come.
+For `blazepose`, only the lifter is trained, on the network's outputs for the training crops; `conv_vit` is trained
+entirely, on 2D keypoints; `vitpose` and `hmr2` are used unchanged.
 
-It is trained on those of `TRAIN` and measured on those of `HELDOUT` that the run has.
+Training uses the splits of `TRAIN` that the run has, evaluation those of `HELDOUT`.
 """
 
 from pathlib import Path
@@ -50,10 +50,10 @@ def main(arguments: list[str]) -> None:
 
 
 def splits() -> tuple[list[str], list[str]]:
-    """The training and the held-out splits that the run has.
+    """Returns the training and the held-out splits that the run has.
 
     Raises:
-        PoseRftError: there is none to train on.
+        PoseRftError: there is no split to train on.
     """
     train, heldout = of_this_run(TRAIN, "the pose encoder"), of_this_run(HELDOUT, "the look at the pose encoder")
     if not train:
@@ -62,7 +62,7 @@ def splits() -> tuple[list[str], list[str]]:
 
 
 def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tuple["PoseEncoder", dict[str, float], str]:
-    """A blazepose with its lifter trained on the training sets, its held-out errors, and the text of its log."""
+    """Returns a blazepose whose lifter is trained on the training sets, its held-out errors, and its log's text."""
     import torch
 
     from pose_rft.batches.observed import observed
@@ -105,7 +105,7 @@ def lifted(params: "PoseEncoderParams", image: "ImageParams", seed: int) -> tupl
 def trained(
     params: "PoseEncoderParams", image: "ImageParams", seed: int
 ) -> tuple["PoseEncoder", dict[str, float], str]:
-    """A conv_vit trained on the keypoints of the training sets, its held-out errors, and the text of its log."""
+    """Returns a conv_vit trained on the keypoints of the training sets, its held-out errors, and its log's text."""
     import torch
 
     from pose_rft.policy.pose_encoder import create_conv_vit

@@ -1,6 +1,6 @@
-"""The parts of a run of `rft`: what is followed during training, who judges, what is recorded, and one step.
+"""The parts of a run of `rft`: the held-out examples that it tracks, its rewards, its records, and one step.
 
-Imported after the launcher's parent has gone its way: it brings torch.
+Imports torch, so only processes that train import it, not the one that launches them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ Followed = Mapping[tuple[Task, str], Sequence[Example]]
 
 
 def followed(session: Session) -> Followed:
-    """The held-out examples whose rewards are followed during training, by task and set."""
+    """Returns the held-out examples whose rewards are tracked during training, by task and set."""
     most = session.params.heldout.samples
     return {
         (task, name): heldout_examples(task, found, session.processor, session.body, most)
@@ -36,7 +36,7 @@ def followed(session: Session) -> Followed:
 
 
 def judges(session: Session, retrieval: Path) -> Rewards:
-    """The rewards, on the device, with all captions of the run embedded."""
+    """Returns the rewards, on the device, with all captions of the run embedded in advance."""
     params, device = session.params, session.engine.device
     session.body.to(device)
     encoder = SentenceEncoder(params.rewards.sentence_encoder, device=device)
@@ -46,7 +46,7 @@ def judges(session: Session, retrieval: Path) -> Rewards:
 
 
 def records(session: Session, rewards: Rewards, examples: Followed, scratch: Path) -> Records:
-    """What the run leaves beside its log; some sentences, evenly spread, have their poses followed over time."""
+    """Returns the run's records beside its log, with the poses of some evenly spaced sentences tracked over time."""
     params = session.params
     sentences = [one for (task, _), found in examples.items() if task == "text_pose" for one in found]
     return Records(
@@ -63,7 +63,7 @@ def records(session: Session, rewards: Rewards, examples: Followed, scratch: Pat
 
 
 def _answerer(session: Session) -> Callable[[Sequence[Example]], Predictions]:
-    """What the policy under training answers to held-out examples, with the same draws at every look."""
+    """Returns a function that answers held-out examples with the current policy, with the same draws at every call."""
     engine = session.engine
     prepare = Preparer(session.processor, session.tokens, engine.device)
 
@@ -84,7 +84,7 @@ def _answerer(session: Session) -> Callable[[Sequence[Example]], Predictions]:
 def step(
     session: Session, reference: ReferencePolicy, rewards: Rewards, kept: Records, variant: Variant
 ) -> Callable[[int], StepStats]:
-    """One update, as a function of its number: of HyGRPO, or of SFT continued where `rft.reinforced` is false."""
+    """Returns one update as a function of its number: of HyGRPO, or of continued SFT if `rft.reinforced` is false."""
     params, engine, stream, processor = session.params, session.engine, session.stream, session.processor
     collator, weights = Collator(processor), params.supervised
     if not params.reinforced:

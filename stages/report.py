@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     data = load("data", DataParams)
     content = whole_summary(RESULTS)
     page = build(content, RESULTS, SHARDS, load_body_model(data.body_model), data.source == "sample")
-    atomic.write_json(SUMMARY, content | {"machine": facts()})  # `make diff` asks where numbers come from
+    atomic.write_json(SUMMARY, content | {"machine": facts()})  # for `make diff`: where the metrics come from
     atomic.write_text(PAGE, page)
     write_curves(RESULTS, CURVES)
 

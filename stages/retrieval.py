@@ -1,8 +1,8 @@
-"""Stage `retrieval@reward|judge`: the text-pose model that rewards, and one that judges.
+"""Stage `retrieval@reward|judge`: the text-pose retrieval models, one for the reward and one as evaluation judge.
 
-Takes data/shards/posescript/{train,val,test}; makes models/retrieval_X, results/retrieval_X/{metrics.json,log.jsonl}.
-The metrics are the recall of true poses, the upper bound of Table 2. `retrieval.members` above 1 trains that many
-reward models, of which metrics and log are the first's.
+Reads data/shards/posescript/{train,val,test}; writes models/retrieval_X, results/retrieval_X/{metrics.json,log.jsonl}.
+The metrics are the recall of ground-truth poses, the upper bound of Table 2. `retrieval.members` above 1 trains that
+many reward models; metrics and log are those of the first.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
 def _model(
     kind: Kind, params: RetrievalParams, pairs: Mapping[str, Pairs], seed: int, body_model: Path
 ) -> tuple[TextPoseModel, Sequence[Mapping[str, Any]], dict[str, Any]]:
-    """A released model as it is, or one trained here, with its log and what is to be said of it."""
+    """Returns a released model unchanged, or one trained here, with its log and facts for the metrics."""
     if kind == "reward" and params.reward.released:
         return load_posescript(Path(params.reward.released), params.reward), (), {"trained": False}
     rest_joints = load_body_model(body_model).rest_joints(None)[0]

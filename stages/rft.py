@@ -1,8 +1,8 @@
 """Stage `rft`: reinforcement fine-tuning of models/sft_gaussian by HyGRPO (models/rft_VARIANT).
 
 `--variant hygrpo` is the paper's method, `grpo` its discrete-only ablation: the same run without the pose term. With
-`rft.reinforced: false` both are SFT continued on the same prompts. A killed run continues from its last checkpoint with
-the numbers that it would have drawn.
+`rft.reinforced: false` both continue SFT on the same prompts. A killed run resumes from its last checkpoint with the
+same random draws as an uninterrupted one.
 """
 
 import argparse

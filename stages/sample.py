@@ -1,6 +1,6 @@
-"""Stage `sample`: the embedded sample under `data/sample/`, or only its stamp when `data.source` is `releases`.
+"""Stage `sample`: writes the embedded sample to `data/sample/`, or only its stamp if `data.source` is `releases`.
 
-The tokenizer learns the policy's templates here, since the sample layer lies below the policy.
+The policy's templates are passed to the tokenizer here, since the sample layer lies below the policy.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ OUT = Path("data/sample")
 
 
 def main(arguments: list[str]) -> None:
-    chosen_datasets(read_yaml(params_path()))  # the first stage of all: a name that is none is told before the work
+    chosen_datasets(read_yaml(params_path()))  # first stage of all: reports unknown names before any work
     seed = params.load("seed", params.Seeds).data
     if params.load("data", DataParams).source != "sample":
         from pose_rft.sample.stamp import STAMP, stamp
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> None:
 
     texts = (templates.IMAGE_QUESTIONS, templates.TEXT_QUESTIONS, templates.IMAGE_TEXT_QUESTIONS)
     words = [templates.ANSWER, *(templates.prompt(text, True) for group in texts for text in group)]
-    # The placeholder is no word of any prompt.
+    # The placeholder is not a word of any prompt.
     build_sample(params.load("sample", SampleParams), seed, OUT, [text.replace("{caption}", " ") for text in words])
 
 

@@ -1,4 +1,4 @@
-"""The samples of a split as every stage that trains or measures reads them. Imported late: it brings torch."""
+"""Reads a split's samples for every stage that trains or evaluates. Imported late, since it imports torch."""
 
 from pose_rft.batches.samples import Samples, load_samples
 from pose_rft.shards.loader import ShardSet
@@ -9,5 +9,5 @@ TRAIN = "train"
 
 
 def samples(name: str) -> Samples:
-    """The samples of `DATASET/SPLIT`, cached in scratch."""
+    """Reads the samples of `DATASET/SPLIT`, cached in scratch."""
     return load_samples(name, ShardSet(SHARDS / name), scratch_dir("samples", {}, []))

@@ -1,7 +1,7 @@
-"""The sections of params.yaml and their types: every key that there is, also those whose default stands in code alone.
+"""The sections of params.yaml and their types: every valid key, including those whose default is only in the code.
 
-What is the same in every preset and no user changes has its default in the type of its section, beside its source; a
-file may name it all the same. `datasets` has a type per reader (`pose_rft.datasets.registry`).
+A value that is the same in every preset and that no user changes has its default in the section's type, beside its
+source; a params file may still set it. `datasets` has a type per reader (`pose_rft.datasets.registry`).
 """
 
 import types
@@ -44,7 +44,7 @@ SECTIONS: Mapping[str, type[Section]] = {
 
 
 def sections_in(annotation: object) -> list[type[BaseModel]]:
-    """The section types that an annotation holds, whatever stands around them."""
+    """Returns the section types inside an annotation, such as those of a union, tuple or list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, tuple, list):
@@ -53,7 +53,7 @@ def sections_in(annotation: object) -> list[type[BaseModel]]:
 
 
 def is_key(dotted: str) -> bool:
-    """Whether a dotted name is a key of its section's type, also one that params.yaml leaves to its default."""
+    """Returns whether a dotted name is a key of its section's type, even if params.yaml leaves it to its default."""
     section, *names = dotted.split(".")
     kinds: list[type[BaseModel]] = [SECTIONS[section]] if section in SECTIONS and names else []
     for name in names:

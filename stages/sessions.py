@@ -1,6 +1,6 @@
-"""What `sft` and `rft` share: sets of samples, the policy under training with all that feeds it, and what it leaves.
+"""What `sft` and `rft` share: sets of samples, the policy under training with its inputs, and its outputs.
 
-Imported after the launcher's parent has gone its way: it brings torch.
+Imports torch, so only processes that train import it, not the one that launches them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from stages.shard_sets import validation_of_this_run
 
 @dataclass(frozen=True)
 class Sets:
-    """training by data set; heldout and validation (of `calibration`) by task and `DATASET/SPLIT`."""
+    """Samples: training by data set; heldout and validation (of `calibration`) by task and `DATASET/SPLIT`."""
 
     training: Mapping[str, Samples]
     heldout: Mapping[tuple[Task, str], Samples]
@@ -37,7 +37,7 @@ class Sets:
 
     @classmethod
     def of(cls, params: Any) -> "Sets":
-        """Those that the section `sft` or `rft` names, and those of `calibration`."""
+        """Loads the sets named by the section `sft` or `rft`, and those of `calibration`."""
         calibration = load("calibration", HeldoutParams)
         training = {name: samples(f"{name}/{TRAIN}") for name in params.examples.datasets()}
         tasks = params.heldout.tasks()
@@ -57,7 +57,7 @@ class Sets:
 
 
 def make_trainable(model: PoseLlava, params: Any, device: torch.device) -> None:
-    """Adapters where the section has `lora`, gradients where the training needs them, everything on the device."""
+    """Adds LoRA adapters if the section has `lora`, enables gradients for trained weights, moves all to `device`."""
     if params.lora is not None:
         add_lora(model, params.lora)
     trainable_parameters(model, "full" if params.lora is None else "lora")
@@ -66,7 +66,7 @@ def make_trainable(model: PoseLlava, params: Any, device: torch.device) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """A policy under training; params: the section `sft` or `rft`; tokens: what the frozen encoders say of pictures."""
+    """A policy under training; params: the section `sft` or `rft`; tokens: the frozen encoders' image tokens."""
 
     params: Any
     seed: int
@@ -79,7 +79,7 @@ class Session:
 
     @classmethod
     def of(cls, model: PoseLlava, processor: PoseProcessor, params: Any, sets: Sets, seed: int) -> "Session":
-        """Gives a trainable policy its tokens, its engine and its examples."""
+        """Creates the image tokens, engine and example stream of a trainable policy."""
         body = load_body_model(body_model_folder())
         tokens = image_tokens(model, params, sets)
         engine = Engine(model, params.engine, params.steps)
@@ -87,13 +87,13 @@ class Session:
         return cls(params, seed, sets, body, processor, tokens, engine, stream)
 
     def folder(self, stage: str, variant: str, sections: Mapping[str, Section], inputs: Sequence[Path]) -> Path:
-        """The scratch folder of this very run: keyed by all that its result depends on."""
+        """Returns the scratch folder of exactly this run, keyed by everything that its result depends on."""
         named = {stage: self.params, "image": load("image", ImageParams), **sections}
         chosen = {name: section.model_dump(mode="json") for name, section in named.items()}
         return training_dir(stage, {"variant": variant, "seed": self.seed} | chosen, [*inputs, *self.sets.folders])
 
     def leave(self, name: str, scratch: Path, measure: Callable[[PoseLlava], Mapping[str, Any]]) -> None:
-        """Measures and calibrates the trained policy, writes models/NAME, and log and metrics of results/NAME."""
+        """Measures and calibrates the trained policy, writes models/NAME, and its log and metrics to results/NAME."""
         trained = self.engine.finish()
         if self.engine.rank == 0:
             self.body.cpu()  # as the samples are
@@ -109,7 +109,7 @@ class Session:
 
 
 def image_tokens(model: PoseLlava, params: Any, sets: Sets) -> ImageTokenSource:
-    """What the frozen encoders say of every picture, made ahead for training pictures, plain and mirrored."""
+    """Returns the frozen encoders' tokens of all pictures; a cache is filled in advance, also with mirrored ones."""
     cache = scratch_dir("features", {}, []) if params.cache_tokens else None
     tokens = image_token_source(model, load("image", ImageParams), sets.all(), cache)
     if isinstance(tokens, CachedTokens):

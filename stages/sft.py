@@ -1,7 +1,7 @@
 """Stage `sft`: from LLaVA to a pose MLLM by supervised pretraining (models/sft_VARIANT).
 
-`--variant point` is Table 3's "Baseline", `gaussian` its "Baseline + Dist.". A killed run continues from its last
-checkpoint; the model folder holds the weights, LoRA's adapters beside them, and the processor.
+`--variant point` is Table 3's "Baseline", `gaussian` its "Baseline + Dist.". A killed run resumes from its last
+checkpoint; the model folder holds the weights, the LoRA adapters beside them, and the processor.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Which data sets a run has: a stage that names several asks here, so that `datasets` in params.yaml is the one place.
+"""Which data sets a run has: stages that use several ask here, so `datasets` in params.yaml is the only switch.
 
-A data set that `datasets` does not name is left out everywhere: of mixtures, of held-out and test sets. `convert` puts
-a mark into its folder of shards, so stages see it in what they depend on anyway. A data set that is there but lacks a
-split that a training wants is not left out but a mistake; a test set may be missing.
+A data set that `datasets` does not name is left out everywhere: from mixtures, held-out sets and test sets. `convert`
+puts a marker file into its shard folder, so stages see it in their dependencies anyway. If a data set is present but
+lacks a split that a training needs, that is an error; a test set may be missing.
 """
 
 import os
@@ -15,7 +15,7 @@ from pose_rft.datasets.names import check_names
 from pose_rft.errors import PoseRftError
 from pose_rft.io import atomic
 
-if TYPE_CHECKING:  # heavy, and most who ask here do not need it
+if TYPE_CHECKING:  # slow to import, and most callers do not need it
     from pose_rft.params import Section
 
 P = TypeVar("P", bound="Section")
@@ -25,23 +25,23 @@ MARK = "left_out.json"
 
 
 def mark_left_out(dataset: str) -> None:
-    """In the place of the data set's shards."""
+    """Writes the marker file in place of the data set's shards."""
     with atomic.folder(SHARDS / dataset) as folder:
         atomic.write_json(folder / MARK, {"dataset": dataset, "left_out": True})
 
 
 def is_left_out(name: str) -> bool:
-    """Of a data set, or of a split `DATASET/SPLIT`."""
+    """Returns whether a data set, or that of a split `DATASET/SPLIT`, is left out."""
     return (SHARDS / name.partition("/")[0] / MARK).is_file()
 
 
 def of_this_run(names: Iterable[str], whose: str, optional: bool = False) -> list[str]:
-    """Those of the data sets or splits that are not left out; the others are told, with `whose` they were.
+    """Returns the data sets or splits that are not left out; prints a note that `whose` goes without the others.
 
     Args:
-        optional: a split (`DATASET/SPLIT`) counts as left out also where only `datasets.DATASET.splits` lacks it.
+        optional: a split (`DATASET/SPLIT`) also counts as left out if only `datasets.DATASET.splits` lacks it.
     Raises:
-        PoseRftError: a name that is no data set's.
+        PoseRftError: a name is not that of a data set.
     """
     names = list(names)
     check_names((name.partition("/")[0] for name in names), whose)
@@ -52,10 +52,10 @@ def of_this_run(names: Iterable[str], whose: str, optional: bool = False) -> lis
 
 
 def validation_of_this_run(tasks: Iterable[tuple[T, Mapping[str, str]]]) -> list[tuple[T, str]]:
-    """(task, DATASET/SPLIT) of the validation sets of `calibration` that this run has; without any, nothing is fitted.
+    """Returns (task, DATASET/SPLIT) of this run's validation sets of `calibration`; without any, nothing is calibrated.
 
     Raises:
-        PoseRftError: a name is no data set's.
+        PoseRftError: a name is not that of a data set.
     """
     named = [(task, f"{name}/{split}") for task, sets in tasks for name, split in sets.items()]
     kept = of_this_run([name for _, name in named], "`calibration`", optional=True)
@@ -63,12 +63,12 @@ def validation_of_this_run(tasks: Iterable[tuple[T, Mapping[str, str]]]) -> list
 
 
 def training_of_this_run(params: P, section: str) -> P:
-    """`sft` or `rft` whose mixture and held-out sets name only data sets of this run.
+    """Returns the section `sft` or `rft` with its mixture and held-out sets reduced to data sets of this run.
 
     Raises:
-        PoseRftError: nothing is left to train on, or a name is no data set's.
+        PoseRftError: nothing is left to train on, or a name is not that of a data set.
     """
-    training: Any = params  # of both kinds; their types import what few stages that ask here need
+    training: Any = params  # SFTParams or RFTParams, whose imports most callers do not need
     kept = set(of_this_run(training.examples.datasets(), f"`{section}.examples.mixture`"))
     if not kept:
         raise PoseRftError(f"`datasets` leaves out all data sets of `{section}.examples.mixture`; name one in both.")

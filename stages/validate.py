@@ -1,4 +1,4 @@
-"""Stage `validate`: the shards of all data sets against their manifests, the releases' promises, and themselves."""
+"""Stage `validate`: checks all shards against their manifests and published counts, and for internal consistency."""
 
 from pathlib import Path
 
