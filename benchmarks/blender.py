@@ -1,13 +1,13 @@
-"""GLB and BVH exports opened in Blender: how far its joints are from the predictions', and a picture of the body.
+"""Opens GLB and BVH exports in Blender: measures how far joints are from the predictions' and renders the body.
 
-Blender comes as `bpy` from PyPI, which wants an older numpy than this project, so it gets a folder of its own and this
-script imports nothing of the project:
+Blender comes as `bpy` from PyPI, which requires an older numpy than this project, so it gets a folder of its own, and
+this script imports nothing from the project:
 
     pip install --target FOLDER bpy==5.0.1
     PYTHONPATH=FOLDER python benchmarks/blender.py predictions --picture body.png
 
-A line for each file that `pose-rft predict --export glb,bvh` left: the largest distance of the 24 joints, mm. Of a film
-or of samples the first pose is looked at.
+Prints one line per file that `pose-rft predict --export glb,bvh` wrote: the largest distance over the 24 joints, mm. Of
+a video or of samples, only the first pose is checked.
 """
 
 import argparse
@@ -21,17 +21,17 @@ import numpy as np
 
 MILLIMETRE = 1e-3
 CENTIMETRE = 0.01
-SIDE, RAYS = 512, 16  # of the picture: px, samples a pixel
+SIDE, RAYS = 512, 16  # of the picture: px, samples per pixel
 
 
 def expected(line: dict[str, Any]) -> dict[str, np.ndarray]:
-    """{joint: (3,) metres} of a prediction in Blender's axes (x right, y away from the viewer, z up)."""
+    """Returns {joint: (3,) metres} of a prediction in Blender's axes (x right, y away from the viewer, z up)."""
     camera = np.array(line["joints_metres_camera"])  # x right, y down, z forward
     return dict(zip(line["joint_names"], camera[:, [0, 2, 1]] * (1, 1, -1), strict=True))
 
 
 def first_poses(folder: Path) -> dict[str, dict[str, Any]]:
-    """{stem of the exported files: the prediction of their first pose}; a film's stems are its tracks."""
+    """Returns {stem of the exported files: the prediction of their first pose}; a video has one stem per track."""
     people: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for text in (folder / "predictions.jsonl").read_text().splitlines():
         line = json.loads(text)
@@ -60,7 +60,7 @@ def open_alone(path: Path) -> dict[str, np.ndarray]:
 
 
 def paint(path: Path, picture: Path) -> None:
-    """Renders the body of a GLB from the side of the photograph's camera, a little above."""
+    """Renders the body of a GLB from the same side as the photograph's camera, from slightly above."""
     import bpy
     from mathutils import Vector
 
@@ -85,7 +85,7 @@ def paint(path: Path, picture: Path) -> None:
 
 
 def main() -> None:
-    """Entry point; status 1 where a joint is more than a millimetre away, or no GLB was exported."""
+    """Entry point; exits with status 1 if a joint is more than a millimetre away or no GLB was exported."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, help="what `pose-rft predict --out` named")
     parser.add_argument("--picture", type=Path, help="where a PNG of the first GLB's body goes")

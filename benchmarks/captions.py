@@ -1,9 +1,9 @@
-"""Captions per second: poses one by one, and as the BEDLAM reader takes them, many at once.
+"""Captions per second: poses one by one, and in batches as in the BEDLAM reader.
 
     python -m benchmarks.captions [--poses 1000] [--body data/sample/body_models]
 
-Both ways describe the same random poses in one process, in turn, and must give the same sentences. Also measured: the
-farthest-point selection of poses beside the plain algorithm, which looks at all points for every choice.
+Both variants describe the same random poses in one process, in turn, and must give the same sentences. Also measured:
+farthest-point selection of poses against the plain algorithm, which looks at all points for every choice.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pose_rft.captions.describe import describe_pose, describe_poses
 from pose_rft.datasets.bedlam.script import farthest_points
 from pose_rft.sample.key_poses import sample_pose
 
-CAPTIONS = 3  # of each pose, as BEDLAM-Script
-TOGETHER = 64  # poses
+CAPTIONS = 3  # per pose, as in BEDLAM-Script
+TOGETHER = 64  # poses per batch
 CANDIDATES, CHOSEN = 50_000, 1_000
 
 
@@ -44,7 +44,7 @@ def captions(count: int, body: Path) -> None:
             texts += describe_poses(poses[start : start + TOGETHER], rest, rngs, CAPTIONS)
         return texts
 
-    together()  # what is made once per process
+    together()  # warms up what is created once per process
     (one, slow), (many, fast) = timed(alone), timed(together)
     assert one == many, "the sentences depend on the batch"
     print(

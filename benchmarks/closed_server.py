@@ -1,7 +1,7 @@
-"""`python -m benchmarks.closed_server`: what the password and the checks of `flows/closed_server.py` cost a request.
+"""`python -m benchmarks.closed_server`: overhead per request of the password and checks of `flows/closed_server.py`.
 
-Two servers with databases of their own, Prefect's alone and ours, get the same requests by turns; a round's ratio is
-that of the two times, so other work on the machine meets both.
+Two servers with separate databases, plain Prefect's and ours, get the same requests in turn; a round's ratio is that of
+the two times, so other load on the machine affects both.
 """
 
 import argparse
@@ -31,7 +31,7 @@ WAIT = 120.0  # seconds for a server to answer
 
 @contextmanager
 def server(closed: bool, home: str) -> Iterator[httpx.Client]:
-    """A server that answers, and a client that knows its secret."""
+    """Starts a server and yields a client that knows its secret, once the server answers."""
     with socket.socket() as probe:
         probe.bind((closed_server.HOST, 0))
         port = probe.getsockname()[1]
@@ -54,7 +54,7 @@ def server(closed: bool, home: str) -> Iterator[httpx.Client]:
 
 
 def answers(client: httpx.Client) -> bool:
-    """Whether the server is there."""
+    """Returns whether the server answers."""
     try:
         return client.get("/health").status_code == 200
     except httpx.TransportError:
@@ -62,7 +62,7 @@ def answers(client: httpx.Client) -> bool:
 
 
 def seconds(client: httpx.Client, requests: int) -> float:
-    """Time of so many requests, half of them writing."""
+    """Returns the time of that many requests, half of them writes."""
     began = time.perf_counter()
     for number in range(requests):
         if number % 2:
@@ -74,7 +74,7 @@ def seconds(client: httpx.Client, requests: int) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the ratio of ours to Prefect's alone, and the time of a request of each."""
+    """Prints the ratio of our server's time to plain Prefect's, and the time per request of each."""
     parser = argparse.ArgumentParser("python -m benchmarks.closed_server", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--requests", type=int, default=100, help="of a round, to each server")

@@ -1,17 +1,17 @@
-"""`python -m benchmarks.convert`: images per second of conversion, beside the machine's limit and the peers' way.
+"""`python -m benchmarks.convert`: images per second of conversion, compared with the machine's limit and with peers.
 
 For each data set, in one run and on the same files:
 
 - `limit`: one process that does nothing but read, decode and encode (videos) or read, decode and copy (pictures), with
   the codec libraries that conversion uses and no bookkeeping at all;
 - `peers`: what the preprocessing scripts of SPIN and its descendants do: one process, OpenCV's capture or imread,
-  imwrite, lists that become one npz;
+  imwrite, lists saved as one npz;
 - `ours`: conversion to shards with one worker and with two.
 
-Start-up (imports, spawning workers) is left out on all sides; the annotation files are in, on ours alone. Each number
-is the best of the rounds, which take turns. Inputs are made by `benchmarks.inputs`. Where other work runs beside it,
-`--cpu-time` counts what the processes computed (the mean of two workers) instead of the clock; waiting for the disk is
-then left out on all sides.
+Start-up (imports, spawning workers) is excluded for all; reading annotation files is included, but only `ours` does it.
+The variants take turns, and each number is the best round. Inputs are made by `benchmarks.inputs`. On a machine that
+also does other work, `--cpu-time` counts CPU time (the mean of two workers) instead of wall time; waiting for the disk
+is then excluded for all.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ from pose_rft.shards.plan import PlannedShard, ShardParams, plan_shards
 from pose_rft.shards.writer import write_shard
 
 SHARDS = 8
-LIMIT_TARGET = {True: 0.8, False: 0.9}  # videos, pictures: of the machine's limit, with one worker each
-PEERS_TARGET = {True: 1.8, False: 3.0}  # times the peers' way, with two workers
+LIMIT_TARGET = {True: 0.8, False: 0.9}  # videos, pictures: share of the machine's limit, with one worker
+PEERS_TARGET = {True: 1.8, False: 3.0}  # times the peers' rate, with two workers
 COLUMNS = (
     *("data set", "images", "samples", "kB each", "limit /s", "peers /s", "1 worker /s", "of the limit"),
     *("2 workers /s", "× peers", "MB"),
@@ -81,10 +81,10 @@ def _mark(holds: bool) -> str:
 
 
 class Work(NamedTuple):
-    """The same pictures for all ways.
+    """The same pictures for all variants.
 
     files: pictures in the order of the shards, or videos; copies: how many samples show each picture; frames: those
-    that are wanted of each video, None for pictures.
+    needed from each video, None for pictures.
     """
 
     files: list[Path]
@@ -94,7 +94,7 @@ class Work(NamedTuple):
 
 
 def limit(work: Work, out: Path) -> None:
-    """Read, decode, encode or copy, write; as much as a single process can do."""
+    """Reads, decodes, encodes or copies, and writes: the most that a single process can do."""
     with open(out / "limit.bin", "wb") as file:
         for path, copies in zip(work.files, work.copies, strict=True) if work.frames is None else ():
             data = path.read_bytes()
@@ -116,7 +116,7 @@ def limit(work: Work, out: Path) -> None:
 
 
 def peers(work: Work, out: Path) -> None:
-    """One process, OpenCV in and out, rows in lists, one npz at the end."""
+    """Reads and writes with OpenCV in one process, collects rows in lists, saves one npz at the end."""
     names: list[str] = []
     quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     for number, path in enumerate(work.files):
@@ -139,7 +139,7 @@ def ours(release: DatasetReader, split: str, shards: ShardParams, out: Path) -> 
 
 
 def one_shard(release: DatasetReader, split: str, shard: PlannedShard, out: Path) -> tuple[float, float]:
-    """What a worker does; its peak memory in MB, and the CPU seconds that it took."""
+    """Does a worker's job; returns its peak memory in MB and the CPU seconds that it took."""
     began = time.process_time()
     items = ((unit.key, item) for unit in shard.units for item in release.read(unit, split))
     write_shard(out, out, shard.index, items)
@@ -147,7 +147,7 @@ def one_shard(release: DatasetReader, split: str, shard: PlannedShard, out: Path
 
 
 def peak_memory() -> float:
-    """MB of this process (VmHWM: getrusage would count what its parent had when it was started)."""
+    """Returns this process's peak memory in MB (VmHWM: getrusage would include the parent's memory at its start)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -159,12 +159,12 @@ def begin_worker() -> None:
 def measure(what: Input, place: Workplace) -> Row:
     """
     Raises:
-        PoseRftError: the limit would look at other pictures than the conversion.
+        PoseRftError: the limit would read other pictures than the conversion.
     """
     release, root, folder, clock = place.release(what), place.root(what), place.scratch, place.clock
     samples = sum(unit.expected for unit in release.units(what.split))
     serial = ShardParams(samples_per_shard=-(-samples // SHARDS), executor="serial", workers=1, jpeg_quality=QUALITY)
-    ours(release, what.split, serial, folder)  # warms caches, and shows which pictures are in
+    ours(release, what.split, serial, folder)  # warms caches, and shows which pictures are used
     converted = ShardSet(folder / "shards")
     index, stored = converted.rows, converted.manifest.bytes
     shutil.rmtree(folder / "shards")

@@ -1,12 +1,12 @@
 """`python -m benchmarks.study opponents distribution main`: methods at equal wall time, over several seeds.
 
-The clock is the preset's HyGRPO for `--steps`. A probe of a few steps tells what a step of each method takes,
-beside as much other work as in the runs themselves, and every method gets as many steps as fit into that time (each
-learning rate then ends its cosine there). A probe lies in a clone of its own, so a study that is started again finds
-the same.
+The time budget is that of the preset's HyGRPO for `--steps` steps. A probe of a few steps measures the step time of
+each method, under the same parallel load as in the runs themselves, and every method gets as many steps as fit into the
+budget (its cosine learning-rate schedule ends there). Each probe has its own clone, so a study that is started again
+finds the same timings.
 
-`opponents` and `distribution` are for choosing: one start, three seeds of RFT, measured on validation sets only. `main`
-reads the test sets, with seeds that nothing was chosen with: five of training on each of two rendered worlds.
+`opponents` and `distribution` are for selection: one start, three seeds of RFT, evaluated on validation sets only.
+`main` uses the test sets, with seeds not used for any selection: five of training on each of two rendered worlds.
 """
 
 import json
@@ -29,10 +29,10 @@ from pose_rft.params_file import read_yaml
 
 PROBE_STEPS = 12
 START = "SFT, the start"
-CHOSEN_WITH = {"seed.train": 21}  # the start of what is chosen
+CHOSEN_WITH = {"seed.train": 21}  # the start of the groups for selection
 RFT_SEEDS = (1, 2, 3)
-# Labels stay those of the preset, so that one reader of the numbers serves both: `3dpw` is its `train`, of 3DPW's kind
-# and never trained on, `h36m_p2` BEDLAM's validation part.
+# Labels stay those of the preset, so that the same columns read both: `3dpw` is 3DPW's `train` split, which nothing is
+# trained on, `h36m_p2` is BEDLAM's validation split.
 VALIDATION = {
     "evaluate.image_sets.3dpw": "3dpw/train",
     "evaluate.image_sets.h36m_p2": "bedlam/val",
@@ -42,7 +42,7 @@ FRESH = [{"seed.train": train, "seed.data": data} for train in (31, 32, 33, 34, 
 
 
 def of_distribution(dataset: str, name: str) -> Callable[[Mapping[str, Any]], float]:
-    """NaN where the evaluation has none: of a set that is left out."""
+    """Returns a reader of one metric, which is NaN if the evaluation lacks it because its set is left out."""
     return lambda found: found.get("distribution", {}).get(dataset, {}).get(name, math.nan)
 
 
@@ -70,7 +70,7 @@ ON_TEST = {**COLUMNS, **MEANING, **DISTRIBUTION}
 
 
 class Size(NamedTuple):
-    """preset: what all runs change; values: dotted params of all; steps: the clock's; starts: how many (None: all)."""
+    """preset: base of all runs; values: dotted params of all; steps: the budget's; starts: how many (None: all)."""
 
     preset: Path = PRESET
     values: Mapping[str, Any] = MappingProxyType({})
@@ -82,7 +82,7 @@ FULL = Size()
 
 
 class Timed(NamedTuple):
-    """A method with the steps that fit into the time, and the seconds that one takes."""
+    """A method with the steps that fit into the time budget, and the seconds per step."""
 
     method: Method
     steps: int
@@ -90,14 +90,14 @@ class Timed(NamedTuple):
 
 
 def steps_for(budget: float, seconds: float) -> int:
-    """Steps of so many seconds in a budget, to two digits: timing is no finer."""
+    """Returns how many steps fit into a budget, to two digits: timing is no more precise."""
     steps = max(1.0, budget / seconds)
     unit = 10 ** max(0, math.floor(math.log10(steps)) - 1)
     return max(1, round(steps / unit) * unit)
 
 
 def timed(methods: Sequence[Method], size: Size, root: Path, pool: ThreadPoolExecutor) -> list[Timed]:
-    """Each method's steps in the time that HyGRPO takes for `size.steps`; the same for all seeds.
+    """Returns each method's steps in the time that HyGRPO takes for `size.steps`; the same for all seeds.
 
     Raises:
         PoseRftError: a probe failed.
@@ -112,7 +112,7 @@ def timed(methods: Sequence[Method], size: Size, root: Path, pool: ThreadPoolExe
     reproduce(Run("what all probes share", dict(size.values)), root, ["sft@gaussian", "retrieval@reward"], size.preset)
     seconds = list(pool.map(probe, [HYGRPO, *methods]))
     budget = size.steps * seconds[0]
-    start = override(read_yaml(root / size.preset), dict(size.values))["sft"]["steps"]  # SFT goes on from there
+    start = override(read_yaml(root / size.preset), dict(size.values))["sft"]["steps"]  # SFT alone continues from there
     before = [start if method.run == BASELINE else 0 for method in methods]
     return [
         Timed(method, done + steps_for(budget, each), each)
@@ -133,7 +133,7 @@ def run_of(entry: Timed, start: Mapping[str, Any]) -> Run:
 def table(
     found: Mapping[str, Sequence[Mapping[str, Mapping[str, float]]]], timings: Mapping[str, Timed], names: Sequence[str]
 ) -> str:
-    """A column per method: mean ± standard deviation over runs, in brackets each run's change against its own SFT in %.
+    """Returns one column per method: mean ± std over runs, in brackets that of each run's change from its SFT in %.
 
     Args:
         found: {label: [{"before" | "after": {column: number}} of each run]}.
@@ -152,7 +152,7 @@ def table(
 
 
 def ledger(group: str, timings: Sequence[Timed], starts: Sequence[Mapping[str, Any]], measured_on: str) -> str:
-    """Lines for docs/results.md: what was run with which seeds and values, and on what it was measured."""
+    """Returns lines for docs/results.md: what was run with which seeds and values, and on which sets it was tested."""
     seeds = "; ".join(", ".join(f"{key} {value}" for key, value in start.items() if "seed" in key) for start in starts)
     lines = [f"{group}, measured on {measured_on}; {seeds}"]
     for entry in timings:
@@ -162,7 +162,7 @@ def ledger(group: str, timings: Sequence[Timed], starts: Sequence[Mapping[str, A
 
 
 def shared(starts: Sequence[Mapping[str, Any]]) -> list[tuple[list[str], list[Mapping[str, Any]]]]:
-    """What is made first, since two runs side by side would both make it: targets, and the starts that need them."""
+    """Returns what to compute first, as parallel runs would all compute it: targets, and the starts that need them."""
     worlds = {start.get("seed.data"): start for start in reversed(starts)}
     trained = {(start.get("seed.data"), start.get("seed.train")): start for start in reversed(starts)}
     models = ["sft@gaussian", "retrieval@reward", "retrieval@judge"]
@@ -173,7 +173,7 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
     """Runs a group and prints its table and its ledger; `figures`: a folder for its reliability diagram.
 
     Raises:
-        PoseRftError: a run failed; what is done stays, and the same command continues.
+        PoseRftError: a run failed; what is done is kept, and the same command resumes.
     """
     main = group == "main"
     starts = FRESH if main else [{**CHOSEN_WITH, **VALIDATION, "rft.seed": seed} for seed in RFT_SEEDS]
@@ -184,7 +184,7 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
         return reproduce(run, root, targets, size.preset)
 
     def measured(entry: Timed, start: Mapping[str, Any]) -> Path:
-        """Its numbers are printed at once: a machine that is lost in the middle then leaves them in the log."""
+        """Runs an entry and prints its metrics at once, so that the log keeps them if the machine is lost later."""
         clone = made(run_of(entry, start))
         values = numbers(clone, entry.method.run, columns)
         print(
@@ -199,13 +199,13 @@ def study(group: str, root: Path, size: Size = FULL, figures: Path | None = None
             for future in first:
                 future.result()
         clones: dict[str, list[Future[Path]]] = {entry.method.label: [] for entry in timings}
-        for start in starts:  # not method by method: what a method trains beside RFT is then there for its next start
+        for start in starts:  # outer loop: what a method trains besides RFT is then cached for its next start
             for entry in timings:
                 clones[entry.method.label].append(pool.submit(measured, entry, start))
         folders = {label: [future.result() for future in futures] for label, futures in clones.items()}
     by_label = {entry.method.label: entry for entry in timings}
     ends = {label: by_label[label].method.run for label in folders}
-    started = next(own for label, own in folders.items() if ends[label] != BASELINE)  # their SFT is that of the start
+    started = next(own for label, own in folders.items() if ends[label] != BASELINE)  # their SFT is the start's
     found = {label: seen(started, own, ends[label], columns) for label, own in folders.items()}
     if figures is not None:
         evaluated = {START: (BASELINE, started)} | {label: (ends[label], own) for label, own in folders.items()}
@@ -226,7 +226,7 @@ def seen(
     run: str,
     columns: Mapping[str, Callable[[Mapping[str, Any]], float]],
 ) -> list[dict[str, dict[str, float]]]:
-    """The numbers of a method's runs and those of the SFT that each began with; started: clones that have them."""
+    """Returns metrics of a method's runs and of the SFT that each started with; started: the clones with that SFT."""
     return [
         {"before": numbers(first, BASELINE, columns), "after": numbers(clone, run, columns)}
         for first, clone in zip(started, clones, strict=True)

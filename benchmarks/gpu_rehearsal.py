@@ -1,16 +1,16 @@
-"""The paper's configuration from end to end on this machine, with random weights of the real sizes.
+"""Runs the paper's configuration end to end on this machine, with random weights of the real sizes.
 
     python -m benchmarks.gpu_rehearsal [--steps 20] [--folder .scratch/rehearsal] [--json]
     python -m benchmarks.gpu_rehearsal --tiny       # the same path with tiny networks, on a CPU
 
-`presets/paper.yaml` as it is: a LLaVA-1.5-7B, ViTPose+ huge and BGE-M3 (all random, `benchmarks.random_checkpoints`),
-its batches, LoRA, precision and ZeRO, on miniature releases of the embedded world. The pipeline's own stages run one
-after the other, each in a process of its own: SFT and RFT with `--steps` steps, saving, loading, evaluating. Then a
-table: seconds of a step and memory against `pose-rft plan` for the same preset. A random language model hardly ever
-ends an answer or shows a pose: answers are as long as they may be, and the time of a step is the most that it can be.
+Uses `presets/paper.yaml`: LLaVA-1.5-7B, ViTPose+ huge and BGE-M3 (all random, `benchmarks.random_checkpoints`), with
+its batches, LoRA, precision and ZeRO, on the embedded sample's miniature releases. The pipeline's own stages run one
+after the other, each in its own process: SFT and RFT with `--steps` steps, saving, loading, evaluating. A table then
+compares step time and memory with `pose-rft plan` for the same preset. A random language model hardly ever ends an
+answer or predicts a pose, so answers have their maximum length and the step time is an upper bound.
 
-Needs the installed project, about 70 GB of disk and 40 GB of memory for the real sizes. What is done already is kept
-when the command is given again.
+Needs the installed project, about 70 GB of disk and 40 GB of memory for the real sizes. Repeating the command keeps
+what is already done.
 """
 
 import argparse
@@ -49,12 +49,12 @@ MODELS = (
     "rft --variant hygrpo",
     "evaluate --run rft_hygrpo",
 )
-SMALL = {"steps": 3, "batch": 8, "learning_rate": 2.0e-4}  # of retrieval: its models only have to be there
-FIRST = 2  # steps that are not counted: kernels are chosen, memory is found
+SMALL = {"steps": 3, "batch": 8, "learning_rate": 2.0e-4}  # for retrieval, whose models only have to exist
+FIRST = 2  # warm-up steps that are not counted: kernel selection, memory allocation
 
 
 class Ran(NamedTuple):
-    """A stage's wall time, the most memory that it held: of the GPU (all processes), of the machine; bytes."""
+    """A stage's wall time, and its peak memory in bytes: of the GPU (all processes), of the host."""
 
     seconds: float
     gpu: float
@@ -62,7 +62,7 @@ class Ran(NamedTuple):
 
 
 def rehearsed(base: Mapping[str, Any], weights: Path, steps: int, tiny: bool) -> dict[str, Any]:
-    """The preset on miniature releases with these weights; everything that sets a step's cost is its own."""
+    """Returns the preset on miniature releases with these weights; keeps everything that determines a step's cost."""
     bge = str(weights / "bge-m3")
     retrieval = {
         f"retrieval.{model}.{phase}.{key}": value
@@ -106,7 +106,7 @@ def rehearsed(base: Mapping[str, Any], weights: Path, steps: int, tiny: bool) ->
 
 
 def make_weights(folder: Path, vocabulary: Path, sizes: Sizes, device: str) -> None:
-    """The three checkpoints, with the words of the miniature releases."""
+    """Creates the three checkpoints, with the vocabulary of the miniature releases."""
     known = json.loads(vocabulary.read_text())["model"]["vocab"]
     words = sorted(word for word in known if not re.fullmatch(r"<.*>", word))
     with atomic.folder(folder) as new:
@@ -116,10 +116,10 @@ def make_weights(folder: Path, vocabulary: Path, sizes: Sizes, device: str) -> N
 
 
 def run_stage(stage: str, folder: Path) -> Ran:
-    """One stage of the pipeline in `folder`.
+    """Runs one stage of the pipeline in `folder`.
 
     Raises:
-        PoseRftError: it failed; ends with its last words.
+        PoseRftError: the stage failed; the message quotes the end of its log.
     """
     name, *options = stage.split()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -135,7 +135,7 @@ def run_stage(stage: str, folder: Path) -> Ran:
 
 
 class Watch:
-    """The most memory of the GPU in use while it is open, twice a second; 0 without a GPU."""
+    """Records the GPU's peak memory use while it is open, sampled twice a second; 0 without a GPU."""
 
     def __enter__(self) -> "Watch":
         self.most, self._over = 0.0, threading.Event()
@@ -154,19 +154,19 @@ class Watch:
 
 
 def step_seconds(log: Path) -> float:
-    """The median of the steps after the first ones."""
+    """Returns the median step time after the warm-up steps."""
     seconds = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
     return statistics.median(seconds[FIRST:] or seconds)
 
 
 def this_gpu() -> Gpu:
-    """The GPU of this machine if its figures are known, else an H200, so that a plan can be made."""
+    """Returns this machine's GPU if its specifications are known, else an H200, so that a plan can be made."""
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return next((gpu for gpu in GPUS.values() if gpu.name in name), GPUS["H200"])
 
 
 def compared(folder: Path, ran: Mapping[str, Ran]) -> list[dict[str, Any]]:
-    """A row for SFT and for RFT: what was planned and what was seen, seconds and GiB."""
+    """Returns one row each for SFT and RFT: planned and measured seconds and GiB."""
     plan = make_plan(folder / "params.yaml", this_gpu())
     rows = []
     for training, stage in zip(plan.trainings, ("sft --variant gaussian", "rft --variant hygrpo"), strict=True):
@@ -187,7 +187,7 @@ def compared(folder: Path, ran: Mapping[str, Ran]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], ran: Mapping[str, Ran]) -> str:
-    """For docs/performance.md."""
+    """Formats the tables for docs/performance.md."""
     names = list(rows[0])
     where = f"{torch.cuda.get_device_name()}" if torch.cuda.is_available() else "CPU (memory of the process)"
     lines = [f"{where}, torch {torch.__version__}; the plan is for {this_gpu().name}", ""]
@@ -200,7 +200,7 @@ def table(rows: Sequence[Mapping[str, Any]], ran: Mapping[str, Ran]) -> str:
 
 
 def rehearse(folder: Path, steps: int, tiny: bool) -> dict[str, Ran]:
-    """Data, weights, trainings and evaluation in `folder`; what was done before is not done again.
+    """Runs data stages, weights, trainings and evaluation in `folder`; skips what is already done.
 
     Raises:
         PoseRftError: a stage failed.
@@ -226,7 +226,7 @@ def rehearse(folder: Path, steps: int, tiny: bool) -> dict[str, Ran]:
         print(f"{stage} …", file=sys.stderr, flush=True)
         ran[stage] = run_stage(stage, folder)
         atomic.write_json(done, ran)
-        if stage == "base_model":  # models/base holds them now, and 14 GB are 14 GB; the plan reads the configuration
+        if stage == "base_model":  # models/base now holds these 14 GB; the plan reads only the configuration
             for file in (weights / "llava").glob("*.safetensors"):
                 file.unlink()
     return ran

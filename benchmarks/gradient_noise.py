@@ -1,9 +1,9 @@
 """`python -m benchmarks.gradient_noise`: how noisy HyGRPO's gradient is with K poses per answer, and what a step costs.
 
-Run it in a project whose SFT and retrieval models are trained. The prompts of the first step are answered again and
-again by a policy with other dice, and the gradient of eq. 6 with respect to all trained weights is taken each
-time. Signal is the length of the mean gradient (its square without the noise's share), noise the root of the trace of
-the gradients' covariance; the steps that average the noise down to the signal are (noise / signal)².
+Run it in a project whose SFT and retrieval models are trained. The policy answers the prompts of the first step
+repeatedly, each time with another random seed, and each time the gradient of eq. 6 with respect to all trained weights
+is computed. Signal is the norm of the mean gradient (its square corrected for the noise), noise the square root of the
+trace of the gradients' covariance; averaging the noise down to the signal takes (noise / signal)² steps.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from stages.samples import TRAIN, samples
 
 
 class Bench:
-    """A policy and all that judges it; `gradient` answers the same prompts with dice of its own each time."""
+    """A policy and its rewards; `gradient` answers the same prompts with another random seed for every draw."""
 
     def __init__(self, policy: Path) -> None:
         self.params = load("rft", RFTParams)
@@ -70,7 +70,7 @@ class Bench:
         )
 
     def gradient(self, poses: int, form: PoseDraws, draw: int) -> tuple[Tensor, float]:
-        """All weights' gradient as one vector, and the seconds of scoring, rewards and backward pass."""
+        """Returns the gradient of all weights as one vector, and the seconds of scoring, rewards and backward pass."""
         params = self.params.model_copy(update={"poses_per_answer": poses, "pose_draws": form})
         seed = derive(self.seed, "noise", draw)
         trainer = Trainer(self.engine, ReferencePolicy(self.model), self.tools, params, "hygrpo", seed)
@@ -90,7 +90,7 @@ class Bench:
 
 
 def signal_and_noise(gradients: Tensor) -> tuple[float, float]:
-    """(N, D) gradients → length of the mean without the noise in it (0 if it drowns), root of the trace of Cov."""
+    """(N, D) gradients → norm of the mean, corrected for noise (0 if noise dominates), root of the trace of Cov."""
     mean = gradients.mean(0)
     noise = float((gradients - mean).square().sum() / (len(gradients) - 1))
     return max(float(mean.square().sum()) - noise / len(gradients), 0.0) ** 0.5, noise**0.5

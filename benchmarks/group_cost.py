@@ -1,14 +1,14 @@
-"""What a group of G answers costs beside one answer, beside repeated prompts, and beside TRL's GRPOTrainer.
+"""Cost of a group of G answers, compared with one answer, with repeated prompts, and with TRL's GRPOTrainer.
 
     python -m benchmarks.group_cost [--json] [--skip-trl] [--figure docs/images/group_cost.png]
     python -m benchmarks.group_cost --device cuda [--json]
     python -m benchmarks.group_cost --tiny
 
-On the CPU: a Llama of 6 layers and 512 in our policy, prompts of 601 tokens (576 of a picture), answers of 12, float32,
-all weights trained; ways take turns within each round and the fastest round counts. `--cpu-time` counts the process's
-own seconds instead of the wall's, on one thread: for a machine that others use at the same time. TRL is installed
-into an environment of its own (`--trl-env`, else a temporary folder), which borrows torch and transformers from this
-one, and runs in a process of its own between our rounds. Peak memory is that of processes which do nothing else.
+On the CPU: our policy with a Llama of 6 layers and width 512, prompts of 601 tokens (576 of an image), answers of 12,
+float32, all weights trained. The variants take turns within each round, and the fastest round counts. `--cpu-time`
+measures CPU time on one thread instead of wall time, for a machine that runs other work. TRL is installed into its own
+environment (`--trl-env`, else a temporary folder), which borrows torch and transformers from this one, and runs in its
+own process between our rounds. Peak memory is measured in processes that do nothing else.
 
 On a GPU: a randomly initialised LLaVA-1.5-7B with HMR2.0's encoder, bfloat16, LoRA, frozen encoders included; the share
 of the GPU's peak (MFU) by `pose_rft/policy/counting.py`. That machine needs only torch, transformers, peft and roma.
@@ -50,7 +50,7 @@ LIMITS = {"g8_over_g1": 1.25, "g16_over_g1": 1.5}
 
 
 class Results(NamedTuple):
-    """ratios by key; seconds by what was timed; steps {way: {G: seconds}}; memory {what: MB}."""
+    """Ratios by key; seconds by what was timed; steps {way: {G: seconds}}; peak memory {what: MB}."""
 
     ratios: dict[str, float]
     seconds: dict[str, float]
@@ -60,7 +60,7 @@ class Results(NamedTuple):
 
 
 def on_cpu(rounds: int, trl_python: Path | None, folder: Path, clock: str) -> Results:
-    """All figures of the CPU table; clock: a function of `time`."""
+    """Measures all figures of the CPU table; clock: the name of a function in `time`."""
     step = Step(cpu_config(), prompt=PROMPT, answer=ANSWER, clock=getattr(time, clock))
     answers = step.rollout(GROUP, "shared")
     reference = step.judged(answers, "shared")
@@ -110,9 +110,9 @@ def on_cpu(rounds: int, trl_python: Path | None, folder: Path, clock: str) -> Re
 
 
 def trl_environment(folder: Path) -> Path:
-    """The Python of an environment with TRL in `folder`, made there if it is not yet.
+    """Returns the Python of an environment with TRL in `folder`, creating the environment if it does not exist.
 
-    It sees this environment's packages behind its own, so torch and transformers are the same on both sides.
+    It falls back on this environment's packages, so torch and transformers are the same for both.
 
     Raises:
         PoseRftError: TRL cannot be installed.
@@ -136,10 +136,10 @@ def trl_environment(folder: Path) -> Path:
 
 
 def run_trl(python: Path, folder: Path, clock: str) -> dict[str, Any]:
-    """version, seconds of each step, memory (MB) of TRL's process.
+    """Returns version, seconds of each step and peak memory (MB) of TRL's process.
 
     Raises:
-        PoseRftError: it fails.
+        PoseRftError: the process fails.
     """
     sizes = CPU._asdict()
     run: dict[str, object] = {"prompt": PROMPT, "answer": ANSWER, "group": GROUP, "steps": TRL_STEPS, "clock": clock}
@@ -157,7 +157,7 @@ def run_trl(python: Path, folder: Path, clock: str) -> dict[str, Any]:
 
 
 def _child_memory(way: Way, group: int) -> float:
-    """MB that a process holds at most which takes such a step."""
+    """Returns the peak memory (MB) of a process that runs one such step."""
     command = [sys.executable, "-m", "benchmarks.group_cost", "--child", way, str(group)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     return float(done.stdout.split()[-1])
@@ -173,7 +173,7 @@ def child(way: Way, group: int) -> None:
 
 
 class GpuRow(NamedTuple):
-    """One way at one G: seconds of a step and of its phases, tokens a second, share of the peak, GiB."""
+    """One way at one G: seconds of a step and of its phases, tokens per second, MFU, peak memory in GiB."""
 
     way: str
     group: int
@@ -194,7 +194,7 @@ def on_gpu(
     prompts: int,
     rounds: int,
 ) -> list[GpuRow]:
-    """Whole steps with LoRA, frozen encoders included; a way that does not fit into memory is left out, and said."""
+    """Times whole steps with LoRA, frozen encoders included; reports and skips a way that does not fit into memory."""
     lora = Adapters()
     step = Step(config, device, dtype, lora, prompt, ANSWER, prompts, encode=True)
     costs = PolicyCosts(config, lora)  # type: ignore[arg-type]
@@ -234,7 +234,7 @@ def on_gpu(
     return rows
 
 
-# --- words
+# --- output
 
 
 def say(text: str) -> None:
@@ -242,7 +242,7 @@ def say(text: str) -> None:
 
 
 def machine() -> str:
-    """Processor, threads, versions."""
+    """Returns processor, threads and versions."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     processor = names[0].split(":")[1].strip() if names else platform.processor()
     import transformers
@@ -252,7 +252,7 @@ def machine() -> str:
 
 
 def cpu_tables(results: Results) -> str:
-    """The tables of docs/performance.md."""
+    """Returns the tables of docs/performance.md."""
     aims = {name: f"at least {least:g}" for name, least in TARGETS.items()}
     aims |= {name: f"at most {most:g}" for name, most in LIMITS.items()}
     lines = [results.machine, "", "| key | ratio | target |", "|---|---:|---|"]
@@ -294,7 +294,7 @@ def _rounded(values: Mapping[str, float]) -> str:
 
 
 def draw(results: Results, path: Path) -> None:
-    """The curve of a step's cost over G as a PNG."""
+    """Plots the cost of a step over G as a PNG."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,10 +1,10 @@
-"""TRL's GRPOTrainer on the language model, prompt length, G and answer length of `benchmarks.group_cost`.
+"""TRL's GRPOTrainer with the language model, prompt length, G and answer length of `benchmarks.group_cost`.
 
-Run by that benchmark with the Python of TRL's own environment, in a working folder of its own:
+That benchmark runs it with the Python of TRL's own environment, in a working directory of its own:
 
     python group_cost_trl.py '{"width": 512, ...}' result.json
 
-Its step is timed from the trainer's own begin-of-step to its end-of-step: rollout, reference, update.
+A step is timed from the trainer's own step-begin to its step-end callback: rollout, reference, update.
 """
 
 import json
@@ -26,7 +26,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 
 def word_tokenizer(rows: int) -> PreTrainedTokenizerFast:
-    """One token a word, `rows` of them."""
+    """Returns a tokenizer of `rows` words, one token each."""
     words = [*(f"w{i}" for i in range(rows - 3)), "<pad>", "<eos>", "<unk>"]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -35,7 +35,7 @@ def word_tokenizer(rows: int) -> PreTrainedTokenizerFast:
 
 
 class Clock(TrainerCallback):
-    """Seconds of each step by a function of `time`."""
+    """Records the seconds of each step; now: the name of a function in `time`."""
 
     def __init__(self, now: str) -> None:
         self.now = getattr(time, now)
@@ -65,7 +65,7 @@ def main(settings: dict[str, Any], result: Path) -> None:
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    LlamaForCausalLM(config).save_pretrained("model")  # its reference is loaded from where the policy came from
+    LlamaForCausalLM(config).save_pretrained("model")  # TRL loads its reference from the policy's folder
     tokenizer.save_pretrained("model")
     dice = random.Random(0)
     prompts = [" ".join(f"w{dice.randrange(rows - 3)}" for _ in range(settings["prompt"])) for _ in range(64)]

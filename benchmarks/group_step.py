@@ -1,10 +1,10 @@
-"""One RFT step of G answers to each prompt, on random numbers: what `benchmarks.group_cost` times.
+"""One RFT step with G answers per prompt, on random data: what `benchmarks.group_cost` times.
 
-The parts are the project's own: rollout, packing, reference, objective. `shared` reads a prompt once for its whole
-group; `repeated` is the usual way, a row with its own prompt for every answer; `dense` packs the group as `shared`
-does, under one mask over the whole row instead of attention in two parts. Rewards are random and cost nothing,
-DeepSpeed is left out, and answers never end early, so every way has the same work. Needs torch, transformers and peft,
-nothing else.
+Rollout, packing, reference and objective are the project's own. `shared` reads a prompt once for its whole group;
+`repeated` is the usual way, a row with its own copy of the prompt for every answer; `dense` packs the group as `shared`
+does, but with one mask over the whole row instead of attention in two parts. Rewards are random and cost nothing,
+DeepSpeed is left out, and answers never end early, so every variant does the same work. Needs only torch, transformers
+and peft.
 """
 
 import time
@@ -50,7 +50,7 @@ SEVEN_B = LLAVA["llava-hf/llava-1.5-7b-hf"]
 
 
 def policy_config(language: Llama, vision: CLIPVisionConfig, encoder: Hmr2VitConfig | None) -> PoseLlavaConfig:
-    """A policy whose answers can neither end nor hold an image token."""
+    """Returns the config of a policy whose answers can neither end nor contain an image token."""
     text = llama_config(language, max_position_embeddings=4096)
     return PoseLlavaConfig(
         llava=LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE),
@@ -63,7 +63,7 @@ def policy_config(language: Llama, vision: CLIPVisionConfig, encoder: Hmr2VitCon
 
 
 def cpu_config() -> PoseLlavaConfig:
-    """6 layers, 512 wide, 576 image tokens of a tower that is never run (its tokens are given)."""
+    """6 layers of width 512, and 576 image tokens of a vision tower that never runs (its tokens are given)."""
     tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
     return policy_config(CPU, CLIPVisionConfig(**tower, image_size=336, patch_size=14), None)
 
@@ -74,7 +74,7 @@ def llava_7b_config() -> PoseLlavaConfig:
 
 
 def tiny_config() -> PoseLlavaConfig:
-    """The same parts at sizes for a test; a picture is 4 tokens."""
+    """The same parts at test sizes; a picture is 4 tokens."""
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     encoder = {"image_size": (32, 24), "patch_size": 8, "hidden_size": 16, "num_hidden_layers": 1}
     clip = CLIPVisionConfig(**tower, image_size=28, patch_size=14)
@@ -82,11 +82,11 @@ def tiny_config() -> PoseLlavaConfig:
 
 
 class Step:
-    """A policy with its reference and optimiser, and the steps that it takes.
+    """A policy with its reference and optimiser, and its training steps.
 
     Args:
         encode: run the frozen encoders in every step; otherwise their tokens are given.
-        clock: seconds; the processor's own instead of the wall's where others use the machine too.
+        clock: returns seconds; use CPU time instead of wall time if others also use the machine.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Step:
     # --- phases
 
     def rollout(self, group: int, way: Way) -> Completions:
-        """G answers to each prompt, each with one pose token."""
+        """Samples G answers to each prompt, each with one pose token."""
         uniforms = torch.rand(self.prompts, group, self.answer, device=self.device)
         if way == "repeated":
             rows = [row for row in range(self.prompts) for _ in range(group)]
@@ -155,7 +155,7 @@ class Step:
         return Completions.from_ids(tokens, END)
 
     def score(self, model: PoseLlava, answers: Completions, way: Way) -> packing.Scores:
-        """Log-probabilities and states of all answers."""
+        """Returns log-probabilities and hidden states of all answers."""
         lay_out = packing.separate_rows if way == "repeated" else packing.pack
         rows = lay_out(self.ids, answers, model.config).to(self.device)
         language = model.llava.model.language_model.config
@@ -163,7 +163,7 @@ class Step:
         return packing.score(model, rows, self.images)
 
     def train(self, answers: Completions, reference: packing.Scores, way: Way) -> Tensor:
-        """Forward, the loss of HyGRPO with random rewards, backward."""
+        """Runs the forward pass, HyGRPO's loss with random rewards, and the backward pass."""
         scores = self.score(self.model, answers, way)
         loss = self._loss(scores, reference)
         loss.backward()
@@ -189,12 +189,12 @@ class Step:
         return (BETA * kl - gain).mean()
 
     def judged(self, answers: Completions, way: Way) -> packing.Scores:
-        """The reference's scores, without gradient."""
+        """Returns the reference policy's scores, without gradient."""
         with torch.no_grad(), self.reference.use(self.model) as frozen:
             return self.score(frozen, answers, way)
 
     def run(self, group: int, way: Way) -> float:
-        """A whole step; returns its seconds and adds them to `seconds` by phase."""
+        """Runs a whole step; returns its seconds and adds them to `seconds` by phase."""
         before = sum(self.seconds.values())
         with self._phase("encode"):
             if self.encode:
@@ -217,7 +217,7 @@ class Step:
         self.seconds[name] += self.now() - began
 
     def now(self) -> float:
-        """Seconds, after all that was started is done."""
+        """Returns the clock's seconds once all pending GPU work is done."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return self.clock()
