@@ -1,7 +1,7 @@
-"""Releases at the sizes of the real ones, for measuring: true files of the sample's own writers, but textured pictures.
+"""Benchmark releases at the sizes of the real ones: files of the sample's own writers, but with textures as pictures.
 
-No person is rendered. What costs time in a conversion is real: the sizes, the codecs, how much detail a picture has
-(a JPEG of 640x480 takes over 100 kB, as COCO's do: train2017 is 18 GB), and the annotations. Videos move and carry
+No person is rendered. What determines the time of a conversion is realistic: the sizes, the codecs, the level of detail
+(a JPEG of 640x480 takes over 100 kB, as in COCO: train2017 is 18 GB), and the annotations. Videos contain motion and
 sensor noise.
 """
 
@@ -27,13 +27,13 @@ from pose_rft.sample.scene import background
 from pose_rft.sample.standin import build_standin
 
 TEXTURE = 4096  # px
-SMOOTH, CRISP = 0.75, 0.1  # how amplitudes fall with the frequency: of frames; of photographs made smaller
+SMOOTH, CRISP = 0.75, 0.1  # exponents of amplitude falloff: of video frames, of downscaled photographs
 NOISE = 3.0  # grey levels of sensor noise in videos
-QUALITY = 92  # of JPEG
+QUALITY = 92  # JPEG quality
 
 
 class TexturedStudio(Studio):
-    """Bodies are placed and seen; a picture is a window of one large texture."""
+    """Places bodies and computes what is visible, but each picture is a window of one large texture."""
 
     def __init__(self, body_models: Path, fall: float) -> None:
         self.folder = body_models
@@ -49,7 +49,7 @@ class TexturedStudio(Studio):
 
 
 def texture(size: int, fall: float) -> np.ndarray:
-    """(size, size, 3) uint8: noise of all scales, its amplitude falling with the frequency to the power of `fall`."""
+    """(size, size, 3) uint8: noise at all scales; its amplitude falls as the frequency to the power of -`fall`."""
     rng = np.random.default_rng(0)
     total = np.zeros((size, size, 3), np.float32)
     for octave in range(2, 12):
@@ -60,14 +60,14 @@ def texture(size: int, fall: float) -> np.ndarray:
 
 
 def window(source: np.ndarray, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """(height, width, 3) somewhere in the texture."""
+    """Returns a random (height, width, 3) window of the texture."""
     x, y = (int(rng.integers(0, source.shape[0] - side)) for side in size)
     return source[y : y + size[1], x : x + size[0]].copy()
 
 
 @dataclass(frozen=True)
 class Input:
-    """One data set to convert: `read` = params of its reader, `pictures` = glob below `root` of what it decodes."""
+    """One data set to convert: `read` = params of its reader, `pictures` = glob below `root` of files it decodes."""
 
     name: str
     split: str
@@ -137,7 +137,7 @@ def make(root: Path, body_models: Path, scale: float, names: Sequence[str]) -> N
 
 
 def _kept(name: str, payload: tuple[Any, ...]) -> bool:
-    """Fewer subjects than the releases have, and no BEDLAM close-ups: these are turned, so their bytes do not pass."""
+    """Keeps fewer subjects than the releases have, and no BEDLAM close-ups: those are rotated, so not copied as is."""
     if name == "h36m":
         return payload[0] in (9, 11)
     if name == "mpi_inf_3dhp":
@@ -146,7 +146,7 @@ def _kept(name: str, payload: tuple[Any, ...]) -> bool:
 
 
 def film(folder: Path, source: np.ndarray) -> None:
-    """Every video below `folder` anew, as long and as large, as from a fixed camera: noise, and a body that moves."""
+    """Replaces every video below `folder` by one of equal size and length: fixed camera, noise, and a moving body."""
     made: dict[tuple[int, int, int], bytes] = {}
     for path in sorted((*folder.rglob("*.mp4"), *folder.rglob("*.avi"))):
         with av.open(str(path)) as container:
@@ -180,12 +180,12 @@ def _shoot(
 
 
 def _walk(width: int, height: int, number: int) -> tuple[tuple[int, float], tuple[int, float]]:
-    """Sides and where between them a body is after so many frames of 50 a second: a step to and fro in two seconds."""
+    """Returns (side, relative shift of the body) for x and y at a frame of 50 fps: to and fro once in two seconds."""
     return (width, float(np.sin(number / 15))), (height, 0.2 * float(np.cos(number / 11)))
 
 
 class Workplace(NamedTuple):
-    """Where a benchmark works: `kept` keeps the inputs, `scratch` goes at its end."""
+    """A benchmark's folders and settings: `kept` holds the inputs, `scratch` is deleted at its end."""
 
     kept: Path
     scratch: Path
@@ -195,7 +195,7 @@ class Workplace(NamedTuple):
     clock: Callable[[], float]
 
     def root(self, what: Input) -> Path:
-        """The folder of the release, which is made if it is not there."""
+        """Returns the folder of the release, creating the release if it does not exist."""
         root = self.kept / f"releases-{what.name}-{self.scale:g}"
         if not root.is_dir():
             make(root, self.body_models, self.scale, [what.name])
@@ -207,7 +207,7 @@ class Workplace(NamedTuple):
 
 
 def parser(name: str, about: str) -> argparse.ArgumentParser:
-    """The options that every benchmark of data has."""
+    """Returns a parser with the options that all data benchmarks share."""
     made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about.splitlines()[0])
     made.add_argument("--scale", type=float, default=1.0, help="how much input is made; 0.2 for a quick look")
     made.add_argument("--rounds", type=int, default=5)
@@ -219,7 +219,7 @@ def parser(name: str, about: str) -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def workplace(options: argparse.Namespace) -> Iterator[Workplace]:
-    """One thread of OpenCV, a folder, and body models: the sample's, or new ones."""
+    """Limits OpenCV to one thread and provides folders and body models: the sample's, or new stand-ins."""
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.folder) as scratch:
         kept, body_models = options.folder or Path(scratch), options.body_models

@@ -1,13 +1,13 @@
 """`python -m benchmarks.loader`: decoded, cropped 336-px samples per second, and how long a resume takes.
 
-One process and one thread on all sides, the same samples of the same shards, rounds taking turns (`--cpu-time` as in
-`benchmarks.convert`):
+All variants use one process and one thread on the same samples of the same shards, and take turns in each round
+(`--cpu-time` as in `benchmarks.convert`):
 
-- `bare`: the crop of bytes that already lie in memory; nothing can be faster with this codec;
+- `bare`: crops from bytes already in memory; nothing can be faster with this codec;
 - `ours`: samples in the order of the mixture, read by offset, parsed into Records, cropped;
 - `webdataset`: a plain pipeline in the order of the shards: decode, cut out the box, resize.
 
-Resume: a new process's mixture and shards, and the first sample at a position far into training.
+Resume: opening mixture and shards as in a new process, and reading the first sample at a position far into training.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n|---{'|---:' * (len(COLUMNS) - 1)}|"
 
 
 def plain_webdataset(folder: Path) -> int:
-    """As its documentation shows: decode everything of a sample, then cut and resize."""
+    """Reads shards as WebDataset's documentation shows: decodes everything in a sample, then crops and resizes."""
     urls = [str(path) for path in sorted(folder.glob("*.tar"))]
     count = 0
     for sample in wds.WebDataset(urls, shardshuffle=False).decode("rgb8"):
@@ -53,7 +53,7 @@ def plain_webdataset(folder: Path) -> int:
 
 
 def row(name: str, folder: Path, rounds: int, clock: Callable[[], float]) -> str:
-    """One line of the table for a folder of shards."""
+    """Returns one line of the table for a folder of shards."""
     shards = ShardSet(folder)
     order = Mixture({name: Source(len(shards), 1.0)}, seed=0)
     records = [shards.record(order.draw(position).row) for position in range(len(shards))]
@@ -81,7 +81,7 @@ def row(name: str, folder: Path, rounds: int, clock: Callable[[], float]) -> str
 
 
 def resume_seconds(folders: dict[str, Path], position: int) -> float:
-    """From nothing in memory to the sample at `position`."""
+    """Returns the seconds from nothing in memory to the sample at `position`."""
     began = time.perf_counter()
     shards = {name: ShardSet(folder) for name, folder in folders.items()}
     mixture = Mixture({name: Source(len(own), 1.0 + len(name)) for name, own in shards.items()}, seed=0)

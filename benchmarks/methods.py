@@ -1,7 +1,7 @@
-"""The methods that HyGRPO is compared with, each a few values of params.yaml, and the forms of it that keep σ.
+"""The methods that HyGRPO is compared with, each a few values of params.yaml, and the forms of HyGRPO that keep σ.
 
-All start from one SFT model with a Gaussian head and take the same prompts. `opponents` asks whether another method
-does better, `distribution` which form of HyGRPO keeps the distribution, `main` is the table of docs/results.md.
+All start from one SFT model with a Gaussian head and use the same prompts. `opponents` asks whether another method is
+better, `distribution` which form of HyGRPO preserves the distribution; `main` is the table of docs/results.md.
 """
 
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ ENERGY = {
     "rft.engine.lr": 2e-4,
     "rft.beta_pose": 1.0,
 }
-FEW_DRAWS = {"rft.poses_per_answer": 8, "rft.pose_draws": "independent"}  # where each draw gives a whole gradient
+FEW_DRAWS = {"rft.poses_per_answer": 8, "rft.pose_draws": "independent"}  # where each draw yields a full gradient
 PATHWISE = {"rft.pose_gradient": "pathwise", **FEW_DRAWS}
-PAPERS: dict[str, Any] = {  # the paper's rewards and gradient, with the draws and the rate that serve them best here
+PAPERS: dict[str, Any] = {  # the paper's rewards and gradient, with the draws and learning rate that suit them here
     "rft.pose_gradient": "score",
     "rft.poses_per_answer": 72,
     "rft.pose_draws": "orthogonal",
@@ -29,7 +29,7 @@ PAPERS: dict[str, Any] = {  # the paper's rewards and gradient, with the draws a
 
 
 class Method(NamedTuple):
-    """label: its row; overrides: dotted params; run: the run of the graph that it is."""
+    """label: its table row; overrides: dotted params; run: the graph's run that trains it."""
 
     label: str
     overrides: dict[str, Any]
@@ -37,12 +37,12 @@ class Method(NamedTuple):
 
     @property
     def steps(self) -> str:
-        """The key of params.yaml that the time decides."""
+        """The key of params.yaml that the time budget determines."""
         return "sft.steps" if self.run == BASELINE else "rft.steps"
 
 
 def varied(label: str, *changes: dict[str, Any]) -> Method:
-    """The paper's kind of HyGRPO but for `changes`; named whole, so that a row is the same in any preset."""
+    """Returns the paper's HyGRPO with `changes`; sets all of its values, so that a row is the same in any preset."""
     return Method(label, {key: value for part in (PAPERS, *changes) for key, value in part.items()})
 
 
@@ -62,7 +62,7 @@ OPPONENTS = [
     Method("SFT with joints continued at 2e-4", {**ONLY_SFT, "rft.supervised": JOINTS}),
     varied("reward's gradient at the mean", {"rft.pose_gradient": "mean", **FEW_DRAWS}),
     varied("pathwise", PATHWISE),
-    # Undivided rewards differ in size: 1/metre beside a cosine. The weights make their usual deviations alike.
+    # Unnormalised rewards differ in scale: 1/metre against a cosine. The weights equalise their typical deviations.
     varied("RLOO", {"rft.advantage": "rloo", "rft.rewards.joint_weight": 0.3, "rft.rewards.semantic_weight": 10.0}),
     varied("DPO, best and worst draw", {"rft.pose_gradient": "dpo", "rft.pose_weight": 0.1}),
     varied("GRPO, words only")._replace(run="rft_grpo"),
@@ -92,7 +92,7 @@ FORMS = [
     varied("four retrieval models", {"retrieval.members": 4}),
 ]
 MAIN = [SFT_ALONE, SFT_JOINTS, ENERGY_PATHWISE]
-# Networks and batches that fill one GPU: about 300 million parameters instead of one. Steps and rates are guesses.
+# Networks and batches that fill one GPU: about 300 million parameters instead of one. Steps and LRs are guesses.
 WIDE: dict[str, Any] = {
     "base_model.tiny.vision.width": 512,
     "base_model.tiny.vision.layers": 12,

@@ -1,13 +1,13 @@
-"""A policy on labelled photographs: who is found, and how far projected limb joints lie from the annotation.
+"""Evaluates a policy on labelled photographs: people found, and distance of projected limb joints from the annotation.
 
     python -m benchmarks.photographs ROOT [--annotations FILE] [--pictures FOLDER] [--model models/rft_hygrpo] [--json]
 
 ROOT is a COCO-style folder: `annotations/person_keypoints_*.json` and pictures below it, or a converted split with 3D
-truth (`data/shards/3dpw/test`), whose people are predicted in their own boxes and judged by Table 1's joints.
+ground truth (`data/shards/3dpw/test`), whose people are predicted in their own boxes and evaluated on Table 1's joints.
 
-A person counts as found when a prediction's extent and the annotated box overlap by half or more. A prediction that
-meets nobody is false, unless it lies on a crowd or on someone without keypoints, which COCO leaves out. Errors are
-those of the 12 limb joints of the people found, over the longer side of the annotated box.
+A person counts as found if the IoU of a prediction's extent and the annotated box is 0.5 or more. A prediction that
+matches nobody is a false positive, unless it lies on a crowd or on someone without keypoints, which COCO ignores.
+Errors are those of the 12 limb joints of the people found, divided by the longer side of the annotated box.
 """
 
 import argparse
@@ -43,13 +43,13 @@ LIMBS = tuple(
     f"{side}_{part}" for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
 )
 FOUND = 0.5  # IoU
-IGNORED = 0.5  # share of a false finding on somebody whom COCO leaves out
+IGNORED = 0.5  # share of an unmatched prediction that lies on a person whom COCO ignores
 NEAR = 0.1  # of the box side
 
 
 @dataclass(frozen=True, eq=False)
 class Annotation:
-    """box: x0, y0, x1, y1 px; keypoints {name: (x, y)} of the labelled ones; counts: not a crowd, has keypoints."""
+    """box: x0, y0, x1, y1 px; keypoints: {name: (x, y)}, labelled ones only; counts: not a crowd, has keypoints."""
 
     box: NDArray[np.float64]
     keypoints: dict[str, NDArray[np.float64]]
@@ -62,7 +62,7 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Of one picture. projected, seen: errors over the box side, of the body and of the encoder's own 2D points."""
+    """One picture's results. projected, seen: errors over the box side, of the body and of the encoder's 2D points."""
 
     people: int
     found: int
@@ -72,10 +72,10 @@ class Outcome:
 
 
 def annotations(path: Path) -> dict[str, list[Annotation]]:
-    """{file name: its people} of a COCO keypoint file.
+    """Reads {file name: its people} from a COCO keypoint file.
 
     Raises:
-        PoseRftError: no such file, or another format.
+        PoseRftError: the file does not exist, or has another format.
     """
     content = read_json(path, dict)
     try:
@@ -93,14 +93,14 @@ def annotations(path: Path) -> dict[str, list[Annotation]]:
 
 
 def projections(prediction: Prediction) -> dict[str, NDArray[np.float64]]:
-    """{limb joint: (x, y) px} of a placed body."""
+    """Returns {limb joint: (x, y) px} of a placed body."""
     assert prediction.place is not None
     rays = prediction.joints.double().numpy() @ prediction.place.K.T
     return {name: rays[SMPL24.index(name), :2] / rays[SMPL24.index(name), 2] for name in LIMBS}
 
 
 def body_extent(prediction: Prediction, size: tuple[int, int]) -> NDArray[np.float64]:
-    """x0, y0, x1, y1 px of the person that a prediction is about: of its landmarks, else of the body."""
+    """Returns x0, y0, x1, y1 px of the predicted person: the extent of its landmarks, else of the body."""
     points = None if prediction.seen is None else prediction.seen.points
     if points is not None and len(points.names) == 33:
         return extent(points.xy, *size)
@@ -109,7 +109,7 @@ def body_extent(prediction: Prediction, size: tuple[int, int]) -> NDArray[np.flo
 
 
 def judge(found: Sequence[Prediction], people: Sequence[Annotation], size: tuple[int, int]) -> Outcome:
-    """Pairs predictions with annotated people, the best overlap first."""
+    """Matches predictions with annotated people, the best overlap first."""
     boxes = [body_extent(one, size) for one in found]
     counted = [i for i, person in enumerate(people) if person.counts]
     pairs = sorted(((overlap(box, people[i].box), j, i) for j, box in enumerate(boxes) for i in counted), reverse=True)
@@ -135,13 +135,13 @@ def judge(found: Sequence[Prediction], people: Sequence[Annotation], size: tuple
 
 
 def covered(box: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """The share of `box` that lies in `other`."""
+    """Returns the share of `box` that lies in `other`."""
     inside = float(np.prod((np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])).clip(0)))
     return inside / max(float(np.prod(box[2:] - box[:2])), 1e-9)
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All pictures together."""
+    """Aggregates the results of all pictures."""
     errors = {
         kind: np.array([error for one in outcomes for error in getattr(one, kind)]) for kind in ("projected", "seen")
     }
@@ -173,7 +173,7 @@ def on_pictures(predictor: Predictor, file: Path, pictures: Path) -> Iterator[tu
 
 
 def on_shards(predictor: Predictor, folder: Path, most: int) -> dict[str, float]:
-    """Table 1's errors, mm, of at most `most` people of a converted split, evenly spread, in their own boxes."""
+    """Returns Table 1's errors, mm, on at most `most` evenly spaced people of a converted split, in their own boxes."""
     with tempfile.TemporaryDirectory() as scratch:
         samples = load_samples(str(folder), ShardSet(folder), Path(scratch))
     known = samples.measured.isfinite().all(2).all(1) if is_measured(samples) else samples.labelled.any(1)
@@ -195,7 +195,7 @@ def on_shards(predictor: Predictor, folder: Path, most: int) -> dict[str, float]
 
 
 def said(measured: Mapping[str, Any]) -> str:
-    """A line for each number."""
+    """Formats one line per metric."""
     return "\n".join(f"{name:<32}{'-' if value is None else value}" for name, value in measured.items())
 
 

@@ -1,23 +1,23 @@
-"""How many persons a second `predict` manages, one by one and together, and MediaPipe's own solution beside it.
+"""Throughput of `predict` in persons per second, one by one and together, compared with MediaPipe's own solution.
 
     python -m benchmarks.predict PICTURES... [--persons 32] [--threads 2] [--cpu-time] [--json]
 
-The pictures' people are found once, and repeated until there are `--persons` of them. The same people, each in its
-own box, are then predicted in three ways, each of them one by one and together:
+People are detected in the pictures once, and repeated until there are `--persons` of them. The same people, each in
+their own box, are then predicted in three ways, each of them one by one and together:
 
-- `command`: `pose-rft predict`, a process for each person (of which `--processes` are run), and one for all of them
-  with `--boxes`. That is what a user meets who has no batches: each process loads the model.
-- `boxes`: in one process with the model loaded, from pictures and boxes to placed bodies. The encoder first looks for
-  the turn of each square.
-- `policy`: the same with the squares known.
+- `command`: `pose-rft predict`, one process per person (`--processes` of them are run), and one for all people with
+  `--boxes`. One by one is what a user gets without batches: each process loads the model.
+- `boxes`: in one process with the model loaded, from pictures and boxes to placed bodies. The encoder first estimates
+  the rotation of each square crop.
+- `policy`: the same with the square crops known.
 
-`detector` finds everyone in each picture. `mediapipe` is `mp.solutions.pose` (variant full, static pictures), which
-finds one person a picture; `mediapipe, boxes` gives it each person's square as a picture of its own. Both are left out
-where the package cannot be imported. Its newer PoseLandmarker runs the same two networks, from a bundle that the
-package does not have.
+`detector` finds everyone in each picture. `mediapipe` is `mp.solutions.pose` (full variant, static images), which finds
+one person per picture; `mediapipe, boxes` gives it each person's square crop as a picture. Both are skipped if the
+package cannot be imported. Its newer PoseLandmarker runs the same two networks, from a bundle that the package does not
+include.
 
-Ways take turns and the best of `--rounds` counts. With `--cpu-time` the clock counts the CPU seconds of all threads and
-child processes instead of the wall's, for a machine that does other work as well.
+The ways take turns, and the best of `--rounds` counts. `--cpu-time` counts the CPU seconds of all threads and child
+processes instead of wall time, for a machine that also does other work.
 """
 
 import argparse
@@ -45,13 +45,13 @@ from pose_rft.predict.predictor import Looked, Predictor
 from pose_rft.record import Box
 
 Ways = dict[str, tuple[Callable[[], object], int]]
-"""{name: (work, how many persons or pictures it goes through)}"""
+"""{name: (work, number of persons or pictures it processes)}"""
 PAIRS = ("command", "boxes", "policy")
-SQUARE = 256  # px, of a person as a picture of its own
+SQUARE = 256  # px, of a person's crop as a picture
 
 
 def boxed(predictor: Predictor, people: Sequence[tuple[Photograph, Seen]]) -> list[tuple[Photograph, Box]]:
-    """The people's own boxes, as a user would give them."""
+    """Returns the people's own boxes, as a user would give them."""
     scale = predictor.processor.image.box_scale
     return [(photo, Box(seen.region.center, seen.region.side / scale, "given")) for photo, seen in people]
 
@@ -77,7 +77,7 @@ def in_one_process(predictor: Predictor, people: Sequence[tuple[Photograph, Seen
 
 
 def processes(asked: argparse.Namespace, boxes: Sequence[tuple[Photograph, Box]], count: int, scratch: Path) -> Ways:
-    """`pose-rft predict` for each of the first `count` people, and for all of them."""
+    """Returns runs of `pose-rft predict`: one per person for the first `count` people, and one for all of them."""
     paths = dict.fromkeys(photograph.path for photograph, _ in boxes)
     rows = [
         {"id": number, "image_id": list(paths).index(photograph.path), "bbox": corner_and_size(box)}
@@ -106,12 +106,12 @@ def processes(asked: argparse.Namespace, boxes: Sequence[tuple[Photograph, Box]]
 
 
 def corner_and_size(box: Box) -> list[float]:
-    """X, Y, W, H px."""
+    """Returns X, Y, W, H in px."""
     return [round(middle - box.side / 2, 2) for middle in box.center] + [round(box.side, 2)] * 2
 
 
 def mediapipe(people: Sequence[tuple[Photograph, Seen]]) -> Ways:
-    """MediaPipe's own solutions over the pictures and over the people; none where it is not installed."""
+    """Returns MediaPipe's own solution over the pictures and over the people; empty if it is not installed."""
     try:
         import mediapipe as mp
     except ImportError:
@@ -126,12 +126,12 @@ def mediapipe(people: Sequence[tuple[Photograph, Seen]]) -> Ways:
 
 
 def cpu_seconds() -> float:
-    """Of this process, its threads and the children that have ended."""
+    """Returns the CPU seconds of this process, its threads and its finished children."""
     return sum(os.times()[:4])
 
 
 def measure(asked: argparse.Namespace) -> dict[str, float]:
-    """Persons a second (`detector` and `mediapipe`: pictures a second)."""
+    """Measures persons per second (`detector` and `mediapipe`: pictures per second)."""
     torch.set_num_threads(asked.threads)
     photographs = [read_photograph(path) for path in asked.pictures]
     predictor = Predictor(asked.model, asked.body_model)
@@ -149,7 +149,7 @@ def measure(asked: argparse.Namespace) -> dict[str, float]:
 
 
 def said(measured: Mapping[str, Any]) -> str:
-    """The rates and what batches gain."""
+    """Formats the rates and the speed-up from batching."""
     lines = [f"{name:<24}{rate:8.2f} a second" for name, rate in measured.items()]
     for pair in PAIRS:
         if f"{pair}, together" in measured:

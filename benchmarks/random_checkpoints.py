@@ -1,7 +1,7 @@
-"""Random checkpoints in the hub's formats: the same classes, files and key names as the ones that `paper` names.
+"""Random checkpoints in the hub's formats: same classes, files and key names as those that the preset `paper` names.
 
 `TINY` for tests, `PAPER` with the sizes of LLaVA-1.5-7B, ViTPose+ huge and BGE-M3, for a rehearsal that downloads
-nothing. Tokenizers know the words that they are given, whatever the size of the vocabulary matrices.
+nothing. Tokenizers know only the words that they are given, whatever the size of the embedding matrices.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from transformers import (
 from pose_rft.policy.architectures import LLAVA, Llama, llama_config, pose_encoder_config
 from pose_rft.policy.params import PoseEncoderParams
 
-# llava-hf/llava-1.5-7b-hf was saved before transformers nested the models; current ones rename on loading.
+# llava-hf/llava-1.5-7b-hf was saved before transformers nested the models; current versions rename on loading.
 OLD_NAMES = (
     ("model.language_model.", "language_model.model."),
     ("lm_head.", "language_model.lm_head."),
@@ -35,8 +35,8 @@ OLD_NAMES = (
 
 
 class Sizes(NamedTuple):
-    """The language model, CLIP's tower at 336 px in patches of 14, ViTPose at 256 x 192, the sentence encoder; `rows`
-    0: as many as there are words. dtype: of the LLaVA."""
+    """Sizes of the language model, CLIP's tower (336 px, patches of 14), ViTPose (256 x 192) and the sentence encoder;
+    `rows` 0: as many as there are words. dtype: of the LLaVA."""
 
     language: Llama
     clip: Llama
@@ -46,7 +46,7 @@ class Sizes(NamedTuple):
 
 
 def tiny_vitpose() -> VitPoseConfig:
-    """Two layers of 32."""
+    """Two layers of width 32."""
     backbone = VitPoseBackboneConfig(  # type: ignore[call-arg]
         image_size=[256, 192],
         patch_size=[16, 16],
@@ -65,13 +65,13 @@ def huge_vitpose() -> Any:
 
 
 SMALL = Llama(32, 64, 2, 2, 0)
-LARGE = Llama(1024, 4096, 24, 16, 0)  # both of CLIP ViT-L/14 and of XLM-RoBERTa large
+LARGE = Llama(1024, 4096, 24, 16, 0)  # sizes of both CLIP ViT-L/14 and XLM-RoBERTa large
 TINY = Sizes(SMALL, SMALL._replace(layers=3), tiny_vitpose, SMALL, torch.float32)
 PAPER = Sizes(LLAVA["llava-hf/llava-1.5-7b-hf"], LARGE, huge_vitpose, LARGE, torch.bfloat16)
 
 
 def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
-    """A token for each word."""
+    """Returns a tokenizer with one token per word."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
     specials = ["<pad>", "<s>", "</s>", "<unk>"]
@@ -90,9 +90,9 @@ def word_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
 
 
 def save_llava(folder: Path, words: list[str], sizes: Sizes = TINY, device: str = "cpu") -> Path:
-    """Like llava-hf/llava-1.5-7b-hf: 336 px in patches of 14, `<image>` known, no `<POSE>`, padded rows.
+    """Saves a LLaVA like llava-hf/llava-1.5-7b-hf: 336 px, patches of 14, `<image>` known, no `<POSE>`, padded rows.
 
-    Tiny ones bear the old names of the hub's file.
+    Tiny ones use the old key names of the hub's file.
     """
     folder.mkdir(parents=True)
     tokenizer = word_tokenizer(words)
@@ -135,14 +135,14 @@ def save_llava(folder: Path, words: list[str], sizes: Sizes = TINY, device: str 
 
 
 def save_vitpose(folder: Path, sizes: Sizes = TINY) -> Path:
-    """Like usyd-community/vitpose-*: VitPoseForPoseEstimation, 256 x 192, 17 COCO joints."""
+    """Saves a model like usyd-community/vitpose-*: VitPoseForPoseEstimation, 256 x 192, 17 COCO joints."""
     torch.manual_seed(1)
     VitPoseForPoseEstimation(sizes.vitpose()).save_pretrained(folder)
     return folder
 
 
 def save_bge_m3(folder: Path, words: list[str], sizes: Sizes = TINY) -> Path:
-    """Like BAAI/bge-m3 in sentence-transformers' format: XLM-RoBERTa, class token, normalised."""
+    """Saves a model like BAAI/bge-m3 in sentence-transformers' format: XLM-RoBERTa, class-token pooling, normalised."""
     from sentence_transformers import SentenceTransformer, models
 
     tokenizer = word_tokenizer(words)

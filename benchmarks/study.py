@@ -1,10 +1,10 @@
 """`python -m benchmarks.study GROUP…`: the runs behind docs/results.md and docs/earlier_results.md, and their tables.
 
-A run is `presets/study.yaml` with a few values changed, in a clone of its own of the committed code; all clones share
-DVC's cache and the scratch folder, so what two runs have in common is made once, and what was cut off goes on where it
-stopped when the command is given again. Runs of all groups go side by side, in their order, each with cores of its own.
-`table3` comes first: the other groups take its SFT and retrieval models of seed 0, and a third of its steps. What is
-compared at equal time, `opponents`, `distribution` and `main`, is in `equal_time.py`.
+A run is `presets/study.yaml` with a few values changed, in its own clone of the committed code. All clones share DVC's
+cache and the scratch folder, so what two runs have in common is computed once, and repeating the command resumes what
+was interrupted. Runs of all groups execute in parallel, in order, each on its own cores. `table3` comes first: the
+other groups use its SFT and retrieval models of seed 0, and a third of its steps. The groups that are compared at equal
+time, `opponents`, `distribution` and `main`, are in `equal_time.py`.
 """
 
 import argparse
@@ -37,16 +37,16 @@ KEPT_LINES = 12
 
 
 class Run(NamedTuple):
-    """label: its row; overrides: dotted params; evaluated: the runs of the graph that it needs (none: the data)."""
+    """label: its table row; overrides: dotted params; evaluated: the graph's runs that it needs (none: the data)."""
 
     label: str
     overrides: dict[str, Any]
     evaluated: tuple[str, ...] = (BASELINE, TUNED)
 
 
-# Table 3 has the preset's steps; what is compared within one seed has a third of them.
+# Table 3 uses the preset's steps; comparisons within one seed use a third of them.
 SHORT = {"seed.train": 0, "rft.steps": 400}
-# With one update per rollout every ratio is exactly 1 and nothing clips: its forms and ε differ from the second on.
+# With one update per rollout every ratio is exactly 1 and nothing clips: its forms and ε matter from the second on.
 TWICE = SHORT | {"rft.updates_per_rollout": 2}
 INDEPENDENT = SHORT | {"rft.pose_draws": "independent"}
 EIGHT = INDEPENDENT | {"rft.group_size": 8}
@@ -69,7 +69,7 @@ GROUPS: dict[str, list[Run]] = {
         *each("K = {}", "rft.poses_per_answer", (4, 16)),
         *each("independent, K = {}", "rft.poses_per_answer", (1, 72), INDEPENDENT),
         *each("independent, G = 8, K = {}", "rft.poses_per_answer", (1,), EIGHT),
-        # The preset's rate is for gradients with little noise: few poses are tried with a lower one too.
+        # The preset's learning rate suits gradients with little noise: few poses are also tried with a lower one.
         Run("K = 4, lr 2e-4", {**SHORT, "rft.poses_per_answer": 4, "rft.engine.lr": 2e-4}),
         Run("independent, K = 1, lr 1e-4", {**INDEPENDENT, "rft.poses_per_answer": 1, "rft.engine.lr": 1e-4}),
         Run("independent, G = 8, K = 1, lr 2e-4", {**EIGHT, "rft.poses_per_answer": 1, "rft.engine.lr": 2e-4}),
@@ -84,7 +84,7 @@ GROUPS: dict[str, list[Run]] = {
         Run("as many seconds as with two updates", SHORT | {"rft.steps": 580}),
         TWO_UPDATES,
     ],
-    # The forms at one weight of the pose term (`rft.pose_weight`): they differ in what the second update clips.
+    # All forms have the same weight of the pose term (`rft.pose_weight`): they differ in what the second update clips.
     "pose_ratio": [TWO_UPDATES, *each("pose ratio {}", "rft.pose_ratio", ("sum", "mean", "per_joint"), TWICE)],
     "anchor": [DEFAULT, *each("ratio to the {} policy", "rft.ratio_anchor", ("ref",))],
     "rewards": [
@@ -113,7 +113,7 @@ GROUPS: dict[str, list[Run]] = {
 
 
 def recall(of: str, direction: str) -> Callable[[Mapping[str, Any]], float]:
-    """Mean recall over K, as Table 3 has it, in percent."""
+    """Returns a reader of the mean recall over K in percent, as in Table 3."""
     return lambda found: float(np.mean(list(found["recall"][of]["full"]["policy"][direction].values())))
 
 
@@ -136,12 +136,12 @@ _turns: defaultdict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 
 def reproduce(run: Run, root: Path, targets: Sequence[str] = (), preset: Path = PRESET) -> Path:
-    """`dvc repro` of a run's evaluations, or of other targets, in its clone; returns the clone.
+    """Runs `dvc repro` for a run's evaluations, or for other targets, in its clone; returns the clone.
 
     Raises:
-        PoseRftError: a stage failed; ends with its last lines.
+        PoseRftError: a stage failed; the message ends with its last lines.
     """
-    with _preparing:  # two runs of the same values are one clone, and the second finds everything done
+    with _preparing:  # two runs with the same values share a clone, and the second finds everything done
         clone = prepare(root, override(read_yaml(root / preset), run.overrides))
         turn = _turns[clone]
     with turn:
@@ -183,13 +183,13 @@ def table(rows: Mapping[str, Sequence[str]], *more: str) -> str:
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Mean, and ± standard deviation where there are several."""
+    """Formats the mean, with ± standard deviation if there are several values."""
     mean = f"{np.mean(values):{form}}"
     return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):{form.lstrip('+')}}"
 
 
 def table_3(found: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
-    """Rows of Table 3 over seeds, and each run's change against its own SFT in percent."""
+    """Returns Table 3 over seeds, with each run's change in percent against its own SFT."""
     rows = {LABELS[name]: [spread([seed[name][c] for seed in found], ".1f") for c in COLUMNS] for name in RUNS}
     for name in (run for run in RUNS if run.startswith("rft")):
         changes = [[100 * (seed[name][c] / seed[BASELINE][c] - 1) for seed in found] for c in COLUMNS]
@@ -198,9 +198,9 @@ def table_3(found: Sequence[Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def table_of(runs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """One row per run: its numbers, in brackets the change in percent against the SFT that it began with, its speed.
+    """Returns one row per run: its metrics, in brackets the change in percent from the SFT it started with, its speed.
 
-    A run that is SFT alone is compared with the first row's.
+    A run of SFT alone is compared with the first row's SFT.
     """
     rows = {}
     first = next(iter(runs.values()))
@@ -213,9 +213,9 @@ def table_of(runs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def by_error(clones: Sequence[Path]) -> str:
-    """Where HyGRPO helps: errors in mm before and after, by quarters of the pictures of both test sets.
+    """Shows where HyGRPO helps: errors in mm before and after, per quarter of the pictures of both test sets.
 
-    Pictures are ordered by the mean of the two errors: by the first alone, chance would show as a gain in the worst.
+    Pictures are ordered by the mean of both errors: by the first alone, chance would look like a gain in the worst.
     """
     tables = []
     for clone in clones:
@@ -240,7 +240,7 @@ def by_error(clones: Sequence[Path]) -> str:
 
 
 def trainings(group: str, runs: Sequence[Run], clones: Sequence[Path]) -> dict[str, list[Path]]:
-    """What a figure shows: label -> results folders of its RFT runs, several for several seeds."""
+    """Returns what a figure shows: label -> results folders of its RFT runs, one per seed."""
     if group == "table3":
         return {
             LABELS[name]: [clone / f"results/{name}" for clone in clones] for name in RUNS if name.startswith("rft")
@@ -264,7 +264,7 @@ def report(group: str, runs: Sequence[Run], clones: Sequence[Path], figures: Pat
 
 
 def clones_of(groups: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
-    """One run for each choice of overrides, with all evaluations that any group wants of it, in the groups' order."""
+    """Returns one run per set of overrides, with all evaluations that any group needs of it, in the groups' order."""
     wanted: dict[str, Run] = {}
     for run in (run for runs in groups.values() for run in runs):
         known = wanted.setdefault(str(run.overrides), run)
@@ -274,8 +274,8 @@ def clones_of(groups: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
 
 
 def study(groups: Mapping[str, Sequence[Run]], root: Path, figures: Path | None) -> list[str]:
-    """Runs and reports all groups, each as soon as it is done; returns what failed, which stops nothing else."""
-    # What all share is made first: side by side, two runs would both make it.
+    """Runs all groups and reports each as soon as it is done; returns the failures, which stop no other group."""
+    # What all runs share is computed first: in parallel, two runs would both compute it.
     first = next(iter(groups.values()))[0]
     reproduce(first._replace(label="shared", evaluated=first.evaluated[:1] if "table3" not in groups else ()), root)
     failed = []

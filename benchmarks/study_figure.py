@@ -1,4 +1,4 @@
-"""The study's pictures: a line for each run or method, a band for several seeds."""
+"""The study's figures: one line per run or method, with a band if it has several seeds."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ PANELS = {
 
 
 def heldout(results: Path, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of a held-out number of one training, the finished model's last."""
+    """Returns steps and values of a held-out metric of one training; the finished model's value is last."""
     rows = [json.loads(row) for row in (results / "log.jsonl").read_text().splitlines()]
     seen = [(row["step"], row[name]) for row in rows if name in row]
     last = json.loads((results / "metrics.json").read_text())[name]
@@ -22,18 +22,18 @@ def heldout(results: Path, name: str) -> tuple[list[int], list[float]]:
 
 
 def coverage(evaluations: Sequence[Path], dataset: str) -> tuple[list[float], np.ndarray]:
-    """Levels L in rising order, and (runs, L) shares of 6D numbers in their central interval of that level."""
+    """Returns L ascending levels, and (runs, L) shares of 6D numbers in their central interval of that level."""
     read = [json.loads((folder / "metrics.json").read_text())["distribution"][dataset] for folder in evaluations]
-    percents = sorted(read[0]["reliability"], key=int)  # a file has them in the order of their letters
+    percents = sorted(read[0]["reliability"], key=int)  # a JSON file has them in alphabetical order
     shares = np.array([[one["reliability"][percent] for percent in percents] for one in read])
     return [int(percent) / 100 for percent in percents], shares
 
 
 def reliability(evaluations: Mapping[str, Sequence[Path]], path: Path, dataset: str = "3dpw") -> None:
-    """How many 6D numbers lie in their central interval, against what the interval claims.
+    """Draws a reliability diagram: the share of 6D numbers in their central interval against the interval's level.
 
     Args:
-        evaluations: label -> the results folders of its evaluations, one for each run.
+        evaluations: label -> the results folders of its evaluations, one per run.
     """
     import matplotlib
 
@@ -55,7 +55,7 @@ def reliability(evaluations: Mapping[str, Sequence[Path]], path: Path, dataset: 
 
 
 def draw(runs: Mapping[str, Sequence[Path]], path: Path) -> None:
-    """runs: label -> the results folders of its trainings, one for each seed; all with the same steps."""
+    """Draws held-out rewards; runs: label -> results folders of its trainings, one per seed, all of equal steps."""
     import matplotlib
 
     matplotlib.use("Agg")

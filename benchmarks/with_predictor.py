@@ -10,7 +10,7 @@ from pose_rft.errors import PoseRftError
 
 
 def parser(name: str, doc: str | None) -> argparse.ArgumentParser:
-    """Expects a policy and a body."""
+    """Returns a parser with options for the policy and the body model."""
     made = argparse.ArgumentParser(
         f"python -m benchmarks.{name}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -25,7 +25,7 @@ def show(
     measure: Callable[[argparse.Namespace], Mapping[str, Any]],
     said: Callable[[Mapping[str, Any]], str],
 ) -> None:
-    """Measures and prints; what a user can fix is one sentence."""
+    """Measures and prints the result; prints an error that the user can fix as one sentence."""
     try:
         measured = measure(asked)
     except PoseRftError as error:
