@@ -1,7 +1,7 @@
-"""Post-hoc calibration: by how much σ of each joint has to grow for its 90 % intervals to hold 90 % of validation data.
+"""Post-hoc calibration: scales each joint's σ so that its 90 % intervals contain 90 % of validation data.
 
-Fitted once, after SFT or RFT, on sets that are neither trained nor tested on (`calibration` in params.yaml), apart for
-pictures and sentences, and kept in the policy's config.json. The mean pose and everything that training uses stay.
+The factors are fitted once, after SFT or RFT, on sets used neither for training nor for testing (`calibration` in
+params.yaml), separately for images and text, and stored in the policy's config.json. Nothing else changes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,11 +31,11 @@ def calibrate(
     most: int,
     seed: int,
 ) -> None:
-    """Sets `model.config.sigma_scale` from what the policy says of validation samples behind the template answer.
+    """Sets `model.config.sigma_scale` from the pose distributions after the template answer on validation samples.
 
     Args:
-        sets: {(task, name): samples}; `most` samples of each, evenly spread. Without a set for pictures (or sentences),
-            or with a point head, these stay uncalibrated.
+        sets: {(task, name): samples}; at most `most` of each are used, evenly spaced. Images (or text) stay
+            uncalibrated if they have no set, and so does a point head.
     """
     training = model.training
     model.eval()

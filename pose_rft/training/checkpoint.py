@@ -1,10 +1,10 @@
-"""Checkpoints that are whole or absent, and the pointer to the newest one.
+"""Atomic checkpoints, which are complete or absent, and the pointer to the newest one.
 
-DeepSpeed writes straight into its final folder and names it before all ranks are done, so a kill leaves a checkpoint
-that looks complete. Here every rank writes beside; then one rank syncs the files, renames the folder, moves `latest`,
-and only then removes the older ones.
+DeepSpeed writes directly into its final folder and names it before all ranks are done, so a kill leaves a checkpoint
+that looks complete. Here every rank writes into a temporary folder; then one rank syncs the files, renames the folder,
+updates `latest`, and only then removes the older checkpoints.
 
-    <folder>/latest          the name of the newest whole checkpoint
+    <folder>/latest          the name of the newest complete checkpoint
     <folder>/00000150/       what `Learner.save` wrote after 150 steps
     <folder>/unfinished/     being written, or left by a kill: never read
 """
@@ -25,16 +25,16 @@ UNFINISHED = "unfinished"
 
 
 class Learner(Protocol):
-    """What is trained, with its optimiser: an `Engine`, or a plain optimiser of one process."""
+    """A model in training with its optimiser: an `Engine`, or a plain optimiser in one process."""
 
     @property
     def rank(self) -> int:
-        """This process's number among all."""
+        """The rank of this process."""
         ...
 
     @property
     def module(self) -> Any:
-        """The model that is trained."""
+        """The model in training."""
         ...
 
     def lr(self, step: int) -> float:
@@ -42,7 +42,7 @@ class Learner(Protocol):
         ...
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """Writes everything that a resumed run needs, and `state`, under `folder`; every rank calls it."""
+        """Writes everything that a resumed run needs, and `state`, under `folder`; every rank must call it."""
         ...
 
     def load(self, folder: Path) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Learner(Protocol):
 
 
 def save(learner: Learner, folder: Path, step: int) -> None:
-    """The state after `step` steps becomes the newest checkpoint of `folder`; every rank must call it."""
+    """Saves the state after `step` steps as the newest checkpoint in `folder`; every rank must call it."""
     temporary = folder / UNFINISHED
     if learner.rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -79,7 +79,7 @@ def restore(learner: Learner, folder: Path) -> int:
     """Loads the newest checkpoint into `learner`; returns the number of steps already done, 0 when there is none.
 
     Raises:
-        PoseRftError: the newest checkpoint is missing, damaged, or of another model or world size.
+        PoseRftError: the newest checkpoint is missing, damaged, or does not match the learner.
     """
     pointer = folder / LATEST
     if not pointer.is_file():

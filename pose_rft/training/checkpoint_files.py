@@ -1,8 +1,8 @@
-"""DeepSpeed's checkpoint files: read without the full unpickler, and cut anew for another number of processes.
+"""DeepSpeed's checkpoint files: read without the full unpickler, and resharded for another number of processes.
 
-ZeRO writes one optimiser file per process, which as many processes can read again. For another number the files are
-turned into DeepSpeed's universal form (arXiv 2406.18820), one folder per parameter, of which each process takes its
-part.
+ZeRO writes one optimiser file per process, which only the same number of processes can read. For another number, the
+files are converted to DeepSpeed's universal checkpoint (arXiv 2406.18820), one folder per parameter, from which each
+process loads its part.
 """
 
 import io
@@ -19,15 +19,15 @@ from torch import Tensor
 
 
 def ranks_of(folder: Path) -> int | None:
-    """How many processes wrote a ZeRO checkpoint; None where any number can read it (stage 0)."""
+    """Number of processes that wrote a ZeRO checkpoint; None if any number can read it (stage 0)."""
     return len(list(folder.glob("*zero_pp_rank_*_optim_states.pt"))) or None
 
 
 def to_universal(folder: Path, out: Path) -> None:
-    """Writes the universal form of the ZeRO checkpoint `folder` as `out`; both are parents of DeepSpeed's files.
+    """Converts the ZeRO checkpoint `folder` to a universal checkpoint `out`; both directly hold DeepSpeed's files.
 
     Raises:
-        Exception: whatever DeepSpeed raises about files that it does not understand.
+        Exception: whatever DeepSpeed raises about files that it cannot read.
     """
     from deepspeed.checkpoint import ds_to_universal
 
@@ -55,9 +55,9 @@ def module_state(folder: Path) -> dict[str, Tensor]:
 
 @contextmanager
 def tensors_only() -> Iterator[None]:
-    """DeepSpeed loads checkpoints with the full unpickler; here only tensors and three of its classes may appear.
+    """Restricts DeepSpeed's loading, which uses the full unpickler, to tensors and three of its own classes.
 
-    Python 3.11.0 to 3.11.3 write the member of an enum as `getattr(class, name)`, so that name stands for `zero_stage`.
+    Python 3.11.0 to 3.11.3 pickle an enum member as `getattr(class, name)`, so `getattr` is mapped to `zero_stage`.
     """
     from deepspeed.runtime.fp16.loss_scaler import LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum

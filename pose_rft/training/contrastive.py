@@ -1,8 +1,8 @@
 """Trains the tiny CLIP vision tower on the image-caption pairs of the shards (symmetric InfoNCE, arXiv 2103.00020).
 
-The sample has no room for OpenAI's CLIP, and a tower with random weights would make the `clip_only` ablation and the
-projector W_a meaningless. The text side is a small convolution over the base model's own tokens; it is thrown away.
-Captions speak of left and right, so pictures are not mirrored.
+OpenAI's CLIP is too large for the sample, and a tower with random weights would make the `clip_only` ablation and the
+projector W_a meaningless. The text tower is a small convolution over the base model's own tokens and is discarded after
+training. Captions mention left and right, so images are not mirrored.
 """
 
 import math
@@ -33,7 +33,7 @@ FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), math.log(100.0)  # of CLIP
 
 
 class TextTower(nn.Module):
-    """Token ids → one vector: embeddings, what stands near each word ("left knee"), the strongest over the caption."""
+    """Token ids → one vector: embeddings, a convolution over nearby words ("left knee"), maximum over the caption."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class TextTower(nn.Module):
 
 
 class ImageTextPair(nn.Module):
-    """Both towers, their projections into one space, and the learned scale of their cosine."""
+    """Both towers, their projections into a shared space, and the learned scale of their cosine similarity."""
 
     def __init__(self, vision: CLIPVisionModel, vocabulary: int, width: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class ImageTextPair(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor([FIRST_SCALE]))  # DeepSpeed takes no 0-dimensional parameter
 
     def similarity(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, 3, S, S), (B, T), (B, T) → (B, B) scaled cosines, images x captions."""
+        """(B, 3, S, S), (B, T), (B, T) → (B, B) scaled cosine similarities, images x captions."""
         images = F.normalize(self.image_projection(self.features(x)), dim=-1)
         texts = F.normalize(self.text_projection(self.text(ids, mask)), dim=-1)
         return self.log_scale.clamp(max=LARGEST_SCALE).exp() * images @ texts.T
@@ -81,7 +81,7 @@ def train(
     """Trains `vision` in place; returns the log and the pair.
 
     Args:
-        samples: those with picture and caption are used; crops: (N, S, S, 3) of all of them.
+        samples: only those with image and caption are used; crops: (N, S, S, 3), of all samples.
     Raises:
         PoseRftError: a loss is not finite.
     """
@@ -114,7 +114,7 @@ def train(
 def heldout_recall(
     model: ImageTextPair, tokenizer: PreTrainedTokenizerBase, samples: Samples, crops: Crops, k: int, most: int
 ) -> tuple[float, int]:
-    """Share of held-out pictures whose own first caption is among the k nearest, and the number of pairs (≤ most)."""
+    """Share of held-out images whose own first caption is among the k nearest, and the number of pairs (≤ most)."""
     model.eval()
     rows = pairs(samples)[:most]
     device = next(model.parameters()).device
@@ -125,7 +125,7 @@ def heldout_recall(
 
 
 def pairs(samples: Samples) -> list[int]:
-    """Rows with a picture and a caption."""
+    """Rows with an image and a caption."""
     return [row for row, captions in enumerate(samples.captions) if captions and samples.has_image[row]]
 
 

@@ -1,4 +1,4 @@
-"""What the device of a training has used."""
+"""Resource use of the training device."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ GIB = 2**30
 
 
 def peak_memory(device: torch.device) -> float:
-    """Largest memory so far, bytes: tensors of this process on a GPU, the whole process (VmHWM) on a CPU."""
+    """Peak memory so far in bytes: this process's tensors on a GPU, the whole process (VmHWM) on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")

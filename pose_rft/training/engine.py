@@ -1,21 +1,21 @@
-"""DeepSpeed as the one owner of optimiser, ZeRO, precision and accumulation, from one CPU process to many nodes.
+"""DeepSpeed as the sole owner of optimiser, ZeRO, precision and accumulation, from one CPU process to many nodes.
 
-One process needs no launcher; several meet as `ranks.py` says. Nothing is compiled: the shared-memory operator (only
-for inference) is switched off and AdamW is torch's own. The learning rate is a function of the step, so a resumed run
-needs no scheduler state.
+A single process needs no launcher; several connect as described in `ranks.py`. Nothing is compiled: the shared-memory
+operator (only for inference) is disabled and AdamW is torch's own. The learning rate is a function of the step, so a
+resumed run needs no scheduler state.
 
-One update is `accumulation` times `forward` and `backward`, and one `step`:
+One update is `accumulation` calls of `forward` and `backward`, then one `step`:
 
     for micro_batch in ...:
         loss = engine.forward(loss_of, micro_batch)  # loss_of(model, micro_batch)
         engine.backward(loss, keys)
     norm = engine.step(step)
 
-ZeRO-3 needs the whole computation of the loss inside `forward`; up to stage 2 calling `module` directly is the same.
+ZeRO-3 needs the whole loss computation inside `forward`; up to stage 2, calling `module` directly is equivalent.
 
-Every rank must use the same trained parameters in every backward, in the same order: ZeRO 1-3 abort when one is left
-out on a rank, and stage 2 silently adds up gradients of different parameters when their order differs. A batch without
-pictures or poses runs the same operations on empty tensors (see `sft.batch_loss`).
+Every rank must use the same trained parameters in every backward pass, in the same order: ZeRO 1-3 abort if a rank
+leaves one out, and stage 2 silently sums gradients of different parameters if their order differs. A batch without
+images or poses runs the same operations on empty tensors (see `sft.batch_loss`).
 """
 
 import math
@@ -40,7 +40,7 @@ TAG = "engine"  # the folder that DeepSpeed makes in a checkpoint
 
 
 def start_distributed() -> torch.device:
-    """Joins the launcher's process group, or makes a group of one; returns this process's device.
+    """Joins the launcher's process group, or creates a group of one; returns this process's device.
 
     Raises:
         PoseRftError: a launcher set some of its variables but not all, or another account has connected.
@@ -49,7 +49,7 @@ def start_distributed() -> torch.device:
     if not gpu:
         os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
     os.environ.setdefault("DS_LOG_LEVEL", "warning")
-    # DeepSpeed calls collectives by names that torch is about to change; no user can do anything about it.
+    # DeepSpeed calls collectives by names that torch has deprecated; users can do nothing about it.
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
     import deepspeed
 
@@ -63,7 +63,7 @@ def start_distributed() -> torch.device:
 
 
 class _Compute(nn.Module):
-    """Gives DeepSpeed one forward pass that ends in the loss, whatever methods of the model it takes to get there."""
+    """Gives DeepSpeed a single forward pass that returns the loss, whichever methods of the model it calls."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -74,10 +74,10 @@ class _Compute(nn.Module):
 
 
 class Engine:
-    """A model under training; `module` is the model itself, on `device`.
+    """A model in training; `module` is the model itself, on `device`.
 
-    Only parameters with `requires_grad` are given to the optimiser; vectors and scalars (biases, norms, log-sigmas)
-    are not decayed.
+    Only parameters with `requires_grad` go to the optimiser; vectors and scalars (biases, norms, log-sigmas) get no
+    weight decay.
     """
 
     def __init__(self, model: nn.Module, params: EngineParams, total_steps: int) -> None:
@@ -109,17 +109,17 @@ class Engine:
 
     @property
     def module(self) -> Any:
-        """The model; `Any` because callers know which one they gave."""
+        """The model; `Any` because callers know which model they passed."""
         return self._engine.module.model
 
     @property
     def rank(self) -> int:
-        """This process's number among all."""
+        """The rank of this process."""
         return torch.distributed.get_rank()
 
     @property
     def world_size(self) -> int:
-        """How many processes train."""
+        """The number of training processes."""
         return torch.distributed.get_world_size()
 
     def lr(self, step: int) -> float:
@@ -127,11 +127,11 @@ class Engine:
         return learning_rate(self.params, step, self.total_steps)
 
     def forward(self, compute: Callable[..., T], *inputs: Any) -> T:
-        """`compute(module, *inputs)`, a loss or a tuple that holds it."""
+        """Returns `compute(module, *inputs)`: a loss, or a tuple that contains it."""
         return self._engine(compute, *inputs)
 
     def backward(self, loss: Tensor, keys: Sequence[str] = ()) -> None:
-        """Adds the gradient of one micro-batch; `keys` name its samples, should something be not finite.
+        """Accumulates the gradient of one micro-batch; `keys`: its samples, named in errors about non-finite values.
 
         Raises:
             PoseRftError: the loss is not finite.
@@ -141,8 +141,8 @@ class Engine:
         if not bool(torch.isfinite(loss.detach()).all()):
             raise PoseRftError(f"The loss is {float(loss.detach()):g} for samples {_shown(keys)}; {_REMEDY}")
         if self.params.stage:
-            # DeepSpeed does this in its forward; without it stage 3 keeps only the last micro-batch's gradient of a
-            # caller that used `module` directly.
+            # DeepSpeed does this in its own forward; without it, stage 3 keeps only the last micro-batch's gradient
+            # if a caller used `module` directly.
             self._engine.optimizer.clear_backward_seen_flag()
         self._engine.backward(loss)
         self._keys += keys
@@ -151,7 +151,7 @@ class Engine:
             self._engine.step()  # not an update: DeepSpeed counts micro-batches here
 
     def step(self, step: int) -> float:
-        """Updates the weights with the rate of `step`; returns the norm of the gradient before clipping.
+        """Updates the weights with the learning rate of `step`; returns the gradient norm before clipping.
 
         Raises:
             PoseRftError: the gradient is not finite (the weights are then unchanged).
@@ -166,13 +166,13 @@ class Engine:
             self._engine.step()
         norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
         if not math.isfinite(norm):
-            # The norm is that of the sum over ranks: any of them may be the cause.
+            # The norm is of the gradient summed over ranks: any rank may be the cause.
             keys = [key for part in ranks.gather(keys, self.device) for key in part]
             raise PoseRftError(f"The gradient of step {step} is not finite for samples {_shown(keys)}; {_REMEDY}")
         return norm
 
     def mean(self, value: float) -> float:
-        """The mean of a number over all ranks; every rank must call it."""
+        """The mean of a value over all ranks; every rank must call it."""
         if self.world_size == 1:
             return value
         total = torch.tensor(value, device=self.device)
@@ -180,9 +180,9 @@ class Engine:
         return float(total) / self.world_size
 
     def leave(self) -> None:
-        """Ends this process where it is one of several, after the last work of all of them; else does nothing.
+        """Exits this process, if it is one of several, once all of them have finished; otherwise does nothing.
 
-        Gloo's threads abort one in ten of the interpreter's own exits, which a launcher would take for a failure.
+        Gloo's threads abort one in ten normal interpreter exits, which a launcher would take for a failure.
         """
         if self.world_size == 1:
             return
@@ -192,14 +192,14 @@ class Engine:
         os._exit(0)
 
     def _plain_norm(self) -> float | None:
-        """Norm of the gradient where DeepSpeed neither reports nor checks it (stage 0 in fp32), else None."""
+        """Gradient norm where DeepSpeed neither reports nor checks it (stage 0 in fp32), otherwise None."""
         if self.params.stage != 0:
             return None
         gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
 
     def save(self, folder: Path, state: dict[str, Any]) -> None:
-        """Writes weights, optimiser and `state` (plain numbers and texts) under `folder`; every rank must call it."""
+        """Writes weights, optimiser and `state` (plain numbers and strings) under `folder`; every rank must call it."""
         self._engine.save_checkpoint(
             str(folder),
             tag=TAG,
@@ -235,7 +235,7 @@ class Engine:
         return client
 
     def _load_universal(self, folder: Path, universal: Path) -> dict[str, Any]:
-        """Loads what another number of processes saved; the form in between is made once and removed."""
+        """Loads a checkpoint saved by another number of processes, through a temporary universal checkpoint."""
         problem: str | None = None
         if self.rank == 0:
             shutil.rmtree(universal, ignore_errors=True)
@@ -252,7 +252,7 @@ class Engine:
             client = self._load(universal)
         finally:
             config.load_universal_checkpoint = False
-        # The universal form restores parameters only.
+        # A universal checkpoint restores parameters only.
         buffers = {name for name, _ in self._engine.module.named_buffers()}
         saved = checkpoint_files.module_state(folder / TAG)
         kept = {name: value for name, value in saved.items() if name in buffers}
@@ -263,7 +263,7 @@ class Engine:
         return client
 
     def finish(self) -> Any:
-        """The trained module, whole on every rank and free of this engine, which can train no more."""
+        """Returns the trained module, complete on every rank and detached from this engine, which is then unusable."""
         module = self.module
         if self.params.stage < 3:
             return module

@@ -1,7 +1,7 @@
-"""What a user says about a training's optimiser, precision and memory, and how DeepSpeed is told.
+"""The user's settings of a training's optimiser, precision and memory, and their translation for DeepSpeed.
 
-AdamW with betas (0.9, 0.95) and a cosine is the paper's table 4; where memory goes is DeepSpeed's ZeRO (arXiv
-1910.02054), ZeRO-Offload (2101.06840) and ZeRO-Infinity (2104.07857).
+AdamW with betas (0.9, 0.95) and a cosine schedule follows the paper's table 4; memory is managed by DeepSpeed's ZeRO
+(arXiv 1910.02054), ZeRO-Offload (2101.06840) and ZeRO-Infinity (2104.07857).
 """
 
 import math
@@ -15,7 +15,7 @@ Place = Literal["none", "cpu", "nvme"]
 
 
 class OffloadParams(Section):
-    """Where ZeRO keeps what the GPUs have no room for: `none` (on the GPU), `cpu`, or files below `nvme_path`."""
+    """Where ZeRO keeps its state: `none` (on the GPU), `cpu`, or `nvme` (files under `nvme_path`)."""
 
     optimizer: Place = "none"  # AdamW's moments and the float32 weights; needs ZeRO 1-3, nvme needs 3
     parameters: Place = "none"  # the weights themselves; needs ZeRO 3
@@ -28,7 +28,7 @@ class OffloadParams(Section):
         return self
 
     def as_deepspeed(self) -> dict[str, Any]:
-        """Its part of DeepSpeed's `zero_optimization`."""
+        """The offload entries of DeepSpeed's `zero_optimization`."""
         found: dict[str, Any] = {}
         for name, place in (("offload_optimizer", self.optimizer), ("offload_param", self.parameters)):
             if place != "none":
@@ -48,14 +48,13 @@ class EngineParams(Section):
     accumulation: Count = 1
     zero_stage: Literal[0, 1, 2, 3] = 0
     bf16: bool = False
-    # Of each layer of the language model only the input is kept; the backward pass computes the rest again.
+    # Keeps only the input of each layer of the language model; the backward pass recomputes the rest.
     checkpoint_activations: bool = False
     offload: OffloadParams = OffloadParams()
 
     @property
     def stage(self) -> int:
-        """The ZeRO stage that runs. In bfloat16 at least 2, the lowest that adds up gradients in float32 and whose
-        checkpoints any number of processes can read."""
+        """The effective ZeRO stage; bfloat16 needs at least 2 for float32 gradients and reshardable checkpoints."""
         return max(2, self.zero_stage) if self.bf16 else self.zero_stage
 
     @model_validator(mode="after")
@@ -84,9 +83,9 @@ def learning_rate(params: EngineParams, step: int, total_steps: int) -> float:
 
 
 def deepspeed_config(params: EngineParams) -> dict[str, Any]:
-    """The configuration that `deepspeed.initialize` takes.
+    """The configuration for `deepspeed.initialize`.
 
-    AdamW is torch's own also where the optimiser is offloaded, so that nothing has to be compiled.
+    AdamW is torch's own even if the optimiser is offloaded, so that nothing has to be compiled.
     """
     optimizer = {
         "lr": params.lr,
@@ -105,7 +104,7 @@ def deepspeed_config(params: EngineParams) -> dict[str, Any]:
         "steps_per_print": 10**9,
     }
     if params.bf16:
-        # DeepSpeed's default is the weights' own precision: 8 bits, in which a sum of many micro-batches or ranks
-        # forgets all that is 256 times smaller than what it holds already.
+        # DeepSpeed's default is the weights' own precision: with 8 significant bits, a sum over many micro-batches or
+        # ranks loses every term 256 times smaller than the running total.
         config |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
     return config

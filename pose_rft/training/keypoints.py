@@ -1,7 +1,7 @@
-"""Trains the small `conv_vit` pose encoder: from a crop to the 2D places of SMPL's joints.
+"""Trains the small `conv_vit` pose encoder: from a crop to the 2D positions of SMPL's joints.
 
-2D keypoints are what every image data set has, whatever its 3D labels are worth; an encoder that finds them carries the
-pose into the language model in a few tokens. Crops are mirrored half of the time and vary in contrast and tint.
+Every image data set has 2D keypoints, whatever the quality of its 3D labels; an encoder that finds them carries the
+pose into the language model in a few tokens. Crops are mirrored half of the time and augmented in contrast and tint.
 `vitpose` and `hmr2` encoders are imported, not trained here.
 """
 
@@ -50,9 +50,9 @@ class KeypointSet:
 
 
 def load_keypoints(samples: Samples, image: ImageParams, cache: Path) -> tuple[KeypointSet, list[int]]:
-    """Crops and keypoints of `samples`, and the rows that have both; crops come from (and go to) `cache`.
+    """Loads crops and keypoints of `samples`, and the rows that have both; crops are cached in `cache`.
 
-    A joint is valid where the release marks it (confidence above 0), its joint set has SMPL's joint of that name, and
+    A joint is valid if the release annotates it (confidence above 0), its joint set has SMPL's joint of that name, and
     it lies inside the crop.
     """
     crops = load_crops(samples, image.pose_size, image.box_scale, cache)
@@ -76,7 +76,7 @@ def train(
     scratch: Path,
     seed: int,
 ) -> pl.DataFrame:
-    """Trains `encoder` in place and returns the log; pictures are drawn evenly over all sets.
+    """Trains `encoder` in place and returns the log; images are drawn uniformly from all sets.
 
     Raises:
         PoseRftError: a loss is not finite.
@@ -104,10 +104,10 @@ def train(
 
 
 def keypoint_loss(encoder: ConvVit, x: Tensor, points: Tensor, valid: Tensor) -> Tensor:
-    """Distance of the soft-argmax, and cross-entropy of the heatmap to a Gaussian around the joint.
+    """Soft-argmax distance, plus cross-entropy between the heatmap and a Gaussian around the joint.
 
-    The distance is what counts, the cross-entropy tells every cell what to do: together they need fewer steps (8.4 px
-    against 9.0 px after 200 steps on the sample's 3DPW, 6.2 against 6.8 on Human3.6M).
+    The distance is the actual objective; the cross-entropy supervises every cell. Together they need fewer steps (8.4
+    px against 9.0 px after 200 steps on the sample's 3DPW, 6.2 against 6.8 on Human3.6M).
 
     Args:
         x: (B, 3, P, P) normalised; points: (B, 24, 2) in [-1, 1]; valid: (B, 24) bool.
@@ -127,7 +127,7 @@ def keypoint_loss(encoder: ConvVit, x: Tensor, points: Tensor, valid: Tensor) ->
 
 
 def vary(x: Tensor, points: Tensor, valid: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Mirrors half of the crops with their keypoints, and changes contrast and tint.
+    """Mirrors half of the crops with their keypoints, and varies contrast and tint.
 
     Args:
         x: (B, 3, P, P) normalised; points: (B, 24, 2) in [-1, 1]; valid: (B, 24).

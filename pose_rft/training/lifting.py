@@ -1,10 +1,9 @@
 """Trains the lifter behind a frozen landmark network: from landmarks and maps to SMPL's pose.
 
-The landmarks come from the network itself, on the training crops and their mirror images (`observed.py`), so their
-errors are those that the lifter will meet; so do the maps. What a photograph does and the crops do not do enough is
-done to the landmarks: people are turned in the picture plane, points jitter, and parts of a person that the picture
-cuts off or something hides are guessed badly and marked as unseen. Maps cannot be turned or cut: whoever is shown with
-them stays as seen, and the others teach the lifter to do without.
+Landmarks and maps come from the network, run on the training crops and their mirror images (`observed.py`), so they
+have the errors that the lifter will meet. Landmarks are augmented with effects too rare in the crops: people are
+rotated in the image plane, points jitter, and truncated or occluded parts are guessed badly and marked as unseen. Maps
+cannot be rotated or cut: people shown with maps are not augmented, and the others teach the lifter to do without.
 """
 
 import math
@@ -45,8 +44,9 @@ GUESS = 0.25  # deviation of a place that was cut off, in half crop sides; of it
 
 @dataclass(frozen=True, eq=False)
 class LiftingSet:
-    """Of N people: landmarks (N, 33, 8) and maps (N, 2, M) as observed; rotations (N, 24, 3, 3) and joints (N, 24, 3)
-    metres, camera frame, pelvis at the origin, mean shape; labelled (N, 24) bool; keys of the samples."""
+    """N people: observed landmarks (N, 33, 8) and maps (N, 2, M), their labels, and the keys of their samples.
+
+    rotations: (N, 24, 3, 3); joints: (N, 24, 3) m, camera frame, pelvis at 0, mean shape; labelled: (N, 24) bool."""
 
     keys: tuple[str, ...]
     landmarks: Tensor
@@ -60,9 +60,9 @@ class LiftingSet:
 
 
 def lifting_set(encoder: BlazePose, samples: Samples, seen: np.ndarray, body: BodyModel, flip: bool) -> LiftingSet:
-    """The labelled people of a set whom the network found; `seen`: what `observed` gives of it, mirrored if `flip`.
+    """The labelled people of a set whom the network found; `seen`: the set's observations, mirrored if `flip`.
 
-    The landmarks of somebody who was not found say nothing, and a lifter that learns to guess there guesses elsewhere.
+    Landmarks of a person who was not found carry no information and would teach the lifter to guess elsewhere too.
     """
     pictured = samples.has_image.nonzero()[:, 0]
     found = torch.from_numpy(np.asarray(seen[:, 0, -1], dtype=np.float32)) >= FOUND
@@ -87,7 +87,7 @@ def train(
     scratch: Path,
     seed: int,
 ) -> pl.DataFrame:
-    """Trains `lifter` in place and returns the log; people are drawn evenly over all sets.
+    """Trains `lifter` in place and returns the log; people are drawn uniformly from all sets.
 
     Raises:
         PoseRftError: a loss is not finite.
@@ -132,7 +132,7 @@ def lifting_loss(
     body: BodyModel,
     params: LifterTrainingParams,
 ) -> Tensor:
-    """Weighted mean distance of rotation matrices and of joints, where labelled; shapes: `LiftingSet`."""
+    """Weighted mean error of rotation matrices and joints, where labelled; shapes as in `LiftingSet`."""
     found = sixd_to_matrix(lifter(landmarks, maps).unflatten(-1, (len(SMPL24), 6)))
     rotation = masked_mean((found - rotations).abs().mean((-1, -2)), labelled)
     reached = body.joints(torch.where(labelled[..., None, None], found, rotations))
@@ -143,7 +143,7 @@ def lifting_loss(
 def turned(
     landmarks: Tensor, rotations: Tensor, joints: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each person turned in the picture plane, most by little, some by any angle; shapes: `LiftingSet`."""
+    """Rotates each person in the image plane, most slightly, some by any angle; shapes as in `LiftingSet`."""
     n = len(landmarks)
     angle = LEAN * torch.randn(n, generator=generator)
     anywhere = (2 * torch.rand(n, generator=generator) - 1) * math.pi
@@ -158,7 +158,7 @@ def turned(
 
 
 def spoiled(landmarks: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, 33, 8) as a worse picture would give them: jitter, and of some people what lies beyond a line is guessed."""
+    """Degrades landmarks (B, 33, 8): jitters all, and for some people replaces those beyond a line by bad guesses."""
     n, points = landmarks.shape[:2]
     device = landmarks.device
 
@@ -181,7 +181,7 @@ def spoiled(landmarks: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def joint_errors(encoder: BlazePose, data: LiftingSet, body: BodyModel) -> dict[str, float]:
-    """mpjpe and pa_mpjpe in mm over SMPL's 24 joints on the mean shape: a quick look, not the protocol of Table 1."""
+    """mpjpe and pa_mpjpe in mm over SMPL's 24 joints on the mean shape: a quick check, not the protocol of Table 1."""
     encoder.eval()
     chunks = zip(data.landmarks.split(CHUNK), data.maps.float().split(CHUNK), strict=True)
     found = torch.cat([encoder.lifter.both_ways(landmarks, maps) for landmarks, maps in chunks])
@@ -193,7 +193,7 @@ def joint_errors(encoder: BlazePose, data: LiftingSet, body: BodyModel) -> dict[
 
 
 def set_means(lifter: Lifter, mean: Tensor, sets: Iterable[LiftingSet]) -> None:
-    """Where the lifter starts: the mean pose (24, 3, 3), and the mean and the deviation of the maps of `sets`."""
+    """Initialises the lifter with the mean pose (24, 3, 3) and the mean and deviation of the maps of `sets`."""
     maps = torch.cat([data.maps[(data.maps != 0).flatten(1).any(1)].flatten(0, 1).float() for data in sets])
     with torch.no_grad():
         lifter.mean_pose.copy_(matrix_to_sixd(mean).flatten())

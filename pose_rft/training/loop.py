@@ -1,8 +1,8 @@
-"""The loop that all trainings share: steps, progress, log, checkpoints, resume.
+"""The training loop that all trainings share: steps, progress, log, checkpoints, resume.
 
-A step is a function of its number: everything random in it derives from (seed, label, step, rank), and so does torch's
-global generator (dropout). A run that was killed and started again therefore continues with the same batches and ends
-with the same weights; its log has each step once.
+A step is a function of its number: all its randomness, including torch's global generator (dropout), derives from
+(seed, label, step, rank). A run that is killed and restarted therefore continues with the same batches and ends with
+the same weights; its log has each step once.
 """
 
 import json
@@ -46,17 +46,17 @@ def run(
     seed: int,
     stop: Callable[[Mapping[str, float]], str | None] = lambda row: None,
 ) -> pl.DataFrame:
-    """Runs steps 0..total_steps-1, or those that an earlier run left, and returns the log.
+    """Runs steps 0..total_steps-1, or those that an earlier run left undone, and returns the log.
 
     Args:
-        step_fn: does one whole update (`Engine.backward` and `Engine.step`) for its step number.
+        step_fn: performs one full update (`Engine.backward` and `Engine.step`) for a given step number.
         scratch: holds `checkpoints/` and `log.jsonl`; it must be keyed by everything that the training depends on.
         save_every: steps between checkpoints; the last step is always saved.
-        stop: why no further step should follow one with this row of the log, or None; the same on every rank.
+        stop: maps the last log row to a reason to stop, or None to continue; must agree on all ranks.
     Returns:
         One row per step: step, lr, loss, seconds (of this step), samples_per_second, and the steps' values.
     Raises:
-        PoseRftError: a loss or gradient is not finite, or the checkpoint does not fit.
+        PoseRftError: a loss or gradient is not finite, or the checkpoint does not match.
     """
     folder, log_path = scratch / "checkpoints", scratch / "log.jsonl"
     first = checkpoint.restore(learner, folder)
@@ -93,7 +93,7 @@ def run(
 
 
 def _row(step: int, lr: float, stats: StepStats, seconds: float) -> dict[str, float]:
-    """What the log says of a step."""
+    """The log row of a step."""
     row = {"step": step, "lr": lr, "loss": stats.loss, "seconds": seconds}
     row["samples_per_second"] = stats.samples / seconds
     return row | {name: float(value) for name, value in stats.values.items()}
@@ -110,7 +110,7 @@ def _appending(path: Path, leader: bool) -> Iterator[IO[str] | None]:
 
 
 def _rows_before(path: Path, step: int) -> list[dict[str, float]]:
-    """The rows of steps 0..step-1; rows after the checkpoint, or torn by a kill, are done again."""
+    """The log rows of steps 0..step-1; later rows and one cut short by a kill are dropped and run again."""
     rows: list[dict[str, float]] = []
     for line in door.read_file(path).decode("utf-8", "replace").splitlines() if path.is_file() else []:
         if len(rows) == step:

@@ -3,7 +3,7 @@
     L = answer · CE + rotation · (mean |ΔR_body| + mean |ΔR_root|) [+ nll · NLL per number] [+ joints · mean |ΔJ|]
 
 Table 3's "Baseline" is the point head with the first two terms; "+ Dist." adds the likelihood of the Gaussian. The term
-on joint positions is not the paper's and is off unless params say otherwise.
+on joint positions is not in the paper and is off by default.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ ROOT, BODY = slice(0, 1), slice(1, 24)
 
 
 class LossParams(Section):
-    """Weights. ChatPose: answer 1, rotation 0.1. nll: of the Gaussian head only. joints: per metre, default off."""
+    """Loss weights. ChatPose: answer 1, rotation 0.1. nll: Gaussian head only. joints: per metre, off by default."""
 
     answer: NonNegative = 1.0
     rotation: NonNegative
@@ -30,7 +30,7 @@ class LossParams(Section):
 
 
 class PoseLosses(NamedTuple):
-    """Each (P,), one number per pose; nll and joints are None where the head or the params have no such term."""
+    """Loss terms, (P,) each, one per pose; nll and joints are None if the head or the params have no such term."""
 
     rotation: Tensor
     nll: Tensor | None
@@ -49,12 +49,12 @@ class PoseLosses(NamedTuple):
 def pose_losses(
     predicted: PoseDistribution, pose6d: Tensor, mask: Tensor, joints: Tensor, params: LossParams, body: BodyModel
 ) -> PoseLosses:
-    """Loss of every pose.
+    """Computes the loss terms of every pose.
 
     Args:
         pose6d: (P, 144), root in the camera frame; mask: (P, 24) bool, labelled joints;
         joints: (P, 24, 3) metres, camera frame, pelvis at the origin.
-    Convention: body and root each have a mean of their own, so that the root counts as much as all other joints
+    Convention: body and root are averaged separately, so that the root counts as much as all other joints together
         (ChatPose); an unlabelled joint contributes nothing to any term.
     """
     mean = sixd_to_matrix(predicted.mean.unflatten(-1, (24, 6)))
@@ -80,7 +80,7 @@ def answer_losses(logits: Tensor, labels: Tensor, rows: Tensor, n_rows: int) -> 
     """Cross-entropy of each answer: (B,), mean over its tokens.
 
     Args:
-        logits: (N, vocabulary) at the N learned positions; labels: (N,) the tokens there; rows: (N,) their row of B.
+        logits: (N, vocabulary) at the N scored positions; labels: (N,) the tokens there; rows: (N,) their batch rows.
     """
     loss = F.cross_entropy(logits.float(), labels, reduction="none")
     count = torch.zeros(n_rows, device=loss.device).index_add_(0, rows, torch.ones_like(loss))

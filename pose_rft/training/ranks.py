@@ -1,10 +1,10 @@
-"""How the processes of one training find each other, and the words they exchange beside tensors.
+"""How the processes of one training connect, and the messages they exchange besides tensors.
 
-On one machine nobody else takes part: they meet in a file of a folder that only this account can read, listen on the
-loopback alone, and an account that nevertheless connects is noticed before the first tensor (`refuse_strangers`). On
-several machines the first one's store listens on the address that the user named, in the network that joins them, and
-every machine uses its interface in that network. Nothing that came over a socket is unpickled: what is not a tensor
-is JSON.
+On one machine no other account takes part: the processes rendezvous through a file in a folder that only this account
+can read, listen on the loopback interface only, and notice another account that still connects before the first tensor
+is sent (`refuse_strangers`). On several machines, the first one's store listens on the address that the user named, in
+the network that connects them, and every machine uses its interface in that network. Nothing received over a socket is
+unpickled: all but tensors is JSON.
 """
 
 import fcntl
@@ -27,7 +27,7 @@ GET_ADDRESS = 0x8915  # SIOCGIFADDR of Linux
 
 
 def join(backend: str) -> None:
-    """Makes the process group: the launcher's, or one of this process alone.
+    """Creates the process group: the launcher's, or one with this process alone.
 
     Raises:
         PoseRftError: a launcher set some of its variables but not all, or another account has connected.
@@ -62,12 +62,12 @@ def join(backend: str) -> None:
 
 
 def refuse_strangers() -> None:
-    """Looks at the other ends of this process's connections on the loopback.
+    """Checks which accounts own the peers of this process's loopback connections.
 
-    Anybody on the machine can connect there, and gloo asks no name; the kernel knows whose the other end is.
+    Any account on the machine can connect there, and gloo does not authenticate; the kernel knows a peer's owner.
 
     Raises:
-        PoseRftError: it is another account's.
+        PoseRftError: a peer belongs to another account.
     """
     if others := sockets.strangers():
         raise PoseRftError(
@@ -77,9 +77,9 @@ def refuse_strangers() -> None:
 
 
 def gather(value: Any, device: torch.device) -> list[Any]:
-    """The JSON value of every rank, in their order; every rank must call it.
+    """Gathers a JSON value from every rank, in rank order; every rank must call it.
 
-    Floats keep their bits. It replaces `all_gather_object`, which unpickles what comes.
+    Floats are preserved bit by bit. It replaces `all_gather_object`, which unpickles whatever it receives.
     """
     data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device)
     world = distributed.get_world_size()
@@ -94,7 +94,7 @@ def gather(value: Any, device: torch.device) -> list[Any]:
 
 
 def _store_of_many(address: str, port: int, rank: int, world: int) -> distributed.TCPStore:
-    """Rank 0's store, which listens on `address` only; torch itself would make it listen everywhere."""
+    """Rank 0's store, which listens on `address` only; by default torch would listen on all interfaces."""
     if rank != 0:
         return distributed.TCPStore(address, port, world, is_master=False)
     try:
@@ -112,7 +112,7 @@ def _interface_towards(address: str) -> str:
     """This machine's interface in the network of `address`.
 
     Raises:
-        PoseRftError: no way leads there.
+        PoseRftError: there is no route to it.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

@@ -1,9 +1,9 @@
-"""Trains a retrieval model: on automatic captions, then on human ones, best weights by validation recall.
+"""Trains a retrieval model on automatic, then on human captions; keeps the weights of the best validation recall.
 
-As PoseScript: each step shows a batch of poses with one of their captions at random, some pairs mirrored. A step is a
-function of its number, and checkpoints are whole files, so a run that was killed continues to the same weights.
-Automatic captions are mirrored once and for all (a coin per caption), human ones anew at each step: otherwise the
-frozen encoder would have to read every automatic caption twice.
+As in PoseScript, each step uses a batch of poses, each with one random caption, some pairs mirrored. A step is a
+function of its number, and checkpoints are complete files, so a killed run resumes and ends with the same weights.
+Automatic captions are mirrored once and for all (one coin flip per caption), human ones anew at each step: otherwise
+the frozen encoder would have to encode every automatic caption twice.
 """
 
 import math
@@ -37,7 +37,7 @@ LARGEST_GRADIENT = 1.0
 
 @dataclass(frozen=True)
 class Trained:
-    """The model with its best weights, one row per step, and the step and validation recall of those weights."""
+    """The model with its best weights, the log (one row per step), and the step and validation recall of the best."""
 
     model: TextPoseModel
     log: tuple[Mapping[str, Any], ...]
@@ -54,14 +54,14 @@ def train(
     scratch: Path,
     seed: int,
 ) -> Trained:
-    """Trains `kind` from scratch or from the checkpoint that an earlier run left.
+    """Trains `kind` from scratch, or resumes from the checkpoint of an earlier run.
 
     Args:
         rest_joints: (24, 3) of the neutral body, metres; the judge reads joint positions.
-        scratch: keyed by everything that the training depends on; holds the texts' features and the checkpoint.
+        scratch: keyed by everything that the training depends on; holds the text features and the checkpoint.
         seed: `seed.train`.
     Raises:
-        PoseRftError: captions of a kind are missing, or a loss is not finite.
+        PoseRftError: automatic or human captions are missing, or a loss is not finite.
     """
     batches: dict[Phase, _Batches] = {
         "pretrain": _Batches(kind, "pretrain", train_pairs, params, seed),
@@ -86,7 +86,7 @@ def train(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """A GRU's steps are too small to share: threads that wait for each other on a busy CPU slow it down."""
+    """Limits torch to one thread: a GRU's steps are too small to split, and threads waiting on a busy CPU slow it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -96,19 +96,19 @@ def _one_thread() -> Iterator[None]:
 
 
 def new_model(kind: Kind, params: RetrievalParams, texts: Sequence[str], rest_joints: Tensor) -> TextPoseModel:
-    """An untrained model; weights come from torch's global generator."""
+    """An untrained model; its weights are drawn from torch's global generator."""
     if kind == "reward":
         return RewardModel(params.reward)
     return JudgeModel(params.judge, Vocabulary.of(texts), rest_joints)
 
 
 def caption_of(texts: Sequence[str], row: int) -> str:
-    """The caption of a pose that validation and test use: fixed, but not always the first (PoseScript)."""
+    """The caption of a pose used in validation and test: fixed, but not always the first (PoseScript)."""
     return texts[row % len(texts)]
 
 
 def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
-    """Recall of true poses with their human captions, the whole split as the pool: the upper bound of Table 2."""
+    """Recall of true poses for their human captions over the whole split: the upper bound of Table 2."""
     pairs = pairs.with_human()
     captions = [caption_of(texts, i) for i, texts in enumerate(pairs.human)]
     scores = model.embed_text(captions) @ model.embed_pose(pairs.rotations).T
@@ -120,10 +120,10 @@ def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
 
 @contextmanager
 def checkpoint_in_words(path: Path) -> Iterator[None]:
-    """Turns what a damaged checkpoint raises into one sentence.
+    """Turns any error from a damaged checkpoint into a one-sentence message.
 
     Raises:
-        PoseRftError: the block, which reads `path` and puts it to use, could not.
+        PoseRftError: the block failed to read `path` or to load its content.
     """
     foreign = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, EOFError, ArithmeticError)
     try:
@@ -134,7 +134,7 @@ def checkpoint_in_words(path: Path) -> Iterator[None]:
 
 
 class _Batches:
-    """Which poses, captions and mirrors step s of a phase shows."""
+    """Selects the poses, captions and mirroring of each step of a phase."""
 
     def __init__(self, kind: Kind, phase: Phase, pairs: Pairs, params: RetrievalParams, seed: int) -> None:
         self.kind, self.phase, self.seed, self.mirror = kind, phase, seed, params.mirror
@@ -151,13 +151,13 @@ class _Batches:
         self.size = min(self.schedule.batch, len(rows))
 
     def texts(self) -> list[str]:
-        """Every text that a step can show."""
+        """Every text that any step can use."""
         if self.phase == "pretrain":
             return [self._fixed(i, j)[0] for i, own in enumerate(self.captions) for j in range(len(own))]
         return [text for own in self.captions for caption in own for text in (caption, mirror_caption(caption))]
 
     def draw(self, step: int) -> tuple[list[int], list[str], Tensor]:
-        """Rows, their texts, and which of them are mirrored."""
+        """Rows of a step, their texts, and which of them are mirrored."""
         per_epoch = len(self.pairs) // self.size
         epoch, place = divmod(step, per_epoch)
         order = numpy_rng(self.seed, "retrieval", self.kind, self.phase, "epoch", epoch).permutation(len(self.pairs))
@@ -184,7 +184,7 @@ def _mirrored(caption: str, wanted: bool) -> tuple[str, bool]:
 
 
 class _Learner:
-    """Model, optimiser, and the best weights so far: what the shared loop steps, saves and loads."""
+    """Model, optimiser, and best weights so far, as the shared loop steps, saves and loads them."""
 
     rank = 0
 
@@ -208,7 +208,7 @@ class _Learner:
         self.best: dict[str, Tensor] = {}
 
     def phase(self, step: int) -> tuple[Phase, int]:
-        """The phase of a step, and its number there."""
+        """The phase of a step, and the step's number within it."""
         return ("pretrain", step) if step < self.pretrain_steps else ("finetune", step - self.pretrain_steps)
 
     def lr(self, step: int) -> float:

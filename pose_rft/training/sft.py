@@ -1,7 +1,7 @@
 """Supervised pretraining: LLaVA becomes a pose MLLM (paper section 4.1, table 4; ChatPose for the losses).
 
-Each step draws `batch` examples of the mixture, answers are learned by cross-entropy and poses by `losses.py`. The two
-variants of Table 3 differ in the pose head: `point` ("Baseline") and `gaussian` ("Baseline + Dist.").
+Each step draws `batch` examples from the mixture; answers are trained with cross-entropy and poses with `losses.py`.
+The two variants of Table 3 differ in the pose head: `point` ("Baseline") and `gaussian` ("Baseline + Dist.").
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ from pose_rft.training.losses import LossParams, answer_losses, pose_losses
 class SFTParams(Section):
     """`sft`: batch counts examples over all ranks and accumulation steps; without `lora` the language model is trained.
 
-    cache_tokens: keep the frozen encoders' tokens of every crop in scratch (small data), else encode in every step.
+    cache_tokens: cache the frozen encoders' tokens of every crop in scratch (small data), else encode at every step.
     """
 
     steps: Count
@@ -62,7 +62,7 @@ def train(
     label: str,
     seed: int,
 ) -> pl.DataFrame:
-    """Trains `engine.module` (a PoseLlava whose trained parameters are chosen) and returns the log.
+    """Trains `engine.module` (a PoseLlava with its trainable parameters already selected) and returns the log.
 
     Raises:
         PoseRftError: the batch cannot be split over the ranks, or a loss is not finite.
@@ -80,7 +80,7 @@ def stepper(
     batch_size: int,
     weights: LossParams,
 ) -> Callable[[int], StepStats]:
-    """One supervised update of `batch_size` examples over all ranks, as a function of its number.
+    """Returns a function of the step number that does one supervised update with `batch_size` examples over all ranks.
 
     Raises:
         PoseRftError: the batch cannot be split over the ranks.
@@ -94,7 +94,7 @@ def stepper(
     size = batch_size // engine.world_size
 
     def batches(step: int) -> Iterator[tuple[Batch, float]]:
-        """This rank's micro-batches, and how many poses each micro-batch of the step holds on average."""
+        """Yields this rank's micro-batches, with the mean number of poses per micro-batch in the step."""
         drawn = [stream.draw(position) for position in range(step * batch_size, (step + 1) * batch_size)]
         poses = sum(example.pose6d is not None for example in drawn) / pieces
         drawn = drawn[engine.rank * size : (engine.rank + 1) * size]
@@ -118,7 +118,7 @@ def stepper(
 def supervision(
     collator: Collator, image_tokens: ImageTokenSource, body: BodyModel, weights: LossParams, device: torch.device
 ) -> Callable[[PoseLlava, Sequence[Example], float], Tensor]:
-    """The supervised loss of examples, for a training that adds it to its own; the number is `batch_loss`'s `poses`."""
+    """Returns the supervised loss, for a training that adds it to its own; its float is `batch_loss`'s `poses`."""
 
     def loss(model: PoseLlava, examples: Sequence[Example], poses: float) -> Tensor:
         batch = collator(examples).to(device)
@@ -132,8 +132,8 @@ def batch_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch, and its parts by task for the log (`answer/vqa`, `rotation/image_pose`, …).
 
-    tokens: of the batch's images in row order. poses: what the sum of the pose losses
-    is divided by; the mean over the whole step's poses comes out whatever their share in each micro-batch.
+    tokens: of the batch's images in row order. poses: divisor of the summed pose losses, chosen so that the step's loss
+    is the mean over all its poses, however they are split into micro-batches.
     """
     output = model(batch.input_ids, batch.attention_mask, image_tokens=tokens, labels=batch.labels)
     scored = batch.labels[:, 1:] != IGNORED
@@ -143,8 +143,8 @@ def batch_loss(
     tasks = [example.task for example in batch.examples]
     values = _by_task("answer", answers, tasks)
     hidden = output.hidden_states
-    # Without pose or picture the same operations run on empty tensors: every parameter has a gradient on every rank,
-    # and in the same order, which ZeRO needs.
+    # Without poses or images the same operations run on empty tensors: every parameter gets a gradient on every rank,
+    # in the same order, as ZeRO requires.
     start = output.pose_start[batch.pose_rows]
     predicted = model.pose_distribution(hidden[batch.pose_rows, batch.pose_positions], start)
     parts = pose_losses(predicted, batch.pose6d, batch.pose_mask, batch.joints, params, body)
