@@ -1,8 +1,8 @@
-"""What a preset's policy is made of, from the preset alone: no weights, no hub, no shards.
+"""The architecture of a preset's policy, derived from the preset alone: no weights, no hub, no shards.
 
-Sizes of released models are facts of their configuration files: LLaVA-1.5 (arXiv 2310.03744, Vicuna-7B and -13B with
-CLIP ViT-L/14-336; the hub's copies pad 32,002 tokens to 32,064 rows), ViTPose and ViTPose+ (arXiv 2212.04246). A model
-that is not listed is described by its folder.
+Sizes of released models are copied from their configuration files: LLaVA-1.5 (arXiv 2310.03744, Vicuna-7B and -13B with
+CLIP ViT-L/14-336; the hub's copies pad 32,002 tokens to 32,064 rows), ViTPose and ViTPose+ (arXiv 2212.04246). For a
+model that is not listed, its folder is read.
 """
 
 from pathlib import Path
@@ -27,8 +27,7 @@ if TYPE_CHECKING:  # the model runs without pydantic
 
 
 class Llama(NamedTuple):
-    """Width of the states, width inside the MLP, layers, heads, rows of the vocabulary matrices; heads of keys and
-    values, where several heads share them."""
+    """Sizes of a Llama: hidden width, MLP width, layers, heads, vocabulary rows, and key-value heads if shared."""
 
     width: int
     inner: int
@@ -39,7 +38,7 @@ class Llama(NamedTuple):
 
 
 class VitPose(NamedTuple):
-    """Width, layers, heads; experts of the MLP and how many of its outputs they make (ViTPose+)."""
+    """Sizes of a ViTPose: width, layers, heads; for ViTPose+ the MLP's experts and how many outputs they produce."""
 
     width: int
     layers: int
@@ -63,7 +62,7 @@ KEYPOINTS = 17  # COCO's, which ViTPose's own head shows
 
 
 def llama_config(sizes: Llama, **others: Any) -> LlamaConfig:
-    """A Llama of these sizes; `others`: what else its configuration holds."""
+    """The configuration of a Llama of these sizes; `others`: further fields of it."""
     return LlamaConfig(
         hidden_size=sizes.width,
         intermediate_size=sizes.inner,
@@ -76,10 +75,10 @@ def llama_config(sizes: Llama, **others: Any) -> LlamaConfig:
 
 
 def clip_vision_config(params: "TinyVisionParams", image_size: int) -> CLIPVisionConfig:
-    """The tiny CLIP tower; 36 tokens at 96 px and patch 16.
+    """The configuration of the tiny CLIP tower; 36 tokens at 96 px and patch 16.
 
     Raises:
-        PoseRftError: the patch does not divide the image.
+        PoseRftError: the patch size does not divide the image size.
     """
     if image_size % params.patch:
         raise PoseRftError(f"image.size is {image_size} px, expected a multiple of the patch of {params.patch} px.")
@@ -94,11 +93,11 @@ def clip_vision_config(params: "TinyVisionParams", image_size: int) -> CLIPVisio
 
 
 def tiny_text_config(language: "TinyLanguageParams", rows: int, **tokens: Any) -> LlamaConfig:
-    """The tiny Llama with vocabulary matrices of `rows`; tokens: bos_token_id, eos_token_id, pad_token_id."""
+    """The tiny Llama with `rows` vocabulary rows; tokens: bos_token_id, eos_token_id, pad_token_id."""
     return llama_config(
         Llama(language.width, 8 * language.width // 3 // 32 * 32, language.layers, language.heads, rows),
         max_position_embeddings=2048,
-        # 0.02 fits a width of 4096; at 160 it lets hardly any signal through three layers.
+        # 0.02 suits a width of 4096; at a width of 160, hardly any signal would pass three layers.
         initializer_range=language.width**-0.5,
         **tokens,
     )
@@ -107,7 +106,7 @@ def tiny_text_config(language: "TinyLanguageParams", rows: int, **tokens: Any) -
 def small_llava_config(
     vision: "TinyVisionParams", image_size: int, text: LlamaConfig, image_token: int = 0
 ) -> LlavaConfig:
-    """A LLaVA of a tiny CLIP tower and a small Llama; image_token: the id of `<image>`."""
+    """A LLaVA made of a tiny CLIP tower and a small Llama; image_token: the id of `<image>`."""
     return LlavaConfig(
         vision_config=clip_vision_config(vision, image_size),
         text_config=text,
@@ -122,7 +121,7 @@ def llava_config(source: str) -> LlavaConfig:
     """The configuration of a LLaVA that is not tiny: a listed hub id, or a folder.
 
     Raises:
-        PoseRftError: neither.
+        PoseRftError: `source` is neither.
     """
     if source in LLAVA:
         text = llama_config(LLAVA[source], max_position_embeddings=4096, rms_norm_eps=1e-5)
@@ -179,7 +178,7 @@ def policy_config(
     head: HeadKind,
     **tokens: Any,
 ) -> PoseLlavaConfig:
-    """A policy around a LLaVA and a pose encoder.
+    """The configuration of a policy around a LLaVA and a pose encoder.
 
     Args:
         tokens: pose_token_id, end_token_id, suppressed_token_ids.
@@ -211,7 +210,7 @@ def planned_config(
     rows: int,
     head: HeadKind = "gaussian",
 ) -> PoseLlavaConfig:
-    """The policy that a preset describes; rows: of the vocabulary matrices, if its base is tiny.
+    """The policy that a preset describes; rows: number of vocabulary rows, if its base is tiny.
 
     Raises:
         PoseRftError: the preset names a model whose sizes are not known here.

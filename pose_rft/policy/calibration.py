@@ -1,8 +1,8 @@
-"""The factors of σ that a policy folder keeps (config.json, `sigma_scale`): two lists of 24, one number per joint.
+"""Calibration factors of σ in a policy folder (config.json, `sigma_scale`): two lists of 24, one number per joint.
 
-Reinforcement makes a policy surer than it is right, so its σ is no statement about error. After training, validation
-data tell by how much (`training/calibration.py`); whoever reads σ or draws poses for people asks
-`PoseLlava.calibrated`. Training never does: what is sampled there must be what is scored.
+Reinforcement learning makes a policy overconfident, so its raw σ does not measure its error. After training, the
+factors are fitted on validation data (`training/calibration.py`); inference applies them through
+`PoseLlava.calibrated`. Training never does, because it must sample and score from one distribution.
 """
 
 import math
@@ -16,10 +16,10 @@ Asked = Literal["image", "text"]
 
 
 def check_sigma_scale(scale: Any, source: str) -> None:
-    """Refuses factors of the deviations that are not those of 24 joints.
+    """Checks the calibration factors of σ.
 
     Raises:
-        PoseRftError: not None, and not {image: 24 positive numbers, text: …}, either of which may be missing.
+        PoseRftError: neither None nor {image: 24 positive numbers, text: …}, either of which may be missing.
     """
     if scale is None:
         return

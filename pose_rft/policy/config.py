@@ -1,6 +1,6 @@
-"""The configuration that a model folder keeps, and the numbers that every part of the policy shares.
+"""The configuration stored in a model folder, and the constants that all parts of the policy share.
 
-The tiny and the 7B model are one class; only these numbers differ.
+The tiny and the 7B model are the same class; only the configuration differs.
 """
 
 from typing import Any, ClassVar, Literal, get_args
@@ -27,7 +27,7 @@ that the encoder reads from the picture."""
 
 
 class ConvVitConfig(PretrainedConfig):
-    """The small pose encoder of `micro`: residual convolutions to a grid of stride 16, then transformer layers."""
+    """The small pose encoder of `micro`: residual convolutions down to stride 16, then transformer layers."""
 
     model_type = "pose_conv_vit"
 
@@ -53,9 +53,9 @@ class Hmr2VitConfig(PretrainedConfig):
 class BlazePoseConfig(PretrainedConfig):
     """MediaPipe's pose landmark network and the lifter behind it (`policy/blazepose.py`).
 
-    graph: the network as `io/tflite.py` reads it, with four outputs: landmarks, score, world, the last maps. variant:
-    lite, full or heavy; origin: package and licence of its weights. lifter_width, lifter_layers: of the network that
-    turns landmarks and maps into a pose.
+    graph: the network as read by `io/tflite.py`, with four outputs: landmarks, score, world landmarks, last feature
+    maps. variant: lite, full or heavy; origin: package and licence of its weights. lifter_width, lifter_layers: size of
+    the network that maps landmarks and feature maps to a pose.
     """
 
     model_type = "pose_blazepose"
@@ -75,9 +75,9 @@ for _config in (ConvVitConfig, Hmr2VitConfig, BlazePoseConfig):
 class PoseLlavaConfig(PretrainedConfig):
     """LLaVA, a pose encoder (absent for `clip_only`), their fusion, and the pose head.
 
-    suppressed_token_ids: tokens that are no words (`<image>`, padding, unused rows); the policy never emits them.
-    adapters: rank, alpha and targets of the LoRA adapters that lie beside the weights, the oldest first (`lora.py`).
-    sigma_scale: factors of each joint's σ, {image | text: 24 numbers} (`calibration.py`); None before calibration.
+    suppressed_token_ids: tokens that the policy never emits (`<image>`, padding, unused rows).
+    adapters: rank, alpha and targets of the LoRA adapters stored beside the weights, oldest first (`lora.py`).
+    sigma_scale: calibration factors of each joint's σ, {image | text: 24 numbers} (`calibration.py`), or None.
     """
 
     model_type = "pose_llava"
@@ -107,10 +107,10 @@ class PoseLlavaConfig(PretrainedConfig):
     tie_word_embeddings: bool = False
 
     def check(self) -> None:
-        """Refuses words that it does not know, which would stand for the first of those that it knows.
+        """Rejects unknown option values, which would otherwise silently be taken for known ones.
 
         Raises:
-            ValueError: such a word.
+            ValueError: an option has an unknown value.
         """
         known = {"fusion": FusionKind, "pose_head": HeadKind, "pose_prior": PosePrior, "covariance": Covariance}
         for name, words in known.items():
@@ -120,7 +120,7 @@ class PoseLlavaConfig(PretrainedConfig):
                 )
 
     def get_text_config(self, *args: object, **kwargs: object) -> PretrainedConfig:
-        """The language model's part, where transformers looks for sizes."""
+        """The language model's configuration, where transformers looks up sizes."""
         return self.llava.get_text_config(*args, **kwargs)
 
 

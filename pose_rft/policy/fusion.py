@@ -1,8 +1,8 @@
-"""Two encoders, one row of image tokens for the language model (paper, appendix A).
+"""Fuses two encoders into one sequence of image tokens for the language model (paper, appendix A).
 
-CLIP's tokens go through LLaVA's own projector W_a, the pose encoder's through W_b of the same form, and then join:
-`add` sums them token by token on CLIP's grid, `concat` lines them up, `channel` is UniPose's rival (concatenate the
-channels, project once), `clip_only` leaves the pose encoder out.
+CLIP's tokens pass through LLaVA's own projector W_a, the pose encoder's through W_b, which has the same form. Then
+`add` sums them token by token on CLIP's grid, and `concat` concatenates the two sequences; `channel` is UniPose's
+alternative (concatenate the channels, project once); `clip_only` leaves the pose encoder out.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from pose_rft.policy.config import FusionKind
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """What the frozen encoders say about B images: clip (B, Lc, dc), pose (B, Lp, dp) if there is an encoder."""
+    """Frozen encoders' output for B images: clip (B, Lc, dc), and pose (B, Lp, dp) if there is a pose encoder."""
 
     clip: Tensor
     pose: Tensor | None
@@ -31,13 +31,13 @@ class ImageTokens:
         return ImageTokens(self.clip[index], None if self.pose is None else self.pose[index])
 
     def to(self, *args: object, **kwargs: object) -> "ImageTokens":
-        """`Tensor.to` of both."""
+        """Applies `Tensor.to` to both."""
         pose = None if self.pose is None else self.pose.to(*args, **kwargs)  # type: ignore[call-overload]
         return ImageTokens(self.clip.to(*args, **kwargs), pose)  # type: ignore[call-overload]
 
 
 class Projector(nn.Module):
-    """Linear, GELU, Linear: LLaVA-1.5's `mlp2x_gelu`; with `shortcut` a linear map beside it."""
+    """Linear, GELU, Linear: LLaVA-1.5's `mlp2x_gelu`; `shortcut` adds a linear skip connection."""
 
     def __init__(self, width_in: int, width: int, inner: int | None = None, shortcut: bool = False) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Projector(nn.Module):
 
 
 def resample(tokens: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Tokens over a square crop, from one grid to another.
+    """Resamples tokens over a square crop from one grid to another.
 
     Args:
         tokens: (B, rows · columns, d) of `grid` = (rows, columns); fewer columns than rows: the crop's middle columns.
-        target: (rows, columns) wanted.
+        target: desired (rows, columns).
     Returns:
-        (B, rows · columns of the target, d); where the encoder did not look, zeros.
+        (B, rows · columns of the target, d); zeros where the encoder saw nothing.
     """
     if grid == target:
         return tokens
@@ -69,7 +69,7 @@ def resample(tokens: Tensor, grid: tuple[int, int], target: tuple[int, int]) -> 
 
 
 class Fusion(nn.Module):
-    """Trained part of the image path beside LLaVA's projector; `num_tokens` image tokens per picture."""
+    """Trained part of the image path besides LLaVA's projector; yields `num_tokens` image tokens per image."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A network of convolutions that was read from a .tflite file (`io/tflite.py`), run by torch."""
+"""Runs a convolutional network, read from a .tflite file (`io/tflite.py`), in torch."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from pose_rft.io.tflite import Graph, Step, Weights
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
 
-# A convolution's output is nobody else's, so its activation may overwrite it: half of the time outside convolutions.
+# Nothing else reads a convolution's raw output, so its activation runs in place: half of the time outside convolutions.
 IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": torch.relu_,
@@ -22,7 +22,7 @@ IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class GraphNet(nn.Module):
-    """Runs the steps of a graph; its state is `convs.ID.weight` and `convs.ID.bias`, ID the output of a convolution.
+    """Runs the steps of a graph; its state is `convs.ID.weight` and `convs.ID.bias`, ID = a convolution's output.
 
     Raises:
         PoseRftError: the graph has a step of an unknown kind.
@@ -42,7 +42,7 @@ class GraphNet(nn.Module):
             self.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
 
     def forward(self, pixels: Tensor, keep: Sequence[int] = ()) -> dict[int, Tensor]:
-        """(B, 3, H, W) → the graph's outputs and the tensors that `keep` names, by id; maps are (B, C, h, w)."""
+        """(B, 3, H, W) → the graph's outputs and the tensors listed in `keep`, by id; maps are (B, C, h, w)."""
         values = {self.graph["input"]: pixels.contiguous(memory_format=torch.channels_last)}
         wanted = {*self.graph["outputs"], *keep}
         for index, step in enumerate(self.graph["steps"]):
@@ -76,7 +76,7 @@ def _max_pool(step: Step, inputs: list[Tensor]) -> Tensor:
 
 
 def _depth_to_space(step: Step, inputs: list[Tensor]) -> Tensor:
-    """TensorFlow's order of channels: (row in block, column in block, channel); torch's pixel_shuffle has another."""
+    """Uses TensorFlow's channel order (row in block, column in block, channel), unlike torch's pixel_shuffle."""
     batch, channels, height, width = inputs[0].shape
     k = step["block"]
     blocks = inputs[0].reshape(batch, k, k, channels // k**2, height, width).permute(0, 3, 4, 1, 5, 2)
@@ -84,7 +84,7 @@ def _depth_to_space(step: Step, inputs: list[Tensor]) -> Tensor:
 
 
 def _reshape(step: Step, inputs: list[Tensor]) -> Tensor:
-    """Rows of numbers are counted with the channels last."""
+    """Reshapes in channels-last order, as TensorFlow does."""
     x = inputs[0].permute(0, 2, 3, 1) if inputs[0].dim() == 4 else inputs[0]
     shape = step["shape"]
     if len(shape) == 3:

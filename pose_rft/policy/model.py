@@ -1,9 +1,10 @@
 """`PoseLlava`: the policy π(a, p | q) as one transformers model.
 
-A LLaVA (CLIP tower, its projector W_a, Llama), a pose-aware encoder beside CLIP, their fusion (W_b), and a pose head on
-the hidden state that predicts `<POSE>`. The tiny model of the sample and the 7B model are this class with different
-configurations. LLaVA stays a whole `LlavaForConditionalGeneration` inside, so hub checkpoints load through their own
-class and names (`hub.py`). Left out: `generate` (see `rollout.py`: sampling and scoring must share one distribution).
+It holds a LLaVA (CLIP tower, its projector W_a, Llama), a pose-aware encoder beside CLIP, their fusion (W_b), and a
+pose head on the hidden state that predicts `<POSE>`. The sample's tiny model and the 7B model are this class with
+different configurations. LLaVA stays a complete `LlavaForConditionalGeneration`, so hub checkpoints load through their
+own class and names (`hub.py`). There is no `generate`: sampling and scoring must share one distribution (see
+`rollout.py`).
 """
 
 import re
@@ -37,8 +38,7 @@ NEVER = -1e4
 
 @dataclass
 class PoseLlavaOutput(ModelOutput):
-    """loss (); logits, see `PoseLlava.forward`; hidden_states (B, T, d) of the last layer; pose_start (B, 144), where
-    the poses of each row start; the cache."""
+    """Loss (), logits (see `PoseLlava.forward`), last hidden states (B, T, d), initial poses (B, 144), KV cache."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -52,7 +52,7 @@ class PoseLlava(PreTrainedModel):
 
     Args:
         config: everything that the class depends on.
-        llava, pose_encoder: ready modules to build around instead of fresh ones; they must fit `config`.
+        llava, pose_encoder: existing modules to use instead of fresh ones; they must match `config`.
     """
 
     config_class = PoseLlavaConfig
@@ -98,7 +98,7 @@ class PoseLlava(PreTrainedModel):
 
     @property
     def num_image_tokens(self) -> int:
-        """How many `<image>` placeholders stand for one picture."""
+        """Number of `<image>` placeholders per image."""
         return self.fusion.num_tokens
 
     def towers(self) -> list[nn.Module]:
@@ -106,14 +106,14 @@ class PoseLlava(PreTrainedModel):
         return [self.llava.model.vision_tower] + ([self.pose_encoder] if self.pose_encoder is not None else [])
 
     def train(self, mode: bool = True) -> "PoseLlava":
-        """Training mode for what is trained; frozen encoders stay in evaluation mode."""
+        """Switches the trained parts to training mode; frozen encoders stay in evaluation mode."""
         super().train(mode)
         for tower in self.towers():
             tower.eval()  # their batch statistics and dropout belong to their own training
         return self
 
     def get_input_embeddings(self) -> nn.Module:
-        """The language model's table of token embeddings."""
+        """The language model's token embeddings."""
         return self.llava.get_input_embeddings()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -122,7 +122,7 @@ class PoseLlava(PreTrainedModel):
 
     @torch.no_grad()
     def encode_images(self, pixel_values: Tensor, pose_pixel_values: Tensor | None) -> ImageTokens:
-        """The frozen part of the image path.
+        """Runs the frozen part of the image path.
 
         Args:
             pixel_values: (B, 3, S, S), CLIP's normalisation. pose_pixel_values: (B, 3, P, P), ImageNet's.
@@ -138,7 +138,7 @@ class PoseLlava(PreTrainedModel):
 
     @torch.no_grad()
     def clip_tokens(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised pixels → (B, Lc, dc)."""
+        """(B, 3, S, S) normalised pixels → (B, Lc, dc) CLIP tokens."""
         config = self.config.llava
         tower = self.llava.model.vision_tower
         states = tower(pixel_values.to(tower.dtype), output_hidden_states=True).hidden_states
@@ -149,9 +149,9 @@ class PoseLlava(PreTrainedModel):
         return torch.cat(picked, -1)
 
     def no_tokens(self, device: torch.device) -> ImageTokens:
-        """The tokens of no picture, shaped as the encoders would give them.
+        """Returns the tokens of zero images, with the shapes that the encoders would produce.
 
-        Sizes come from the configuration: under ZeRO-3 even a look at a weight is a collective.
+        Sizes come from the configuration: under ZeRO-3 even reading a weight is a collective operation.
         """
         config = self.config.llava
         layers, width = config.vision_feature_layer, config.vision_config.hidden_size
@@ -163,15 +163,15 @@ class PoseLlava(PreTrainedModel):
         return ImageTokens(clip, torch.zeros(0, rows * columns, self.pose_encoder.width, device=device))
 
     def fuse(self, tokens: ImageTokens) -> Tensor:
-        """The trained part of the image path: (B, num_image_tokens, d)."""
+        """Runs the trained part of the image path: → (B, num_image_tokens, d)."""
         projector = self.llava.model.multi_modal_projector
         return self.fusion(tokens.to(dtype=projector.linear_1.weight.dtype), projector)  # caches may be float16
 
     def embed(self, input_ids: Tensor, image_tokens: ImageTokens | None) -> Tensor:
-        """(B, T) ids → (B, T, d), with `<image>` placeholders filled from the images in their order.
+        """(B, T) ids → (B, T, d) embeddings, with the `<image>` placeholders filled from the images in order.
 
         Raises:
-            ValueError: the placeholders are not num_image_tokens for each image.
+            ValueError: the number of placeholders is not num_image_tokens per image.
         """
         embeds = self.get_input_embeddings()(input_ids)
         if self.pose_row is not None:
@@ -185,7 +185,7 @@ class PoseLlava(PreTrainedModel):
         return embeds.masked_scatter(places[..., None], self.fuse(image_tokens).to(embeds.dtype))
 
     def token_logits(self, hidden: Tensor) -> Tensor:
-        """(..., d) states → (..., vocabulary) logits of the next token; suppressed tokens get probability 0."""
+        """(..., d) states → (..., vocabulary) next-token logits; suppressed tokens get probability 0."""
         logits = self.llava.lm_head(hidden)
         if self.pose_row is not None:
             logits = self.pose_row.unembed(logits, hidden)
@@ -194,8 +194,7 @@ class PoseLlava(PreTrainedModel):
         return logits
 
     def pose_start(self, input_ids: Tensor, image_tokens: ImageTokens | None) -> Tensor:
-        """Where the poses of each row start, (B, 144) without gradient: the mean pose, or with `pose_prior: encoder`
-        the pose that the encoder reads from the picture of the row."""
+        """Initial pose per row, (B, 144), no gradient: the mean pose, or the encoder's with `pose_prior: encoder`."""
         start = self.pose_head.mean_pose.float().expand(len(input_ids), -1)
         if self.config.pose_prior == "mean" or image_tokens is None or not len(image_tokens):
             return start
@@ -206,13 +205,11 @@ class PoseLlava(PreTrainedModel):
             return start.index_copy(0, rows, self.pose_encoder.pose(image_tokens.pose).float())
 
     def pose_distribution(self, hidden: Tensor, start: Tensor | None = None) -> PoseDistribution:
-        """(N, d) states that predict `<POSE>`, and where their poses start (N, 144), the mean pose without it → N pose
-        distributions in float32."""
+        """(N, d) states that predict `<POSE>`, (N, 144) initial poses (or the mean pose) → N float32 distributions."""
         return self.pose_head(hidden, start)
 
     def calibrated(self, poses: PoseDistribution, asked: Asked) -> PoseDistribution:
-        """The same distributions with σ as validation data want it, for whoever reads σ or draws poses for people;
-        unchanged where this policy was not calibrated. Training samples and scores without it."""
+        """Returns `poses` with calibrated σ, for inference, never for training; unchanged without calibration."""
         scale = (self.config.sigma_scale or {}).get(asked)
         return poses if scale is None else poses.scaled(torch.tensor(scale, device=poses.mean.device))
 
@@ -234,13 +231,13 @@ class PoseLlava(PreTrainedModel):
 
         Args:
             input_ids: (B, T). Rows without `<image>` take no image; image i belongs to the i-th placeholder block.
-            attention_mask: (B, T), or (B, 1, T, T') bool with True = may attend (give position_ids then).
-            image_tokens: from `encode_images`; or give pixel_values and pose_pixel_values.
-            labels: (B, T), -100 = not scored. The loss is the mean cross entropy over scored tokens, and `logits` are
-                (N, V) of the N states that predict them, unless `logits_to_keep` says otherwise.
+            attention_mask: (B, T), or (B, 1, T, T') bool with True = may attend (then pass position_ids too).
+            image_tokens: from `encode_images`; alternatively pass pixel_values and pose_pixel_values.
+            labels: (B, T), -100 = ignored. The loss is the mean cross-entropy over the other tokens, and `logits` are
+                (N, V) for the N states that predict them, unless `logits_to_keep` is given.
             logits_to_keep: 0 = all (B, T, V), n = the last n, index tensor = those positions of every row, bool tensor
                 (B, T) = those states, (N, V).
-            group: for packed rows, see `shared_attention.py`; attention_mask is then the prompts', (B, 1, 1, P).
+            group: for packed rows (see `shared_attention.py`); attention_mask then covers the prompts, (B, 1, 1, P).
         """
         if image_tokens is None and pixel_values is not None:
             image_tokens = self.encode_images(pixel_values, pose_pixel_values)
@@ -264,8 +261,10 @@ class PoseLlava(PreTrainedModel):
         return PoseLlavaOutput(loss, logits, hidden, self.pose_start(input_ids, image_tokens), outputs.cache)
 
     def _mask(self, mask: Tensor | None, embeds: Tensor, group: GroupColumns | None) -> Tensor | None:
-        """What the attention in use understands: only ours knows groups, and eager attention adds the mask to the
-        scores, where a bool would be silently wrong."""
+        """Converts the mask for the attention implementation in use.
+
+        Only ours supports groups; eager attention adds the mask to the scores, where a bool would be silently wrong.
+        """
         implementation = self.llava.model.language_model.config._attn_implementation
         if mask is None or mask.dim() != 4 or implementation == shared_attention.NAME:
             return mask
@@ -277,7 +276,7 @@ class PoseLlava(PreTrainedModel):
 
     @torch.no_grad()
     def set_mean_pose(self, mean: Tensor) -> None:
-        """The pose that an untrained head predicts: mean (24, 6) of the training set's raw 6D numbers."""
+        """Sets the pose that an untrained head predicts: mean (24, 6) of the training set's raw 6D numbers."""
         self.pose_head.mean_pose.copy_(mean.reshape(POSE_NUMBERS))
 
     @torch.no_grad()
@@ -285,7 +284,7 @@ class PoseLlava(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, PoseHead):
             # Here and not in its constructor: transformers initialises after construction, and from_pretrained
-            # builds without memory, so whatever is not set here and not in a checkpoint would be noise.
+            # builds on the meta device, so values set neither here nor by a checkpoint would be uninitialised.
             init.copy_(module.mean_pose, torch.tensor(IDENTITY_6D).repeat(POSE_NUMBERS // len(IDENTITY_6D)))
             for part in (module.mean, module.log_std, module.factor):
                 if part is not None:
@@ -297,7 +296,7 @@ class PoseLlava(PreTrainedModel):
                 init.normal_(module.factor.outer.bias, std=module.factor_init)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # type: ignore[override]
-        """The weights, and beside them the adapters; loaded again, the policy is the same to the bit."""
+        """Saves the weights and, beside them, the adapters; the reloaded policy is bit-identical."""
         self.config.adapters = self.adapters or None
         with lora.without_adapters(self) as plain:
             super(PoseLlava, plain).save_pretrained(save_directory, **kwargs)
@@ -306,10 +305,10 @@ class PoseLlava(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, source: Any, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:  # type: ignore[override]
-        """A saved policy.
+        """Loads a saved policy.
 
         Raises:
-            PoseRftError: no policy there, files are damaged, or weights are missing, unexpected or of another shape
+            PoseRftError: there is no policy, files are damaged, or weights are missing, unexpected or of another shape
                 (all are listed).
         """
         folder, config = look_at(source, "policy")
@@ -342,10 +341,10 @@ OBSOLETE = re.compile(r"(^|\.)(position_ids|inv_freq)$")
 
 
 def check_loaded(info: Mapping[str, Any], source: str) -> None:
-    """Refuses a checkpoint that transformers loaded only in part (it prints a report and goes on with random weights).
+    """Rejects a checkpoint that transformers loaded only partly (it just prints a report and keeps random weights).
 
     Raises:
-        PoseRftError: lists missing, unexpected and mismatched weights.
+        PoseRftError: weights are missing, unexpected or mismatched (all are listed).
     """
     unexpected = [key for key in info["unexpected_keys"] if not OBSOLETE.search(key)]
     problems = {"missing": info["missing_keys"], "unexpected": unexpected, "of another shape": info["mismatched_keys"]}

@@ -1,9 +1,9 @@
-"""What a user writes about the policy: the params sections `base_model`, `pose_encoder`, `policy` and `lora`.
+"""The user's settings of the policy: params sections `base_model`, `pose_encoder`, `policy` and `lora`.
 
-`base_model` names LLaVA (a hub id, a local folder, or the sizes of a tiny one), `pose_encoder` what looks at the
-person beside CLIP, `policy` what is put around both: how the pose tokens join the CLIP tokens (paper, appendix A) and
-the shape of the pose distribution (paper eq. 2). The model itself needs none of this to run (`config.py`), so that it
-can be measured where only torch, transformers and peft are installed.
+`base_model` selects the LLaVA (a hub id, a local folder, or the sizes of a tiny one), `pose_encoder` the encoder beside
+CLIP, and `policy` the parts around both: how pose tokens are fused with CLIP tokens (paper, appendix A) and the form of
+the pose distribution (paper eq. 2). The model itself runs without this module (`config.py`), so that it can be measured
+where only torch, transformers and peft are installed.
 """
 
 from typing import Annotated, Literal
@@ -16,7 +16,7 @@ from pose_rft.policy.config import FusionKind, PosePrior
 
 
 class TinyVisionParams(Section):
-    """A CLIP vision tower that a CPU can train: `patch` divides image.size."""
+    """A CLIP vision tower small enough to train on a CPU; `patch` must divide image.size."""
 
     width: Width
     layers: Annotated[Depth, Field(ge=2)]  # LLaVA reads the last layer but one
@@ -25,7 +25,7 @@ class TinyVisionParams(Section):
 
 
 class TinyLanguageParams(Section):
-    """A Llama that a CPU can train."""
+    """A Llama small enough to train on a CPU."""
 
     width: Width
     layers: Depth
@@ -33,7 +33,7 @@ class TinyLanguageParams(Section):
 
 
 class TinyParams(Section):
-    """language: not for a `source` that is a language model itself."""
+    """Sizes of the tiny parts; omit `language` if `source` is itself a language model."""
 
     vision: TinyVisionParams
     language: TinyLanguageParams | None = None
@@ -50,7 +50,7 @@ class ContrastiveParams(Section):
 
 
 class BaseModelParams(Section):
-    """`base_model`: where the untuned LLaVA comes from.
+    """`base_model`: where the LLaVA comes from, before fine-tuning.
 
     source: `tiny`; `smollm2`, a small language model with a tiny CLIP tower (`smollm.py`); a hub id such as
         `llava-hf/llava-1.5-7b-hf`, or a local folder in that format.
@@ -63,14 +63,14 @@ class BaseModelParams(Section):
 
     @property
     def is_made_here(self) -> bool:
-        """Whether the LLaVA is put together by `base_model`, not loaded whole."""
+        """Whether the stage `base_model` assembles the LLaVA instead of loading it whole."""
         return self.source in ("tiny", "smollm2")
 
     def sizes(self) -> TinyParams:
-        """Of the parts that are made here: `language` is None where the source is a language model.
+        """The sizes of the parts built here; `language` is None if the source is itself a language model.
 
         Raises:
-            PoseRftError: sizes are missing, or some are given that nothing has.
+            PoseRftError: sizes are missing, or are given for a part that is not built here.
         """
         if self.tiny is None or (self.tiny.language is None) != (self.source != "tiny"):
             wanted = "of vision and language" if self.source == "tiny" else "of vision alone"
@@ -79,8 +79,7 @@ class BaseModelParams(Section):
 
 
 class LogStdParams(Section):
-    """log σ of each of the 144 numbers: start value (none is published) and the soft bounds that keep σ from collapsing
-    or exploding."""
+    """log σ of each of the 144 numbers: initial value (unpublished), and soft bounds against collapse and explosion."""
 
     min: float = -5.0
     max: float = -0.5
@@ -90,11 +89,11 @@ class LogStdParams(Section):
 class PolicyParams(Section):
     """`policy`: the parts around LLaVA.
 
-    pose_prior: `mean`, the paper's form: the pose comes out of the language model alone; `encoder`: the mean of the
-        distribution starts at the pose that the encoder reads, and the language model corrects it.
-    inner_width: of the hidden layers of W_b and of the pose head; null: that of the language model, as in the paper.
-    shortcuts: a linear map beside the two layers of W_b and of the pose head. A small language model copies a pose
-        through its tokens many times faster with both (docs/photographs.md).
+    pose_prior: `mean` (as in the paper): the language model alone predicts the pose; `encoder`: the distribution's mean
+        starts at the pose that the encoder predicts, and the language model corrects it.
+    inner_width: width of the hidden layers of W_b and the pose head; null: the language model's, as in the paper.
+    shortcuts: adds a linear skip connection to W_b and to the pose head. With inner_width and shortcuts, a small
+        language model copies a pose through its tokens many times faster (docs/photographs.md).
     covariance_rank: r of Σ = diag(σ²) + U Uᵀ, used by `low_rank` only.
     mean_scale: the head's mean is mean_pose + mean_scale · MLP(state).
     """
@@ -127,7 +126,7 @@ class KeypointTrainingParams(Section):
 
 
 class BlazePoseParams(Section):
-    """Which of MediaPipe's landmark networks, and the size of the lifter behind it: residual layers of `width`."""
+    """The MediaPipe landmark network (`variant`), and the lifter behind it: `layers` residual layers of `width`."""
 
     variant: Literal["lite", "full", "heavy"] = "full"
     width: Width
@@ -135,7 +134,7 @@ class BlazePoseParams(Section):
 
 
 class LifterTrainingParams(Section):
-    """Training of the lifter. rotation, joints: weights of the distance of rotation matrices and of joints (metres)."""
+    """Training of the lifter. rotation, joints: loss weights of errors in rotation matrices and in joints (metres)."""
 
     steps: int = Field(ge=0)
     batch: Count
@@ -146,10 +145,10 @@ class LifterTrainingParams(Section):
 
 
 class PoseEncoderParams(Section):
-    """`pose_encoder`: kind, and a checkpoint to import (`vitpose`, `hmr2`), a landmark network with a lifter to train
-    (`blazepose`), or a network to train (`conv_vit`).
+    """`pose_encoder`: its kind, and the settings of that kind.
 
-    checkpoint: `vitpose`: hub id or folder of a VitPoseForPoseEstimation; `hmr2`: a HMR2.0 or TokenHMR .ckpt file.
+    `vitpose` and `hmr2` import a checkpoint, `blazepose` trains a lifter, `conv_vit` trains the whole network.
+    checkpoint: `vitpose`: hub id or folder of a VitPoseForPoseEstimation; `hmr2`: an HMR2.0 or TokenHMR .ckpt file.
     """
 
     kind: Literal["blazepose", "conv_vit", "vitpose", "hmr2"]
@@ -161,7 +160,7 @@ class PoseEncoderParams(Section):
 
 
 class LoRAParams(Section):
-    """rank, alpha (the adapter is scaled by alpha / rank), dropout, and the Linear layers by their names in Llama."""
+    """LoRA's rank, alpha (scale = alpha / rank), dropout, and the target Linear layers by their names in Llama."""
 
     rank: Width
     alpha: Positive

@@ -1,9 +1,9 @@
 """A distribution over poses from one hidden state: π(p | q, a) = N(p; μ, Σ) (paper eq. 2).
 
-The state is the one that *predicts* `<POSE>` (ChatPose reads the same one). The head is ChatPose's, Linear-ReLU-Linear
-to 144 numbers, with a twin for log σ and, for `low_rank`, one for U of Σ = diag(σ²) + U Uᵀ. A pose lives in raw 6D
-numbers, before orthonormalisation: what is sampled is what is scored. Everything runs in float32 outside autocast,
-because 144 log-densities in bfloat16 are wrong by half a nat.
+The hidden state is the one that *predicts* `<POSE>` (as in ChatPose). The head is ChatPose's, Linear-ReLU-Linear to 144
+numbers, with a second one for log σ and, for `low_rank`, a third for U in Σ = diag(σ²) + U Uᵀ. The density is over raw
+6D numbers, before orthonormalisation, so what is sampled is what is scored. Everything runs in float32 outside
+autocast, because 144 log-densities in bfloat16 are off by half a nat.
 """
 
 import math
@@ -24,10 +24,10 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class PoseDistribution:
-    """N poses' distributions, float32: mean (N, 144), log_std (N, 144), factor U (N, 144, r).
+    """Distributions of N poses in float32: mean (N, 144), log_std (N, 144), factor U (N, 144, r).
 
-    `log_std` is None for a point (no density), `factor` is None for a diagonal covariance. Masks are (N, 24) bool,
-    True = the joint counts; a joint that does not count contributes exactly nothing.
+    `log_std` is None for a point prediction (no density), `factor` is None for a diagonal covariance. Masks are (N, 24)
+    bool, True = the joint counts; any other joint contributes exactly zero.
     """
 
     mean: Tensor
@@ -42,17 +42,17 @@ class PoseDistribution:
         return PoseDistribution(*(None if x is None else x[index] for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
     def detach(self) -> "PoseDistribution":
-        """The same distribution outside the graph of gradients."""
+        """The same distribution, detached from the autograd graph."""
         return PoseDistribution(*(None if x is None else x.detach() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
     def with_spread_held(self) -> "PoseDistribution":
-        """The same one, whose gradient reaches the mean only."""
+        """The same distribution, with gradient through the mean only."""
         held = self.detach()
         return PoseDistribution(self.mean, held.log_std, held.factor)
 
     @staticmethod
     def join(parts: "Sequence[PoseDistribution]") -> "PoseDistribution":
-        """One after the other; all of one kind."""
+        """Concatenates distributions of the same kind."""
         columns = zip(*((part.mean, part.log_std, part.factor) for part in parts), strict=True)
         return PoseDistribution(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
 
@@ -61,25 +61,25 @@ class PoseDistribution:
         return PoseDistribution(*(None if x is None else x.cpu() for x in (self.mean, self.log_std, self.factor)))  # type: ignore[arg-type]
 
     def scaled(self, scale: Tensor) -> "PoseDistribution":
-        """Each joint's deviation times its factor, (24,); means and correlations stay, and so does a point."""
+        """Multiplies each joint's σ by its factor in `scale` (24,); means, correlations and points do not change."""
         numbers = scale.to(self.mean).repeat_interleave(POSE_NUMBERS // JOINTS)
         log_std = None if self.log_std is None else self.log_std + numbers.log()
         return PoseDistribution(self.mean, log_std, None if self.factor is None else self.factor * numbers[:, None])
 
     def standardised(self, x: Tensor) -> Tensor:
-        """(N, 144) → (N, 24, 6): deviation of each number over its own σ.
+        """(N, 144) → (N, 24, 6): deviation of each number divided by its own σ.
 
         Raises:
-            PoseRftError: a point has no density.
+            PoseRftError: a point prediction has no density.
         """
         self._log_std()
         return ((x - self.mean) / self.std()).unflatten(-1, (JOINTS, 6))
 
     def whitened(self, x: Tensor) -> Tensor:
-        """(N, 144) → (N, 24, 6): deviation of each joint times the inverse root of its 6 × 6 covariance.
+        """(N, 144) → (N, 24, 6): deviation of each joint, whitened by the Cholesky root of its 6 × 6 covariance.
 
         Raises:
-            PoseRftError: a point has no density.
+            PoseRftError: a point prediction has no density.
         """
         if self.factor is None:
             return self.standardised(x)
@@ -91,18 +91,17 @@ class PoseDistribution:
 
     @property
     def noise_width(self) -> int:
-        """Standard normal numbers behind one pose: one for each of its own, and r more for U."""
+        """Number of standard normal variables behind one pose: one per pose number, and r more for U."""
         return self.mean.shape[-1] + (0 if self.factor is None else self.factor.shape[-1])
 
     @torch.no_grad()
     def sample(self, generator: torch.Generator, k: int = 1) -> Tensor:
-        """k draws of each, (N, k, 144), without gradient. A point gives its mean."""
+        """Draws k samples of each, (N, k, 144), without gradient. A point prediction returns its mean."""
         shape = (len(self), k, self.noise_width)
         return self.at(torch.randn(shape, generator=generator, device=self.mean.device))
 
     def at(self, noise: Tensor) -> Tensor:
-        """The poses that k rows of standard normal numbers each stand for: (N, k, noise_width) → (N, k, 144);
-        differentiable in mean and deviation."""
+        """Maps standard normal noise to poses, (N, k, noise_width) → (N, k, 144); differentiable in mean, σ and U."""
         own, shared = noise[..., : self.mean.shape[-1]], noise[..., self.mean.shape[-1] :]
         if self.log_std is None:
             return self.mean[:, None].expand_as(own).clone()
@@ -113,7 +112,7 @@ class PoseDistribution:
         """Log-density of x (N, 144) → (N,), or of k poses each (N, k, 144) → (N, k).
 
         Raises:
-            PoseRftError: a point has no density.
+            PoseRftError: a point prediction has no density.
         """
         if self.factor is None:
             return self.joint_log_prob(x, mask).sum(-1)
@@ -130,7 +129,7 @@ class PoseDistribution:
         """Log-density of each joint's six numbers: (N, 144) → (N, 24), or (N, k, 144) → (N, k, 24).
 
         Raises:
-            PoseRftError: a point has no density, and with a low-rank covariance joints are not independent.
+            PoseRftError: a point prediction has no density, or the covariance is low-rank: joints are then dependent.
         """
         log_std = self._log_std()
         if self.factor is not None:
@@ -149,7 +148,7 @@ class PoseDistribution:
         """KL(self ‖ other) in closed form → (N,) nats; exactly 0 for equal diagonal distributions.
 
         Raises:
-            PoseRftError: a point has no density, or the covariances are of different kinds.
+            PoseRftError: a point prediction has no density, or the covariances are of different kinds.
         """
         own, reference = self._log_std(), other._log_std()
         if (self.factor is None) != (other.factor is None):
@@ -176,7 +175,7 @@ class PoseDistribution:
         return normal.entropy() - constant * (~numbers).sum(-1)
 
     def std(self) -> Tensor:
-        """Marginal standard deviation of each number, (N, 144); zeros for a point."""
+        """Marginal standard deviation of each number, (N, 144); zeros for a point prediction."""
         if self.log_std is None:
             return torch.zeros_like(self.mean)
         variance = torch.exp(2 * self.log_std)
@@ -188,7 +187,7 @@ class PoseDistribution:
         return self.log_std
 
     def _neutralised(self, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, σ and U with the numbers that do not count made independent N(0, 1)."""
+        """Mean, σ and U, with the excluded numbers replaced by independent N(0, 1)."""
         assert self.factor is not None
         keep = _numbers(mask, self.mean)
         std = torch.exp(self._log_std().masked_fill(~keep, 0.0))
@@ -203,7 +202,7 @@ def _numbers(mask: Tensor | None, like: Tensor) -> Tensor:
 
 
 class Float32Linear(nn.Linear):
-    """A Linear that computes in float32 whatever its weights are stored in."""
+    """A Linear that computes in float32, whatever the dtype of its weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.float()
@@ -211,7 +210,7 @@ class Float32Linear(nn.Linear):
 
 
 class PoseMlp(nn.Module):
-    """Linear, ReLU, Linear, as ChatPose's; with `shortcut` a linear map beside it."""
+    """Linear, ReLU, Linear, as in ChatPose; `shortcut` adds a linear skip connection."""
 
     def __init__(self, width: int, outputs: int, inner: int | None = None, shortcut: bool = False) -> None:
         super().__init__()
@@ -225,12 +224,12 @@ class PoseMlp(nn.Module):
 
 
 class PoseHead(nn.Module):
-    """Hidden states (N, d) and where their poses start (N, 144) → `PoseDistribution`.
+    """Hidden states (N, d) and initial poses (N, 144) → `PoseDistribution`.
 
     μ = start + mean_scale · MLP; log σ = min + (max − min) · sigmoid(MLP + offset), so that σ starts at
-    exp(log_std_init) and stays strictly between its bounds with a gradient everywhere. The last layers start at zero:
-    an untrained head predicts the start: `mean_pose`, the training set's mean of the raw 6D numbers, or what the pose
-    encoder reads from the picture (`PoseLlava.pose_start`).
+    exp(log_std_init) and stays strictly between its bounds with a gradient everywhere. The last layers are initialised
+    to zero, so an untrained head predicts `start`: `mean_pose`, the training set's mean of the raw 6D numbers, or the
+    pose encoder's prediction for the image (`PoseLlava.pose_start`).
     """
 
     mean_pose: Tensor

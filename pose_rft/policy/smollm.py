@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct (arXiv 2502.02737, Apache-2.0) as the language model of a policy: a Llama with real words.
+"""SmolLM2-135M-Instruct (arXiv 2502.02737, Apache-2.0) as a policy's language model: a Llama with a real vocabulary.
 
-The weights are the file that `pose-rft fetch --smollm` keeps: a GGUF, mostly of 4 bits a number, which transformers
-turns into a Llama of float32 with the package `gguf` (the extra `smollm`).
+The weights come from the file that `pose-rft fetch --smollm` downloads: a GGUF, mostly 4-bit, which transformers
+dequantises to a float32 Llama with the package `gguf` (the extra `smollm`).
 """
 
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ from pose_rft.policy.model import check_loaded
 
 
 def load_tokenizer() -> PreTrainedTokenizerBase:
-    """The tokenizer inside the file.
+    """Loads the tokenizer from the file.
 
     Raises:
         PoseRftError: the file or the package `gguf` is missing.
@@ -34,10 +34,10 @@ def load_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def load_language(rows: int) -> LlamaForCausalLM:
-    """The language model with vocabulary matrices of `rows`, of which the new ones are the mean of the old.
+    """Loads the language model with `rows` vocabulary rows; new rows start as the mean of the old ones.
 
     Raises:
-        PoseRftError: the file or the package `gguf` is missing, or weights are.
+        PoseRftError: the file, the package `gguf` or weights are missing.
     """
     path = _file()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
