@@ -1,12 +1,12 @@
 """BlazePose as a pose-aware encoder: MediaPipe's pose landmark network and a lifter from its landmarks to SMPL's pose.
 
-The network (arXiv 2006.10204; weights of `mediapipe`, Apache-2.0) was pretrained on photographs of people and stays as
-it is. It reads a square crop of 256 px and gives 33 body landmarks: places in the crop with depth, whether each is
-seen, and metres about the hips. The lifter is a small network that is trained here (`training/lifting.py`) on the
-landmarks of the training crops, and on the network's last maps, which know more of a pose than the landmarks that are
-read from them: it is to this encoder what SMPL's training is to HMR2.0's.
+The network (arXiv 2006.10204; weights of `mediapipe`, Apache-2.0) was pretrained on photographs of people and stays
+frozen. From a square crop of 256 px it predicts 33 body landmarks: positions in the crop with depth, visibility, and
+hip-centred coordinates in metres. The lifter is a small network trained here (`training/lifting.py`) on the landmarks
+of the training crops and on the network's last feature maps, which tell more about a pose than the landmarks read from
+them. It gives this encoder what training on SMPL gives HMR2.0's.
 
-What the policy gets is one token: the landmarks and the lifted pose. `observe` is the costly part, which training
+The policy receives one token: the landmarks and the lifted pose. `observe` is the expensive part, which training
 caches; `interpret` is the lifter.
 """
 
@@ -53,11 +53,11 @@ SMALLEST_SPREAD = 1e-3  # half crop sides: keeps the features of landmarks that 
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What the network found in B crops.
+    """The network's detections in B crops.
 
-    points: (B, 33, 3), x and y in [-1, 1] over the crop (beyond: outside), z in the same unit, towards the viewer
-    negative, 0 at the hips. visibility: (B, 33) in [0, 1], in the picture and not hidden. world: (B, 33, 3) metres,
-    camera axes, origin between the hips. score: (B,) in [0, 1], whether there is a person.
+    points: (B, 33, 3), x and y in [-1, 1] inside the crop, z in the same unit, negative towards the viewer, 0 at the
+    hips. visibility: (B, 33) in [0, 1], inside the image and not occluded. world: (B, 33, 3) metres, camera axes,
+    origin between the hips. score: (B,) in [0, 1], whether there is a person.
     """
 
     points: Tensor
@@ -67,7 +67,7 @@ class Landmarks:
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose mask is cut from uniform numbers: on a CPU torch draws its own one by one, five times as slowly."""
+    """Dropout with a mask thresholded from uniform numbers: torch's own, drawn one by one on a CPU, is 5x slower."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -76,10 +76,10 @@ class Dropout(nn.Dropout):
 
 
 class Lifter(nn.Module):
-    """Landmarks and maps to a pose: (B, 33, 8), (B, 2, M) → (B, 144) 6D numbers of rotations, root in the camera frame.
+    """Lifts landmarks and maps to a pose: (B, 33, 8), (B, 2, M) → (B, 144) 6D rotations, root in the camera frame.
 
-    The landmarks' own centre and spread are taken out first: where in the crop a person stands is not part of a pose.
-    The maps are those of the crop and of its mirror image; zeros stand for none, which training shows too.
+    The landmarks are first normalised by their own centre and spread: a person's place in the crop is not part of the
+    pose. The maps are those of the crop and of its mirror image; zeros mean no maps, which occurs in training too.
     """
 
     mean_pose: Tensor
@@ -113,14 +113,14 @@ class Lifter(nn.Module):
         for block in self.blocks:
             hidden = hidden + block(hidden)
         raw = self.mean_pose + self.leave(hidden)
-        # True rotations: the loss does not see how long raw columns are, but the policy's density would.
+        # Orthonormalised: the loss ignores the length of raw columns, but the policy's density would not.
         return matrix_to_sixd(sixd_to_matrix(raw.unflatten(-1, (len(SMPL24), 6)))).flatten(1)
 
     def both_ways(self, landmarks: Tensor, maps: Tensor) -> Tensor:
-        """The mean of `forward` of what was seen and, mirrored back, of its mirror image.
+        """Averages `forward` of the input and, mirrored back, of its mirror image.
 
-        What a lifter says of one side of a body and not of the other is error, and half of it cancels. For use, not for
-        training, which shows it mirrored people as such.
+        Any asymmetry of the lifter between left and right is an error, and half of it cancels. For inference only:
+        training shows mirrored people as separate examples.
         """
         plain, other = (
             sixd_to_matrix(self(*seen).unflatten(-1, (len(SMPL24), 6)))
@@ -131,7 +131,7 @@ class Lifter(nn.Module):
 
 
 def centred(landmarks: Tensor) -> Tensor:
-    """(B, 33, 8) with the places relative to their own centre and spread, all numbers of order 1."""
+    """Normalises positions in (B, 33, 8) by their own centre and spread; all numbers become of order 1."""
     places, seen, world = landmarks[..., :3], landmarks[..., 3:5], landmarks[..., 5:]
     middle = places[..., :2].mean(1, keepdim=True)
     flat = places[..., :2] - middle
@@ -160,9 +160,9 @@ class BlazePose(PoseEncoder):
     def observe(self, pixels: Tensor) -> Tensor:
         """(B, 3, 256, 256) normalised pixels → (B, 1, 2 · M + 33 · 8 + 1): maps, landmarks, the person's score.
 
-        The maps are the network's last ones, of the crop as it is and of its mirror image. The landmarks are the mean
-        of what is seen in the two: the network's errors differ there (by 3.7 px and 78 mm in the median of BEDLAM's
-        crops), so half of them cancel. Where the two disagree the likelier one counts.
+        The maps are the network's last ones, of the crop and of its mirror image. The landmarks are averaged over both:
+        the network's errors differ between them (by a median of 3.7 px and 78 mm on BEDLAM's crops), so half of them
+        cancel. If the two disagree, the one with the higher score is used.
         """
         (one, maps), (other, flipped) = self._look_around(pixels), self._look_around(pixels.flip(-1))
         other = _mirrored(other)
@@ -172,11 +172,11 @@ class BlazePose(PoseEncoder):
         return torch.cat([maps, flipped, torch.where(agree[:, None], (one + other) / 2, likelier)], 1)[:, None]
 
     def _look_around(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says of each crop, turned where it has to be, (B, 33 · 8 + 1), and the crop's maps, (B, M).
+        """The network's output for each crop, rotated if needed, (B, 33 · 8 + 1), and the crop's maps, (B, M).
 
-        The network was made for people who stand upright in their crop. Whoever leans by more than an eighth of a turn,
-        or is not found, is looked at in all four quarter turns of the crop; the best view counts, turned back. Maps
-        cannot be turned back: they are those of the crop as it is.
+        The network expects people upright in their crop. If a person leans by more than an eighth of a turn, or is not
+        found, the crop is tried in all four quarter turns; the best view is used, rotated back. Maps cannot be rotated
+        back: they are always those of the unrotated crop.
         """
         seen, maps = self._look(pixels)
         doubtful = ((seen[:, -1] < FOUND) | (_lean(seen) > math.pi / 4)).nonzero()[:, 0]
@@ -191,10 +191,10 @@ class BlazePose(PoseEncoder):
         return seen, maps
 
     def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """What the network says of each crop, (B, 33 · 8 + 1), and its maps (B, M), in the precision of the crops."""
+        """The network's output for each crop, (B, 33 · 8 + 1), and its maps (B, M), in the dtype of the crops."""
         mean, deviation = (pixels.new_tensor(values).view(1, 3, 1, 1) for values in IMAGENET_NORM)
         unit = (pixels * deviation + mean).to(next(self.network.parameters()).dtype)
-        # On a CPU one picture at a time is fastest: the maps of one fit the cache.
+        # On a CPU one image at a time is fastest: its feature maps fit into the cache.
         parts = [self.network(part) for part in (unit.split(1) if unit.device.type == "cpu" else [unit])]
         found, score, world, maps = (torch.cat([part[name] for part in parts]) for name in self.config.graph["outputs"])
         found = found.view(-1, NETWORK_POINTS, 5)[:, : len(LANDMARKS)]
@@ -205,12 +205,12 @@ class BlazePose(PoseEncoder):
         return torch.cat([numbers, score.view(-1, 1)], 1).to(pixels.dtype), maps.flatten(1).to(pixels.dtype)
 
     def mirror(self, observed: Tensor) -> Tensor:
-        """What the network sees in the mirrored crops."""
+        """The observations of the mirrored crops."""
         maps, seen = self._halves(observed)  # exact: both were seen for both
         return torch.cat([maps.flip(1).flatten(1), _mirrored(seen)], 1)[:, None]
 
     def parts(self, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """An observation (B, 1, W) as what the lifter takes: landmarks (B, 33, 8) and maps (B, 2, M)."""
+        """Splits observations (B, 1, W) into the lifter's inputs: landmarks (B, 33, 8) and maps (B, 2, M)."""
         maps, seen = self._halves(observed)
         return _points(seen), maps
 
@@ -219,17 +219,17 @@ class BlazePose(PoseEncoder):
         return maps.unflatten(1, (2, self.maps)), seen
 
     def interpret(self, observed: Tensor) -> Tensor:
-        """(B, 1, W) → (B, 1, 33 · 8 + 144), the token: centred landmarks and the lifted pose less its mean."""
+        """(B, 1, W) → (B, 1, 33 · 8 + 144), the token: centred landmarks, and the lifted pose minus the mean pose."""
         landmarks, maps = (part.to(self.lifter.enter.weight.dtype) for part in self.parts(observed))
         lifted = self.lifter.both_ways(landmarks, maps) - self.lifter.mean_pose
         return torch.cat([centred(landmarks).flatten(1), lifted], 1)[:, None]
 
     def pose(self, tokens: Tensor) -> Tensor:
-        """The lifted pose that a token holds: (B, 1, W) → (B, 144) 6D numbers, root in the camera frame."""
+        """The lifted pose in a token: (B, 1, W) → (B, 144) 6D numbers, root in the camera frame."""
         return tokens[:, 0, -POSE_NUMBERS:] + self.lifter.mean_pose
 
     def landmarks(self, pixels: Tensor) -> Landmarks:
-        """What is observed in (B, 3, 256, 256) normalised pixels."""
+        """The landmarks observed in (B, 3, 256, 256) normalised pixels."""
         return self.read(self.observe(pixels))
 
     @staticmethod
@@ -238,11 +238,11 @@ class BlazePose(PoseEncoder):
         return _landmarks(observed[:, 0])
 
     def glance(self, pixels: Tensor) -> Landmarks:
-        """`landmarks` of one look at each crop as it is: for finding out where to look."""
+        """`landmarks` from a single pass over each unrotated crop: to find out where to crop."""
         return _landmarks(self._look(pixels)[0])
 
     def keypoints(self, pixels: Tensor) -> Tensor:
-        """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
+        """(B, 24, 3): SMPL's 2D joints in [-1, 1] over the crop, and their confidence (0: unknown to the network)."""
         landmarks = self.landmarks(pixels)
         found = torch.zeros(len(pixels), len(SMPL24), 3, device=pixels.device)
         for index, name in enumerate(LANDMARKS):
@@ -274,19 +274,19 @@ def _landmarks(seen: Tensor) -> Landmarks:
 
 
 def _mirrored(seen: Tensor) -> Tensor:
-    """What was seen in a mirrored crop, as it lies in the crop."""
+    """Maps the output for a mirrored crop back to the crop itself."""
     return torch.cat([mirrored(_points(seen)).flatten(1), seen[:, -1:]], 1)
 
 
 def mirrored(landmarks: Tensor) -> Tensor:
-    """(B, 33, 8) of the mirror image: left and right change places, x its sign."""
+    """Mirrors landmarks (B, 33, 8): swaps left and right, negates x."""
     points = landmarks[:, MIRRORED].clone()
     points[..., [0, 5]] *= -1  # in the crop and in metres
     return points
 
 
 def _up(seen: Tensor) -> Tensor:
-    """From the hips to the shoulders in the crop, (B, 2) of length 1, y down."""
+    """Unit vector from the hips to the shoulders in the crop, (B, 2), y down."""
     points = _points(seen)[..., :2]
     shoulders, hips = (
         (points[:, LANDMARKS.index(f"left_{name}")] + points[:, LANDMARKS.index(f"right_{name}")]) / 2
@@ -296,12 +296,12 @@ def _up(seen: Tensor) -> Tensor:
 
 
 def _lean(seen: Tensor) -> Tensor:
-    """Angle between the trunk and the crop's upright, (B,) radians."""
+    """Angle between the trunk and the crop's vertical, (B,) radians."""
     return torch.arccos((-_up(seen)[:, 1]).clamp(-1, 1))
 
 
 def _turned_back(seen: Tensor, turns: int) -> Tensor:
-    """What was seen in crops turned by `turns` quarter turns (`torch.rot90`), as it lies in the crops themselves."""
+    """Maps the output for crops rotated by `turns` quarter turns (`torch.rot90`) back to the crops themselves."""
     cos, sin = round(math.cos(turns * math.pi / 2)), round(math.sin(turns * math.pi / 2))
     turn = seen.new_tensor([[cos, sin], [-sin, cos]])
     points = _points(seen).clone()
@@ -311,7 +311,7 @@ def _turned_back(seen: Tensor, turns: int) -> Tensor:
 
 
 def _worth(seen: Tensor, turns: int) -> Tensor:
-    """How far a view is to be believed, (B,): score and visibility, where the trunk stood upright in the turned crop.
+    """Reliability of a view, (B,): score x mean visibility x how upright the trunk is in the rotated crop.
 
     Chosen on the sample's `hard` people and `3dpw/train`: the score alone prefers wrong views of upright people.
     """
@@ -326,10 +326,10 @@ OUTPUTS = {"landmarks": 0, "score": 1, "world": 4}
 
 
 def import_blazepose(params: "BlazePoseParams") -> BlazePose:
-    """The encoder around the fetched landmark network, with an untrained lifter.
+    """Builds the encoder around the fetched landmark network, with an untrained lifter.
 
     Raises:
-        PoseRftError: the file was not fetched, or is no pose landmark network.
+        PoseRftError: the file was not fetched, or is not a pose landmark network.
     """
     config, weights = blazepose_config(params)
     encoder = BlazePose(config)
@@ -338,7 +338,7 @@ def import_blazepose(params: "BlazePoseParams") -> BlazePose:
 
 
 def last_maps(graph: Graph, output: int) -> int:
-    """The tensor that the convolution behind an output reads."""
+    """Id of the tensor that feeds the convolution of an output."""
     by_output = {step["output"]: step for step in graph["steps"]}
     step = by_output[output]
     while step["op"] != "conv":
@@ -347,12 +347,12 @@ def last_maps(graph: Graph, output: int) -> int:
 
 
 def maps_size(graph: Graph) -> int:
-    """Numbers in the maps, the last output of a pruned graph."""
+    """Number of values in the maps, the last output of a pruned graph."""
     return math.prod(next(step["shape"] for step in graph["steps"] if step["output"] == graph["outputs"][-1]))
 
 
 def blazepose_config(params: "BlazePoseParams") -> tuple[BlazePoseConfig, Weights]:
-    """The configuration around the fetched landmark network, and that network's weights; errors as above."""
+    """The configuration with the fetched landmark network, and its weights; raises as `import_blazepose`."""
     source = pretrained.LANDMARKS[params.variant]
     path = pretrained.find(source)
     graph, weights = read_tflite(path)

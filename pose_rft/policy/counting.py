@@ -1,13 +1,13 @@
-"""What a policy costs: parameters, floating-point operations, memory. One count for a step's MFU and for `plan`.
+"""The cost of a policy: parameters, floating-point operations, memory; the same counts serve a step's MFU and `plan`.
 
-Parameters are counted on the model itself, built without numbers (torch's meta device). Operations are those of the
-matrix products that the mathematics asks for, two per multiply-add; nothing that is computed again, copied or padded
-counts. As in PaLM's "model FLOPs utilization" (arXiv 2204.02311, appendix B) and torch's FlopCounterMode, attention is
-counted without its causal half, and norms, softmax and activations are left out. Frozen weights have no gradient of
-their own, so a backward pass through them costs one forward pass, not two.
+Parameters are counted on the model itself, built on torch's meta device. Operations are those of the matrix products
+that the mathematics requires, two per multiply-add; recomputation, copies and padding do not count. As in PaLM's "model
+FLOPs utilization" (arXiv 2204.02311, appendix B) and torch's FlopCounterMode, attention is not halved for the causal
+mask, and norms, softmax and activations are left out. Frozen weights have no gradient of their own, so a backward pass
+through them costs one forward pass, not two.
 
-Memory follows ZeRO's accounting (arXiv 1910.02054, section 3): bfloat16 weights of 2 bytes, gradients added
-up in float32, and for each trained parameter 12 bytes of optimiser (float32 weight, two moments of AdamW).
+Memory follows ZeRO's accounting (arXiv 1910.02054, section 3): bfloat16 weights of 2 bytes, gradients accumulated in
+float32, and for each trained parameter 12 bytes of optimiser state (float32 weight, two moments of AdamW).
 """
 
 from collections.abc import Iterable
@@ -33,14 +33,14 @@ OPTIMISER_BYTES = {True: 12, False: 8}
 
 
 class Count(NamedTuple):
-    """Parameters of a part, and how many of them are trained."""
+    """Number of parameters of a part, and how many of them are trained."""
 
     total: int
     trained: int
 
 
 class Passes(NamedTuple):
-    """Floating-point operations of a forward pass and of the backward pass behind it."""
+    """FLOPs of a forward pass and of its backward pass."""
 
     forward: float
     backward: float
@@ -60,7 +60,7 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class Group:
-    """A prompt of `prompt` tokens, of its picture too if it has one, and its answers' lengths with their end tokens."""
+    """Token counts of a prompt (including its image's, if any) and of its answers (including EOS)."""
 
     prompt: int
     answers: tuple[int, ...]
@@ -68,17 +68,17 @@ class Group:
 
     @property
     def unique(self) -> int:
-        """Tokens with the prompt counted once: what is read and written here."""
+        """Tokens with the prompt counted once, as processed here."""
         return self.prompt + sum(self.answers)
 
     @property
     def logical(self) -> int:
-        """Tokens with the prompt counted for every answer: what a trainer that repeats prompts would read."""
+        """Tokens with the prompt counted for every answer, as in a trainer that repeats prompts."""
         return self.prompt * len(self.answers) + sum(self.answers)
 
 
 class StepFlops(NamedTuple):
-    """Operations of an RFT step by phase: frozen encoders, rollout, reference, policy with its backward passes."""
+    """FLOPs of an RFT step by phase: frozen encoders, rollout, reference, policy with its backward passes."""
 
     encode: float
     rollout: float
@@ -92,9 +92,9 @@ class StepFlops(NamedTuple):
 
 
 def skeleton(config: PoseLlavaConfig, lora: "LoRAParams | None" = None) -> PoseLlava:
-    """The policy without numbers (meta device), its trained parameters marked; a 7B one takes a second, no memory.
+    """The policy on the meta device, its trained parameters marked; a 7B one takes a second and no memory.
 
-    lora: the adapters under training, on top of those that the configuration lists.
+    lora: the adapters being trained, on top of those that the configuration lists.
     """
     with torch.device("meta"):
         model = PoseLlava(deepcopy(config))
@@ -115,7 +115,7 @@ PARTS = {
 
 
 def parameters(model: PoseLlava) -> dict[str, Count]:
-    """Parameters by part, `adapters` (with `<POSE>`'s row) apart; parts that the model lacks are left out."""
+    """Counts parameters by part, with `adapters` (and `<POSE>`'s row) separate; omits parts that the model lacks."""
     numbers = dict.fromkeys([*PARTS, "adapters"], Count(0, 0))
     for name, parameter in model.named_parameters():
         adapter = "lora_" in name or name.startswith("pose_row.")
@@ -126,7 +126,7 @@ def parameters(model: PoseLlava) -> dict[str, Count]:
 
 
 class PolicyCosts:
-    """Counts for one policy, from its configuration alone."""
+    """The costs of one policy, from its configuration alone."""
 
     def __init__(self, config: PoseLlavaConfig, lora: "LoRAParams | None" = None) -> None:
         self.config, self.lora = config, lora
@@ -149,11 +149,11 @@ class PolicyCosts:
     # --- operations
 
     def language(self, tokens: int, pairs: float, states: int, adapters: bool = True) -> Passes:
-        """Of the language model and its output matrix.
+        """FLOPs of the language model and its output matrix.
 
         Args:
-            tokens: that are read. pairs: (query, key) of one attention, all layers have as many.
-            states: that predict a token. adapters: False for the reference, which switches them off.
+            tokens: number of tokens read. pairs: number of (query, key) pairs in each attention layer.
+            states: number of states that predict a token. adapters: False for the reference, which disables them.
         """
         none = Passes(0.0, 0.0)
         per_token = self._matrices + (self._adapters if adapters else none)
@@ -161,7 +161,7 @@ class PolicyCosts:
 
     @cached_property
     def encoding(self) -> float:
-        """Of both frozen encoders for one picture, counted by torch on the model without numbers."""
+        """FLOPs of both frozen encoders for one image, counted by torch on the meta device."""
         vision = self.config.llava.vision_config.image_size
         pose = self.model.pose_encoder.image_size if self.model.pose_encoder is not None else vision
         pictures = (torch.empty(1, 3, side, side, device="meta") for side in (vision, pose))
@@ -171,7 +171,7 @@ class PolicyCosts:
 
     @cached_property
     def projection(self) -> Passes:
-        """Of the projectors for one picture; their inputs come from frozen encoders and need no gradient."""
+        """FLOPs of the projectors for one image; their inputs come from frozen encoders and need no gradient."""
         fusion, found = self.model.fusion, Passes(0.0, 0.0)
         clip = fusion.clip_grid[0] * fusion.clip_grid[1]
         pose = fusion.pose_grid[0] * fusion.pose_grid[1] if fusion.pose_grid is not None else 0
@@ -184,7 +184,7 @@ class PolicyCosts:
         return found
 
     def scoring(self, group: Group, adapters: bool = True) -> Passes:
-        """Of one packed pass: log-probabilities of all answers and the poses' distributions."""
+        """FLOPs of one packed pass: log-probabilities of all answers, and the pose distributions."""
         read = [length - 1 for length in group.answers]  # nothing follows an answer's last token
         pairs = group.prompt**2 + sum(r * (group.prompt + r) for r in read)
         found = self.language(group.prompt + sum(read), pairs, 1 + sum(read), adapters)
@@ -192,14 +192,14 @@ class PolicyCosts:
         return found + self.projection if group.image else found
 
     def rollout(self, group: Group) -> float:
-        """Of sampling the answers over one prompt cache."""
+        """FLOPs of sampling the answers with one shared prompt cache."""
         read = [length - 1 for length in group.answers]
         pairs = group.prompt**2 + sum(r * group.prompt + r * (r + 1) / 2 for r in read)
         found = self.language(group.prompt + sum(read), pairs, 1 + sum(read)).forward
         return found + (self.projection.forward if group.image else 0.0)
 
     def rft_step(self, groups: Iterable[Group], updates: int = 1, encode: bool = True) -> StepFlops:
-        """Of a step on `groups`: encode: False where the encoders' tokens are cached."""
+        """FLOPs of a step on `groups`; encode: False if the encoders' tokens are cached."""
         parts = [StepFlops(0.0, 0.0, 0.0, 0.0)]
         for group in groups:
             seen = self.encoding if group.image and encode else 0.0
@@ -208,7 +208,7 @@ class PolicyCosts:
         return StepFlops(*(sum(column) for column in zip(*parts, strict=True)))
 
     def sft_example(self, example: Group, encode: bool = True) -> float:
-        """Of one dialogue, all of whose tokens are read, forward and backward."""
+        """FLOPs of one dialogue, all of whose tokens are read, forward and backward."""
         tokens = example.unique
         found = self.language(tokens, tokens**2, sum(example.answers)) + self._pose_head
         if example.image:
@@ -218,10 +218,10 @@ class PolicyCosts:
     # --- memory
 
     def states(self, stage: int, world: int, bf16: bool) -> dict[str, float]:
-        """Bytes on each of `world` GPUs at ZeRO stage 0 to 3 for all but activations.
+        """Bytes on each of `world` GPUs at ZeRO stage 0 to 3, without activations.
 
-        `reference` is what the frozen SFT policy adds: a second model in full fine-tuning, beside adapters only the
-        few parts that are trained outside them (never sharded).
+        `reference` is the cost of the frozen SFT policy: a second model in full fine-tuning; with adapters, only the
+        few parts trained besides them (never sharded).
         """
         size = 2 if bf16 else 4
         total, trained = self.total
@@ -234,10 +234,10 @@ class PolicyCosts:
         }
 
     def activations(self, rows: int, prompt: int, answers: int, length: int, bf16: bool, checkpointing: bool) -> float:
-        """Bytes that the backward pass of `rows` packed rows needs, of the language model with its logits.
+        """Activation bytes for the backward pass of `rows` packed rows: the language model with its logits.
 
-        Measured without numbers on models of one layer and of two: what the second adds, every layer adds. With
-        activation checkpointing a layer keeps its input alone, and one layer at a time is computed again.
+        Measured on the meta device with one layer and with two: every layer adds what the second one adds. With
+        activation checkpointing a layer keeps only its input, and layers are recomputed one at a time.
         """
         text: Any = self.config.get_text_config()
         one, two = (self._kept(layers, rows, prompt, answers, length, bf16) for layers in (1, 2))
@@ -281,7 +281,7 @@ class PolicyCosts:
 
 
 def _linears(module: nn.Module, adapters: bool) -> Passes:
-    """Of one token through the Linear layers of a module: the adapters' ones, or all others."""
+    """FLOPs of one token through the Linear layers of a module: those of the adapters, or all others."""
     found = Passes(0.0, 0.0)
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear) and ("lora_" in name) == adapters:

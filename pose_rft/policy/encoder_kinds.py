@@ -16,10 +16,10 @@ KINDS: dict[str, type[PoseEncoder]] = {
 
 
 def pose_encoder_from_config(config: PretrainedConfig) -> PoseEncoder:
-    """An encoder with fresh weights.
+    """Builds an encoder with fresh weights.
 
     Raises:
-        PoseRftError: the configuration is of none of the kinds.
+        PoseRftError: the configuration is of an unknown kind.
     """
     if config.model_type not in KINDS:
         raise PoseRftError(f"{config.model_type!r} is no pose encoder, expected one of {', '.join(KINDS)}.")

@@ -1,8 +1,8 @@
-"""Where weights come from: a LLaVA made here, LLaVA-1.5 from the hub, ViTPose, HMR2.0 and TokenHMR checkpoints.
+"""Sources of weights: a LLaVA built here, LLaVA-1.5 from the hub, ViTPose, HMR2.0 and TokenHMR checkpoints.
 
-Every loader is strict: transformers prints a report and goes on with random weights when names do not fit, here that is
-an error which lists them. `models/base` is a LLaVA folder in the hub's own format, so the tiny base and
-`llava-hf/llava-1.5-7b-hf` take the same way; `create_policy` puts encoder, fusion and head around it.
+Every loader is strict: if names do not match, transformers prints a report and continues with random weights; here that
+is an error that lists them. `models/base` is a LLaVA folder in the hub's own format, so the tiny base and
+`llava-hf/llava-1.5-7b-hf` share one code path; `create_policy` adds encoder, fusion and head.
 """
 
 import copy
@@ -43,7 +43,7 @@ ROWS = 64
 
 
 class Base(NamedTuple):
-    """A LLaVA and its tokenizer, which knows `<POSE>`."""
+    """A LLaVA and its tokenizer, which includes `<POSE>`."""
 
     llava: LlavaForConditionalGeneration
     tokenizer: PreTrainedTokenizerBase
@@ -61,13 +61,13 @@ def create_base(
     seed: int = 0,
     clip_vision: CLIPVisionModel | None = None,
 ) -> Base:
-    """The untuned LLaVA that `base_model` describes.
+    """Builds or loads the LLaVA that `base_model` describes, before fine-tuning.
 
     Args:
-        tokenizer_folder: for `tiny`, the tokenizer of the sample.
-        clip_vision: a trained tower of `clip_vision_config`, where the LLaVA is made here; fresh weights otherwise.
+        tokenizer_folder: the sample's tokenizer, for `tiny`.
+        clip_vision: a trained tower of `clip_vision_config`, if the LLaVA is built here; default: fresh weights.
     Raises:
-        PoseRftError: sizes, tokenizer or weights are missing, a checkpoint does not fit, or memory does not suffice.
+        PoseRftError: sizes, tokenizer or weights are missing, a checkpoint does not match, or memory is insufficient.
     """
     if not params.is_made_here:
         return load_base(params.source, params.dtype)
@@ -87,7 +87,7 @@ def create_base(
         llava = LlavaForConditionalGeneration(config)
     if language is not None:
         llava.model.language_model.load_state_dict(language.model.state_dict())  # lm_head is tied to its embeddings
-    # LLaVA's projector is trained, this one is not: from zero, CLIP's tokens are no noise on those of the pose encoder.
+    # This projector is untrained, unlike LLaVA's: zeros keep CLIP's tokens from adding noise to the pose encoder's.
     torch.nn.init.zeros_(llava.model.multi_modal_projector.linear_2.weight)
     torch.nn.init.zeros_(llava.model.multi_modal_projector.linear_2.bias)
     if clip_vision is not None:
@@ -96,7 +96,7 @@ def create_base(
 
 
 def base_tokenizer(params: BaseModelParams, folder: Path | None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a LLaVA that is made here, with `<image>` and `<POSE>`; folder: of the sample's, for `tiny`.
+    """The tokenizer of a LLaVA built here, with `<image>` and `<POSE>`; folder: the sample's tokenizer, for `tiny`.
 
     Raises:
         PoseRftError: there is none.
@@ -112,10 +112,10 @@ def base_tokenizer(params: BaseModelParams, folder: Path | None) -> PreTrainedTo
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer that knows `<image>`.
+    """Loads a tokenizer, adding `<image>` if it lacks it.
 
     Raises:
-        PoseRftError: none there.
+        PoseRftError: there is none.
     """
     return _with_image_token(read_tokenizer(source))
 
@@ -127,15 +127,15 @@ def _with_image_token(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizer
 
 
 def load_base(source: str | Path, dtype: str = "float32") -> Base:
-    """A LLaVA checkpoint (hub id or folder), with `<POSE>` in a free row of its vocabulary.
+    """Loads a LLaVA checkpoint (hub id or folder) and puts `<POSE>` into a free row of its vocabulary.
 
     A new row starts as the mean of the others. The matrices grow only when no padding row is free; they never shrink
     (llava-hf pads 32,003 tokens to 32,064 rows, and resizing to the tokenizer's length would cut them).
 
     Args:
-        dtype: of torch by name, or `auto`: as it was saved.
+        dtype: name of a torch dtype, or `auto` for the saved one.
     Raises:
-        PoseRftError: no checkpoint there, one of another kind, or weights are damaged, missing, unexpected, or of
+        PoseRftError: there is no checkpoint, it is of another kind, or weights are damaged, missing, unexpected, or of
             another shape.
     """
     wanted = "LLaVA checkpoint"
@@ -175,10 +175,10 @@ def load_base(source: str | Path, dtype: str = "float32") -> Base:
 
 
 def import_pose_encoder(params: PoseEncoderParams) -> PoseEncoder:
-    """The released encoder that `pose_encoder.checkpoint` names (`vitpose` or `hmr2`).
+    """Loads the released encoder that `pose_encoder.checkpoint` names (`vitpose` or `hmr2`).
 
     Raises:
-        PoseRftError: no checkpoint is named, or it does not fit.
+        PoseRftError: no checkpoint is named, or it does not match.
     """
     if params.checkpoint is None:
         raise PoseRftError(f"`pose_encoder.checkpoint` is missing, expected the weights of a {params.kind} encoder.")
@@ -186,10 +186,10 @@ def import_pose_encoder(params: PoseEncoderParams) -> PoseEncoder:
 
 
 def load_vitpose(source: str | Path) -> VitPoseEncoder:
-    """ViTPose from the hub's format. (Its backbone class alone would load such a checkpoint as random weights.)
+    """Loads ViTPose in the hub's format. (Its backbone class alone would load such a checkpoint as random weights.)
 
     Raises:
-        PoseRftError: no checkpoint there, one of another kind, or its weights do not fit.
+        PoseRftError: there is no checkpoint, it is of another kind, or its weights do not match.
     """
     wanted = "ViTPose checkpoint"
     _, config = look_at(source, wanted)
@@ -210,7 +210,7 @@ def load_vitpose(source: str | Path) -> VitPoseEncoder:
 
 
 class Inert:
-    """Takes the place of each class in a checkpoint that is no tensor: making one gives a dict and runs nothing."""
+    """Stands in for every non-tensor class in a checkpoint: constructing one returns a dict and runs no code."""
 
     def __new__(cls, *_: object, **__: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
         return OrderedDict()  # the one mapping that torch's restricted loader lets a file fill
@@ -221,10 +221,10 @@ HMR2_HEADS = 16
 
 
 def load_hmr2(path: Path) -> Hmr2Vit:
-    """The ViT of a HMR2.0 or TokenHMR Lightning checkpoint; sizes are read from the weights, heads are ViT-H's 16.
+    """Loads the ViT of an HMR2.0 or TokenHMR Lightning checkpoint; infers sizes from the weights, heads are ViT-H's 16.
 
     Raises:
-        PoseRftError: no such file, not a checkpoint, or its weights do not fit.
+        PoseRftError: the file is missing or not a checkpoint, or its weights do not match.
     """
     wanted = "HMR2.0 or TokenHMR checkpoint"
     content = read_checkpoint(path, f"a {wanted}", stand_in=Inert)
@@ -258,10 +258,10 @@ def _hmr2_config(weights: dict[str, Tensor]) -> Hmr2VitConfig:
 
 
 def load_pose_encoder(folder: Path) -> PoseEncoder:
-    """An encoder that `save_pretrained` wrote.
+    """Loads an encoder that `save_pretrained` wrote.
 
     Raises:
-        PoseRftError: none there, or its weights do not fit.
+        PoseRftError: there is none, or its weights do not match.
     """
     wanted = "pose encoder"
     _, config = look_at(folder, wanted)
@@ -292,13 +292,13 @@ def create_policy(
     mean_pose: Tensor | None = None,
     seed: int = 0,
 ) -> tuple[PoseLlava, PoseProcessor]:
-    """An untuned policy around a base: fresh projector W_b and pose head, everything else as given.
+    """Builds a policy around a base: fresh projector W_b and pose head, everything else as given.
 
     Args:
-        pose_encoder: None only for `clip_only`, which leaves a given one out too.
-        mean_pose: (24, 6), what the fresh head predicts; identity rotations without one.
+        pose_encoder: None only for `clip_only`, which ignores a given one.
+        mean_pose: (24, 6), predicted by the fresh head; default: identity rotations.
     Raises:
-        PoseRftError: crop sizes and encoders do not fit each other.
+        PoseRftError: crop sizes and encoders do not match, or `pose_prior: encoder` has no encoder that reads poses.
     """
     llava: Any = base.llava
     tokenizer = base.tokenizer
@@ -342,10 +342,10 @@ def _check_sizes(llava: Any, pose_encoder: PoseEncoder | None, image: ImageParam
 
 
 def load_policy(folder: Path) -> tuple[PoseLlava, PoseProcessor]:
-    """A policy folder: model (eval mode) and processor.
+    """Loads a policy folder: model (eval mode) and processor.
 
     Raises:
-        PoseRftError: either is missing, or they do not fit each other.
+        PoseRftError: either is missing, or they do not match.
     """
     model, processor = PoseLlava.from_pretrained(folder).eval(), PoseProcessor.from_pretrained(folder)
     with one_sentence(folder, "policy"):
@@ -354,7 +354,7 @@ def load_policy(folder: Path) -> tuple[PoseLlava, PoseProcessor]:
 
 
 def _check_pair(model: PoseLlava, processor: PoseProcessor, folder: Path) -> None:
-    """Compares what two files say twice: one of them may be of another policy, or damaged.
+    """Compares values stored in both files, one of which may be damaged or belong to another policy.
 
     Raises:
         PoseRftError: they differ.
@@ -381,6 +381,6 @@ def _check_pair(model: PoseLlava, processor: PoseProcessor, folder: Path) -> Non
 
 
 def save_policy(folder: Path, model: PoseLlava, processor: PoseProcessor) -> None:
-    """Model and processor into one folder."""
+    """Saves model and processor into one folder."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

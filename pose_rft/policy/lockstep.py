@@ -1,7 +1,7 @@
-"""Where ranks must pass the model equally often: under ZeRO-3, which keeps a part of every weight on each rank.
+"""Keeps ranks in lockstep under ZeRO-3, which shards every weight: each must run the model equally often.
 
-A pass through the model is then collective, and a rank that leaves one out keeps the others waiting for ever. Whoever
-may skip a pass (no picture to encode, all answers ended) asks here, and nobody else needs to know.
+A forward pass is then a collective operation, and a rank that skips one makes the others wait forever. Code that may
+skip a pass (no image to encode, all answers finished) asks here; no other code needs to know.
 """
 
 import torch
@@ -9,14 +9,14 @@ from torch import nn
 
 
 def passes_are_collective(model: nn.Module) -> bool:
-    """Whether the weights are cut up over the ranks (DeepSpeed numbers such parameters)."""
+    """Whether the weights are sharded over the ranks (DeepSpeed gives such parameters an id)."""
     return hasattr(next(model.parameters()), "ds_id")
 
 
 def done_on_every_rank(model: nn.Module, done: bool) -> bool:
-    """Whether a rank that is `done` may stop passing the model; where passes are collective, when all ranks are.
+    """Whether a rank that is `done` may stop running the model; if passes are collective, only once all ranks are.
 
-    Every rank must ask equally often.
+    Every rank must call this equally often.
     """
     if not passes_are_collective(model) or torch.distributed.get_world_size() == 1:
         return done

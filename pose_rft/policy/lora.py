@@ -1,12 +1,12 @@
 """Low-rank adapters on the language model, and one trained row for `<POSE>` (peft; LoRA, arXiv 2106.09685).
 
-With a frozen base the embedding of a new token would never train; training the whole 32k x 4096 matrix for one row
-wastes memory, so the row gets a small parameter of its own. Trained beside the adapters: projectors and pose head.
+With a frozen base, a new token's embedding would never be trained; training the whole 32k x 4096 matrix for one row
+wastes memory, so the row gets a small parameter of its own. Projectors and pose head are trained too.
 
-Adapters are never folded into the weights: a bfloat16 weight keeps 8 bits, and what reinforcement changes is smaller
-than their last one (200 steps at a rate of 1e-6 would keep 3 % of their effect). A policy folder holds the weights
-below and, beside them, the adapters in float32. A second training puts adapters of its own on top of the
-first one's, of any rank and on any layers, so it starts from exactly the policy that the first one left.
+Adapters are never merged into the weights: a bfloat16 weight has 8 significant bits, and RL changes it by less than the
+last one (200 steps at a learning rate of 1e-6 would keep 3 % of their effect). A policy folder holds the base weights
+and, beside them, the adapters in float32. A second training stacks its own adapters, of any rank and on any layers, on
+the first one's, so it starts from exactly the policy that the first one produced.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,9 +44,9 @@ class _OutputRow(_InputRow):
 
 
 class PoseTokenRow(nn.Module):
-    """What is added to `<POSE>`'s rows of the embedding and output matrices.
+    """Trained offsets to `<POSE>`'s rows of the embedding and output matrices.
 
-    Two modules, each with one `forward`: only there does ZeRO-3 put a parameter together.
+    Two modules, each with its own `forward`, because only there does ZeRO-3 gather a parameter.
     """
 
     def __init__(self, token_id: int, like: Tensor) -> None:
@@ -55,18 +55,18 @@ class PoseTokenRow(nn.Module):
         self.input, self.output = _InputRow(token_id, like), _OutputRow(token_id, like)
 
     def embed(self, embeds: Tensor, input_ids: Tensor) -> Tensor:
-        """(B, T, d) embeddings of (B, T) ids, corrected."""
+        """(B, T, d) embeddings of (B, T) ids, with the offset added."""
         return self.input(embeds, input_ids)
 
     def unembed(self, logits: Tensor, hidden: Tensor) -> Tensor:
-        """(..., V) logits of (..., d) states, corrected in place."""
+        """(..., V) logits of (..., d) states, with the offset added in place."""
         return self.output(logits, hidden)
 
 
 def add_lora(model: "PoseLlava", params: "LoRAParams") -> "PoseLlava":
-    """Puts fresh adapters into the language model, in place; what the model says does not change.
+    """Adds fresh adapters to the language model, in place; the model's outputs do not change.
 
-    Those of an earlier training stay as they are; `<POSE>`'s row goes on from where it is.
+    Adapters of an earlier training stay as they are; `<POSE>`'s row continues from its current value.
     """
     _inject(model, {"rank": params.rank, "alpha": params.alpha, "targets": list(params.targets)}, params.dropout)
     newest = str(len(model.adapters) - 1)
@@ -76,7 +76,7 @@ def add_lora(model: "PoseLlava", params: "LoRAParams") -> "PoseLlava":
 
 
 def add_frozen(model: "PoseLlava", adapters: Sequence[Mapping[str, Any]]) -> None:
-    """Puts the adapters of earlier trainings into the language model, in place, without their numbers."""
+    """Adds the adapters of earlier trainings to the language model, in place, without loading their weights."""
     for adapter in adapters:
         _inject(model, dict(adapter), dropout=0.0)
     for _, parameter in _adapter_parameters(model):
@@ -100,12 +100,12 @@ def _inject(model: "PoseLlava", adapter: dict[str, Any], dropout: float) -> None
 
 
 def trains_adapters(model: "PoseLlava") -> bool:
-    """Whether the newest adapters are under training (`add_lora`), not only there (a loaded policy)."""
+    """Whether the newest adapters are being trained (`add_lora`), not merely present (a loaded policy)."""
     return any(parameter.requires_grad for _, parameter in _adapter_parameters(model))
 
 
 def save_adapters(model: "PoseLlava", folder: Path) -> None:
-    """All adapters and `<POSE>`'s row in float32, by their names in the model."""
+    """Saves all adapters and `<POSE>`'s row in float32, under their names in the model."""
     from safetensors.torch import save_file
 
     state = {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in _added(model)}
@@ -114,10 +114,10 @@ def save_adapters(model: "PoseLlava", folder: Path) -> None:
 
 @torch.no_grad()
 def load_adapters(model: "PoseLlava", folder: Path) -> None:
-    """Puts the adapters of a policy folder, which its configuration lists, into the model; they are not trained.
+    """Loads the adapters of a policy folder, as its configuration lists them, into the model, and freezes them.
 
     Raises:
-        PoseRftError: their file is missing or damaged, or does not fit.
+        PoseRftError: their file is missing or damaged, or does not match the configuration.
     """
     from safetensors.torch import load_file
 
@@ -141,7 +141,7 @@ def load_adapters(model: "PoseLlava", folder: Path) -> None:
 
 @contextmanager
 def without_adapters(model: "PoseLlava") -> Iterator["PoseLlava"]:
-    """The plain model as it was before any `add_lora`, for the duration of the block."""
+    """Within the block, the model is as it was before any `add_lora`."""
     layers, row = list(_adapted(model)), model.pose_row
     for name, layer in layers:
         _replace(model, name, layer.get_base_layer())
@@ -156,7 +156,7 @@ def without_adapters(model: "PoseLlava") -> Iterator["PoseLlava"]:
 
 @contextmanager
 def newest_adapters_off(model: "PoseLlava") -> Iterator[None]:
-    """The language model without the adapters that the last `add_lora` added, for the duration of the block."""
+    """Within the block, the adapters that the last `add_lora` added are disabled."""
     _activate(model, len(model.adapters) - 1)
     try:
         yield
@@ -165,14 +165,14 @@ def newest_adapters_off(model: "PoseLlava") -> Iterator[None]:
 
 
 def trainable_parameters(model: "PoseLlava", mode: Literal["full", "lora"]) -> list[nn.Parameter]:
-    """Freezes and unfreezes in place; returns what is trained.
+    """Freezes and unfreezes parameters in place; returns those to train.
 
     Both modes train the projectors and the pose head and freeze both encoders. `full` adds the language model and its
     embeddings, `lora` the newest adapters and `<POSE>`'s row. Adapters of an earlier training stay frozen, and so does
     a projector that the fusion does not use.
 
     Raises:
-        ValueError: `lora` without add_lora.
+        ValueError: mode is `lora`, but `add_lora` was never called.
     """
     if mode == "lora" and not model.adapters:
         raise ValueError("mode 'lora', but the model has no adapters")
@@ -203,7 +203,7 @@ def _adapted(model: "PoseLlava") -> Iterator[tuple[str, Any]]:
 
 
 def _adapter_parameters(model: "PoseLlava") -> Iterator[tuple[str, nn.Parameter]]:
-    """(name of its adapter, parameter) of all adapters."""
+    """Yields (adapter name, parameter) for all adapters."""
     for _, layer in _adapted(model):
         for part in (layer.lora_A, layer.lora_B):
             for name, linear in part.items():
@@ -211,14 +211,14 @@ def _adapter_parameters(model: "PoseLlava") -> Iterator[tuple[str, nn.Parameter]
 
 
 def _added(model: "PoseLlava") -> Iterator[tuple[str, nn.Parameter]]:
-    """Everything that `add_lora` added, by its name in the model."""
+    """Yields everything that `add_lora` added, with its name in the model."""
     for name, parameter in model.named_parameters():
         if "lora_" in name or name.startswith("pose_row."):
             yield name, parameter
 
 
 def _activate(model: "PoseLlava", count: int) -> None:
-    """The first `count` adapters take part. (peft's own switch also unfreezes them all.)"""
+    """Enables only the first `count` adapters. (peft's own switch would also unfreeze them all.)"""
     for _, layer in _adapted(model):
         layer._active_adapter = [str(i) for i in range(count)]
 

@@ -1,7 +1,7 @@
-"""Square crops around a person, from encoded bytes to normalised pixels, quickly.
+"""Fast square crops around a person, from encoded bytes to normalised pixels.
 
-One square serves both encoders, so their token grids lie over the same picture. Outside the picture is black (HMR2.0's
-border). JPEG is decoded at the smallest of 1, 1/2, 1/4, 1/8 that still holds the crop's resolution.
+Both encoders use the same square, so their token grids cover the same image region. Pixels outside the image are black
+(HMR2.0's border). JPEG is decoded at the smallest scale of 1, 1/2, 1/4, 1/8 that keeps the crop's resolution.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Picture = bytes | PilImage.Image | NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Square:
-    """The part of a picture that a crop shows: left, top, side in px; the first pixel covers [0, 1)."""
+    """The part of an image that a crop shows: left, top, side in px; the first pixel covers [0, 1)."""
 
     left: float
     top: float
@@ -34,7 +34,7 @@ class Square:
 
     @classmethod
     def around(cls, box: Box | None, size: tuple[int, int], scale: float) -> "Square":
-        """A box made larger by `scale`, or without a box the whole picture of `size` (width, height)."""
+        """The box enlarged by `scale`, or without a box the whole image of `size` (width, height)."""
         if box is None:
             side = float(max(size))
             return cls(size[0] / 2 - side / 2, size[1] / 2 - side / 2, side)
@@ -42,7 +42,7 @@ class Square:
         return cls(box.center[0] - side / 2, box.center[1] - side / 2, side)
 
     def to_crop(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
-        """(..., 2) px in the picture → [-1, 1] in the crop; beyond that range: outside."""
+        """(..., 2) px in the image → crop coordinates, in [-1, 1] inside the crop."""
         return (points - np.array([self.left, self.top])) / self.side * 2 - 1
 
     def to_picture(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -51,10 +51,10 @@ class Square:
 
 
 def size_of(picture: Picture) -> tuple[int, int]:
-    """(width, height) in px; of bytes only the header is read.
+    """(width, height) in px; for bytes, only the header is read.
 
     Raises:
-        PoseRftError: not a picture.
+        PoseRftError: not an image.
     """
     if isinstance(picture, np.ndarray):
         return picture.shape[1], picture.shape[0]
@@ -68,7 +68,7 @@ def crop(picture: Picture, square: Square, size: int, flip: bool = False) -> NDA
     """(size, size, 3) RGB; mirrored left to right if `flip`.
 
     Raises:
-        PoseRftError: the bytes are empty, truncated, or no picture; or the square has no area.
+        PoseRftError: the bytes are empty, truncated, or not an image; or the square has no area.
     """
     if not SMALLEST < square.side < FARTHEST:
         raise PoseRftError(f"A person's box has side {square.side} px, expected more than 0; correct the box.")

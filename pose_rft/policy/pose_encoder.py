@@ -1,9 +1,9 @@
 """Pose-aware image encoders: what the policy sees beside CLIP (paper, appendix A).
 
-Four kinds with one face: `blazepose` (the sample's, in `blazepose.py`), `vitpose` (transformers' ViTPose), `hmr2` (the
-ViT-H of HMR2.0 and TokenHMR), and `conv_vit`, which is small and trained here on 2D keypoints. All take the same square
-crop, normalised with ImageNet's mean and deviation; `vitpose` and `hmr2` read its middle columns (256 x 192 of 256 x
-256), as their own code does. They are frozen inside the policy. Architecture sources: ViTPose (arXiv 2204.12484),
+Four kinds share one interface: `blazepose` (the sample's, in `blazepose.py`), `vitpose` (transformers' ViTPose), `hmr2`
+(the ViT-H of HMR2.0 and TokenHMR), and `conv_vit`, which is small and trained here on 2D keypoints. All take the same
+square crop, normalised with ImageNet's mean and deviation; `vitpose` and `hmr2` read its middle columns (256 x 192 of
+256 x 256), as their own code does. They are frozen inside the policy. Architecture sources: ViTPose (arXiv 2204.12484),
 HMR2.0 (arXiv 2305.20091).
 """
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:  # the model runs without pydantic
 
 
 class PoseEncoder(PreTrainedModel):
-    """A picture of a person as tokens that know about its pose.
+    """Encodes an image of a person as tokens that carry its pose.
 
-    `tokens` has two halves: `observe` reads the picture, which costs and never changes; `interpret` is what was trained
-    behind it. Most encoders are the first half alone.
+    `tokens` has two steps: `observe` reads the image, which is expensive and never changes; `interpret` is the part
+    trained on top of it. Most encoders have only the first step.
 
     Attributes:
         image_size: side P of the square crop that `tokens` takes, px.
-        width: numbers in a token.
+        width: size of a token.
         grid: (rows, columns) of the tokens over the crop; fewer columns than rows = the crop's middle columns.
     """
 
@@ -53,20 +53,19 @@ class PoseEncoder(PreTrainedModel):
         return self.interpret(self.observe(pixels))
 
     def observe(self, pixels: Tensor) -> Tensor:
-        """(B, 3, P, P) normalised pixels → (B, L, W), what may be kept of them."""
+        """(B, 3, P, P) normalised pixels → (B, L, W), observations that may be cached."""
         raise NotImplementedError
 
     def mirror(self, observed: Tensor) -> Tensor:
-        """Of an encoder that `mirrors`: the observations (B, L, W) of the mirrored crops from those of the crops."""
+        """Observations (B, L, W) of the mirrored crops from those of the crops; only for encoders with `mirrors`."""
         raise NotImplementedError
 
     def interpret(self, observed: Tensor) -> Tensor:
-        """(B, L, W) → (B, rows · columns, width)."""
+        """Observations (B, L, W) → tokens (B, rows · columns, width)."""
         return observed
 
     def pose(self, tokens: Tensor) -> Tensor:
-        """The pose that an encoder with `reads_pose` reads: (B, rows · columns, width) → (B, 144) 6D numbers of
-        rotations, root in the camera frame."""
+        """Tokens (B, rows · columns, width) → pose (B, 144), 6D, root in the camera frame; only with `reads_pose`."""
         raise NotImplementedError
 
     def keypoints(self, pixels: Tensor) -> Tensor:
@@ -145,11 +144,11 @@ class Residual(nn.Module):
 
 
 class ConvVit(PoseEncoder):
-    """Few tokens for a CPU: residual stages to stride 16, two transformer layers, heatmaps read from the tokens.
+    """Few tokens, for CPUs: residual stages to stride 16, transformer layers, heatmaps read from the tokens.
 
-    Each grid token predicts its own 4 x 4 patch of every joint's heatmap (stride 4), a soft-argmax reads the joint.
-    What the policy gets is the grid token beside all the keypoints: a language model of a million parameters would
-    spend its whole training on finding out which token holds which joint.
+    Each grid token predicts its own 4 x 4 patch of every joint's heatmap (stride 4), and a soft-argmax reads the joint.
+    The policy receives each grid token together with all keypoints: otherwise a language model of a million parameters
+    would spend its whole training finding out which token holds which joint.
     """
 
     config_class = ConvVitConfig
@@ -192,7 +191,7 @@ class ConvVit(PoseEncoder):
         return self.norm(self.blocks(maps.flatten(2).transpose(1, 2) + self.position))
 
     def observe(self, pixels: Tensor) -> Tensor:
-        """The features of crops."""
+        """The features of crops, with the keypoints appended to each token."""
         features = self.features(pixels)
         found = soft_argmax(self.heatmaps(features)).flatten(1).to(features.dtype)
         return torch.cat([features, found[:, None].expand(-1, features.shape[1], -1)], -1)
@@ -204,7 +203,7 @@ class ConvVit(PoseEncoder):
         return patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, joints, rows * up, columns * up)
 
     def keypoints(self, pixels: Tensor) -> Tensor:
-        """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
+        """(B, 24, 3): SMPL's 2D joints in [-1, 1] over the crop, and their confidence (0: unknown to the network)."""
         return soft_argmax(self.heatmaps(self.features(pixels)))
 
     @torch.no_grad()
@@ -217,7 +216,7 @@ class ConvVit(PoseEncoder):
 
 
 def soft_argmax(logits: Tensor) -> Tensor:
-    """Expected position under each heatmap, and how much of its mass lies near its peak.
+    """Expected position under each heatmap, and the share of its mass near its peak.
 
     Args:
         logits: (B, J, H, W).
@@ -232,7 +231,7 @@ def soft_argmax(logits: Tensor) -> Tensor:
 
 
 def middle_columns(pixels: Tensor, width: int) -> Tensor:
-    """(B, C, H, H) → (B, C, H, width): HMR2.0 and ViTPose look at the middle of a square crop."""
+    """(B, C, H, H) → (B, C, H, width): HMR2.0 and ViTPose read the middle of a square crop."""
     start = (pixels.shape[-1] - width) // 2
     return pixels[..., start : start + width]
 
@@ -254,7 +253,7 @@ class VitPoseEncoder(PoseEncoder):
         self.post_init()
 
     def _expert(self, pixels: Tensor) -> Tensor | None:
-        """ViTPose+ holds one expert per data set; 0 is COCO."""
+        """ViTPose+ has one expert per data set; 0 is COCO."""
         several = self._experts > 1
         return torch.zeros(len(pixels), dtype=torch.long, device=pixels.device) if several else None
 
@@ -264,7 +263,7 @@ class VitPoseEncoder(PoseEncoder):
         return self.vitpose.backbone(person, dataset_index=self._expert(person)).feature_maps[-1]
 
     def keypoints(self, pixels: Tensor) -> Tensor:
-        """(B, 24, 3): 2D joints of SMPL in crop sides, and their confidence (0: not known to the network)."""
+        """(B, 24, 3): SMPL's 2D joints in [-1, 1] over the crop, and their confidence (0: unknown to the network)."""
         person = middle_columns(pixels, self._columns)
         peaks = soft_argmax(20 * self.vitpose(person, dataset_index=self._expert(person)).heatmaps)
         found = torch.zeros(len(pixels), len(SMPL24), 3, device=pixels.device)
@@ -276,7 +275,7 @@ class VitPoseEncoder(PoseEncoder):
 
 
 class PatchEmbed(nn.Module):
-    """16 px patches of the picture padded by 2 px, as ViTPose and HMR2.0 cut them."""
+    """Embeds 16 px patches of the image padded by 2 px, as in ViTPose and HMR2.0."""
 
     def __init__(self, patch: int, width: int) -> None:
         super().__init__()
@@ -321,10 +320,10 @@ class Hmr2Vit(PoseEncoder):
 
 
 def create_conv_vit(params: "PoseEncoderParams", image_size: int) -> ConvVit:
-    """A fresh `conv_vit` for crops of `image_size` px (image.pose_size).
+    """Creates a fresh `conv_vit` for crops of `image_size` px (image.pose_size).
 
     Raises:
-        PoseRftError: the section has no `conv_vit` sizes, or the memory does not hold such a network.
+        PoseRftError: the section has no `conv_vit` sizes, or such a network does not fit into memory.
     """
     config = conv_vit_config(params, image_size)
     check_room(lambda: ConvVit(config), "pose_encoder.conv_vit")

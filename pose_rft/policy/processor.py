@@ -1,8 +1,8 @@
-"""Pictures and sentences to what `PoseLlava` reads, and its answers back to text; saved in the model's folder.
+"""Converts images and sentences to the inputs of `PoseLlava`, and its answers back to text; saved in the model folder.
 
-A dialogue is tokenised in two parts, prompt and answer, and the ids are joined: so the prompt of a training example and
-the prompt of a rollout are the same ids, and the template answer is one known list of ids. Format checks work on ids,
-never on decoded text. `<POSE>` is an ordinary added token, because decoding drops special ones.
+Prompt and answer of a dialogue are tokenised separately and their ids concatenated, so the prompts of training examples
+and of rollouts have the same ids, and the template answer is one known list of ids. Format checks work on ids, never on
+decoded text. `<POSE>` is an ordinary added token, because decoding drops special tokens.
 """
 
 import re
@@ -34,8 +34,7 @@ FILE = "processor_config.json"
 
 
 class ImageParams(Section):
-    """`image`: side of the crops for CLIP (`size`) and the pose encoder (`pose_size`), px; the crop's square is the
-    person's box made larger by `box_scale`."""
+    """`image`: crop side in px for CLIP (`size`) and the pose encoder (`pose_size`); `box_scale` enlarges the box."""
 
     size: Pixels
     pose_size: Pixels
@@ -44,9 +43,9 @@ class ImageParams(Section):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """One dialogue of T tokens: input_ids (T,), labels_mask (T,) bool True on the answer with its EOS.
+    """One dialogue of T tokens: input_ids (T,), labels_mask (T,) bool, True on the answer and its EOS.
 
-    pose_position: index of the state that *predicts* `<POSE>` (the position before the token), None without one.
+    pose_position: index of the state that *predicts* `<POSE>` (the position before the token), None without `<POSE>`.
     """
 
     input_ids: Tensor
@@ -65,7 +64,7 @@ class PoseProcessor:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, image: ImageParams, num_image_tokens: int, form: str = "llava"
     ) -> None:
-        """form: of `templates.FORMS`, how a dialogue is written."""
+        """form: the chat format, a key of `templates.FORMS`."""
         self.tokenizer, self.image, self.num_image_tokens, self.form = tokenizer, image, num_image_tokens, form
         self.image_token_id = token_id(tokenizer, IMAGE_TOKEN)
         self.pose_token_id = token_id(tokenizer, POSE_TOKEN)
@@ -81,14 +80,14 @@ class PoseProcessor:
     # --- pictures
 
     def square(self, box: Box | None, size: tuple[int, int]) -> Square:
-        """The part of a picture of `size` (width, height) px that a crop shows; without a box all of it."""
+        """The square of an image of `size` (width, height) px that a crop shows; without a box, the whole image."""
         return Square.around(box, size, self.image.box_scale)
 
     def cut(self, picture: Picture, box: Box | None, flip: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The crops before normalisation: (S, S, 3) and (P, P, 3) RGB, mirrored if `flip`.
 
         Raises:
-            PoseRftError: the bytes are empty, truncated, or no picture; or the box has no area.
+            PoseRftError: the bytes are empty, truncated, or not an image; or the box has no area.
         """
         square = self.square(box, crops.size_of(picture) if box is None else (0, 0))
         first = crops.crop(picture, square, self.image.size, flip)
@@ -96,14 +95,14 @@ class PoseProcessor:
         return first, first if same else crops.crop(picture, square, self.image.pose_size, flip)
 
     def crop(self, picture: Picture, box: Box | None, flip: bool = False) -> tuple[Tensor, Tensor]:
-        """pixel_values (3, S, S) for CLIP and pose_pixel_values (3, P, P) for the pose encoder; errors as `cut`."""
+        """pixel_values (3, S, S) for CLIP and pose_pixel_values (3, P, P) for the pose encoder; raises as `cut`."""
         first, second = self.cut(picture, box, flip)
         return crops.normalise(first, CLIP_NORM), crops.normalise(second, IMAGENET_NORM)
 
     # --- sentences
 
     def encode(self, question: str, answer: str | None, has_image: bool) -> Encoded:
-        """A dialogue as ids: the prompt, with room for the picture, and (unless None) the answer with its end."""
+        """Encodes a dialogue: the prompt, with image placeholders, and (unless None) the answer with its EOS."""
         ids = self.prompt_ids(question, has_image)
         start = len(ids)
         if answer is not None:
@@ -113,7 +112,7 @@ class PoseProcessor:
         return Encoded(torch.tensor(ids), labels_mask, pose)
 
     def prompt_ids(self, question: str, has_image: bool) -> list[int]:
-        """Ids up to where the policy speaks; a question cannot smuggle in `<image>`, `<POSE>` or the end of a turn."""
+        """Ids of the prompt; a question cannot inject `<image>`, `<POSE>` or the end of a turn."""
         clean = self._marks.sub(" ", question)
         ids: list[int] = self.tokenizer.encode(templates.prompt(clean, has_image, self.form))
         if ids[-1] == self.eos_token_id:  # some tokenizers close every text
@@ -125,32 +124,32 @@ class PoseProcessor:
 
     @cached_property
     def _marks(self) -> re.Pattern[str]:
-        """Tokens that are no words."""
+        """Matches `<image>`, `<POSE>` and all special tokens."""
         marks = {IMAGE_TOKEN, POSE_TOKEN, *filter(None, self.tokenizer.all_special_tokens)}
         return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))))
 
     def sentence_ids(self, text: str) -> list[int]:
-        """The token ids of a sentence, without the begin token."""
+        """The token ids of a sentence, without BOS."""
         return self.tokenizer.encode(text, add_special_tokens=False)
 
     @cached_property
     def answer_ids(self) -> tuple[int, ...]:
-        """The template answer with its end."""
+        """The ids of the template answer, with EOS."""
         return (*self.sentence_ids(self.ANSWER), self.eos_token_id)
 
     def answer_is_pose(self, ids: Sequence[int] | Tensor) -> bool:
-        """Is this the template, with exactly one `<POSE>` and a clean end? `ids` up to and including the EOS."""
+        """Whether `ids`, up to and including EOS, are exactly the template answer, which has one `<POSE>`."""
         return tuple(_list(ids)) == self.answer_ids
 
     def answer_is_clean_text(self, ids: Sequence[int] | Tensor) -> bool:
-        """Words, one EOS at the end, and no `<POSE>`?"""
+        """Whether `ids` are non-empty text with a single EOS, at the end, and no `<POSE>`."""
         answer = _list(ids)
         inner = answer[:-1]
         ends = bool(inner) and answer[-1] == self.eos_token_id and self.eos_token_id not in inner
         return ends and self.pose_token_id not in inner
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """Readable text; `<POSE>` stays, markers of start and end go."""
+        """Decodes to readable text; keeps `<POSE>`, drops start and end tokens."""
         text = str(self.tokenizer.decode(_list(ids), skip_special_tokens=True))
         text = re.sub(rf"\s*{re.escape(POSE_TOKEN)}", f" {POSE_TOKEN}", text)
         return re.sub(r"\s+([.,;:?!])", r"\1", text).strip()
@@ -165,10 +164,10 @@ class PoseProcessor:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **_: Any) -> "PoseProcessor":
-        """The processor in a model folder.
+        """Loads the processor of a model folder.
 
         Raises:
-            PoseRftError: there is none.
+            PoseRftError: it is missing or damaged.
         """
         path = Path(folder) / FILE
         try:
@@ -188,10 +187,10 @@ def _list(ids: Sequence[int] | Tensor) -> list[int]:
 
 
 def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A folder's or hub id's tokenizer.
+    """Loads the tokenizer of a folder or hub id.
 
     Raises:
-        PoseRftError: none there, or damaged.
+        PoseRftError: it is missing or damaged.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -215,9 +214,9 @@ def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
 
 
 def add_pose_token(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Makes `<POSE>` a token, if it is none yet, and returns its id.
+    """Adds `<POSE>` to the vocabulary, if it is not there yet, and returns its id.
 
-    Not a special one: `decode(skip_special_tokens=True)` would drop it, and every pose answer would look malformed.
+    It is not a special token: `decode(skip_special_tokens=True)` would drop it and make every pose answer malformed.
     """
     tokenizer.add_tokens([AddedToken(POSE_TOKEN, special=False, normalized=False, lstrip=True)])
     return token_id(tokenizer, POSE_TOKEN)

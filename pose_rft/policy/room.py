@@ -1,4 +1,4 @@
-"""Whether a model that params describe fits into this machine, known before a number of it is allocated."""
+"""Checks whether a model described by params fits into this machine's memory, before allocating any of it."""
 
 import os
 from collections.abc import Callable
@@ -13,10 +13,10 @@ GIB = 1 << 30
 
 
 def check_room(build: Callable[[], nn.Module], key: str) -> None:
-    """Builds a model without numbers (torch's meta device) and compares its weights with the memory.
+    """Builds a model on torch's meta device and compares the size of its weights with the machine's memory.
 
     Raises:
-        PoseRftError: the weights alone are more than the machine's memory; `key`: where params give the sizes.
+        PoseRftError: the weights alone exceed the machine's memory; `key`: the params that set the sizes.
     """
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in build().parameters())

@@ -1,8 +1,8 @@
-"""What is asked and what is answered.
+"""Templates of questions and answers.
 
-Dialogues have the form that the language model was taught: LLaVA-1.5's (Vicuna v1 without its preamble, as the hub's
-chat template writes it), or ChatML. Several questions per task keep the policy from keying on one wording; the answer
-to a pose question is one sentence, the one that the format reward asks for (paper eq. 9).
+Dialogues use the chat format that the language model was trained on: LLaVA-1.5's (Vicuna v1 without its preamble, as in
+the hub's chat template), or ChatML. Several questions per task keep the policy from relying on one wording; the answer
+to a pose question is the one sentence that the format reward requires (paper eq. 9).
 """
 
 from collections.abc import Container
@@ -40,7 +40,7 @@ IMAGE_TEXT_QUESTIONS = (
 
 
 class Form(NamedTuple):
-    """What stands before a question, and between it and the answer."""
+    """A chat format: the text before a question, and between it and the answer."""
 
     opening: str
     closing: str
@@ -53,11 +53,11 @@ FORMS = {
 
 
 def form_of(vocabulary: Container[str]) -> str:
-    """The form for a language model with these tokens: ChatML, where its marks are among them."""
+    """The chat format for a language model with these tokens: ChatML if they include its markers, else LLaVA's."""
     return "chatml" if "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary else "llava"
 
 
 def prompt(question: str, has_image: bool, form: str = "llava") -> str:
-    """The dialogue up to the point where the policy speaks."""
+    """The dialogue up to where the policy's answer begins."""
     picture = f"{IMAGE_TOKEN}\n" if has_image else ""
     return f"{FORMS[form].opening}{picture}{question}{FORMS[form].closing}"
