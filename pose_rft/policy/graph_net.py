@@ -13,7 +13,7 @@ from pose_rft.io.tflite import Graph, Step, Weights
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
 
-# Nothing else reads a convolution's raw output, so its activation runs in place: half of the time outside convolutions.
+# Nothing else reads a convolution's raw output, so its activation runs in place (half of the non-convolution time).
 IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
     "none": lambda x: x,
     "relu": torch.relu_,

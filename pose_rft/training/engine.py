@@ -263,7 +263,7 @@ class Engine:
         return client
 
     def finish(self) -> Any:
-        """Returns the trained module, complete on every rank and detached from this engine, which is then unusable."""
+        """Returns the trained module, complete on every rank and detached from this engine, which can train no more."""
         module = self.module
         if self.params.stage < 3:
             return module
