@@ -1,8 +1,7 @@
 """Post-hoc calibration: scales each joint's σ so that its 90 % intervals contain 90 % of validation data.
 
 The factors are fitted once, after SFT or RFT, on sets used neither for training nor for testing (`calibration` in
-params.yaml), separately for images and text, and stored in the policy's config.json. Mean pose and training ignore
-them.
+params.yaml), separately for images and text, and kept in the policy's config.json. Mean pose and training ignore them.
 """
 
 from collections.abc import Iterator, Mapping
