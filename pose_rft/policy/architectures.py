@@ -58,7 +58,7 @@ VITPOSE = {
     "usyd-community/vitpose-plus-large": VitPose(1024, 24, 16, 6, 256),
     "usyd-community/vitpose-plus-huge": VitPose(1280, 32, 16, 6, 320),
 }
-KEYPOINTS = 17  # COCO's, which ViTPose's own head shows
+KEYPOINTS = 17  # COCO's, which ViTPose's own head predicts
 
 
 def llama_config(sizes: Llama, **others: Any) -> LlamaConfig:

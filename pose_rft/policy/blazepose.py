@@ -40,15 +40,15 @@ _NAMES = (
 LANDMARKS = tuple(_NAMES.split())
 MIRRORED = [LANDMARKS.index(mirrored_name(name)) for name in LANDMARKS]
 NUMBERS = 8
-"""Of a landmark in an observation: x, y, z in half crop sides, visibility, presence, and x, y, z in metres."""
+"""Numbers per observed landmark: x, y, z in half crop sides, visibility, presence, and x, y, z in metres."""
 NETWORK_POINTS = 39  # the network adds six that help tracking
 FOUND = 0.5
-"""Score from which a person counts as found."""
+"""Minimum score for a person to count as found."""
 SAME_POSE = 0.3
-"""Mean distance of two views' landmarks, in half crop sides, up to which they show one pose."""
+"""Largest mean distance between two views' landmarks, in half crop sides, at which they count as the same pose."""
 MAPS_WIDTH, MAPS_DROPOUT = 128, 0.3
-"""What the lifter reads the maps with: the same layer for the crop and for its mirror image."""
-SMALLEST_SPREAD = 1e-3  # half crop sides: keeps the features of landmarks that all coincide finite
+"""Of the layer with which the lifter reads the maps, shared by the crop and its mirror image."""
+SMALLEST_SPREAD = 1e-3  # half crop sides: keeps the features finite if all landmarks coincide
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ class BlazePose(PoseEncoder):
 
     def mirror(self, observed: Tensor) -> Tensor:
         """The observations of the mirrored crops."""
-        maps, seen = self._halves(observed)  # exact: both were seen for both
+        maps, seen = self._halves(observed)  # exact: an observation covers the crop and its mirror image
         return torch.cat([maps.flip(1).flatten(1), _mirrored(seen)], 1)[:, None]
 
     def parts(self, observed: Tensor) -> tuple[Tensor, Tensor]:
@@ -322,7 +322,7 @@ def _worth(seen: Tensor, turns: int) -> Tensor:
 
 
 OUTPUTS = {"landmarks": 0, "score": 1, "world": 4}
-"""Which of the network's outputs are kept, beside the maps; 2 and 3 are a mask of the person and heatmaps."""
+"""The network outputs that are kept besides the maps; 2 and 3 are a person mask and heatmaps."""
 
 
 def import_blazepose(params: "BlazePoseParams") -> BlazePose:

@@ -12,7 +12,7 @@ from pose_rft.errors import PoseRftError
 from pose_rft.policy.config import JOINTS
 
 Asked = Literal["image", "text"]
-"""What the pose was asked about: the two have errors of different size, so each has its own factors."""
+"""What the question about the pose is based on: errors differ between the two, so each has its own factors."""
 
 
 def check_sigma_scale(scale: Any, source: str) -> None:

@@ -9,21 +9,21 @@ from transformers import AutoConfig, LlavaConfig, PretrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 JOINTS = 24
-"""SMPL's joints; joint 0 is the root in the camera frame."""
+"""Number of SMPL joints; joint 0 is the root in the camera frame."""
 POSE_NUMBERS = JOINTS * 6
-"""A pose action: 24 joints, each the first two columns of its rotation matrix."""
+"""Size of a pose action: for each of 24 joints, the first two columns of its rotation matrix."""
 
 CLIP_NORM = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-"""Mean and deviation of RGB in [0, 1] that OpenAI's CLIP was trained with."""
+"""Mean and standard deviation of RGB in [0, 1] with which OpenAI's CLIP was trained."""
 IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Those of ViTPose and HMR2.0."""
+"""The same for ViTPose and HMR2.0."""
 
 FusionKind = Literal["add", "concat", "channel", "clip_only"]
 HeadKind = Literal["point", "gaussian"]
 Covariance = Literal["diagonal", "low_rank"]
 PosePrior = Literal["mean", "encoder"]
-"""Where the mean of the pose distribution starts: at the training set's mean pose (the paper's form), or at the pose
-that the encoder reads from the picture."""
+"""Initial mean of the pose distribution: the training set's mean pose (as in the paper), or the encoder's
+prediction."""
 
 
 class ConvVitConfig(PretrainedConfig):

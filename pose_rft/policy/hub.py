@@ -213,7 +213,7 @@ class Inert:
     """Stands in for every non-tensor class in a checkpoint: constructing one returns a dict and runs no code."""
 
     def __new__(cls, *_: object, **__: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
-        return OrderedDict()  # the one mapping that torch's restricted loader lets a file fill
+        return OrderedDict()  # the only mapping that torch's restricted unpickler lets a file fill
 
 
 HMR2_PREFIX = "backbone."
@@ -245,7 +245,7 @@ def load_hmr2(path: Path) -> Hmr2Vit:
 def _hmr2_config(weights: dict[str, Tensor]) -> Hmr2VitConfig:
     patches, width = weights["pos_embed"].shape[1] - 1, weights["pos_embed"].shape[2]
     patch = weights["patch_embed.proj.weight"].shape[-1]
-    rows = round(math.sqrt(patches * 4 / 3))  # the picture is 4 high and 3 wide
+    rows = round(math.sqrt(patches * 4 / 3))  # height : width = 4 : 3
     layers = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
     return Hmr2VitConfig(
         image_size=(rows * patch, patches // rows * patch),

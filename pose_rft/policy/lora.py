@@ -91,7 +91,7 @@ def _inject(model: "PoseLlava", adapter: dict[str, Any], dropout: float) -> None
     )
     language = model.llava.model.language_model
     inject_adapter_in_model(config, language, str(len(model.adapters)))
-    del language.peft_config  # peft's note to itself, which warns of a second adapter
+    del language.peft_config  # peft's own record, which would cause a warning about a second adapter
     model.adapters.append(adapter)
     if model.pose_row is None:
         weight: Any = model.get_input_embeddings().weight
@@ -194,7 +194,7 @@ def trainable_parameters(model: "PoseLlava", mode: Literal["full", "lora"]) -> l
 
 def _adapted(model: "PoseLlava") -> Iterator[tuple[str, Any]]:
     if not model.adapters:
-        return  # and peft is not needed
+        return  # without importing peft
     from peft.tuners.lora import LoraLayer
 
     for name, module in model.llava.named_modules():

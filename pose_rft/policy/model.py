@@ -92,8 +92,8 @@ class PoseLlava(PreTrainedModel):
             config.shortcuts,
         )
         self.pose_head = PoseHead(config)
-        self.pose_row: Any = None  # the trained row of <POSE> where LoRA is on, see lora.py
-        self.adapters: list[dict[str, Any]] = []  # what the language model's adapters are, the oldest first
+        self.pose_row: Any = None  # the trained row of <POSE> under LoRA, see lora.py
+        self.adapters: list[dict[str, Any]] = []  # settings of the language model's adapters, oldest first
         self.post_init()
 
     @property
@@ -109,7 +109,7 @@ class PoseLlava(PreTrainedModel):
         """Switches the trained parts to training mode; frozen encoders stay in evaluation mode."""
         super().train(mode)
         for tower in self.towers():
-            tower.eval()  # their batch statistics and dropout belong to their own training
+            tower.eval()  # batch statistics and dropout were for their own training
         return self
 
     def get_input_embeddings(self) -> nn.Module:
@@ -292,7 +292,7 @@ class PoseLlava(PreTrainedModel):
                     init.zeros_(part.outer.weight)
                     if part.shortcut is not None:
                         init.zeros_(part.shortcut.weight)
-            if module.factor is not None:  # U = 0 has no gradient
+            if module.factor is not None:  # the gradient vanishes at U = 0
                 init.normal_(module.factor.outer.bias, std=module.factor_init)
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:  # type: ignore[override]
@@ -337,7 +337,7 @@ class PoseLlava(PreTrainedModel):
 AutoModelForImageTextToText.register(PoseLlavaConfig, PoseLlava)
 
 OBSOLETE = re.compile(r"(^|\.)(position_ids|inv_freq)$")
-"""Buffers that older checkpoints carry and current classes compute."""
+"""Buffers that older checkpoints contain and current classes compute."""
 
 
 def check_loaded(info: Mapping[str, Any], source: str) -> None:

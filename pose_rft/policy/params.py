@@ -19,7 +19,7 @@ class TinyVisionParams(Section):
     """A CLIP vision tower small enough to train on a CPU; `patch` must divide image.size."""
 
     width: Width
-    layers: Annotated[Depth, Field(ge=2)]  # LLaVA reads the last layer but one
+    layers: Annotated[Depth, Field(ge=2)]  # LLaVA reads the second-to-last layer
     heads: Depth
     patch: Pixels
 

@@ -44,7 +44,7 @@ class PoseEncoder(PreTrainedModel):
     width: int
     grid: tuple[int, int]
     learned: str | None = None
-    """The submodule of `interpret`, whose training leaves observations as they are."""
+    """Name of the submodule behind `interpret`; training it does not change observations."""
     reads_pose = False
     mirrors = False
 
@@ -226,7 +226,7 @@ def soft_argmax(logits: Tensor) -> Tensor:
     batch, joints, height, width = logits.shape
     mass = logits.float().flatten(2).softmax(-1).view(batch, joints, height, width)
     x, y = (((torch.arange(n, device=mass.device) + 0.5) / n * 2 - 1) for n in (width, height))
-    peak = 9 * F.avg_pool2d(mass.detach(), 3, 1, 1).flatten(2).amax(-1)  # torch's ONNX forgets `divisor_override`
+    peak = 9 * F.avg_pool2d(mass.detach(), 3, 1, 1).flatten(2).amax(-1)  # torch's ONNX drops `divisor_override`
     return torch.stack([(mass.sum(2) * x).sum(-1), (mass.sum(3) * y).sum(-1), peak], -1)
 
 

@@ -121,7 +121,7 @@ class PoseDistribution:
         numbers = _numbers(mask, self.mean)
         x = torch.where(numbers[:, None], x if several else x[:, None], mean[:, None])  # (N, k, 144)
         normal = LowRankMultivariateNormal(mean[:, None], factor[:, None], std[:, None].square(), validate_args=False)
-        ignored = (~numbers).sum(-1, keepdim=True)  # each neutral number added log N(0; 0, 1)
+        ignored = (~numbers).sum(-1, keepdim=True)  # each excluded number added log N(0; 0, 1)
         density = normal.log_prob(x) + 0.5 * LOG_2PI * ignored
         return density if several else density[:, 0]
 

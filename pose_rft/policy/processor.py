@@ -115,7 +115,7 @@ class PoseProcessor:
         """Ids of the prompt; a question cannot inject `<image>`, `<POSE>` or the end of a turn."""
         clean = self._marks.sub(" ", question)
         ids: list[int] = self.tokenizer.encode(templates.prompt(clean, has_image, self.form))
-        if ids[-1] == self.eos_token_id:  # some tokenizers close every text
+        if ids[-1] == self.eos_token_id:  # some tokenizers append EOS to every text
             ids = ids[:-1]
         if has_image:
             at = ids.index(self.image_token_id)
@@ -174,7 +174,7 @@ class PoseProcessor:
             content = read_json(path, dict)
             image = parse(content["image"], ImageParams, f"`image` in {path}")
             tokens = int(content["num_image_tokens"])
-            form = str(content.get("form", "llava"))  # folders of earlier versions name none
+            form = str(content.get("form", "llava"))  # missing in folders of earlier versions
             if form not in templates.FORMS:
                 raise ValueError(form)
         except (ValueError, TypeError, KeyError, ArithmeticError):
@@ -196,7 +196,7 @@ def read_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         try_words(tokenizer)
         return tokenizer
-    except Exception as error:  # the tokenizers library raises bare ones about damaged files
+    except Exception as error:  # the tokenizers library raises bare Exceptions for damaged files
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PoseRftError(f"{source} holds no tokenizer that can be read ({reason}).") from None
 

@@ -20,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 NAME = "sdpa_shared_prompt"
 
 GroupColumns = tuple[int, int]
-"""(P, G): a packed row is P columns of prompt, right-padded, then G answers of equally many columns."""
+"""(P, G): a packed row is a right-padded prompt of P columns, then G answers with equally many columns each."""
 
 
 def attention(

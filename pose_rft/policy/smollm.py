@@ -44,7 +44,7 @@ def load_language(rows: int) -> LlamaForCausalLM:
         path.parent,
         gguf_file=path.name,
         dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),  # packed weights neither train nor save
+        quantization_config=GgufConfig(dequantize=True),  # quantised weights cannot be trained or saved
         output_loading_info=True,
     )
     language, info = loaded
@@ -52,7 +52,7 @@ def load_language(rows: int) -> LlamaForCausalLM:
     known = language.config.vocab_size
     language.resize_token_embeddings(rows, mean_resizing=False)
     with torch.no_grad():
-        words = language.get_input_embeddings().weight  # the output matrix is the same one
+        words = language.get_input_embeddings().weight  # tied to the output matrix
         words[known:] = words[:known].mean(0)
     plain = language.config.to_dict()
     plain.pop("quantization_config", None)

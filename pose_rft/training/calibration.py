@@ -57,7 +57,7 @@ def calibrate(
 def _chunks(
     task: Task, name: str, samples: Samples, processor: PoseProcessor, body: BodyModel, most: int, seed: int
 ) -> Iterator[list[Example]]:
-    params = ExampleParams(mixture={task: {name: 1.0}}, human_captions=1.0)  # the captions that are tested with
+    params = ExampleParams(mixture={task: {name: 1.0}}, human_captions=1.0)  # the captions used in testing
     maker = ExampleMaker(samples, task, processor, body, params)
     rows = maker.rows[:: max(1, -(-len(maker.rows) // most))]
     for first in range(0, len(rows), CHUNK):

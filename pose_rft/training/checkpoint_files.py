@@ -39,7 +39,7 @@ def to_universal(folder: Path, out: Path) -> None:
         num_merge_workers=1,
         keep_temp_folder=False,
         strict=True,
-        inject_missing_state=True,  # what only pipeline-parallel trainings write
+        inject_missing_state=True,  # only pipeline-parallel training writes it
     )
     with tensors_only(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         ds_to_universal.main(settings)

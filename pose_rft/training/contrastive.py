@@ -27,8 +27,8 @@ from pose_rft.training.loop import StepStats
 
 WARMUP = 0.05
 SAVE_EVERY = 200
-LONGEST = 96  # tokens of a caption; the rest is cut
-NEAR = 5  # tokens that the text side sees together
+LONGEST = 96  # tokens of a caption; longer ones are truncated
+NEAR = 5  # kernel size of the text tower, tokens
 FIRST_SCALE, LARGEST_SCALE = math.log(1 / 0.07), math.log(100.0)  # of CLIP
 
 
@@ -56,7 +56,7 @@ class ImageTextPair(nn.Module):
         self.text = TextTower(vocabulary, width)
         self.image_projection = nn.Linear(vision.config.hidden_size, width, bias=False)
         self.text_projection = nn.Linear(width, width, bias=False)
-        self.log_scale = nn.Parameter(torch.tensor([FIRST_SCALE]))  # DeepSpeed takes no 0-dimensional parameter
+        self.log_scale = nn.Parameter(torch.tensor([FIRST_SCALE]))  # DeepSpeed rejects 0-dimensional parameters
 
     def similarity(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, 3, S, S), (B, T), (B, T) → (B, B) scaled cosine similarities, images x captions."""
@@ -88,7 +88,7 @@ def train(
     rows = pairs(samples)
     torch.manual_seed(derive(seed, "contrastive"))
     model = ImageTextPair(vision, len(tokenizer), params.width).requires_grad_(True)
-    for after in (vision.post_layernorm, vision.encoder.layers[-1]):  # what follows the layer that is read
+    for after in (vision.post_layernorm, vision.encoder.layers[-1]):  # they follow the layer that is read
         after.requires_grad_(False)
     optimiser = EngineParams(lr=params.learning_rate, weight_decay=params.weight_decay, warmup=WARMUP)
     engine = Engine(model, optimiser, params.steps)

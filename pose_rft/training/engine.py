@@ -36,7 +36,7 @@ from pose_rft.training.engine_params import EngineParams, deepspeed_config, lear
 
 T = TypeVar("T")
 
-TAG = "engine"  # the folder that DeepSpeed makes in a checkpoint
+TAG = "engine"  # the folder that DeepSpeed creates in a checkpoint
 
 
 def start_distributed() -> torch.device:
@@ -99,8 +99,8 @@ class Engine:
         computed = _Compute(model.to(self.device))
         config = deepspeed_config(params)
         self._engine = deepspeed.initialize(model=computed, model_parameters=chosen, config=config)[0]
-        ranks.refuse_strangers()  # to the groups that DeepSpeed has made
-        for part in model.modules():  # DeepSpeed casts weights but no statistics, and BatchNorm takes no mixture
+        ranks.refuse_strangers()  # in the groups that DeepSpeed has created
+        for part in model.modules():  # DeepSpeed casts weights but not statistics; BatchNorm rejects mixed dtypes
             if isinstance(part, nn.modules.batchnorm._BatchNorm) and params.bf16:
                 for name in ("running_mean", "running_var"):
                     setattr(part, name, getattr(part, name).bfloat16())

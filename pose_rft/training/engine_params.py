@@ -42,9 +42,9 @@ class EngineParams(Section):
     lr: Positive
     betas: tuple[Fraction, Fraction] = (0.9, 0.95)
     weight_decay: NonNegative = 0.0
-    warmup: Fraction = 0.0  # part of all steps during which the rate rises linearly
-    final_lr: Fraction = 0.0  # where the cosine ends, as a part of lr
-    grad_clip: NonNegative = 1.0  # largest norm of the gradient; 0 switches clipping off
+    warmup: Fraction = 0.0  # fraction of all steps with a linear warm-up
+    final_lr: Fraction = 0.0  # where the cosine ends, as a fraction of lr
+    grad_clip: NonNegative = 1.0  # largest gradient norm; 0 disables clipping
     accumulation: Count = 1
     zero_stage: Literal[0, 1, 2, 3] = 0
     bf16: bool = False

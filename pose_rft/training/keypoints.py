@@ -28,9 +28,9 @@ from pose_rft.training.engine import Engine, EngineParams
 from pose_rft.training.loop import StepStats
 
 WARMUP = 0.04
-GAIN, TINT = 0.25, 0.6  # widths of the uniform change of contrast and of each channel's offset (in deviations)
-SPREAD = 0.12  # deviation of a target heatmap, in units of half the crop: 1.4 cells of the sample's 24
-DISTANCE = 3.0  # weight of the distance beside the cross-entropy
+GAIN, TINT = 0.25, 0.6  # widths of the uniform jitter of contrast and of each channel's offset (in deviations)
+SPREAD = 0.12  # deviation of a target heatmap, in half crop sides: 1.4 of the sample's 24 cells
+DISTANCE = 3.0  # weight of the distance relative to the cross-entropy
 SAVE_EVERY = 100
 CHUNK = 128
 FLIP = list(SMPL24.flip)

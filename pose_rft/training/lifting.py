@@ -34,12 +34,12 @@ WARMUP = 0.04
 SAVE_EVERY = 500
 CHUNK = 1024
 FLIP = list(SMPL24.flip)
-LEAN, ROLLED = 0.35, 0.15  # deviation of the turn of most people, radians; share that is turned by any angle
-JITTER = 0.01  # deviation of a landmark's place, in the person's spread; of its metres in metres
-WITH_MAPS = 0.6  # share of people who are shown with their maps, as they were seen
-CUT = 0.12  # share of people whom an edge cuts off
-SMALLEST_DEVIATION = 0.05  # of a number in the maps: one that hardly changes must not be blown up
-GUESS = 0.25  # deviation of a place that was cut off, in half crop sides; of its metres in metres
+LEAN, ROLLED = 0.35, 0.15  # deviation of most people's rotation, radians; share rotated by any angle
+JITTER = 0.01  # deviation of a landmark's position, relative to the person's spread; of its world position in metres
+WITH_MAPS = 0.6  # share of people shown with their maps and without augmentation
+CUT = 0.12  # share of people who are truncated
+SMALLEST_DEVIATION = 0.05  # of a value in the maps: a near-constant one must not be amplified
+GUESS = 0.25  # deviation of a truncated landmark's position, in half crop sides; of its world position 0.6 x, in m
 
 
 @dataclass(frozen=True, eq=False)

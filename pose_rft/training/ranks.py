@@ -20,7 +20,7 @@ from torch import distributed
 from pose_rft.errors import PoseRftError
 from pose_rft.io import sockets
 
-STORE = "POSE_RFT_STORE"  # in the environment of ranks on one machine: the file in which they meet
+STORE = "POSE_RFT_STORE"  # in the environment of ranks on one machine: their rendezvous file
 PLACE = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # every launcher sets them
 BY_HAND = ("MASTER_ADDR", "MASTER_PORT")  # and these, where there is no STORE
 GET_ADDRESS = 0x8915  # SIOCGIFADDR of Linux
@@ -32,7 +32,7 @@ def join(backend: str) -> None:
     Raises:
         PoseRftError: a launcher set some of its variables but not all, or another account has connected.
     """
-    from deepspeed.constants import default_pg_timeout  # rank 0 may evaluate for long while the others wait
+    from deepspeed.constants import default_pg_timeout  # rank 0 may evaluate for a long time while the others wait
 
     place = {name: os.environ[name] for name in (*PLACE, *BY_HAND, STORE) if name in os.environ}
     if alone := not place.keys() - {STORE}:
@@ -51,7 +51,7 @@ def join(backend: str) -> None:
         store = distributed.HashStore()
     elif STORE in place:
         store = distributed.FileStore(place[STORE], world)
-    elif "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun by hand has one of its own
+    elif "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun started by hand has its own store
         store = None
     else:
         store = _store_of_many(place["MASTER_ADDR"], int(place["MASTER_PORT"]), rank, world)
@@ -116,7 +116,7 @@ def _interface_towards(address: str) -> str:
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((address, 9))  # sends nothing: the system only chooses a way
+            probe.connect((address, 9))  # sends nothing: the system only chooses a route
         except OSError as error:
             raise PoseRftError(
                 f"No network of this machine leads to `launch.address` {address} ({error.strerror or error})."
