@@ -1,4 +1,4 @@
-"""Files of lines that only grow, written by one process at a time."""
+"""Append-only line files, written by one process at a time."""
 
 import fcntl
 import os
@@ -10,10 +10,10 @@ from pose_rft.io.lock import Busy
 
 
 def open_appended(path: Path) -> BinaryIO:
-    """The file, made where it is missing, open for reading and for writing at its end; a kill ends the lock too.
+    """Opens the file, created if missing, for reading and appending; the lock ends with the process, even if killed.
 
     Raises:
-        Busy: another process has it open. door.Unreadable: it is no regular file. OSError: it cannot be written.
+        Busy: another process has it open. door.Unreadable: it is not a regular file. OSError: it cannot be written.
     """
     if path.exists():
         door.check_file(path)
@@ -27,7 +27,7 @@ def open_appended(path: Path) -> BinaryIO:
 
 
 def append(file: BinaryIO, content: bytes) -> None:
-    """On disk when this returns."""
+    """Appends the content and returns once it is on disk."""
     file.seek(0, os.SEEK_END)
     file.write(content)
     file.flush()

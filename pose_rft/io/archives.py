@@ -1,7 +1,7 @@
 """Tar archives of releases, read member by member in memory: nothing is unpacked, no name becomes a path.
 
-A member counts only if it is a plain file with a plain relative name; links, devices and names that climb are refused,
-because a loader that trusts them reads or writes elsewhere. Sizes are bounded, as compressed tars inflate.
+Only plain files with plain relative names are accepted. Links, devices and names with `..` are rejected, because a
+loader that trusts them reads or writes elsewhere. Sizes are bounded, because compressed tars inflate.
 """
 
 import tarfile
@@ -12,17 +12,17 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 from pose_rft.io.paths import inside
 
-FREE, SMALLEST = 10_000, 100  # members that any archive may have, and bytes of the archive for each more: pictures do
-# not compress, but a gigabyte of empty members takes a megabyte
-LARGEST_MEMBER = 1 << 28  # bytes; a picture or a list of people is far below
+FREE, SMALLEST = 10_000, 100  # members that any archive may have, and archive bytes required for each further one:
+# images do not compress, but a gigabyte of empty members takes a megabyte
+LARGEST_MEMBER = 1 << 28  # bytes; an image or a list of people is far smaller
 
 
 def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of every file of a tar (plain, gzip, bzip2 or xz) in its order; directories are passed over.
+    """Yields (name, content) of every file of a tar (plain, gzip, bzip2 or xz) in order; directories are skipped.
 
     Raises:
-        PoseRftError: no such file, no tar, damaged, a member that is no plain file, whose name leaves the archive, or
-            that is absurdly large.
+        PoseRftError: no such file, not a tar, damaged, or a member that is not a plain file, is far too large, or has
+            a name that leaves the archive.
     """
     try:
         most = FREE + door.check_file(path) // SMALLEST
@@ -40,7 +40,7 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _next(tar: tarfile.TarFile, path: Path) -> tarfile.TarInfo | None:
-    # Bounded step by step: what happens between two members is the caller's business.
+    # Each step is bounded separately: the limits must not apply to what the caller does between two members.
     with limits.bounded(path):
         return tar.next()
 

@@ -1,7 +1,7 @@
-"""Variables of CDF files (Human3.6M's poses), within bounds.
+"""Reads variables of CDF files (Human3.6M's poses) within bounds.
 
-cdflib follows a file's counters and links wherever damage leads them. Here the number of reads is bounded by the file's
-size, so that a circle or a count of billions ends at once.
+cdflib trusts a file's counters and links even if they are damaged. Here the file's size bounds the number of reads, so
+that a cycle of links or a count of billions ends at once.
 """
 
 import io
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
-FIXED_READS, BYTES_PER_READ = 10_000, 8  # the smallest record that a link can point to is larger
+FIXED_READS, BYTES_PER_READ = 10_000, 8  # bytes; the smallest record that a link can point to is larger
 
 
 class _Counted(io.BufferedReader):
-    """A file that may be read so many times."""
+    """A file that allows a limited number of reads."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -33,7 +33,7 @@ class _Counted(io.BufferedReader):
 
 
 class _CDF(cdflib.CDF):
-    """Reads through `_Counted`, also what was unpacked into a temporary file."""
+    """Reads through `_Counted`, including files that cdflib decompresses into a temporary file."""
 
     @property
     def _f(self) -> Any:
@@ -46,7 +46,7 @@ class _CDF(cdflib.CDF):
 
 
 def read_variable(path: Path, name: str) -> NDArray[np.float64]:
-    """All records of one variable.
+    """Returns all records of one variable.
 
     Raises:
         PoseRftError: not a CDF file, damaged, or without this variable.

@@ -1,4 +1,4 @@
-"""Foreign files of torch (`.ckpt`, `.pth`): tensors and plain containers, and nothing of a file's own is run."""
+"""Third-party torch checkpoints (`.ckpt`, `.pth`): tensors and plain containers; no code from the file is run."""
 
 import pickle
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from pose_rft.io.parsing import DAMAGE
 
 
 def read_checkpoint(path: Path, wanted: str, allowed: Sequence[Any] = (), stand_in: Any = None) -> dict[str, Any]:
-    """What torch's restricted loader makes of `path`, on the CPU.
+    """Loads `path` on the CPU with torch's restricted loader.
 
     Args:
-        wanted: what it should be, e.g. `a PoseScript checkpoint`.
-        allowed: the classes that may stand in it beside tensors and containers.
-        stand_in: takes the place of every other class, if given; no class of the file's own is ever imported.
+        wanted: what the file should be, for error messages, e.g. `a PoseScript checkpoint`.
+        allowed: classes that the file may contain besides tensors and containers.
+        stand_in: replaces every other class, if given; classes that the file names are never imported.
     Raises:
-        PoseRftError: no such file, objects that are not allowed, or whatever torch says of a damaged archive.
+        PoseRftError: no such file, objects that are not allowed, or an archive that torch finds damaged.
     """
     import torch
     from torch import serialization

@@ -1,7 +1,7 @@
-"""The one way in for files that others made: regular files only, of a size that is known before a byte is read.
+"""The single entry point for third-party files: regular files only, whose size is known before a byte is read.
 
-A FIFO or a device where a file should be would keep its reader waiting for ever, or feed it without end. Every reader
-of `pose_rft.io` opens through here, and modules outside `io` open nothing themselves (tests/test_architecture.py).
+A FIFO or a device in place of a file would block its reader for ever, or feed it without end. The readers of
+`pose_rft.io` open files through here, and modules outside `io` open no such files (tests/test_doors.py).
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from pose_rft.errors import PoseRftError, visible
 
 PIECE = 1 << 20  # bytes
-MOST = 1 << 33  # bytes read at once; the largest annotation files of releases have 2 GB
+MOST = 1 << 33  # bytes of one file; the largest annotation files of releases have 2 GB
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -24,7 +24,7 @@ KINDS = (
 
 
 class Unreadable(PoseRftError):
-    """A file that cannot be opened or read; `reason` says why in a few words, without its name."""
+    """A file cannot be opened or read; `reason` says why in a few words, without the file's name."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{visible(str(path)):.1000} {reason}.")
@@ -32,27 +32,27 @@ class Unreadable(PoseRftError):
 
 
 class Missing(Unreadable):
-    """There is no such file."""
+    """The file does not exist."""
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(path, "does not exist")
 
 
 def open_file(path: Path) -> BinaryIO:
-    """The file, open for reading bytes.
+    """Opens a file for reading bytes.
 
     Raises:
-        Missing: there is none. Unreadable: it is no regular file (a link to one is fine), or may not be read.
+        Missing: no such file. Unreadable: not a regular file (a link to one is fine), or no permission to read it.
     """
     try:
-        _check_regular(path, Path(path).stat().st_mode)  # opening a device may do something already
-        # What lies there may have changed since: without O_NONBLOCK a pipe would wait for its writer.
+        _check_regular(path, Path(path).stat().st_mode)  # before opening, because opening a device can have effects
+        # The file may have been replaced since: without O_NONBLOCK, opening a pipe would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except (FileNotFoundError, NotADirectoryError):
         raise Missing(path) from None
     except OSError as error:
         raise Unreadable(path, f"cannot be read ({error.strerror})") from None
-    except ValueError:  # a NUL, or half of a UTF-16 pair
+    except ValueError:  # a NUL, or a lone surrogate
         raise Unreadable(repr(str(path)), "is no name that a file can have") from None
     try:
         _check_regular(path, os.fstat(descriptor).st_mode)
@@ -63,7 +63,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def check_file(path: Path) -> int:
-    """The size of a file that a library is going to open by its name.
+    """Checks a file that a library will then open by name, and returns its size in bytes.
 
     Raises:
         As `open_file`.
@@ -73,10 +73,10 @@ def check_file(path: Path) -> int:
 
 
 def read_file(path: Path, most: int = MOST) -> bytes:
-    """The whole content, if it has at most `most` bytes.
+    """Reads a whole file of at most `most` bytes.
 
     Raises:
-        As `open_file`; Unreadable: it is larger, or reading fails.
+        As `open_file`; Unreadable: the file is larger, or reading fails.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -85,7 +85,7 @@ def read_file(path: Path, most: int = MOST) -> bytes:
         try:
             if size:
                 return file.read()
-            # Empty, or the kernel's (/proc), which says no size: in pieces, as room for a piece is made before it.
+            # Empty, or a /proc file, which reports size 0: in pieces, as each read allocates its whole buffer first.
             return b"".join(islice(iter(lambda: file.read(PIECE), b""), most // PIECE + 1))[:most]
         except OSError as error:
             raise Unreadable(path, f"cannot be read ({error.strerror})") from None

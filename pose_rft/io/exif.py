@@ -1,6 +1,6 @@
-"""What a photograph's EXIF block says: how it is to be turned, and with which lens it was taken.
+"""EXIF metadata of a photograph: its orientation and its lens.
 
-Releases annotate stored pixels, so conversion and training never turn a picture; `predict` turns photographs from
+Releases annotate stored pixels, so conversion and training never rotate an image; `predict` rotates photographs from
 phones. Source: CIPA DC-008 (EXIF 2.32), sections 4.5.4 and 4.6; PNG keeps the same block in a chunk `eXIf`.
 """
 
@@ -18,8 +18,7 @@ UPRIGHT = 1
 
 
 def tags(data: bytes) -> dict[int, Any]:
-    """The tags of a JPEG or PNG, those of the camera's own directory among them; none where there are none or they are
-    damaged."""
+    """Returns the EXIF tags of a JPEG or PNG, including its Exif sub-directory; empty if absent or damaged."""
     try:
         with warnings.catch_warnings(action="ignore"), PilImage.open(io.BytesIO(data), formats=FORMATS) as picture:
             found = picture.getexif()
@@ -29,6 +28,6 @@ def tags(data: bytes) -> dict[int, Any]:
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8 as EXIF counts (6: turn by 90° clockwise to see it upright); 1 where a JPEG or PNG does not say."""
+    """Returns the EXIF orientation, 1 to 8 (6: rotate by 90° clockwise to see it upright); 1 if not given."""
     found = tags(data).get(ORIENTATION)
     return found if isinstance(found, int) and 1 <= found <= 8 else UPRIGHT

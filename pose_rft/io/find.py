@@ -1,8 +1,8 @@
-"""Files of a release, however its folders were put together: links are followed, as those who link data sets expect.
+"""Finds the files of a release. Symbolic links are followed, because users link data sets into place.
 
-`pathlib`'s `**` walks past linked folders (Python 3.11), and a link into a parent has no end. Here every real folder is
-looked into once per question, whatever names lead there. What macOS strews about (`._x.npz`, `.DS_Store`) is no file of
-any release. Folders that cannot be opened are passed over: who needs a file of them says so by its name.
+`pathlib`'s `**` skips linked folders (Python 3.11), and a link to a parent folder would never end. Here every real
+folder is visited once per search, whatever links lead to it. Files that macOS leaves behind (`._x.npz`, `.DS_Store`)
+are ignored. Folders that cannot be opened are skipped: whoever needs a file in one reports it by name.
 """
 
 import fnmatch
@@ -17,18 +17,18 @@ WILD = re.compile(r"[*?\[]")
 
 
 def files_below(folder: Path | str) -> Iterator[str]:
-    """Every file below a folder, in no order; nothing where there is no folder."""
+    """Yields every file below a folder, in no particular order; nothing if the folder does not exist."""
     for _, entries in _walk(str(folder)):
         yield from (entry.path for entry in entries if entry.is_file())
 
 
 def find(root: Path | str, pattern: str) -> list[Path]:
-    """The files and folders below `root` that match a glob pattern, sorted; `**` stands for any folders, also none."""
+    """Returns the files and folders below `root` that match a glob, sorted; `**` matches zero or more folders."""
     return [Path(path) for path in sorted(set(_matching([str(root)], pattern.split("/"))))]
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file is one that macOS leaves beside the true ones."""
+    """Whether a name is that of a metadata file that macOS leaves beside real files."""
     return name.startswith("._") or name == ".DS_Store"
 
 
@@ -54,7 +54,7 @@ def _pattern(part: str) -> Callable[[str], object]:
 
 
 def _walk(folder: str) -> Iterator[tuple[str, list["os.DirEntry[str]"]]]:
-    """`folder` and all below it with what they hold, each real one once; a release may nest deeper than Python can."""
+    """Yields every real folder from `folder` down once, with its entries; not recursive, as releases can be deep."""
     seen: set[tuple[int, int]] = set()
     todo = [folder]
     while todo:

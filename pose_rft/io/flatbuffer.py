@@ -1,7 +1,7 @@
-"""The few shapes of a FlatBuffers file (tables, vectors, strings), every offset checked before it is followed.
+"""Reads tables, vectors and strings of FlatBuffers files; every offset is checked before it is followed.
 
-A table begins with the distance back to its vtable; the vtable says for each field where in the table it lies, 0 where
-it is absent and has its default. Source: FlatBuffers' "Internals" page. What lies outside the file is a ValueError.
+A table begins with the distance back to its vtable. The vtable gives each field's offset in the table, or 0 if the
+field is absent and has its default. Source: FlatBuffers' "Internals" page. An offset outside the file is a ValueError.
 """
 
 import struct
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class Table:
-    """A table in `data` at byte `at`; fields are named by their number in the schema, from 0."""
+    """A table in `data` at byte `at`; fields are identified by their number in the schema, from 0."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
@@ -21,22 +21,22 @@ class Table:
 
     @classmethod
     def root(cls, data: bytes, identifier: bytes) -> "Table":
-        """The root table of a file whose bytes 4 to 8 are `identifier`."""
+        """Returns the root table of a file whose bytes 4 to 8 are `identifier`."""
         if data[4:8] != identifier:
             raise ValueError(f"bytes 4 to 8 are {data[4:8]!r}, expected {identifier!r}")
         return cls(data, struct.unpack_from("<I", data)[0])
 
     def number(self, field: int, code: str, default: float = 0) -> Any:
-        """A scalar; `code` as in `struct`, e.g. `i`, `b`, `?`."""
+        """Returns a scalar; `code` as in `struct`, e.g. `i`, `b`, `?`."""
         at = self._field(field)
         return default if at is None else self._read("<" + code, at)
 
     def text(self, field: int) -> str:
-        """A string, empty if absent."""
+        """Returns a string, empty if absent."""
         return self.vector(field, "u1").tobytes().decode()
 
     def vector(self, field: int, dtype: str) -> NDArray[Any]:
-        """(n,) numbers of a little-endian dtype such as `i4`, without a copy; empty if absent."""
+        """Returns (n,) numbers of a little-endian dtype such as `i4`, without a copy; empty if absent."""
         at = self._follow(field)
         if at is None:
             return np.zeros(0, dtype)
@@ -45,12 +45,12 @@ class Table:
         return np.frombuffer(self.data, kind, count, at + 4)
 
     def table(self, field: int) -> "Table | None":
-        """The table that a field refers to."""
+        """Returns the table that a field refers to; None if absent."""
         at = self._follow(field)
         return None if at is None else Table(self.data, at)
 
     def tables(self, field: int, most: int) -> list["Table"]:
-        """A vector of tables; more than `most` are refused, since all may be one and the same few bytes."""
+        """Returns a vector of tables; more than `most` are rejected, because all may share the same few bytes."""
         offsets = self.vector(field, "u4")
         if len(offsets) > most:
             raise ValueError(f"{len(offsets)} tables in one vector, expected at most {most}")

@@ -1,7 +1,7 @@
-"""HDF5 files that others made: only what lies in the file itself, in plain datasets.
+"""Third-party HDF5 files: only plain datasets that are stored in the file itself.
 
 The format can point to other files (external and soft links, external storage, virtual datasets) and load code for its
-filters; none of that is followed here. Sizes are declared, so they are looked at before anything is read.
+filters; none of that is followed here. Declared sizes are checked before anything is read.
 """
 
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# deflate, shuffle, checksum: those that the library brings along
+# deflate, shuffle, checksum: the filters built into the library
 FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
 KINDS = "biufSO"  # numbers, text, references
 
 
 class Hdf5:
-    """An open file as a mapping from names, and from references that its arrays hold, to datasets."""
+    """An open file as a mapping from names, or from object references stored in its arrays, to datasets."""
 
     def __init__(self, file: h5py.File, path: Path, size: int) -> None:
         self._file, self._path, self._size = file, path, size
 
     def names(self) -> list[str]:
-        """Of the datasets at the top that lie in the file itself."""
+        """Returns the names of the top-level datasets that are stored in the file itself."""
         return [name for name in self._file if self._is_own(name) and isinstance(self._file[name], h5py.Dataset)]
 
     def __getitem__(self, key: "str | h5py.Reference") -> h5py.Dataset:
         """
         Raises:
-            PoseRftError: it lies elsewhere, or declares more than the file can hold. KeyError: there is none.
+            PoseRftError: it is stored elsewhere, or declares more than the file can hold. KeyError: no such dataset.
         """
-        if isinstance(key, str) and not self._is_own(key):  # `in` would follow a link
+        if isinstance(key, str) and not self._is_own(key):  # `in` would follow links
             raise KeyError(f"no dataset {key!r} in the file itself")
         found = self._file[key]
         if not isinstance(found, h5py.Dataset):
@@ -56,7 +56,7 @@ class Hdf5:
 
 @contextmanager
 def open_hdf5_file(path: Path) -> Iterator[Hdf5]:
-    """The file; what goes wrong inside the block while reading is reported too.
+    """Opens a file for the block; read errors inside the block become PoseRftErrors too.
 
     Raises:
         PoseRftError: no such file, not HDF5, damaged, or a dataset that the block asks for is missing.
@@ -71,7 +71,7 @@ def open_hdf5_file(path: Path) -> Iterator[Hdf5]:
 
 
 def read_datasets(path: Path, names: tuple[str, ...]) -> list[Any]:
-    """The arrays of these names.
+    """Reads the datasets with these names as arrays.
 
     Raises:
         As `open_hdf5_file`.

@@ -1,9 +1,9 @@
-"""JSON files that others made: parsed within bounds, and checked for what stands at their top.
+"""Third-party JSON files: parsed within bounds, and checked for the type of their top-level value.
 
-Depth and the length of numbers are looked at before anything is parsed: how deep Python's parser can follow depends on
-how deep its caller stands, it takes quadratic time for long integers and cannot make a float of one above 1.8e308.
-`NaN`, `Infinity` and floats that overflow come through as such, because whoever reads a number checks it anyway, and a
-release with one NaN is no JSON error but a defect of one sample.
+Depth and the length of numbers are checked before anything is parsed: Python's parser recurses, so its depth limit
+depends on its caller's; it takes quadratic time for long integers and cannot turn one above 1.8e308 into a float.
+`NaN`, `Infinity` and floats that overflow pass unchanged, because their consumers check numbers anyway, and a single
+NaN in a release is a defect of one sample, not a JSON error.
 """
 
 import json
@@ -18,17 +18,17 @@ from pose_rft.io import door, limits
 
 LONGEST_NUMBER = 300  # digits
 DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else ord(" ") for byte in range(256))
-BLOCK = 1 << 24  # bytes looked at in one go
+BLOCK = 1 << 24  # bytes checked at a time
 DEEPEST = 100  # levels; releases have seven
 NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
 STRING = re.compile(rb'"[^"]*"?')
 
 
 def read_json(path: Path, kind: type | None = None) -> Any:
-    """The content of a file; `kind`: dict or list, what its top must be.
+    """Reads a file; `kind`: dict or list, the required type of the top-level value.
 
     Raises:
-        PoseRftError: no such file, not JSON, nested absurdly, or another kind at its top.
+        PoseRftError: no such file, not JSON, nested too deeply, or another type at the top level.
     """
     with limits.bounded(path):
         return parse_json(door.read_file(path), path, kind)
@@ -54,7 +54,7 @@ def parse_json(data: bytes, where: Path | str, kind: type | None = None) -> Any:
 def _check_numbers(data: bytes) -> None:
     """
     Raises:
-        ValueError: digits without end.
+        ValueError: a number has too many digits.
     """
     for start in range(0, len(data), BLOCK):
         if b"0" * LONGEST_NUMBER in data[start : start + BLOCK + LONGEST_NUMBER].translate(DIGITS):
@@ -64,10 +64,10 @@ def _check_numbers(data: bytes) -> None:
 def _check_depth(data: bytes) -> None:
     """
     Raises:
-        ValueError: nested absurdly.
+        ValueError: nested too deeply.
     """
-    plain = data.replace(rb"\\", b"").replace(rb"\"", b"")  # what is left of quotes begins or ends a string
-    # Quotes that now touch enclose nothing: to take both away leaves everything else inside or outside.
+    plain = data.replace(rb"\\", b"").replace(rb"\"", b"")  # the remaining quotes begin or end a string
+    # Two adjacent quotes now enclose nothing: removing both does not change what else is inside or outside a string.
     structure = STRING.sub(b"", plain.translate(None, NOT_STRUCTURE).replace(b'""', b""))
     steps = np.frombuffer(structure, np.uint8)
     opens = (steps == ord("[")) | (steps == ord("{"))

@@ -1,14 +1,14 @@
-"""How much memory and time a file may ask for: a 100-byte file that declares terabytes is refused, not obeyed.
+"""Limits the memory and time that parsing a file may take: a 100-byte file that declares terabytes is rejected.
 
-Formats declare the shape of their arrays before the numbers come, and compressed ones inflate a thousandfold; parsers
-believe both. Inside `bounded` the process may take a fixed amount plus a multiple of the file's size, and what asks
-for more gets a MemoryError at once, before a page is touched. The limit is the kernel's (RLIMIT_DATA), so it holds in
-every C library as well; systems without it rely on the parsers' own checks. Time is the processor's, not the clock's: a
-slow disk may take as long as it likes. What a C library does in one call ends before the watch strikes, so such calls
-are bounded by what they are given.
+Formats declare the shape of their arrays before the data, and compressed ones inflate a thousandfold; parsers trust
+both. Inside `bounded` the process may allocate a fixed amount plus a multiple of the file's size; an allocation beyond
+that gets a MemoryError at once, before a page is touched. The kernel enforces the limit (RLIMIT_DATA), so it holds in
+every C library as well; systems without it rely on the parsers' own checks. Time is CPU time, not wall time: a slow
+disk may take as long as it likes. The timer cannot interrupt a single call into a C library; such calls are bounded by
+the size of their input only.
 
-Both hold in the main thread, where readers run, and in no other: they are the whole process's, so a thread that parses
-would bound what the training beside it allocates, and two that overlap would leave one's limit in force for good.
+Both limits apply in the main thread only, where readers run. They are process-wide, so a parsing thread would limit the
+allocations of a training loop beside it, and overlapping threads would leave one limit in force for good.
 """
 
 import os
@@ -22,21 +22,21 @@ from pathlib import Path
 from pose_rft.errors import PoseRftError
 
 FIXED = 1 << 28  # bytes, whatever the file's size
-PER_BYTE = 40  # JSON of empty dicts, the widest of honest contents, takes 24 bytes for each of its own
-SECONDS, SECONDS_PER_BYTE = 15.0, 4e-6  # the densest of honest files (MPII's MATLAB structs) takes a quarter of that
+PER_BYTE = 40  # JSON of empty dicts, which expands most of all legitimate content, takes 24 bytes per byte of file
+SECONDS, SECONDS_PER_BYTE = 15.0, 4e-6  # the slowest legitimate file (MPII's MATLAB structs) takes a quarter of that
 
 
 @contextmanager
 def bounded(where: Path | str, size: int | None = None) -> Iterator[None]:
-    """Bounds what the block may allocate and compute, which parses the file `where` (or `size` bytes from there).
+    """Limits the memory and CPU time of the block, which parses the file `where` (or `size` bytes of it).
 
     Raises:
-        PoseRftError: it asked for more, or nested deeper than Python can follow.
+        PoseRftError: the block exceeded a limit, or the content nests deeper than Python can recurse.
     """
     if size is None:
         try:
             size = Path(where).stat().st_size
-        except (OSError, ValueError):  # whoever opens it says so
+        except (OSError, ValueError):  # opening the file will report this
             size = 0
     try:
         with _data_limit(FIXED + PER_BYTE * size), _time_limit(where, SECONDS + SECONDS_PER_BYTE * size):
@@ -52,7 +52,7 @@ def bounded(where: Path | str, size: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def _data_limit(extra: int) -> Iterator[None]:
-    """Lets this process allocate `extra` bytes more than it has now."""
+    """Lets this process allocate at most `extra` bytes more than it has now."""
     if not sys.platform.startswith("linux") or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -62,7 +62,7 @@ def _data_limit(extra: int) -> Iterator[None]:
     now = int(Path("/proc/self/statm").read_text().split()[5]) * os.sysconf("SC_PAGE_SIZE")
     limit = now + extra
     if any(other != resource.RLIM_INFINITY and other < limit for other in (soft, hard)):
-        yield  # a stricter limit is in force already, perhaps that of an outer block
+        yield  # a stricter limit is already in force, perhaps that of an outer block
         return
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     try:
@@ -73,16 +73,16 @@ def _data_limit(extra: int) -> Iterator[None]:
 
 @contextmanager
 def _time_limit(where: Path | str, seconds: float) -> Iterator[None]:
-    """Ends the block once this process has computed for so long."""
+    """Ends the block once this process has used `seconds` of CPU time in it."""
     if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
-        yield  # that of an outer block is in force
+        yield  # the timer of an outer block is in force
         return
 
     def stop(*_: object) -> None:
         raise PoseRftError(f"{where} takes more than {seconds:.0f} s to read, so it is damaged or hostile.")
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1.0)  # again, should a library have swallowed the error
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, 1.0)  # repeats, in case a library swallows the error
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""One process at a time in a folder of unfinished work."""
+"""Locks that admit one process at a time to a folder of unfinished work."""
 
 import fcntl
 import shutil
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from pose_rft.errors import PoseRftError
 
-BUSY_STATUS = 75  # the exit status of an entry point that ends for this reason (EX_TEMPFAIL: try again later)
+BUSY_STATUS = 75  # exit status of an entry point that ends with `Busy` (EX_TEMPFAIL: try again later)
 
 
 class Busy(PoseRftError):
-    """Another process has what this one needs; it is worth waiting for."""
+    """Another process holds what this one needs; retrying later is worthwhile."""
 
 
 @contextmanager
 def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Two runs in one scratch would remove each other's unfinished files. A kill ends the lock too.
+    """Locks a scratch folder: two runs in it would remove each other's files. Killing the process releases the lock.
 
     Raises:
-        Busy: another process is in it, and `wait` is off.
+        Busy: another process holds the lock, and `wait` is off.
     """
     with open(folder / "lock", "w") as lock:
         try:
@@ -31,9 +31,9 @@ def alone_in(folder: Path, wait: bool = False) -> Iterator[None]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Removes the folders in `folder` that a run has locked once and none is in now, and then `folder` if it is empty.
+    """Removes the folders in `folder` that runs have left behind (their lock is free), then `folder` itself if empty.
 
-    What another process works in stays, as does a folder just made, which has no lock yet.
+    A folder that another process works in stays, as does a new one, which has no lock file yet.
     """
     for left in sorted(folder.iterdir()):
         if (left / "lock").is_file():

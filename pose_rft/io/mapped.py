@@ -1,7 +1,7 @@
-"""Arrays in scratch that are mapped into memory.
+"""Memory-mapped arrays in scratch.
 
-A file that is only as long as its array is a promise: where the disk is full, touching the map ends the process with
-SIGBUS instead of an error. So the space is taken before the map is made, and a full disk is an OSError that says so.
+Merely extending a file reserves no disk space: on a full disk, touching the map kills the process with SIGBUS instead
+of raising an error. So the space is allocated before mapping, and a full disk raises an OSError that says so.
 """
 
 import os
@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 @contextmanager
 def new_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """A new .npy file of this type and shape, mapped for the block to fill, on disk when it ends.
+    """Creates an .npy file and maps it for the block to fill; it is flushed to disk when the block ends.
 
     Raises:
         OSError: no space; its `filename` is `path`.
@@ -38,13 +38,13 @@ def new_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> Iterator[n
 
 
 def open_array(path: Path) -> np.ndarray:
-    """An .npy file that this project wrote, mapped for reading."""
+    """Maps an .npy file that this project wrote, for reading."""
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _reserve(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)  # glibc writes where the file system cannot reserve
+        os.posix_fallocate(descriptor, 0, size)  # glibc falls back to writing if the file system cannot reserve
         return
     left = size - os.fstat(descriptor).st_size  # macOS
     while left > 0:

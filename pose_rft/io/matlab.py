@@ -1,7 +1,7 @@
-"""MATLAB files, both kinds: v5 (3DHP training, MPII) and v7.3, which is HDF5 (3DHP test set, H36M masks).
+"""MATLAB files of both versions: v5 (3DHP training, MPII) and v7.3, which is HDF5 (3DHP test set, H36M masks).
 
-The 128-byte header says which (MAT-File Format, MathWorks); scipy reads only the first kind, h5py only the second.
-Arrays keep MATLAB's own shape: HDF5 stores them transposed, so what h5py calls (N, 1, 17, 2) is (2, 17, 1, N) here.
+The 128-byte header tells which (MAT-File Format, MathWorks); scipy reads only v5, h5py only v7.3. Arrays keep MATLAB's
+own shape: HDF5 stores them transposed, so (N, 1, 17, 2) in h5py is (2, 17, 1, N) here.
 """
 
 import io
@@ -21,10 +21,10 @@ from pose_rft.io.matlab_depth import check_depth
 
 
 def mat_version(path: Path) -> str:
-    """`5` or `7.3`, from the file's header.
+    """Returns `5` or `7.3`, from the file's header.
 
     Raises:
-        PoseRftError: no such file, or not a MATLAB file of either kind.
+        PoseRftError: no such file, or not a MATLAB file of either version.
     """
     with door.open_file(path) as file:
         header = file.read(128)
@@ -36,9 +36,9 @@ def mat_version(path: Path) -> str:
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """All variables of a v5 file, or the numeric ones of a v7.3 file, in MATLAB's shapes.
+    """Reads all variables of a v5 file, or the top-level datasets of a v7.3 file, in MATLAB's shapes.
 
-    Cells and structs of v5 files are for `cells` and `structs`; large or nested v7.3 files are for `open_hdf5`.
+    Unpack cells and structs of v5 files with `cells` and `structs`; open large or nested v7.3 files with `open_hdf5`.
 
     Raises:
         PoseRftError: no such file, not a MATLAB file, or damaged.
@@ -56,14 +56,14 @@ def read_mat(path: Path) -> dict[str, Any]:
             content = scipy.io.loadmat(io.BytesIO(data))
     except PoseRftError:
         raise
-    except Exception as error:  # scipy's MatReadError and what its C reader raises on garbage share no base class
+    except Exception as error:  # scipy's MatReadError and the errors of its C reader share no base class
         raise PoseRftError(f"{path} is damaged ({type(error).__name__}: {_short(error)}); download it again.") from None
     return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Hdf5]:
-    """A v7.3 file as HDF5 has it (axes reversed). What goes wrong inside the block while reading is reported too.
+    """Opens a v7.3 file as HDF5 (axes reversed); read errors inside the block become PoseRftErrors too.
 
     Raises:
         PoseRftError: no such file, not v7.3, damaged, or a variable that the block asks for is missing.
@@ -75,7 +75,7 @@ def open_hdf5(path: Path) -> Iterator[Hdf5]:
 
 
 class Cells:
-    """A (N, 1) or (1, N) cell array of a v7.3 file; an element is read when it is asked for, in MATLAB's shape."""
+    """A (N, 1) or (1, N) cell array of a v7.3 file; elements are read on access, in MATLAB's shape."""
 
     def __init__(self, file: Hdf5, name: str) -> None:
         self._file, self._references = file, file[name][()].ravel()
@@ -92,10 +92,10 @@ class Cells:
 
 
 def cells(value: Any) -> list[Any]:
-    """The elements of a v5 cell array in MATLAB's order; a bare value counts as a cell of one.
+    """Returns the elements of a v5 cell array in MATLAB's order; a bare value counts as a cell of one.
 
     Raises:
-        ValueError: one is complex.
+        ValueError: an element is complex.
     """
     array = np.asarray(value)
     found = list(array.ravel(order="F")) if array.dtype == object else [value]
@@ -105,9 +105,9 @@ def cells(value: Any) -> list[Any]:
 
 
 def structs(value: Any) -> list[dict[str, Any]]:
-    """A v5 struct array as one dict per element; an empty or missing struct array gives none.
+    """Returns a v5 struct array as one dict per element; an empty or missing struct array gives an empty list.
 
-    Field values are left as they are (arrays of MATLAB's shape); a field that is not there is not in the dict.
+    Field values are left as they are (arrays of MATLAB's shape); absent fields are not in the dict.
     """
     if value is None:
         return []
@@ -120,7 +120,7 @@ def structs(value: Any) -> list[dict[str, Any]]:
 
 
 def number(value: Any) -> float | None:
-    """A scalar that MATLAB stored as a 1x1 array, a logical, or text such as '1'; None where it is empty or missing."""
+    """Returns a scalar stored as a 1x1 array, a logical, or text such as '1'; None if it is empty or missing."""
     if value is None:
         return None
     array = np.asarray(value)
@@ -138,7 +138,7 @@ def number(value: Any) -> float | None:
 
 
 def text(value: Any) -> str:
-    """A char array as a string; empty where there is none."""
+    """Returns a char array as a string; empty if there is none."""
     array = np.asarray(value)
     while array.dtype == object and array.size == 1:
         array = np.asarray(array.ravel()[0])
@@ -146,10 +146,10 @@ def text(value: Any) -> str:
 
 
 def _check_real(value: Any) -> None:
-    """No release holds complex numbers, and numpy would drop half of each where it is asked for floats.
+    """Rejects complex numbers: no release holds any, and numpy would drop their imaginary part on conversion to float.
 
     Raises:
-        ValueError: it does.
+        ValueError: the value is complex.
     """
     if np.iscomplexobj(value):
         raise ValueError("complex numbers, expected real ones")

@@ -1,7 +1,7 @@
-"""How deep a MATLAB v5 file nests, and what stands where numbers are due, found without recursion: scipy's reader
-follows cells and structs in C, and 20,000 of them end the interpreter, as numbers of a type that is none do.
+"""Checks the nesting depth and the element types of MATLAB v5 files, without recursion.
 
-The walk reads a matrix as scipy does: one element after the other, without trusting the lengths of what contains them.
+scipy's reader recurses through cells and structs in C: 20,000 nested ones crash the interpreter, and so do numbers of
+an invalid type. The walk reads a matrix as scipy does: element by element, without trusting the lengths of containers.
 Source: MAT-File Format (MathWorks), version 5.
 """
 
@@ -14,14 +14,14 @@ COMPRESSED, MATRIX = 15, 14
 CELL, STRUCT, OBJECT, SPARSE, CHAR, FUNCTION, OPAQUE = 1, 2, 3, 5, 4, 16, 17
 NUMBERS = range(6, 16)
 COMPLEX = 0x800
-NUMERIC = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18))  # types of elements that hold numbers or text
+NUMERIC = frozenset((1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18))  # types of data elements with numbers or text
 
 
 def check_depth(content: bytes) -> None:
-    """Refuses a MAT file that nests deeper than any release does.
+    """Rejects a MAT file that nests deeper than any release does.
 
     Raises:
-        ValueError, struct.error, zlib.error: nested absurdly, of a kind that no release has, or damaged.
+        ValueError, struct.error, zlib.error: nested too deeply, of a class that no release uses, or damaged.
     """
     order = "<" if content[126:128] == b"IM" else ">"
     tag = struct.Struct(order + "II")
@@ -45,7 +45,7 @@ class _Walk:
         self.position = 0
 
     def run(self) -> None:
-        """Follows the variable to its end; `left`: matrices still to come, for each that is open."""
+        """Walks the variable to its end; `left` counts the matrices still to come on each open level."""
         left = [1]
         while left:
             if not left[-1]:
@@ -59,7 +59,7 @@ class _Walk:
                     raise ValueError(f"cells or structs nested more than {DEEPEST} deep")
 
     def _matrix(self) -> int:
-        """Passes over a matrix up to the first of those inside; returns their number."""
+        """Advances past a matrix, up to the first of its inner matrices, and returns the number of these."""
         kind, length = self.tag.unpack_from(self.content, self.position)
         if kind != MATRIX:
             raise ValueError("something else than a matrix inside a cell or a struct")
@@ -87,12 +87,12 @@ class _Walk:
         return 0
 
     def _element(self, types: frozenset[int] | None = None) -> memoryview:
-        """The content of the next data element, which is passed over with what fills it up to 8 bytes."""
+        """Returns the content of the next data element and advances past it and its padding to 8 bytes."""
         kind, length = self.tag.unpack_from(self.content, self.position)
         if types is not None and kind & 0xFFFF not in types:
             raise ValueError(f"an element of type {kind & 0xFFFF}, expected numbers or text")
         start = self.position + self.tag.size
-        if kind >> 16:  # up to four bytes lie in the tag itself
+        if kind >> 16:  # up to four bytes are stored in the tag itself
             length, start = kind >> 16, start - 4
             self.position += self.tag.size
         else:

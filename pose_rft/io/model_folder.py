@@ -1,8 +1,8 @@
-"""What a folder of a model holds, looked at before anything is built or loaded from it.
+"""Checks a model folder before anything is built or loaded from it.
 
-transformers builds what config.json says before it compares it with the weights: a wrong folder costs the memory of a
-7B model, a hostile one any amount. It also follows a LoRA adapter's config to whatever base that names, and leaves
-safetensors' own errors about cut files to its caller. So whoever loads a model asks `look_at` first.
+transformers builds the model that config.json describes before it compares it with the weights: a wrong folder costs
+the memory of a 7B model, a hostile one any amount. It also follows a LoRA adapter's config to whatever base that names,
+and passes on safetensors' own errors about truncated files. So every loader of a model calls `look_at` first.
 """
 
 import logging
@@ -19,7 +19,7 @@ CONFIG, ADAPTER = "config.json", "adapter_config.json"
 LFS_POINTER = b"version https://git-lfs"
 LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
-# By the end of a key's name; each lies well above the largest published model.
+# Matched against the end of a key; each limit is well above the largest published model.
 LIMITS = {
     "num_hidden_layers": 1_000,
     "num_layers": 1_000,
@@ -40,14 +40,14 @@ LIMITS = {
 
 
 def look_at(source: str | Path, wanted: str) -> tuple[Path, dict[str, Any]]:
-    """The folder of a model and its config.json, whose sizes are sane; weights that are there are whole.
+    """Returns a model's folder and its parsed config.json, after checking the sizes in it and any weight files.
 
     Args:
-        source: a folder, or a hub id, of which config.json is then in the hub's cache (or downloaded, where the
+        source: a folder, or a hub id, whose config.json comes from the hub's cache (or is downloaded, if the
             environment allows it).
-        wanted: what the model should be, e.g. `LLaVA checkpoint`.
+        wanted: what the model should be, for error messages, e.g. `LLaVA checkpoint`.
     Raises:
-        PoseRftError: no model there, a LoRA adapter, sizes of no model, or files that are cut or git-LFS pointers.
+        PoseRftError: no model, a LoRA adapter, implausible sizes, or files that are truncated or git-LFS pointers.
     """
     folder = Path(source) if Path(source).is_dir() else _cached(str(source), wanted)
     if (folder / ADAPTER).is_file():
@@ -68,7 +68,7 @@ def look_at(source: str | Path, wanted: str) -> tuple[Path, dict[str, Any]]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A config.json.
+    """Reads a config.json.
 
     Raises:
         PoseRftError: damaged, or a git-LFS pointer.
@@ -78,10 +78,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def check_sizes(config: Any, source: str) -> None:
-    """Refuses a configuration with sizes that no model has.
+    """Rejects a configuration with sizes that no model has.
 
     Raises:
-        PoseRftError: a number of layers, a width or the like that no model has.
+        PoseRftError: a number of layers, a width or the like is out of range.
     """
     for key, value in _numbers(config):
         limit = next((limit for name, limit in LIMITS.items() if key == name or key.endswith(f"_{name}")), None)
@@ -93,14 +93,14 @@ def check_sizes(config: Any, source: str) -> None:
 
 
 def check_promise(config: dict[str, Any], folder: Path) -> None:
-    """Compares a configuration with the weights beside it, where there are any: a model is built before it is filled.
+    """Compares a configuration with the weights beside it, if any, because a model is built before it is loaded.
 
     Raises:
-        PoseRftError: far more weights are described than the files can hold.
+        PoseRftError: the configuration describes more weights than the files can hold.
     """
     held = sum(path.stat().st_size for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
     least = _least_parameters(config)
-    if held and least > held:  # no format needs less than a byte for a parameter
+    if held and least > held:  # no format takes less than one byte per parameter
         raise PoseRftError(
             f"{folder / CONFIG} describes a model of more than {least:.3g} parameters, but the weights beside it have "
             f"{held} bytes; the two do not belong together."
@@ -108,7 +108,7 @@ def check_promise(config: dict[str, Any], folder: Path) -> None:
 
 
 def _least_parameters(config: dict[str, Any]) -> float:
-    """A lower bound: one square matrix for each layer, and one row for each word."""
+    """Lower bound on the parameter count: one square matrix per layer, and one embedding row per token."""
     total = sum(_least_parameters(part) for part in config.values() if isinstance(part, dict))
     width, layers, rows = (config.get(key) or 0 for key in ("hidden_size", "num_hidden_layers", "vocab_size"))
     if all(isinstance(number, int) for number in (width, layers, rows)):
@@ -117,10 +117,10 @@ def _least_parameters(config: dict[str, Any]) -> float:
 
 
 def check_safetensors(path: Path) -> None:
-    """Compares what the header of a file promises with the file's length.
+    """Compares the size that a file's header declares with its length.
 
     Raises:
-        PoseRftError: a git-LFS pointer, cut, or no safetensors file.
+        PoseRftError: a git-LFS pointer, truncated, or not a safetensors file.
     """
     _refuse_pointer(path)
     size = door.check_file(path)
@@ -140,7 +140,7 @@ def check_safetensors(path: Path) -> None:
 
 
 def try_words(tokenizer: Any) -> None:
-    """Uses a tokenizer as it is going to be used: some of its settings are first looked at then, and raise anything."""
+    """Uses a tokenizer as later code will: some bad settings raise only on first use, and raise any exception."""
     tokenizer("a word", truncation=True)
     tokenizer.encode("a word")
     tokenizer.convert_tokens_to_ids("a word that no vocabulary has")
@@ -149,10 +149,10 @@ def try_words(tokenizer: Any) -> None:
 
 
 def check_words(tokenizer: Any, rows: int, source: str | Path) -> None:
-    """Tries a tokenizer, and compares its ids with the `rows` that the model beside it has for them.
+    """Tries a tokenizer, and compares its ids with the number of embedding rows of the model beside it.
 
     Raises:
-        PoseRftError: it fails at a word (some settings are first looked at then), or knows more ids than there are.
+        PoseRftError: the tokenizer fails on a word (some bad settings raise only then), or has ids beyond `rows`.
     """
     with one_sentence(source, "tokenizer"):
         try_words(tokenizer)
@@ -166,9 +166,9 @@ def check_words(tokenizer: Any, rows: int, source: str | Path) -> None:
 
 @contextmanager
 def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
-    """Turns what loaders raise about a folder into one sentence; a PoseRftError passes as it is.
+    """Turns any exception of a loader into a one-sentence PoseRftError; a PoseRftError passes unchanged.
 
-    transformers' own report of weights that do not fit is left out: `check_loaded` says it where it matters.
+    transformers' own log of mismatched weights is silenced: `check_loaded` reports these where it matters.
     """
     log = logging.getLogger("transformers")
     level = log.level
@@ -177,7 +177,7 @@ def one_sentence(source: str | Path, wanted: str) -> Iterator[None]:
         yield
     except PoseRftError:
         raise
-    except Exception as error:  # safetensors, huggingface_hub and transformers raise classes of their own
+    except Exception as error:  # safetensors, huggingface_hub and transformers raise exception classes of their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise PoseRftError(
             f"{source} holds a {wanted} that cannot be loaded ({reason}); it is damaged, or "
@@ -210,7 +210,7 @@ def _refuse_pointer(path: Path) -> None:
 
 
 def _numbers(content: Any, depth: int = 0) -> Iterator[tuple[str, float]]:
-    """Every number of a configuration with its key, those of lists under the list's key."""
+    """Yields every number of a configuration with its key; numbers in a list have the list's key."""
     if depth > 8 or not isinstance(content, dict):
         return
     for key, value in content.items():

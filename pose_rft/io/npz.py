@@ -1,7 +1,7 @@
-""".npy and .npz files that others made: what they declare is checked before it is read, and numpy never unpickles.
+"""Third-party .npy and .npz files: declared sizes are checked before reading, and numpy never unpickles.
 
-Arrays of numbers and text are numpy's business; arrays of Python objects (HumanData's `smpl`, HMR2.0's `extra_info`)
-are pickles inside the archive and go through `pose_rft.io.unpickle`, which lets only data through.
+Arrays of numbers and text are read as numpy stores them. Arrays of Python objects (HumanData's `smpl`, HMR2.0's
+`extra_info`) are pickles inside the archive and go through `pose_rft.io.unpickle`, which accepts only plain data.
 """
 
 import io
@@ -18,15 +18,15 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 from pose_rft.io.unpickle import parse_pickle
 
-MOST_INFLATION = 300  # deflate reaches 1,030 on zeros; arrays of labels stay below 50
-FREE = 1 << 26  # bytes that anything may inflate to
+MOST_INFLATION = 300  # deflate reaches a ratio of 1,030 on zeros; arrays of labels stay below 50
+FREE = 1 << 26  # bytes that any member may inflate to
 MOST_MEMBERS = 10_000
-MOST = 1 << 33  # bytes of all arrays that are asked for
+MOST = 1 << 33  # bytes of all requested arrays together
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def names_in_npz(path: Path) -> set[str]:
-    """The names of the arrays in a file.
+    """Returns the names of the arrays in a file.
 
     Raises:
         PoseRftError: no such file, or not an .npz.
@@ -36,10 +36,10 @@ def names_in_npz(path: Path) -> set[str]:
 
 
 def read_npz(path: Path, names: Iterable[str] | None = None, most: int = MOST) -> dict[str, np.ndarray]:
-    """The arrays called `names` that are there (all of them without `names`), of at most `most` bytes together.
+    """Reads those of the arrays `names` that exist (without `names`: all), of at most `most` bytes together.
 
     Raises:
-        PoseRftError: no such file, not an .npz, damaged, sizes that cannot be true, or an object array that names code.
+        PoseRftError: no such file, not an .npz, damaged, impossible sizes, or an object array that refers to code.
     """
     wanted = None if names is None else set(names)
     with _opened(path) as archive:
@@ -53,7 +53,7 @@ def read_npz(path: Path, names: Iterable[str] | None = None, most: int = MOST) -
 
 
 def read_npy(path: Path, most: int = MOST) -> np.ndarray:
-    """The array of numbers or text in a file of at most `most` bytes.
+    """Reads the array of numbers or text in a file of at most `most` bytes.
 
     Raises:
         PoseRftError: no such file, not an .npy, damaged, or an array of Python objects or complex numbers.
@@ -65,7 +65,7 @@ def read_npy(path: Path, most: int = MOST) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive; what goes wrong in the block becomes one sentence."""
+    """Opens the archive; errors in the block become one-sentence PoseRftErrors."""
     with (
         door.open_file(path) as file,
         limits.bounded(path),
@@ -107,10 +107,10 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
 
 
 def _array(file: IO[bytes], size: int, where: str) -> np.ndarray:
-    """The array in the `size` bytes of an open .npy; its numbers are read after its header has been believed."""
+    """Reads the array in the `size` bytes of an open .npy; its header is checked before its numbers are read."""
     version = np.lib.format.read_magic(file)
     shape, fortran, dtype = HEADERS[version](file)
-    if dtype.kind == "c":  # numpy would drop half of each number where it is asked for floats
+    if dtype.kind == "c":  # numpy would drop the imaginary part on conversion to float
         raise PoseRftError(f"{where} is complex, expected real numbers; download it again.")
     if dtype.hasobject:
         return np.asarray(parse_pickle(file.read(), where, objects=True), object)

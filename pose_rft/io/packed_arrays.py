@@ -1,11 +1,11 @@
-"""A sample's few small arrays as an .npz that numpy reads too, written and read without zipfile.
+"""Stores a sample's few small arrays as an .npz that numpy can read too, without zipfile.
 
-Stored, not packed: small arrays of floats do not shrink. Written field by field (PKWARE APPNOTE 4.3) with a fixed time,
-so the same arrays give the same bytes. zipfile and np.load would take longer than all the rest of reading a sample.
+The archive is not compressed: small float arrays do not shrink. It is written field by field (PKWARE APPNOTE 4.3) with
+a fixed time, so equal arrays give equal bytes. zipfile and np.load would take longer than the rest of reading a sample.
 
 Samples of a data set hold the same arrays in the same shapes, so their archives differ in numbers and checksums only.
-The layout of an archive is therefore learnt once, with care, and recognised in later ones by the bytes between the
-numbers; every array is still held against its checksum.
+Each archive layout is therefore parsed and checked once, cached, and recognised later by the bytes between the numbers;
+every array is still verified against its checksum.
 """
 
 import io
@@ -22,16 +22,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-NPY_PREFIX = 10  # bytes of a .npy file (version 1.0) before the text of its header
+NPY_PREFIX = 10  # bytes of an .npy file (version 1.0) before the text of its header
 NPY_FORM = re.compile(rb"'descr': '([<|][bfiu]\d)', 'fortran_order': False, 'shape': \(([\d, ]*)\)")
 ZIP_MEMBER, ZIP_ENTRY, ZIP_END = struct.Struct("<4s5H3I2H"), struct.Struct("<4s2B5H3I5H2I"), struct.Struct("<4s4H2IH")
 ZIP_FORM = (20, 0, zipfile.ZIP_STORED, 0, 0x21)  # version 2.0, no flags, 1980-01-01 00:00
-BEFORE_CHECKSUM, CHECKSUM = 14, 4  # bytes of a member's header
-MOST_LAYOUTS = 1024  # a mixture of data sets has some dozens
+BEFORE_CHECKSUM, CHECKSUM = 14, 4  # bytes, in a member's header
+MOST_LAYOUTS = 1024  # a mixture of data sets has a few dozen
 
 
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """An .npz with the same bytes for the same arrays (np.savez stamps the time)."""
+    """Returns an .npz, the same bytes for the same arrays (np.savez stores the time)."""
     content, directory = bytearray(), bytearray()
     for name, array in arrays.items():
         member = f"{name}.npy".encode()
@@ -44,7 +44,7 @@ def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, np.ndarray]:
-    """Inverse of `pack`; the arrays are the caller's own.
+    """Inverse of `pack`; the arrays are writable copies.
 
     Raises:
         ValueError, struct.error: not what `pack` writes, or damaged.
@@ -63,7 +63,7 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1024)
 def _npy_start(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """What stands in a .npy before the numbers."""
+    """Returns the bytes of an .npy file before its numbers."""
     file = io.BytesIO()
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -71,7 +71,7 @@ def _npy_start(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
 
 
 class _View(NamedTuple):
-    """Where an array's numbers come to lie when those of all arrays are joined."""
+    """Position of an array's numbers in the joined buffer of all arrays."""
 
     name: str
     shape: tuple[int, ...]
@@ -81,11 +81,11 @@ class _View(NamedTuple):
 
 @dataclass(frozen=True)
 class _Layout:
-    """Archives of one length and one form.
+    """The layout shared by archives of the same length and form.
 
-    pieces: takes an archive apart into fixed bytes, checksum, fixed bytes, numbers for each member, and its end.
-    fixed: the fixed bytes and the end. starts: checksum of what stands before each array's numbers. order: members by
-    the width of their numbers, widest first, so that all lie aligned; views: the arrays in that order.
+    pieces: splits an archive into fixed bytes, checksum, fixed bytes and numbers for each member, then its end record.
+    fixed: the fixed bytes and the end record. starts: checksum of the bytes before each array's numbers. order: members
+    by item size, largest first, so that all are aligned; views: the arrays in that order.
     """
 
     pieces: struct.Struct
@@ -95,10 +95,10 @@ class _Layout:
     views: tuple[_View, ...]
 
     def read(self, content: bytes) -> dict[str, np.ndarray] | None:
-        """The arrays, or None if the archive has another layout.
+        """Returns the arrays, or None if the archive has another layout.
 
         Raises:
-            ValueError: an array has another checksum.
+            ValueError: an array does not match its checksum.
         """
         found = self.pieces.unpack(content)
         if found[::2] != self.fixed:
@@ -134,7 +134,7 @@ def _learnt(content: bytes) -> _Layout:
         starts.append(zlib.crc32(content[begin:numbers]))
         arrays.append((name, shape, dtype))
         position = begin + size
-    # The directory of all members and the end follow; a cut or foreign archive has another number of members there.
+    # The central directory and the end record follow; in a truncated or foreign archive their member count differs.
     end = content[-ZIP_END.size :]
     directory = len(content) - position - ZIP_END.size
     if directory < 0 or ZIP_END.unpack(end)[3] != len(arrays):
@@ -148,10 +148,10 @@ def _learnt(content: bytes) -> _Layout:
 
 
 def _npy_form(start: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type that the first bytes of a .npy declare.
+    """Parses the shape and dtype that an .npy header declares.
 
     Raises:
-        ValueError: not those of plain numbers as `pack` writes them.
+        ValueError: not plain numbers as `pack` writes them.
     """
     match = NPY_FORM.search(start)
     if match is not None:

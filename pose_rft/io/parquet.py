@@ -1,7 +1,7 @@
-"""Parquet tables that may come from anywhere: what the footer declares is looked at before a row is built.
+"""Parquet tables from untrusted sources: the sizes in the footer are checked before any row is built.
 
-Runs of one value cost a few bytes whatever their length, and row groups may share their pages, so a small file can
-stand for any number of rows. The footer is Thrift's compact form (Apache Parquet format, `parquet.thrift`).
+A run of one value costs a few bytes whatever its length, and row groups may share pages, so a small file can represent
+any number of rows. The footer uses Thrift's compact protocol (Apache Parquet format, `parquet.thrift`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,10 +22,10 @@ PLACE, META, VALUES, PLAIN_SIZE = 1, 3, 5, 6  # of ColumnChunk and ColumnMetaDat
 
 
 def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
-    """The columns of `schema`, which must be there with these types; others are left out. Without a schema: all.
+    """Reads the columns of `schema`, which must exist with these types; an empty schema reads all columns.
 
     Raises:
-        door.Missing: no such file. PoseRftError: not Parquet, damaged, columns that differ, or absurd sizes.
+        door.Missing: no such file. PoseRftError: not Parquet, damaged, different columns, or implausible sizes.
     """
     size = door.check_file(path)
     try:
@@ -38,7 +38,7 @@ def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError, *DAMAGE) as error:
         raise PoseRftError(f"{path} cannot be read ({_short(error)}).") from None
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # what Rust's assertions raise is not an Exception
+        if type(error).__name__ != "PanicException":  # a Rust panic, which is not a subclass of Exception
             raise
         raise PoseRftError(f"{path} cannot be read ({_short(error)}).") from None
 
@@ -50,7 +50,7 @@ def _short(error: BaseException) -> str:
 def _check_footer(path: Path, size: int) -> None:
     """
     Raises:
-        ValueError, struct.error, IndexError: no Parquet footer, or one that declares what the file cannot hold.
+        ValueError, struct.error, IndexError: no Parquet footer, or it declares more than the file can hold.
     """
     with door.open_file(path) as file:
         file.seek(max(size - 8, 0))
@@ -76,13 +76,13 @@ def _columns(meta: dict[int, Any]) -> Iterator[dict[int, Any]]:
 
 
 class _Thrift:
-    """Thrift's compact protocol, as far as a footer needs it."""
+    """Parser for the part of Thrift's compact protocol that a footer uses."""
 
     def __init__(self, content: bytes) -> None:
         self.content, self.position = content, 0
 
     def record(self, depth: int) -> dict[int, Any]:
-        """A struct: field number → value."""
+        """Reads a struct: field number → value."""
         found: dict[int, Any] = {}
         number = 0
         while head := self._byte():

@@ -1,4 +1,4 @@
-"""One sentence for every way in which a file of a release may not be what its reader expects."""
+"""Turns every parsing error of a damaged or unexpected release file into a one-sentence PoseRftError."""
 
 import struct
 import zlib
@@ -9,16 +9,16 @@ from pathlib import Path
 from pose_rft.errors import PoseRftError
 from pose_rft.io import limits
 
-# What parsing of damaged or foreign content raises (struct.error and zlib.error share no base class with the rest).
+# Exceptions that damaged or foreign content raises (struct.error and zlib.error share no base class with the rest).
 DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, EOFError, struct.error, zlib.error)
 
 
 @contextmanager
 def parsing(path: Path, kind: str) -> Iterator[None]:
-    """The block makes sense of `path`, within bounds of memory; where that fails, the file is not `kind`.
+    """Runs a block that parses `path`, within memory and time limits; if parsing fails, the file is not `kind`.
 
     Raises:
-        PoseRftError: for whatever the block raises that damaged content can cause; its own sentences stay as they are.
+        PoseRftError: the block raised an exception of `DAMAGE`, or a PoseRftError, which passes unchanged.
     """
     try:
         with limits.bounded(path):

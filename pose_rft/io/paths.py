@@ -1,4 +1,4 @@
-"""File names that come from inside a release: joined to its folder only if they stay in it."""
+"""File names that a release's own files contain: joined to its folder only if they stay inside it."""
 
 from pathlib import Path, PurePosixPath
 
@@ -6,10 +6,10 @@ from pose_rft.errors import PoseRftError
 
 
 def inside(folder: Path, name: object) -> Path:
-    """`folder / name` for a relative name without `..`.
+    """Returns `folder / name` for a relative name without `..`.
 
     Raises:
-        PoseRftError: the name is no text, absolute, climbs out of the folder, or holds a NUL or a backslash.
+        PoseRftError: the name is not text, is absolute or too long, or contains `..`, a NUL or a backslash.
     """
     if not isinstance(name, str) or not name or "\0" in name or "\\" in name:
         raise PoseRftError(f"A release names the file {name!r:.80}, which is no file name; get its annotations again.")

@@ -1,10 +1,10 @@
-"""The opcodes of a pickle, run by a machine that can build data and nothing else.
+"""A pickle interpreter that can build plain data and nothing else.
 
-Python's own unpickler finds classes by name and calls them; even with the names restricted, what it calls trusts its
-arguments. This machine calls nothing: names are looked up in a table of builders that check what they are given
-(`pose_rft.io.unpickle`), and every other opcode makes a plain number, string, list, tuple, dict or set. Lengths are
-held against what is left of the file, the memo is a dictionary, integers have 64 bits, keys are scalars. Source of the
-opcodes: the comments of Python's `pickletools`.
+Python's own unpickler finds classes by name and calls them; even with the names restricted, the callables trust their
+arguments. This machine calls nothing from the pickle: names are looked up in a table of builders that check their
+arguments (`pose_rft.io.unpickle`), and every other opcode makes a plain number, string, list, tuple, dict or set.
+Lengths are checked against the rest of the file, the memo is a dictionary, integers are limited to 64 bits, keys are
+scalars. Source of the opcodes: the comments of Python's `pickletools`.
 """
 
 import ast
@@ -18,31 +18,31 @@ Builder = Callable[..., Any]
 
 
 class NotData(Exception):
-    """The pickle asks for something that is not data; the text says what."""
+    """The pickle asks for something that is not data; the message says what."""
 
 
 class Token:
-    """A value that is no data: the name of a class or function, or a type; it may only be an argument of a builder."""
+    """A value that is not data (the name of a class or function, or a dtype); valid only as an argument of a builder."""
 
 
 class Name(Token):
-    """A class or function that the pickle names, and what builds its objects; `base`: what `object` or a class is."""
+    """A class or function that the pickle names; `call` replaces calling it, `new` builds an instance of it."""
 
     def __init__(self, name: str, call: Builder | None, new: Callable[[], Any] | None) -> None:
         self.name, self.call, self.new = name, call, new
 
 
 class Arguments(tuple[Any, ...], Token):
-    """A tuple that holds a token."""
+    """A tuple that contains a token."""
 
     __slots__ = ()
 
 
 class Machine:
-    """One pickle.
+    """Interpreter of one pickle.
 
-    names: finds the `Name` of (module, name), or raises `NotData`. build: puts a state into an object that a builder
-    made (opcode BUILD), or raises `NotData`. Python 2's strings are read as latin1.
+    names: returns the `Name` for (module, name), or raises `NotData`. build: sets the state of an object that a builder
+    made (opcode BUILD), or raises `NotData`. Strings of Python 2 are decoded as latin1.
     """
 
     def __init__(self, content: bytes, names: Callable[[str, str], Name], build: Callable[[Any, Any], None], /) -> None:
@@ -53,7 +53,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """Runs the pickle's instructions and returns the object that they build.
+        """Runs the pickle's opcodes and returns the object that they build.
 
         Raises:
             NotData, ValueError, IndexError, KeyError, TypeError, struct.error: not a pickle of plain data.
@@ -72,7 +72,7 @@ class Machine:
             opcode(self)
 
     def data(self, value: Any) -> Any:
-        """The value, if it is data.
+        """Returns the value if it is data.
 
         Raises:
             NotData: the value is a token.
@@ -82,7 +82,7 @@ class Machine:
         return value
 
     def take(self, length: int) -> bytes:
-        """The next bytes."""
+        """Reads the next `length` bytes."""
         found = self.content[self.position : self.position + length]
         if len(found) != length or length < 0:
             raise ValueError(f"the pickle ends {length - len(found)} bytes early")
@@ -90,33 +90,33 @@ class Machine:
         return found
 
     def unpack(self, form: struct.Struct) -> Any:
-        """The next number of the pickle, in a form of `struct`."""
+        """Reads the next number of the pickle, in the given `struct` format."""
         (value,) = form.unpack_from(self.content, self.position)
         self.position += form.size
         return value
 
     def line(self) -> bytes:
-        """The next bytes up to a newline."""
+        """Reads the bytes up to the next newline."""
         end = self.content.index(b"\n", self.position)
         found = self.content[self.position : end]
         self.position = end + 1
         return found
 
     def above_mark(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """Pops everything above the last mark, and the mark."""
         start = self.marks.pop()
         found = self.stack[start:]
         del self.stack[start:]
         return found
 
     def pop(self) -> Any:
-        """Takes the top of the stack."""
+        """Pops the top of the stack."""
         if self.marks and len(self.stack) <= self.marks[-1]:
             raise ValueError("an object from below a mark")
         return self.stack.pop()
 
     def top(self) -> Any:
-        """The top of the stack, left where it is."""
+        """Returns the top of the stack without popping it."""
         return self.stack[-1]
 
     def tuple_of(self, items: list[Any]) -> None:
@@ -134,7 +134,7 @@ class Machine:
         target.extend(items)
 
     def update(self, items: list[Any]) -> None:
-        """Adds keys and values, in turn, to the dictionary on top of the stack."""
+        """Adds alternating keys and values to the dictionary on top of the stack."""
         target = self.top()
         if type(target) is not dict or len(items) % 2:
             raise NotData(f"keys and values for a {type(target).__name__}")
@@ -142,34 +142,34 @@ class Machine:
             target[scalar(key)] = self.data(value)
 
     def find(self, module: str, name: str) -> None:
-        """Pushes what stands for a class or function that the pickle names."""
+        """Pushes the `Name` of a class or function that the pickle names."""
         self.stack.append(self.names(module, name))
 
     def reduce(self) -> None:
-        """Calls what stands below the arguments on the stack."""
+        """Pops arguments and a function, and pushes the result of the function's builder."""
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple) or function.call is None:
             raise NotData(f"a call of {getattr(function, 'name', type(function).__name__)}")
         self.stack.append(function.call(*arguments))
 
     def new_object(self) -> None:
-        """Makes an object of the class below the arguments on the stack."""
+        """Pops arguments and a class, and pushes an instance made by the class's builder."""
         arguments, kind = self.pop(), self.pop()
         if not isinstance(kind, Name) or kind.new is None or arguments != ():
             raise NotData(f"an object of {getattr(kind, 'name', type(kind).__name__)}")
         self.stack.append(kind.new())
 
     def set_state(self) -> None:
-        """Gives the object below it the state on the stack."""
+        """Pops a state and sets it on the object below."""
         state = self.pop()
         self.build(self.top(), state)
 
 
 def scalar(value: Any) -> Any:
-    """The value, if it can be a key of a dictionary.
+    """Returns the value if it can be a dictionary key.
 
     Raises:
-        NotData: not a number, string or None; hashing a tuple of tuples may take for ever.
+        NotData: not a number, string or None; hashing nested tuples could take for ever.
     """
     if type(value) not in SCALARS:
         raise NotData(f"a key of type {type(value).__name__}")
@@ -177,10 +177,10 @@ def scalar(value: Any) -> Any:
 
 
 def integer(value: int) -> int:
-    """The value, if 64 bits hold it.
+    """Returns the value if its magnitude fits into 64 bits.
 
     Raises:
-        ValueError: beyond 64 bits.
+        ValueError: it does not.
     """
     if not -LARGEST_INTEGER < value < LARGEST_INTEGER:
         raise ValueError("an integer beyond 64 bits")
@@ -196,7 +196,7 @@ def _text_integer(line: bytes) -> int | bool:
 
 
 def _quoted(line: bytes) -> str:
-    """Python 2's `repr` of a string, as protocol 0 writes it."""
+    """Decodes Python 2's `repr` of a string, as protocol 0 writes it."""
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise ValueError("a string without its quotes")
     found = ast.literal_eval("b" + line.decode("ascii"))
@@ -217,7 +217,7 @@ def _push(make: Callable[[Machine], Any]) -> Opcode:
 
 
 def _sized(form: struct.Struct, decode: Callable[[bytes], Any]) -> Opcode:
-    """A value whose length comes first."""
+    """Pushes a value that is stored after its length."""
 
     def run(machine: Machine) -> None:
         machine.stack.append(decode(machine.take(machine.unpack(form))))
@@ -296,7 +296,7 @@ OPCODES: Mapping[int, Opcode] = {
     ord(code): run
     for code, run in {
         "\x80": lambda machine: machine.unpack(U1) and None,  # protocol
-        "\x95": lambda machine: machine.unpack(U8) and None,  # frame: only a hint for reading
+        "\x95": lambda machine: machine.unpack(U8) and None,  # frame: only a hint for buffering
         "(": lambda machine: machine.marks.append(len(machine.stack)),
         "0": lambda machine: machine.pop() and None,
         "1": lambda machine: machine.above_mark() and None,
@@ -322,7 +322,7 @@ OPCODES: Mapping[int, Opcode] = {
         "B": _sized(U4, bytes),
         "C": _sized(U1, bytes),
         "\x8e": _sized(U8, bytes),
-        "\x96": _sized(U8, bytes),  # a bytearray, in which numpy stores arrays
+        "\x96": _sized(U8, bytes),  # a bytearray, as which numpy stores array contents
         "]": _push(lambda machine: []),
         "a": _item,
         "e": lambda machine: machine.extend(machine.above_mark()),

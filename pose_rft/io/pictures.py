@@ -1,9 +1,9 @@
-"""The one decoder of pictures: what conversion accepts, training and `predict` decode, to the same pixels.
+"""The single image decoder: training and `predict` decode what conversion accepts, to the same pixels.
 
-JPEG (MPO, the JPEG with a second picture behind it, among them) and PNG; no other format is even looked at. The size is
-read from the header and bounded before anything is decoded, a JPEG has to reach its end marker, and what lies behind
-that (motion photographs keep a video there) does not matter. Grey, CMYK, palettes, 16 bit and alpha come out as RGB
-of 8 bit, alpha is dropped. EXIF's orientation is not applied, as annotations count stored pixels: see `io.exif`.
+It supports JPEG (including MPO, a JPEG followed by a second image) and PNG only. The size is read from the header and
+bounded before anything is decoded. A JPEG must reach its end marker; data after it (motion photographs keep a video
+there) is ignored. Greyscale, CMYK, palette, 16-bit and alpha images become 8-bit RGB; alpha is dropped. The EXIF
+orientation is not applied, because annotations refer to stored pixels: see `io.exif`.
 Sources: ITU-T T.81, annex B; PNG specification, third edition, section 5.
 """
 
@@ -18,16 +18,16 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from pose_rft.errors import PoseRftError
 
-MOST_PIXELS = 50_000_000  # releases stay below 5 million, phones take up to 50; a few bytes may declare any size
-MOST_SIDE = 30_000  # px; OpenCV's warps count to 32,767
+MOST_PIXELS = 50_000_000  # releases stay below 5 million, phones reach 50 million; a tiny file may declare any size
+MOST_SIDE = 30_000  # px; OpenCV's warps are limited to 32,767
 MOST_SCANS = 100  # a progressive JPEG has about ten, and each costs a pass over all pixels
 MOST_SCANNED = 1_000_000_000  # pixels, over all scans
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 33  # bytes of the signature and the first chunk
 JPEG_START, SCAN, END = b"\xff\xd8", 0xDA, 0xD9
-FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the segment that holds the size
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of the frame header, which holds the size
 PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-# Numbers, and each restart marker with numbers behind it, whichever the decoder may be waiting for.
+# Entropy-coded data, then each restart marker followed by data, whichever the decoder may be waiting for.
 MORE_NUMBERS = b"\x5a\xc3\x96" * 20 + b"".join(b"\xff" + bytes([0xD0 + n]) + b"\x5a\xc3\x96" * 8 for n in range(8))
 REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -38,7 +38,7 @@ REDUCED = {
 
 
 class BadPicture(PoseRftError):
-    """Bytes that are no picture for this project; `reason`: a short phrase that is the same for all such files."""
+    """The bytes are not a usable image; `reason`: a short phrase that is the same for all files with this problem."""
 
     def __init__(self, data: bytes, reason: str, what: str) -> None:
         super().__init__(f"A picture of {len(data)} bytes {what}; replace the file.")
@@ -47,7 +47,7 @@ class BadPicture(PoseRftError):
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture is before it is decoded: width and height are of its stored pixels."""
+    """Format and size of an image before decoding; width and height refer to stored pixels."""
 
     kind: Literal["jpg", "png"]
     width: int
@@ -56,10 +56,10 @@ class Header:
 
 
 def header(data: bytes) -> Header:
-    """Format and size of a picture, from its first bytes.
+    """Reads the format and size of an image from its first bytes.
 
     Raises:
-        BadPicture: not a JPEG or PNG, cut before its size, or of an absurd size.
+        BadPicture: not a JPEG or PNG, truncated before its size, or of an absurd size.
     """
     if data.startswith(JPEG_START):
         return _bounded(data, Header("jpg", *_jpeg_size(data)))
@@ -69,7 +69,7 @@ def header(data: bytes) -> Header:
 
 
 def check(data: bytes) -> Header:
-    """The header of a picture that decodes.
+    """Checks that an image decodes, and returns its header.
 
     Raises:
         BadPicture: as `decode`.
@@ -77,43 +77,43 @@ def check(data: bytes) -> Header:
     found = header(data)
     if found.kind == "png":
         _decoded(data, found, cv2.IMREAD_COLOR_RGB)
-    else:  # to an eighth of the size: every byte of a JPEG is decoded and damage shows, but few pixels are computed
+    else:  # at 1/8 size, every byte of a JPEG is decoded, so damage shows, but few pixels are computed
         _check_filled(data, found, _decoded(data, found, cv2.IMREAD_REDUCED_COLOR_8))
     return found
 
 
 def _check_filled(data: bytes, found: Header, pixels: NDArray[np.uint8]) -> None:
-    """Where a JPEG's numbers end before its blocks do, libjpeg paints the rest in one colour and says nothing.
+    """Detects a JPEG whose data ends before its last block: libjpeg silently fills the rest with one colour.
 
-    Then more numbers before the end marker would change the picture; a whole one has no use for them. `pixels`: one
-    for each block; where the last two differ, a JPEG without refinements is whole.
+    Extra data before the end marker changes the pixels of such an image, but not those of a complete one. `pixels`: one
+    per block; if the last two differ, a non-progressive JPEG is complete.
 
     Raises:
-        BadPicture: cut, and closed with an end marker.
+        BadPicture: truncated, and closed with an end marker.
     """
     if not found.progressive and (pixels[-1, -2:][0] != pixels[-1, -1]).any():
         return
     end = _check_scans(data, found)
-    shrink = 1 if found.progressive else 8  # an eighth shows what the first scan says
+    shrink = 1 if found.progressive else 8  # 1/8 size shows only the first scan of a progressive JPEG
     if _quiet_pixels(data, shrink) != _quiet_pixels(data[:end] + MORE_NUMBERS + data[end:], shrink):
         raise _undecodable(data)
 
 
 def _quiet_pixels(data: bytes, shrink: int) -> bytes:
-    """A JPEG at 1/shrink of its size by Pillow, whose libjpeg does not complain on the terminal."""
+    """Decodes a JPEG at 1/shrink of its size with Pillow, whose libjpeg prints no warnings to the terminal."""
     try:
         with JpegImageFile(BytesIO(data)) as picture:
             picture.draft(None, (picture.width // shrink, picture.height // shrink))
             return picture.tobytes()
-    except Exception:  # of metadata that Pillow reads and this project does not
+    except Exception:  # e.g. bad metadata, which Pillow reads and this project does not
         return b""
 
 
 def decode(data: bytes, shrink: Literal[1, 2, 4, 8] = 1) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB at 1/shrink of the size.
+    """Decodes to (H, W, 3) RGB at 1/shrink of the size.
 
     Raises:
-        BadPicture: not a whole JPEG or PNG, damaged, or of an absurd size.
+        BadPicture: not a complete JPEG or PNG, damaged, or of an absurd size.
     """
     pixels = _decoded(data, header(data), REDUCED[shrink])
     return pixels if shrink == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
@@ -145,7 +145,7 @@ def _bounded(data: bytes, found: Header) -> Header:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int, bool]:
-    """Width, height, and whether later scans refine earlier ones."""
+    """Returns width, height, and whether the JPEG is progressive."""
     position = 2
     while (position := data.find(b"\xff", position)) >= 0:
         kind = data[position + 1] if position + 1 < len(data) else 0
@@ -161,24 +161,24 @@ def _jpeg_size(data: bytes) -> tuple[int, int, bool]:
 
 
 def _after(data: bytes, position: int, kind: int) -> int:
-    """Where to look for the next marker after the one at `position`: segments are passed over by their length."""
+    """Returns where to search for the next marker after the one at `position`; segments are skipped by their length."""
     if kind == 0xFF:  # a fill byte
         return position + 1
-    if kind <= 1 or 0xD0 <= kind <= END:  # a stuffed byte, a restart: nothing belongs to them
+    if kind <= 1 or 0xD0 <= kind <= END:  # a stuffed byte or a restart marker, which have no payload
         return position + 2
     return position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
 
 
 def _check_scans(data: bytes, found: Header) -> int:
-    """Walks a JPEG's markers to the one that ends the picture, and returns its place.
+    """Walks a JPEG's markers to its end marker, and returns the position of that.
 
     Raises:
-        BadPicture: it is not there, or there are more scans than pixels of this number should take.
+        BadPicture: there is no end marker, or there are too many scans for an image of this size.
     """
     position, scans = 2, 0
     while (position := data.find(b"\xff", position)) >= 0 and position + 1 < len(data):
         kind = data[position + 1]
-        if kind == 0:  # the one that comes by the hundred
+        if kind == 0:  # by far the most frequent
             position += 2
             continue
         if kind == END:
