@@ -22,7 +22,7 @@ class NotData(Exception):
 
 
 class Token:
-    """A value that is not data (the name of a class or function, or a dtype); valid only as an argument of a builder."""
+    """A value that is not data (a class, a function or a dtype); valid only as an argument of a builder."""
 
 
 class Name(Token):

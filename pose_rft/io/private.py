@@ -1,7 +1,7 @@
-"""Folders that only this account can enter: for locks, secrets, and caches whose content is believed.
+"""Folders that only this account can access: for locks, secrets, and caches whose content is trusted.
 
-A name below /tmp can be taken by anyone before us, as a file, as a link, or as an open folder with something in it.
-Nothing of that is used or changed.
+Under /tmp, another account can create the name first, as a file, a link, or a world-writable folder with content.
+Such a path is neither used nor changed.
 """
 
 import os
@@ -15,11 +15,11 @@ WRITABLE_BY_OTHERS = 0o022
 
 
 def private_folder(path: Path) -> Path:
-    """`path`, made where it is missing, with mode 0700.
+    """Returns `path` with mode 0700, creating it if missing.
 
     Raises:
-        PoseRftError: it cannot be made, is no folder (or a link to one), is another account's, or others could write
-            into it until now.
+        PoseRftError: it cannot be created, is not a folder (or is a link to one), belongs to another account, or was
+            writable by others until now.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,13 +44,13 @@ def private_folder(path: Path) -> Path:
 
 
 def own_folder(name: str, lasting: bool) -> Path:
-    """A private folder of this account on this machine, outside any project.
+    """Returns a private folder of this account on this machine, outside any project.
 
     Args:
-        lasting: below XDG_CACHE_HOME (`~/.cache`); otherwise below XDG_RUNTIME_DIR, which a logout empties and no
-            other machine shares, where there is one. Below the temporary folder where neither can be written.
+        lasting: prefer XDG_CACHE_HOME (`~/.cache`); otherwise prefer XDG_RUNTIME_DIR, if set, which is emptied at
+            logout and not shared with other machines. Falls back to the temporary folder if none can be written.
     Raises:
-        PoseRftError: as `private_folder` does, for the last of these.
+        PoseRftError: as `private_folder`, for the temporary folder.
     """
     home = Path(os.environ["HOME"]) / ".cache" if os.environ.get("HOME") else None
     named = ("XDG_CACHE_HOME",) if lasting else ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME")
@@ -64,7 +64,7 @@ def own_folder(name: str, lasting: bool) -> Path:
 
 
 def problem_with(path: Path) -> str | None:
-    """Why others may have put something into this folder or may yet, in words; None where they cannot."""
+    """Describes why other accounts may have written to this folder, or still can; None if they cannot."""
     try:
         facts = path.lstat()
     except OSError as error:

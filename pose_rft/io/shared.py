@@ -1,4 +1,4 @@
-"""Folders that several accounts of one group share: what one makes there, the others must be able to replace."""
+"""Folders shared by several accounts of one group: each must be able to replace what the others create there."""
 
 import os
 import stat
@@ -8,10 +8,10 @@ SHARED = stat.S_ISGID | stat.S_IWGRP
 
 
 def share_with_group(*folders: str | None) -> None:
-    """Lets new files of this process be written by their group where one of these folders is shared by a group.
+    """Makes new files of this process group-writable if any of these folders is shared by a group.
 
-    A folder is, when it hands its group on (setgid) and its group may write; with the usual umask of 022 the first
-    account's folders in it would be closed to the second.
+    A folder is shared if it is setgid (new files inherit its group) and group-writable. With the usual umask of 022,
+    one account's sub-folders would not be writable for the others.
     """
     for folder in folders:
         if folder and Path(folder).is_dir() and Path(folder).stat().st_mode & SHARED == SHARED:

@@ -1,4 +1,4 @@
-"""Whose the TCP sockets of this machine are, as Linux's /proc/net tells it to everybody."""
+"""Owners of this machine's TCP sockets, from Linux's /proc/net, which every account can read."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ LOOPBACK = ("0100007F", "0" * 24 + "01000000", "0" * 16 + "FFFF00000100007F")  #
 
 
 class Socket(NamedTuple):
-    """One row: `local` and `remote` are `ADDRESS:PORT` in hexadecimal digits, addresses in the machine's byte order."""
+    """One row of the table: `local` and `remote` are hexadecimal `ADDRESS:PORT`, addresses in native byte order."""
 
     local: str
     remote: str
@@ -20,7 +20,7 @@ class Socket(NamedTuple):
 
 
 def sockets() -> Iterator[Socket]:
-    """The TCP sockets that the kernel lists for this machine."""
+    """Yields the TCP sockets that the kernel lists for this machine."""
     for table in ("tcp", "tcp6"):
         file = Path("/proc/net") / table
         for line in file.read_text().splitlines()[1:] if file.exists() else ():
@@ -29,12 +29,12 @@ def sockets() -> Iterator[Socket]:
 
 
 def inodes_of_this_process() -> set[str]:
-    """The `inode` of each socket that is open here."""
+    """Returns the `inode` of each socket that this process has open."""
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
             link = str(entry.readlink())
-        except OSError:  # closed meanwhile
+        except OSError:  # closed in the meantime
             continue
         if link.startswith("socket:["):
             found.add(link[8:-1])
@@ -42,7 +42,7 @@ def inodes_of_this_process() -> set[str]:
 
 
 def strangers() -> set[int]:
-    """Accounts, other than this one, at the other ends of this process's connections on the loopback."""
+    """Returns the other accounts that are peers of this process's loopback connections."""
     mine = inodes_of_this_process()
     rows = list(sockets())
     owner = {(row.local, row.remote): row.uid for row in rows}
@@ -55,5 +55,5 @@ def strangers() -> set[int]:
 
 
 def listeners(port: int) -> set[int]:
-    """Accounts that listen on a port of this machine."""
+    """Returns the accounts that listen on a port of this machine."""
     return {row.uid for row in sockets() if row.state == LISTENING and int(row.local.split(":")[1], 16) == port}

@@ -1,4 +1,4 @@
-"""Is a string text? JSON and file names may carry halves of UTF-16 pairs (`\\ud83d`), which no UTF-8 file can hold."""
+"""Strings that UTF-8 cannot encode: JSON and file names may contain lone surrogates (`\\ud83d`)."""
 
 import io
 import os
@@ -8,11 +8,11 @@ from pose_rft.errors import PoseRftError
 
 
 class InvalidText(PoseRftError):
-    """A string that cannot be stored as UTF-8; the sample that carries it is a defect."""
+    """A string cannot be stored as UTF-8; the sample that contains it is a defect."""
 
 
 def is_text(value: str) -> bool:
-    """Whether UTF-8 can hold the string."""
+    """Whether UTF-8 can encode the string."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -21,12 +21,12 @@ def is_text(value: str) -> bool:
 
 
 def print_anything() -> None:
-    """From now on what a terminal's alphabet lacks, or a file's name that is no UTF-8, is written out as `\\udcff`."""
+    """Makes stdout and stderr escape characters that they cannot encode (as in `\\udcff`) instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def print_nowhere() -> None:
-    """What is left of this process's output has no reader any more; the interpreter flushes it once more at its end."""
+    """Redirects stdout to /dev/null when its reader has gone, so the interpreter's final flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

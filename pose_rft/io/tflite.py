@@ -1,10 +1,10 @@
-"""A .tflite file of convolutions as a plain graph and its weights; `policy/graph_net.py` runs them in torch.
+"""Reads a convolutional network from a .tflite file as a plain graph and weights; `policy/graph_net.py` runs them.
 
-Only what such networks in float use is read: convolutions (also depthwise), addition, maximum pooling, padding,
-bilinear resizing, depth to space, concatenation, reshaping, sigmoid; weights in float32, float16, and sparse ones made
-dense. Quantised networks are not read. The graph is JSON and the weights have the names of `GraphNet`'s state, so that
-a saved model needs the .tflite file no more. Sources: TensorFlow Lite's schema.fbs (field numbers and enumerations)
-and, for sparse tensors, "Sparsity in TFLite: traversal order, block map and dimension metadata" in the same schema.
+Supports only what such float networks use: convolution (including depthwise), addition, max pooling, padding, bilinear
+resizing, depth to space, concatenation, reshaping, sigmoid; weights in float32 or float16, sparse ones converted to
+dense. Quantised networks are not supported. The graph is JSON and the weights are named as in `GraphNet`'s state dict,
+so a saved model no longer needs the .tflite file. Sources: TensorFlow Lite's schema.fbs (field numbers and
+enumerations) and, for sparse tensors, "Sparsity in TFLite: traversal order, block map and dimension metadata" in it.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from pose_rft.io.parsing import parsing
 
 Step = dict[str, Any]
 """`op` (conv, add, max_pool, pad, resize, depth_to_space, concat, reshape, sigmoid), `inputs` and `output` (tensor
-ids), `shape` of the output without the batch (channels first where it is a map), and what the operation needs."""
+ids), `shape` of the output without the batch (channels first for feature maps), and the operation's parameters."""
 
 
 class Graph(TypedDict):
-    """input, outputs: tensor ids; input_shape: (3, H, W); steps in the order in which they run."""
+    """input, outputs: tensor ids; input_shape: (3, H, W); steps in execution order."""
 
     input: int
     input_shape: list[int]
@@ -34,9 +34,9 @@ class Graph(TypedDict):
 
 
 Weights = dict[str, NDArray[np.float32]]
-"""`convs.ID.weight` (out, in / groups, kh, kw) and `convs.ID.bias` (out,); ID: the output of that convolution."""
+"""`convs.ID.weight` (out, in / groups, kh, kw) and `convs.ID.bias` (out,); ID: the convolution's output tensor."""
 
-MOST_TABLES = 4096  # tensors or operators; the networks read here have below 600
+MOST_TABLES = 4096  # tensors or operators; the networks read here have fewer than 600
 MOST_NUMBERS = 100_000_000  # weights; the largest of BlazePose has 14 million
 FLOAT32, FLOAT16, INT32 = 0, 1, 2
 DTYPES = {FLOAT32: "f4", FLOAT16: "f2", INT32: "i4"}
@@ -47,10 +47,10 @@ LOGISTIC, MAX_POOL, RESHAPE, RESIZE, PAD, DENSIFY = 14, 17, 22, 23, 34, 124
 
 
 def read_tflite(path: Path) -> tuple[Graph, Weights]:
-    """The graph and the weights of a network with one input.
+    """Reads the graph and the weights of a network with one input.
 
     Raises:
-        PoseRftError: no such file, not a .tflite file, damaged, or with operations that are not known here.
+        PoseRftError: no such file, not a .tflite file, damaged, or with unsupported operations.
     """
     try:
         data = path.read_bytes()
@@ -61,7 +61,7 @@ def read_tflite(path: Path) -> tuple[Graph, Weights]:
 
 
 def prune(graph: Graph, weights: Weights, outputs: Sequence[int]) -> tuple[Graph, Weights]:
-    """Only what `outputs` (ids of any tensors of the graph, in the order wanted) need."""
+    """Keeps only the steps and weights that `outputs` need (ids of any tensors of the graph, in the order wanted)."""
     needed, kept = set(outputs), []
     for step in reversed(graph["steps"]):
         if step["output"] in needed:
@@ -166,7 +166,7 @@ class _Reader:
         return step
 
     def _window(self, source: int, kernel: Sequence[int], option: Any) -> Step:
-        """Kernel, stride and padding (left, right, top, bottom) of a convolution or pooling; SAME pads the end more."""
+        """Kernel, stride, padding (left, right, top, bottom) of a convolution or pooling; SAME pads more at the end."""
         stride = [option(2), option(1)]
         pad = []
         for size, width, step in zip(self.shapes[source][2:0:-1], kernel[::-1], stride[::-1], strict=True):
@@ -175,7 +175,7 @@ class _Reader:
         return {"kernel": [int(n) for n in kernel], "stride": stride, "pad": pad}
 
     def _constant(self, index: int, buffers: list[Table]) -> NDArray[Any] | None:
-        """What a tensor always holds; None where it is computed."""
+        """Returns a tensor's constant value; None if the tensor is computed."""
         tensor, shape = self.tensors[index], self.shapes[index]
         raw = buffers[tensor.number(2, "I")].vector(0, "u1")
         if not len(raw):
@@ -189,15 +189,15 @@ class _Reader:
 
 
 def _channels_first(shape: list[int]) -> list[int]:
-    """(1, H, W, C) → (C, H, W); of other ranks the batch goes."""
+    """(1, H, W, C) → (C, H, W); for other ranks, drops only the batch dimension."""
     return [shape[3], shape[1], shape[2]] if len(shape) == 4 else shape[1:]
 
 
 def _dense(sparsity: Table, shape: list[int], flat: NDArray[Any]) -> NDArray[Any]:
-    """A sparse tensor with its zeros.
+    """Expands a sparse tensor to a dense one.
 
-    Its dimensions, the blocks' among them, are walked in `traversal order`; each is dense (all its indices follow) or
-    lists, for every row of the dimensions before it, the indices that are not zero (segments and indices, as in CSR).
+    The dimensions, including those of blocks, are walked in `traversal order`. Each is dense (all its indices occur) or
+    lists, for every row of the dimensions before it, the indices of non-zeros (segments and indices, as in CSR).
     """
     order, block_of = sparsity.vector(0, "i4").tolist(), sparsity.vector(1, "i4").tolist()
     levels = sparsity.tables(2, 16)

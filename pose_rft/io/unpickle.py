@@ -1,10 +1,10 @@
-"""The only place that reads pickles: data of releases and SMPL model files, never code, and without `pickle`.
+"""Reads pickles of releases and SMPL model files as plain data: no code is run and `pickle` is not used.
 
 3DPW sequences, MoSh fits and SMPL models are Python 2 pickles (text as latin1) that hold numpy arrays, scipy.sparse
-matrices and, in SMPL v1.0.0, `chumpy` objects. `pickle_machine` runs their opcodes; here is the short list of what a
-name in them may stand for, each with a builder that checks shapes, types and indices before anything exists. numpy's
-own `dtype` and `_reconstruct`, scipy's matrices and chumpy (no Python 3.11) are not called at all. Source of the
-formats: docs of the releases; docs/formats.md, Pickles and MATLAB files; numpy's `ndarray.__reduce__`.
+matrices and, in SMPL v1.0.0, `chumpy` objects. `pickle_machine` runs their opcodes. This module lists the few names
+that a pickle may use, each with a builder that checks shapes, types and indices before it creates anything. numpy's own
+`dtype` and `_reconstruct`, scipy's matrices and chumpy (no Python 3.11) are not called at all. Sources of the formats:
+docs of the releases; docs/formats.md, Pickles and MATLAB files; numpy's `ndarray.__reduce__`.
 """
 
 import math
@@ -22,36 +22,36 @@ from pose_rft.io.pickle_machine import Machine, Name, NotData, Token, scalar
 DTYPE = re.compile(r"[<>=|]?([biufSU?O])([0-9]*)")
 WIDTHS = {"b": (1,), "?": (0, 1), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
 MOST_DIMENSIONS = 8
-MOST_DENSE = 1 << 24  # numbers of a sparse matrix written out; SMPL-X's regressor has 600,000
+MOST_DENSE = 1 << 24  # elements of a sparse matrix made dense; SMPL-X's regressor has 600,000
 DEEPEST = 100
-# What lists hold twice counts twice: a few bytes may stand for a list of lists of … that nobody could write out.
+# An object that is referenced twice counts twice: a few bytes may describe nested lists too large to write out.
 MOST_PER_BYTE, MOST_FREE = 64, 1 << 24
 
 
 class ChumpyArray:
-    """What remains of a `chumpy.ch.Ch` (or one of its subclasses): its state, and the array that it stood for."""
+    """Stand-in for a `chumpy.ch.Ch` (or a subclass): its state, and the array that it represents."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        for name in ("x", "a", "_x"):  # chumpy.ch.Ch keeps x; chumpy.reordering.* keep the array they view as a
+        for name in ("x", "a", "_x"):  # chumpy.ch.Ch stores `x`; chumpy.reordering.* store the array they view as `a`
             if name in self.state:
                 return np.asarray(plain(self.state[name]), dtype=dtype)
         raise PoseRftError(f"A chumpy object holds {sorted(self.state)} but no array; export the model without chumpy.")
 
 
 class SparseMatrix:
-    """A `scipy.sparse` matrix (csc, csr or coo): its state, and the dense array of it."""
+    """Stand-in for a `scipy.sparse` matrix (csc, csr or coo): its state, and conversion to a dense array."""
 
     def __init__(self, kind: str) -> None:
         self.kind, self.state = kind, {}  # type: ignore[var-annotated]
 
     def toarray(self) -> np.ndarray:
-        """The matrix as a dense array.
+        """Returns the matrix as a dense array.
 
         Raises:
-            PoseRftError: its arrays do not fit together, or point out of the matrix.
+            PoseRftError: its arrays do not fit together, or its indices lie outside the matrix.
         """
         try:
             return self._dense()
@@ -92,7 +92,7 @@ def _indices(value: Any, length: int, limit: int) -> np.ndarray:
 
 
 class _Dtype(Token):
-    """A numpy type, complete once its byte order has come."""
+    """A numpy dtype, complete once its byte order is set."""
 
     def __init__(self, text: str) -> None:
         match = DTYPE.fullmatch(text)
@@ -110,7 +110,7 @@ class _Dtype(Token):
         return np.dtype(self.order + self.text)
 
     def set_state(self, state: Any) -> None:
-        """(version, byte order, no subarray, no names, no fields, size, alignment, flags[, metadata])."""
+        """Sets (version, byte order, no subarray, no names, no fields, size, alignment, flags[, metadata])."""
         if not isinstance(state, tuple) or not 8 <= len(state) <= 9 or state[2:5] != (None, None, None):
             raise NotData("an array type with fields")
         if state[1] not in ("<", ">", "|", "="):
@@ -127,7 +127,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _array(dtype: _Dtype, shape: Any, fortran: Any, raw: Any) -> np.ndarray:
-    """The checked array of these bytes."""
+    """Builds an array from these bytes, after checking shape and type."""
     kind, shape = dtype.numpy, _shape(shape)
     content = raw.encode("latin1") if isinstance(raw, str) else raw
     if not isinstance(content, bytes):
@@ -138,11 +138,11 @@ def _array(dtype: _Dtype, shape: Any, fortran: Any, raw: Any) -> np.ndarray:
 
 
 class _Builders:
-    """What names may stand for, in one pickle. `objects`: arrays of Python objects are data too (in .npz files)."""
+    """The builders for the names in one pickle. `objects`: allow arrays of Python objects (in .npz files)."""
 
     def __init__(self, where: Path | str, objects: bool) -> None:
         self.where, self.objects = where, objects
-        self.unfinished: dict[int, Any] = {}  # by identity; what still waits for its state
+        self.unfinished: dict[int, Any] = {}  # by identity; objects that still wait for their state
         self.calls = self._calls()
 
     def name(self, module: str, name: str) -> Name:
@@ -182,7 +182,7 @@ class _Builders:
         return value
 
     def _empty_array(self, kind: Any, shape: Any, code: Any) -> Any:
-        """`numpy.core.multiarray._reconstruct`: arrays are born empty and get shape and bytes together, by BUILD."""
+        """`numpy.core.multiarray._reconstruct`: arrays start empty, and BUILD sets shape and bytes together."""
         if not isinstance(kind, Name) or kind.name != "ndarray" or shape != (0,):
             raise NotData("an array that is not born empty")
         return self._await(_Unfinished())
@@ -208,14 +208,14 @@ class _Builders:
 
 
 class _Unfinished:
-    """Stands for an array in lists and memo until `_Finish` puts the array there."""
+    """Placeholder for an array in lists and the memo, until `_Finish` replaces it by the array."""
 
     def __init__(self) -> None:
         self.array: np.ndarray | None = None
         self.objects: list[Any] | None = None
 
     def set_state(self, state: Any, objects: bool) -> None:
-        """(version, shape, type, Fortran order, bytes or the list of objects)."""
+        """Sets the state (version, shape, type, Fortran order, bytes or the list of objects)."""
         if not isinstance(state, tuple) or len(state) != 5:
             raise NotData("an array without shape, type and bytes")
         _, shape, dtype, fortran, raw = state
@@ -253,7 +253,7 @@ def _number(dtype: Any, raw: Any) -> Any:
 
 
 def _latin1_bytes(text: Any, encoding: Any) -> bytes:
-    """`_codecs.encode`, by which Python 3 writes bytes at protocol 2; no other codec is looked up."""
+    """`_codecs.encode`, with which Python 3 writes bytes at protocol 2; only latin1 is accepted."""
     if encoding not in ("latin1", "latin-1", "iso-8859-1") or not isinstance(text, str):
         raise NotData(f"the codec {encoding!r:.40}, expected latin1")
     return text.encode("latin1")
@@ -282,16 +282,16 @@ def _never(*_: Any) -> Any:
 
 
 def read_pickle(path: Path) -> Any:
-    """The content of a pickle as Python containers, numpy arrays of plain types, `SparseMatrix`s and `ChumpyArray`s.
+    """Reads a pickle as Python containers, numpy arrays of plain types, `SparseMatrix`s and `ChumpyArray`s.
 
     Raises:
-        PoseRftError: no such file, not a pickle, truncated, or it names a class or function that is not data.
+        PoseRftError: no such file, not a pickle, truncated, or it names a class or function that is not allowed.
     """
     return parse_pickle(door.read_file(path), path)
 
 
 def read_pickle_stream(file: IO[bytes], where: Path | str) -> Any:
-    """As `read_pickle`, for a pickle inside another file (a tar member); `where`: what an error calls it."""
+    """As `read_pickle`, for a pickle inside another file (a tar member); `where` names it in errors."""
     return parse_pickle(file.read(), where)
 
 
@@ -306,27 +306,27 @@ def parse_pickle(content: bytes, where: Path | str, objects: bool = False) -> An
         raise PoseRftError(f"{where} is a pickle with {error}, expected plain data; refusing to read it.") from None
     except PoseRftError:
         raise
-    except Exception as error:  # a damaged pickle raises nearly anything, from IndexError to TypeError
+    except Exception as error:  # a damaged pickle can raise almost anything, from IndexError to TypeError
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise PoseRftError(f"{where} is not a readable pickle ({cause}); download it again.") from None
 
 
 class _Finish:
-    """Puts finished arrays where they belong, and counts what the whole would take if it were written out."""
+    """Replaces placeholders by their arrays, and limits the size that the content has without shared references."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.done: dict[int, tuple[Any, Any, int]] = {}  # by identity: the container, what it became, its size
+        self.done: dict[int, tuple[Any, Any, int]] = {}  # by identity: the container, its replacement, its size
         self.inside: set[int] = set()
 
     def whole(self, value: Any) -> Any:
         return self._finished(value, 0)[0]
 
     def _finished(self, value: Any, depth: int) -> tuple[Any, int]:
-        """The value and its size.
+        """Returns the finished value and its size.
 
         Raises:
-            NotData: a circle, too deep, or too much.
+            NotData: a container that holds itself, is nested too deeply, or is too large.
         """
         if isinstance(value, (str, bytes)):
             return value, 8 + len(value)
@@ -362,7 +362,7 @@ class _Finish:
         content: Any = value.state if isinstance(value, (ChumpyArray, SparseMatrix)) else value
         for place in list(content) if isinstance(content, dict) else range(len(content)):
             item = content[place]
-            if type(item) in (int, float):  # by far the most
+            if type(item) in (int, float):  # by far the most common
                 size += 8
                 continue
             content[place], own = self._finished(item, depth)
@@ -373,5 +373,5 @@ class _Finish:
 
 
 def plain(value: Any) -> Any:
-    """A `ChumpyArray` as the numpy array that it stood for; anything else unchanged."""
+    """Returns a `ChumpyArray` as the numpy array that it represents; anything else unchanged."""
     return np.asarray(value) if isinstance(value, ChumpyArray) else value

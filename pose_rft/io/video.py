@@ -1,8 +1,8 @@
-"""Videos: sequential decoding for the readers, encoding for the sample.
+"""Videos: sequential decoding for the readers, encoding for the embedded sample.
 
-Frames are numbered from the first packet on, never sought: seeking by number or time lands on key frames or is off by
-one in many of the releases' files, and one lost frame would shift every label after it. A damaged packet ends the video
-with an error; the frames before it are good.
+Frames are counted from the first packet, never found by seeking: in many of the releases' files, seeking by number or
+time lands on key frames or is off by one, and one lost frame would shift every label after it. A damaged packet raises
+an error; the frames before it are valid.
 """
 
 import os
@@ -21,7 +21,7 @@ from av.video.reformatter import Interpolation
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
-# Colours are converted to the bit alike on every CPU.
+# Colour conversion is bit-identical on every CPU.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 Codec = Literal["h264", "xvid"]
 CODECS = ("h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mjpeg")
@@ -31,8 +31,8 @@ MOST_PIXELS = 50_000_000  # of a frame
 
 @dataclass(frozen=True)
 class Facts:
-    """rate: frames a second, on average; count: as the container declares it, None where it does not; turns: quarter
-    turns counter-clockwise after which a frame stands upright (phones store their films lying)."""
+    """rate: average frames per second; count: as declared by the container, or None; turns: quarter turns
+    counter-clockwise that make a frame upright (phones store videos rotated)."""
 
     rate: float
     count: int | None
@@ -40,10 +40,10 @@ class Facts:
 
 
 def facts(path: Path) -> Facts:
-    """What a video says of itself, after its first frame.
+    """Reads a video's metadata, decoding only its first frame.
 
     Raises:
-        As `frames`; PoseRftError: it holds no frame.
+        As `frames`; PoseRftError: the video has no frame.
     """
     if door.check_file(path) == 0:
         raise PoseRftError(f"{path} is empty; download it again.")
@@ -68,15 +68,15 @@ def _explained(path: Path, where: Callable[[], str]) -> Iterator[None]:
 def frames(
     path: Path, wanted: range | Collection[int] | None = None, every: int = 1, start: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, picture) of the wanted frames, in the video's order; without `wanted` those from `start` on whose index
-    is a multiple of `every`.
+    """Yields (index, image) of the wanted frames, in the video's order.
 
-    Of the frames between wanted ones only those are decoded that others are predicted from.
+    Without `wanted`: the frames from `start` on whose index is a multiple of `every`. Of the frames in between, only
+    those that other frames are predicted from are decoded.
 
     Yields:
-        index from 0, and (H, W, 3) uint8 BGR, as OpenCV encodes it; a wanted frame after the end is simply not there.
+        index from 0, and (H, W, 3) uint8 BGR, OpenCV's channel order; wanted frames beyond the end are omitted.
     Raises:
-        PoseRftError: no such file, empty, not a video, or damaged; frames that were yielded before are good.
+        PoseRftError: no such file, empty, not a video, or damaged; frames yielded before the error are valid.
     """
     if door.check_file(path) == 0:
         raise PoseRftError(f"{path} is empty; download it again.")
@@ -96,14 +96,14 @@ def frames(
 
 
 def _decoded(path: Path, chosen: frozenset[int] | None) -> Iterator[tuple[int, av.VideoFrame]]:
-    """(index, frame) of the chosen frames and of those that they need, in the video's order.
+    """Yields (index, frame) of the chosen frames and of those that they depend on, in the video's order.
 
     Raises:
-        PoseRftError: no video stream, an unknown codec, or a chosen frame does not come out of the decoder.
+        PoseRftError: no video stream, an unknown codec, or the decoder does not return a chosen frame.
     """
     numbers = {} if chosen is None else _numbers(path)
     chosen = chosen or frozenset()
-    after = 0  # the last frame that came out
+    after = 0  # the number after the last decoded frame's
     with _opened(path) as container:
         stream = container.streams.video[0]
         for packet in container.demux(stream):
@@ -120,7 +120,7 @@ def _decoded(path: Path, chosen: frozenset[int] | None) -> Iterator[tuple[int, a
 
 
 def _numbers(path: Path) -> dict[int, int]:
-    """Time stamp of each packet → number of its frame; empty where a packet is not one frame with its own stamp."""
+    """Maps packet timestamps to frame numbers; empty if some packet is not one frame with a unique timestamp."""
     stamps: list[int | None] = []
     most = path.stat().st_size
     with _opened(path) as container:
@@ -139,16 +139,16 @@ def _numbers(path: Path) -> dict[int, int]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[av.container.InputContainer]:
-    """A video whose decoder uses one thread: conversion runs one process per core, and threads would compete with them.
+    """Opens a video with a single-threaded decoder: conversion runs one process per core, and threads would compete.
 
-    The container and the codec are those that releases use. FFmpeg would otherwise follow playlists to other files, and
-    decode any format of pictures that a container may hold.
+    Only the containers and codecs that releases use are allowed. FFmpeg would otherwise follow playlists to other
+    files, and decode any image format that a container can hold.
 
     Raises:
-        PoseRftError: no video stream, another container or codec than releases use, or frames of an absurd size.
+        PoseRftError: no video stream, a container or codec that no release uses, or frames of an absurd size.
     """
     with ExitStack() as opened:
-        with limits.bounded(path):  # a container's tables are as long as it says
+        with limits.bounded(path):  # a container declares the length of its own tables
             container = opened.enter_context(av.open(str(path), format=_container(path)))
         if not container.streams.video:
             raise PoseRftError(f"{path} holds no video stream; download it again.")
@@ -158,14 +158,14 @@ def _opened(path: Path) -> Iterator[av.container.InputContainer]:
         if context.width * context.height > MOST_PIXELS:
             raise PoseRftError(f"{path} declares frames of {context.width}x{context.height} px; download it again.")
         context.thread_count = 1
-        context.options = {"max_pixels": str(MOST_PIXELS)}  # what a frame says of itself
+        context.options = {"max_pixels": str(MOST_PIXELS)}  # bounds the size that each frame declares
         yield container
 
 
 def _container(path: Path) -> str:
     """
     Raises:
-        PoseRftError: neither MP4 (or MOV) nor AVI.
+        PoseRftError: the file is neither MP4 (or MOV) nor AVI.
     """
     with door.open_file(path) as file:
         start = file.read(12)
@@ -177,15 +177,15 @@ def _container(path: Path) -> str:
 
 
 def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, codec: Codec, quality: int = 3) -> int:
-    """Writes a video, the same bytes for the same pictures: `h264` for .mp4 (H36M), `xvid` for .avi (3DHP).
+    """Writes a video, the same bytes for the same images: `h264` for .mp4 (H36M), `xvid` for .avi (3DHP).
 
     Args:
-        pictures: (H, W, 3) uint8 RGB, all of one size, H and W even (both codecs halve the colour planes).
+        pictures: (H, W, 3) uint8 RGB, all of the same size, H and W even (both codecs subsample the colour planes).
         quality: 1 (best) to 31, the quantiser of xvid; h264 uses crf = 14 + quality.
     Returns:
         the number of frames.
     Raises:
-        ValueError: no picture, an odd size, or pictures of different sizes.
+        ValueError: no image, an odd size, or images of different sizes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp-{os.urandom(8).hex()}{path.suffix}")
@@ -220,9 +220,9 @@ def _stream(
         raise ValueError(f"a video of {width}x{height} px cannot be encoded: both sides must be even")
     options = {"threads": "1", "flags": "+bitexact"}
     if codec == "h264":
-        # x264's slower presets look ahead, and about one in 200 of their videos came out with other bytes under load
+        # x264's slower presets use lookahead, and about one in 200 of their videos had different bytes under load
         # (13 of 2,625 with `veryfast`, none of 2,626 with `ultrafast`, libx264 165 of PyAV 18).
-        # It also chooses algorithms by the CPU unless told not to.
+        # x264 also chooses algorithms by CPU unless told not to.
         options |= {"crf": str(14 + quality), "preset": "ultrafast", "x264-params": "cpu-independent=1"}
     else:
         options |= {"qmin": str(quality), "qmax": str(quality), "dct": "int", "idct": "simple"}  # the same on every CPU
@@ -234,7 +234,7 @@ def _stream(
 
 
 def encode_jpeg(picture: np.ndarray, quality: int) -> bytes:
-    """(H, W, 3) uint8 BGR as a JPEG; how every frame of a video enters the shards, once."""
+    """Encodes (H, W, 3) uint8 BGR as a JPEG; every video frame in the shards has passed through here once."""
     done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"a picture of shape {picture.shape} cannot be encoded as JPEG")

@@ -1,4 +1,4 @@
-"""XML files that others made: without a document type, which is where entities that expand for ever are declared."""
+"""Third-party XML files, without a document type, which could declare entities that expand exponentially."""
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -11,7 +11,7 @@ DEEPEST = 50
 
 
 class _Builder(ElementTree.TreeBuilder):
-    """Stops at absurd depth, where both parser and tree take quadratic time."""
+    """Rejects excessive depth, for which both parser and tree take quadratic time."""
 
     depth = 0
 
@@ -27,7 +27,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root element.
+    """Reads a file and returns its root element.
 
     Raises:
         door.Missing: no such file. PoseRftError: not XML, too large, or it declares a document type.

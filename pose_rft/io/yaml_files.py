@@ -1,7 +1,7 @@
-"""YAML files: looked at event by event before anything is built.
+"""YAML files, checked event by event before anything is built.
 
-libyaml's parser keeps its own stack, but what builds the content from it recurses in C: 100,000 brackets end the
-interpreter. An alias costs three bytes and stands for all that it names, so what a file stands for is counted too.
+libyaml's parser keeps its own stack, but building the content recurses in C: 100,000 brackets crash the interpreter. An
+alias costs three bytes but stands for everything it refers to, so the expanded number of nodes is limited too.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
 LARGEST, DEEPEST, MOST_NODES, LARGEST_INTEGER = 1 << 20, 50, 100_000, 1 << 63
-# Ten times as fast where PyYAML was built with libyaml.
+# Ten times faster if PyYAML was built with libyaml.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 START, END = (yaml.MappingStartEvent, yaml.SequenceStartEvent), (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a file.
+    """Reads a file.
 
     Raises:
-        door.Missing: no such file. PoseRftError: no regular file, not UTF-8, not YAML, or absurdly large or deep.
+        door.Missing: no such file. PoseRftError: not a regular file, not UTF-8, not YAML, or too large or too deep.
     """
     return parse_yaml(door.read_file(path, LARGEST), path)
 
@@ -47,8 +47,7 @@ def parse_yaml(data: bytes, where: Path | str) -> Any:
 
 @dataclass
 class _Open:
-    """A mapping or list whose end is yet to come; before: how many nodes there were at its start; keys: of a mapping,
-    those that are plain; at_key: the next node is one."""
+    """An open mapping or list; before: node count at its start; keys: scalar keys so far; at_key: a key comes next."""
 
     anchor: str | None
     before: int
@@ -59,10 +58,10 @@ class _Open:
 def _check(text: str) -> None:
     """
     Raises:
-        ValueError: nested absurdly, of absurdly many nodes once its aliases are followed, or a key that comes twice, of
-            which YAML's parser would take the last.
+        ValueError: nested too deeply, too many nodes once aliases are expanded, or a duplicate key, of which YAML's
+            parser would keep the last.
     """
-    size: dict[str, int] = {}  # nodes behind an anchor; not there while it is open, so it cannot contain itself
+    size: dict[str, int] = {}  # nodes under each anchor; added only once it is closed, so it cannot contain itself
     open_nodes: list[_Open] = []
     count = 0
     for event in yaml.parse(text, LOADER):
