@@ -1,8 +1,8 @@
-"""A release becomes shards: planned, mapped over workers, resumable, and moved into place whole.
+"""Converts a release to shards: planned in advance, distributed over workers, resumable, and published atomically.
 
-Everything is built in a scratch folder. A conversion that is killed continues from its complete shards when the plan
-(units, versions, parameters, the converter's own code) is still the same, and ends with the bytes that an undisturbed
-one would have written. The finished folder takes its place by one rename.
+Everything is built in a scratch folder. A killed conversion resumes from its complete shards if the plan (units,
+versions, parameters, the converter's own code) is unchanged, and produces the same bytes as an uninterrupted one. The
+finished folder is moved into place by one rename.
 """
 
 import hashlib
@@ -35,13 +35,13 @@ from pose_rft.shards.stats import statistics
 from pose_rft.shards.verify import verify
 from pose_rft.shards.writer import complete, read_rows, write_shard
 
-PLAN = "plan.json"  # in scratch: whose shards lie there
-WITHOUT_EFFECT = ("max_defect_rate", "splits")  # params of readers that change no byte of a split's shards
+PLAN = "plan.json"  # in scratch: identifies the conversion that the shards there belong to
+WITHOUT_EFFECT = ("max_defect_rate", "splits")  # reader params that do not change the bytes of a split's shards
 
 
 @dataclass(frozen=True)
 class ConversionSummary:
-    """A finished folder of shards; `reused`: how many of its shards an earlier, killed try had completed."""
+    """A finished folder of shards; `reused`: the number of shards that an earlier, interrupted run had completed."""
 
     folder: Path
     manifest: Manifest
@@ -49,7 +49,7 @@ class ConversionSummary:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Numbers for DVC: samples, defects, shards, and the statistics of the split."""
+        """DVC metrics: samples, defects, shards, and the statistics of the split."""
         manifest = self.manifest
         return {
             "samples": manifest.samples,
@@ -65,17 +65,17 @@ class ConversionSummary:
 def convert_release(
     name: str, split: str, out: Path, data: DataParams, datasets: Mapping[str, Any], shards: ShardParams
 ) -> ConversionSummary:
-    """Converts one split outside the pipeline; unfinished work lies beside `out` until it is whole.
+    """Converts one split outside the pipeline; unfinished work is kept beside `out` until it is complete.
 
     Args:
-        datasets: the section of params.yaml; what it does not say about `name` is the reader's default. The split
-            need not be among those that it lists.
+        datasets: the section of params.yaml; the reader's defaults fill what it lacks for `name`. The split need not be
+            among those that it lists.
     Raises:
         PoseRftError: as `open_release` and `convert`.
     """
-    scratch = atomic.beside(out, "scratch")  # a name that is none is refused before a long look at the release
+    scratch = atomic.beside(out, "scratch")  # rejects an invalid `out` before the slow inventory of the release
     choices = dict(datasets.get(name) or {})
-    if "splits" in reader_class(name).Params.model_fields:  # label files and tars are their own splits
+    if "splits" in reader_class(name).Params.model_fields:  # label files and tars define their own splits
         choices["splits"] = [split]
     release = open_release(name, data, {name: choices}, shards.jpeg_quality)
     files: list[Path | str] = [*release.inventory(), *files_below(data.body_model)]
@@ -120,12 +120,12 @@ def convert(
     """Writes the split's shards, index, defects and manifest to the folder `out`, all or nothing.
 
     Args:
-        max_defect_rate: defects may be this part of all rows (samples and defects).
+        max_defect_rate: largest allowed share of defects among all rows (samples and defects).
         inventory_digest: identifies the state of the release on disk.
-        scratch: folder for unfinished work; a later call with the same arguments continues there.
+        scratch: folder for unfinished work; a later call with the same arguments resumes there.
     Raises:
-        PoseRftError: too many defects, no sample, a key twice, an unreadable or changing release, a full disk, a dead
-            worker, another conversion in the same scratch, or an `out` that holds something else.
+        PoseRftError: too many defects, no sample, a duplicate key, an unreadable or changing release, a full disk, a
+            dead worker, another conversion in the same scratch, or an `out` that holds something else.
     """
     watch = ReleaseMonitor(release.dataset, release.inventory)
     plan = plan_shards(release.units(split), shards.samples_per_shard)
@@ -151,7 +151,7 @@ def convert(
             try:
                 reused = _make_shards(conversion, folder, work, shards, watch)
             except PoseRftError:
-                _check_unchanged(watch, scratch)  # if it has changed, that is the cause to name
+                _check_unchanged(watch, scratch)  # if the release has changed, report that as the cause
                 raise
             _check_unchanged(watch, scratch)
             manifest = _finish(conversion, folder, work)
@@ -166,7 +166,7 @@ def convert(
 
 
 def _make_shards(conversion: _Conversion, folder: Path, work: Path, shards: ShardParams, watch: ReleaseMonitor) -> int:
-    """Makes the shards that are not complete yet; returns how many were."""
+    """Writes the shards that are not complete yet; returns how many already were."""
     plan = conversion.plan
     todo = [
         _Job(conversion.release, conversion.split, shard, folder, work)
@@ -183,7 +183,7 @@ def _make_shards(conversion: _Conversion, folder: Path, work: Path, shards: Shar
 
 
 def _make_shard(job: _Job) -> PlannedShard:
-    """The work of one worker: reads a shard's units and writes the shard."""
+    """Reads a shard's units and writes the shard; runs in a worker."""
     items = ((unit.key, item) for unit in job.shard.units for item in _read_unit(job.release, unit, job.split))
     write_shard(job.folder, job.work, job.shard.index, items)
     return job.shard
@@ -192,7 +192,7 @@ def _make_shard(job: _Job) -> PlannedShard:
 def _read_unit(release: DatasetReader, unit: Unit, split: str) -> Iterator[Record | Defect]:
     """
     Raises:
-        PoseRftError: an operating-system error while reading, which would else look like one of writing.
+        PoseRftError: an operating-system error while reading, which would otherwise be reported as a write error.
     """
     try:
         yield from rows_of(release, unit, split)
@@ -204,7 +204,7 @@ def _read_unit(release: DatasetReader, unit: Unit, split: str) -> Iterator[Recor
 
 
 def _check_unchanged(watch: ReleaseMonitor, scratch: Path) -> None:
-    """As `watch.check`; the shards made from a changing release are never used, even if it changes back."""
+    """As `watch.check`; shards made from a changing release are never reused, even if it changes back."""
     try:
         watch.check()
     except PoseRftError:
@@ -213,14 +213,14 @@ def _check_unchanged(watch: ReleaseMonitor, scratch: Path) -> None:
 
 
 def _already_there(out: Path, scratch: Path, identity: str, plan: str) -> bool:
-    """Whether an earlier call with this identity has finished `out`, and all of it is still there."""
+    """Whether an earlier call with this identity finished `out`, and `out` is still intact."""
     if _stored_identity(scratch) != identity or not verify(out, schema=False).ok:
         return False
     return Manifest.read(out).plan == plan
 
 
 def _prepare(scratch: Path, identity: str) -> tuple[Path, Path]:
-    """The folders of complete shards and of unfinished work, rid of what another plan or other code left there."""
+    """Creates the folders of complete shards and of unfinished work; clears what another plan or other code left."""
     folder, work = scratch / "shards", scratch / "work"
     if _stored_identity(scratch) != identity:
         for old in (folder, work):
@@ -241,7 +241,7 @@ def _stored_identity(scratch: Path) -> str | None:
 
 
 def _identity(conversion: _Conversion, state: str) -> str:
-    """Plan, reader's params, state of the release, and the code: shards of another are never mixed into a folder."""
+    """Digest of plan, reader params, release state and code; shards of different identities are never mixed."""
     params = {k: v for k, v in vars(conversion.release.params).items() if k not in WITHOUT_EFFECT}
     code = code_digest((__name__, type(conversion.release).__module__))
     return hashlib.sha256(f"{conversion.digest} {state} {sorted(params.items())} {code}".encode()).hexdigest()
@@ -251,10 +251,10 @@ def _finish(job: _Conversion, folder: Path, work: Path) -> Manifest:
     """Writes index, defects and, last, the manifest beside the shards.
 
     Raises:
-        PoseRftError: too many defects, no sample, a key in two shards; the tables stay in scratch and are named.
+        PoseRftError: too many defects, no sample, or a key in two shards; the tables stay in scratch for inspection.
     """
     markers = [_marker(folder, shard.index) for shard in job.plan]
-    # Rows become columns shard by shard: as Python objects those of a whole release would take gigabytes.
+    # Rows are converted to columns shard by shard: as Python objects, the rows of a whole release take gigabytes.
     samples, missing = [], []
     for shard in job.plan:
         content = read_rows(work, shard.index)

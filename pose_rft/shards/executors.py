@@ -1,6 +1,6 @@
-"""Runs one function over many jobs: here, in worker processes, or on a Dask cluster; results come as they finish.
+"""Runs one function over many jobs: in this process, in worker processes, or on a Dask cluster.
 
-The function and its jobs are picklable and share nothing but the file system, so the engine changes no result.
+The function and its jobs are picklable and share only the file system, so the executor does not affect the results.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 Executor = Literal["serial", "process", "dask"]
 
-START_SECONDS = 3.0  # until a worker has imported what it needs
+START_SECONDS = 3.0  # start-up time of a worker, mostly imports
 
 
 def map_jobs(
@@ -34,14 +34,13 @@ def map_jobs(
 ) -> Iterator[Result]:
     """Yields `function(job)` for every job, in the order of completion.
 
-    `process` begins in this process too, and starts workers as soon as the work that is left takes longer than they
-    need to start. `dask` uses the scheduler at the address `cluster`, whose workers see the same file system; without
-    an address it is `process`, since a scheduler of our own would take work from every account of this machine. When
-    a job fails, no further job starts, those that run are finished (their work counts at the next try), and the error
-    is raised.
+    `process` also begins in this process, and starts workers once they would save more than their start-up time. `dask`
+    uses the scheduler at the address `cluster`, whose workers must see the same file system; without an address it
+    means `process`, because a scheduler started here would accept work from every account of this machine. When a job
+    fails, no further job starts, running jobs are completed (the next run reuses their work), and the error is raised.
 
     Raises:
-        PoseRftError: a job raised it, a worker died (killed for its memory, say), or there is no Dask or no scheduler.
+        PoseRftError: a job raised it, a worker died (e.g. out of memory), Dask is missing, or no scheduler answers.
     """
     if executor == "dask" and cluster is not None:
         yield from _in_dask(function, jobs, cluster)
@@ -92,7 +91,7 @@ def _in_dask(function: Callable[[Job], Result], jobs: Sequence[Job], cluster: st
         def submit(count: int) -> list[Any]:
             return [client.submit(function, job, pure=False) for job in islice(waiting, count)]
 
-        # One job per slot is under way and the others wait here: what has not begun when a job fails never begins.
+        # Only one job per slot is submitted at a time, so that after a failure the remaining jobs never start.
         running = distributed.as_completed(submit(slots))
         failure: BaseException | None = None
         for future in running:
@@ -116,10 +115,10 @@ def _dead_worker(workers: int) -> PoseRftError:
 
 
 def _begin_worker() -> None:
-    """A worker computes with one thread, and ends when the process that it works for has died (kill -9)."""
+    """Limits a worker to one thread, and ends it when its parent process dies (even by kill -9)."""
     os.environ["OMP_NUM_THREADS"] = "1"
     for module, limit in (("torch", "set_num_threads"), ("cv2", "setNumThreads")):
-        if module in sys.modules:  # loaded with the function's own module, before this could be said
+        if module in sys.modules:  # already imported with the function's module, so the variable came too late
             getattr(sys.modules[module], limit)(1)
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,7 +1,7 @@
-"""`index.parquet`: one row per sample, with where its members lie in which shard and what they hold.
+"""`index.parquet`: one row per sample, with the shard and the offsets of its members, and what they contain.
 
-The index gives random access (one `pread` per sample), filters without reading a shard (who has an image, a fit, human
-captions), and the statistics and leakage checks of a data set.
+The index gives random access (one `pread` per member), filters without reading a shard (which samples have an image, a
+fit, human captions), and the statistics and leakage checks of a data set.
 """
 
 import io
@@ -17,7 +17,7 @@ from pose_rft.io import atomic, door
 from pose_rft.io.parquet import read_parquet
 from pose_rft.record import Record
 
-ROW_GROUP_SIZE = 50_000  # explicit: with polars' default the bytes of a file differ from run to run
+ROW_GROUP_SIZE = 50_000  # fixed, because with polars' default the bytes of a file differ from run to run
 
 SCHEMA: dict[str, Any] = {
     "key": pl.String,
@@ -58,7 +58,7 @@ DEFECT_SCHEMA: dict[str, Any] = dict.fromkeys(("unit", "row", "reason", "detail"
 def index_row(
     record: Record, unit: str, shard: int, start: int, offsets: Mapping[str, tuple[int, int]]
 ) -> dict[str, Any]:
-    """The index row of a record; offsets: member extension → (offset of its content in the shard, size), bytes."""
+    """Builds a record's index row; offsets: member extension → (offset of its content in the shard, size), bytes."""
     image, smpl, joints2d = record.image, record.smpl, record.joints2d
     kinds = [caption.kind for caption in record.captions]
     return {
@@ -97,22 +97,22 @@ def index_row(
 
 
 def as_index(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows of `index_row` as a table."""
+    """Returns rows of `index_row` as a table."""
     return pl.DataFrame(list(rows), schema=SCHEMA, orient="row")
 
 
 def as_defects(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """The fields of `Defect`s as a table."""
+    """Returns the fields of `Defect`s as a table."""
     return pl.DataFrame(list(rows), schema=DEFECT_SCHEMA, orient="row")
 
 
 def write_index(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The table of all parts, in the order of the shards, as a file whose bytes depend on the rows only."""
+    """Writes and returns the table of all parts, in shard order; the bytes of the file depend on the rows only."""
     return _write(path, [as_index([]), *parts], ["shard", "start"])
 
 
 def write_defects(path: Path, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """See `write_index`."""
+    """As `write_index`, for defects."""
     return _write(path, [as_defects([]), *parts], ["unit", "row", "reason", "detail"])
 
 
@@ -125,10 +125,10 @@ def _write(path: Path, parts: Sequence[pl.DataFrame], order: list[str]) -> pl.Da
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """index.parquet or defects.parquet.
+    """Reads index.parquet or defects.parquet.
 
     Raises:
-        PoseRftError: missing or damaged.
+        PoseRftError: the file is missing or damaged.
     """
     try:
         return read_parquet(path, DEFECT_SCHEMA if path.name == "defects.parquet" else SCHEMA)

@@ -1,4 +1,4 @@
-"""What lies in a release, as a digest of names, sizes and times: cheap enough to ask before and during every run."""
+"""Digests a release's file names, sizes and times: cheap enough to compute before and during every run."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from pose_rft.errors import PoseRftError
 
 @dataclass(frozen=True)
 class Inventory:
-    """files: how many; bytes: in total; digest: changes with any name, size or time."""
+    """files: number of files; bytes: their total size; digest: changes with any name, size or time."""
 
     dataset: str
     digest: str
@@ -22,14 +22,14 @@ class Inventory:
 
 
 def take_inventory(dataset: str, root: Path, files: Iterable[Path | str], state: str | None = None) -> Inventory:
-    """Looks at names (relative to `root`), sizes and times; a `state` takes the place of the times.
+    """Digests names (relative to `root`), sizes and modification times; `state`, if given, replaces the times.
 
     Raises:
-        PoseRftError: no file at all, or one that cannot be looked at.
+        PoseRftError: there are no files, or one cannot be accessed.
     """
     digest, count, total = hashlib.sha256((state or "").encode()), 0, 0
     below = f"{root}{os.sep}"
-    for path in sorted(map(str, files)):  # texts: paths compare many times as slowly
+    for path in sorted(map(str, files)):  # strings: comparing Path objects is many times slower
         try:
             found = os.stat(path)  # noqa: PTH116
         except OSError as error:
@@ -46,13 +46,13 @@ def take_inventory(dataset: str, root: Path, files: Iterable[Path | str], state:
 
 
 class ReleaseMonitor:
-    """Notices that a release changes while it is read: shards made before and after would not fit together.
+    """Detects changes of a release while it is read: shards made before and after would be inconsistent.
 
-    dataset: for the message; files: lists the release's files, and is asked again at every look.
+    dataset: its name, for the message; files: lists the release's files, and is called again for every check.
     """
 
     SECONDS_BETWEEN_LOOKS = 30.0
-    SHARE_OF_TIME = 0.02  # that looking may take; a release of a million files takes seconds to look at
+    SHARE_OF_TIME = 0.02  # of the run that checks may take; checking a million files takes seconds
 
     def __init__(self, dataset: str, files: Callable[[], Iterable[Path]]) -> None:
         self.dataset, self.files = dataset, files
@@ -60,11 +60,11 @@ class ReleaseMonitor:
 
     @property
     def state(self) -> str:
-        """sha256 of what the release was like at first."""
+        """sha256 of the release's initial state."""
         return hashlib.sha256("\n".join(f"{k}\0{v}" for k, v in sorted(self._state.items())).encode()).hexdigest()
 
     def check_now_and_then(self) -> None:
-        """`check`, unless the last one was a short while ago."""
+        """Calls `check`, unless the last check was too recent."""
         wait = max(self.SECONDS_BETWEEN_LOOKS, self._took / self.SHARE_OF_TIME)
         if time.monotonic() - self._last > wait:
             self.check()
@@ -84,10 +84,10 @@ class ReleaseMonitor:
             )
 
     def _look(self) -> Mapping[str, str]:
-        """Digest of names, sizes and times of the files in each folder."""
+        """Returns folder → digest of the names, sizes and times of its files."""
         began = time.monotonic()
         folders: dict[str, Any] = {}
-        for path in sorted(self.files(), key=str):  # texts: paths compare many times as slowly
+        for path in sorted(self.files(), key=str):  # strings: comparing Path objects is many times slower
             folder, name = os.path.split(str(path))
             digest = folders.setdefault(folder, hashlib.sha256())
             try:

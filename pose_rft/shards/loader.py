@@ -1,9 +1,9 @@
-"""Random access to a folder of shards: sample i is one open, one `pread` for each of its members, one close.
+"""Random access to a folder of shards: reading a sample takes one open, one `pread` per member, and one close.
 
-The members lie side by side; reading them one by one spares copying the picture out of a larger read.
+The members are contiguous, but reading them one by one avoids copying the image out of a larger read.
 
-No state beside the index, so a ShardSet can be pickled to workers, forked and shared by threads. Order is not its
-business: see `pose_rft.shards.mixture`.
+A ShardSet has no state besides the index, so it can be pickled to workers, forked and shared by threads. The order of
+samples is decided elsewhere: see `pose_rft.shards.mixture`.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class ShardSet:
     """The samples of one folder of shards (`data/shards/DATASET/SPLIT`), addressed by their row in the index.
 
     Raises:
-        PoseRftError: on construction, when the folder holds no finished conversion.
+        PoseRftError: on construction, if the folder holds no finished conversion.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,10 +49,10 @@ class ShardSet:
         )
 
     def _check_places(self) -> None:
-        """An index may come from anywhere, and what it says is asked from the system: gigabytes, or what is no place.
+        """Checks the offsets and sizes of the index, which is untrusted, before they are passed to `pread`.
 
         Raises:
-            PoseRftError: a member lies in no shard, or not inside of it.
+            PoseRftError: a member lies in no shard of the manifest, or outside its shard.
         """
         sizes = np.array([marker.bytes for marker in self.manifest.shards], dtype=np.int64)
         counts = self.rows["members"].list.len().fill_null(0).to_numpy()
@@ -78,7 +78,7 @@ class ShardSet:
         return {key: row for row, key in enumerate(self._keys)}
 
     def row(self, key: str) -> int:
-        """The number of a sample's row in the index.
+        """Returns the number of a sample's row in the index.
 
         Raises:
             PoseRftError: no sample has this key.
@@ -89,7 +89,7 @@ class ShardSet:
             raise PoseRftError(f"{self.folder} has no sample {key!r}; its index.parquet lists the keys.") from None
 
     def record(self, i: int) -> Record:
-        """Sample i exactly as it was converted.
+        """Reads sample i, exactly as it was converted.
 
         Raises:
             PoseRftError: the shard is missing, truncated or damaged at this sample.

@@ -1,6 +1,6 @@
-"""The two JSON files that say what was written: `NNNNN.json` beside each shard, `manifest.json` for the folder.
+"""The two kinds of JSON files that record what was written: `NNNNN.json` per shard, `manifest.json` per folder.
 
-A marker is written after its shard and completes it; the manifest is written after all else and completes the folder.
+A marker is written after its shard and marks it complete; the manifest is written last and marks the folder complete.
 """
 
 import re
@@ -21,18 +21,18 @@ DEFECTS = "defects.parquet"
 
 
 def shard_name(index: int) -> str:
-    """The file name of a shard."""
+    """Returns the file name of a shard."""
     return f"{index:05d}.tar"
 
 
 def marker_name(index: int) -> str:
-    """The file name of the mark that says a shard is complete."""
+    """Returns the file name of the marker that says a shard is complete."""
     return f"{index:05d}.json"
 
 
 @dataclass(frozen=True)
 class Marker:
-    """Count of samples, size in bytes and sha256 of one complete shard; `defects` rows belong to its units."""
+    """Sample count, size in bytes and sha256 of one complete shard; `defects`: number of defect rows of its units."""
 
     shard: str
     count: int
@@ -44,16 +44,16 @@ class Marker:
         texts, numbers = (self.shard, self.sha256), (self.count, self.bytes, self.defects)
         if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
             raise TypeError(f"a shard's entry holds {texts} and {numbers}")
-        if not SHARD.fullmatch(self.shard):  # a manifest may come from anywhere, and this is opened
+        if not SHARD.fullmatch(self.shard):  # manifests are untrusted, and this name is opened
             raise ValueError(f"{self.shard!r:.40} is no name of a shard")
 
     def write(self, path: Path) -> None:
-        """Writes the mark beside its shard."""
+        """Writes the marker beside its shard."""
         atomic.write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> "Marker | None":
-        """None where there is no marker or not a whole one: the shard is not complete."""
+        """Reads a marker; None if it is missing or damaged, so the shard counts as incomplete."""
         try:
             return cls(**read_json(path, dict))
         except (PoseRftError, ValueError, TypeError):
@@ -62,7 +62,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Totals and origin of a folder of shards. `expected`: samples promised by the plan; `defects`: count by reason."""
+    """Totals and origin of a folder of shards. `expected`: planned number of samples; `defects`: count by reason."""
 
     dataset: str
     split: str
@@ -89,10 +89,10 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest of a folder of shards.
+        """Reads the manifest of a folder of shards.
 
         Raises:
-            PoseRftError: the folder has no manifest (an unfinished or no conversion), or not a readable one.
+            PoseRftError: the folder has no manifest (no conversion, or an unfinished one), or an unreadable one.
         """
         path = folder / MANIFEST
         try:

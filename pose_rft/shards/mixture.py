@@ -1,11 +1,11 @@
-"""Which sample comes at which position of training: a pure function of (seed, position).
+"""Maps each training position to a sample: a pure function of (seed, position).
 
-Several sources are interleaved by weight, and each source is walked epoch by epoch, every epoch in an order of its
-own. Nothing is remembered between draws, so one integer is the whole state: any worker, any world size and any resumed
-run sees the same order.
+Several sources are interleaved by weight, and each source is traversed epoch by epoch, every epoch in a new random
+order. Draws are stateless, so one integer is the whole state: any worker, any world size and any resumed run sees the
+same order.
 
-Positions come in blocks of 4,096. In a block each source has a fixed number of places (its weight, rounded), shuffled
-by (seed, block); so how often a source was drawn before a position is known without drawing.
+Positions are grouped into blocks of 4,096. In a block each source has a fixed number of places (its weight, rounded),
+shuffled by (seed, block), so the number of earlier draws from a source is known without drawing.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ BLOCK = 4096
 
 
 class Source(NamedTuple):
-    """length: samples in the source; weight: its share of draws, relative to the other sources' weights."""
+    """length: number of samples; weight: share of draws, relative to the other sources' weights."""
 
     length: int
     weight: float
@@ -53,7 +53,7 @@ class Mixture:
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
 
     def draw(self, position: int) -> Draw:
-        """The sample at `position` (0, 1, 2, …)."""
+        """Returns the sample at `position` (0, 1, 2, …)."""
         block, place = divmod(position, BLOCK)
         who, rank = self._arrangement(block)
         source = int(who[place])
@@ -62,7 +62,7 @@ class Mixture:
         return Draw(name, int(self._order(name, epoch)[offset]))
 
     def _arrangement(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """(BLOCK,) source at each place, (BLOCK,) how many places of this block before it have the same source."""
+        """Returns (BLOCK,) the source at each place, (BLOCK,) the number of earlier places with the same source."""
         cached = self._block
         if cached is None or cached[0] != block:
             who = np.repeat(np.arange(len(self.names)), self.places)
@@ -85,7 +85,7 @@ class Mixture:
 
 
 def _places(weights: np.ndarray) -> np.ndarray:
-    """How many of a block's places each source gets: largest remainders, at least one each."""
+    """Returns each source's number of places in a block: largest-remainder method, at least one each."""
     exact = weights / weights.sum() * BLOCK
     places = np.maximum(np.floor(exact).astype(np.int64), 1)
     while places.sum() < BLOCK:

@@ -1,4 +1,4 @@
-"""Where a finished conversion goes: into the place of an older one by a rename, and never over anything else."""
+"""Moves a finished conversion into place: it replaces an older one by a rename, and never anything else."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ def check_replaceable(out: Path) -> None:
     """Refuses to replace a folder that holds anything but shards.
 
     Raises:
-        PoseRftError: `out` is there and no conversion's: what others keep in it must not be lost.
+        PoseRftError: `out` exists and is not a conversion's; its content must not be lost.
     """
     if out.name in ("", ".."):
         raise PoseRftError(f"Shards cannot be written as {str(out)!r}; name a new folder.")
@@ -31,7 +31,7 @@ def check_replaceable(out: Path) -> None:
 
 
 def _is_conversion(folder: Path) -> bool:
-    """Whether a folder carries a conversion's manifest, or a damaged one beside nothing but a conversion's files."""
+    """Whether a folder has a valid manifest, or a damaged one beside nothing but a conversion's files."""
     try:
         Manifest.read(folder)
         return True
@@ -41,9 +41,9 @@ def _is_conversion(folder: Path) -> bool:
 
 
 def move(folder: Path, out: Path) -> None:
-    """`folder` takes the place of `out` by a rename; across file systems through a copy beside `out`.
+    """Replaces `out` by `folder` with a rename; across file systems, via a copy beside `out`.
 
-    At no moment would a kill lose the complete shards: they stay in scratch until they are in their place.
+    A kill never loses the complete shards: they stay in scratch until they are in place.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     old, copied = sweep(out)
@@ -64,7 +64,7 @@ def move(folder: Path, out: Path) -> None:
 
 
 def sweep(out: Path) -> tuple[Path, Path]:
-    """Removes what a killed move left beside `out`; its names for the old folder and for a copy under way."""
+    """Removes what a killed move left beside `out`; returns its paths for the old folder and the unfinished copy."""
     old, copied = (atomic.beside(out, kind) for kind in ("old", "new"))
     for left in (old, copied):
         shutil.rmtree(left, ignore_errors=True)

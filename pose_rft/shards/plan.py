@@ -1,7 +1,7 @@
-"""Which units go into which shard, decided before any work.
+"""Assigns units to shards before any work starts.
 
-Units (whole videos, or whole images with all their persons) come sorted by key; each shard is a fixed run of them. So
-a shard's content depends on the release and `samples_per_shard` alone, and any number of workers writes the same bytes.
+Units (whole videos, or whole images with all their persons) are sorted by key; each shard is a fixed run of them. So a
+shard's content depends on the release and `samples_per_shard` only, and any number of workers writes the same bytes.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from pose_rft.shards.executors import Executor
 
 
 class ShardParams(Section):
-    """`shards`: how releases become shards. `jpeg_quality` is for video frames; other images pass through unchanged.
+    """Section `shards`: how releases are converted. `jpeg_quality`: for video frames; other images are not re-encoded.
 
-    cluster: address of a running Dask scheduler (`tls://host:8786`) for the executor `dask`; None: processes here.
+    cluster: address of a running Dask scheduler (`tls://host:8786`) for the executor `dask`; None: local processes.
     """
 
     samples_per_shard: Count
@@ -40,14 +40,14 @@ class PlannedShard:
 
     @property
     def expected(self) -> int:
-        """Samples promised by the units; defects make the real count smaller."""
+        """Number of samples that the units announce; defects make the actual count smaller."""
         return sum(unit.expected for unit in self.units)
 
 
 def plan_shards(units: Sequence[Unit], samples_per_shard: int) -> tuple[PlannedShard, ...]:
-    """Runs of units with at least `samples_per_shard` expected samples each (the last may have fewer).
+    """Groups units into runs with at least `samples_per_shard` expected samples each (the last may have fewer).
 
-    A unit is never cut: a video longer than a shard makes a longer shard.
+    A unit is never split: a video longer than a shard makes a longer shard.
 
     Raises:
         ValueError: units are not sorted by key, or two share a key (a reader's bug).
@@ -70,6 +70,6 @@ def plan_shards(units: Sequence[Unit], samples_per_shard: int) -> tuple[PlannedS
 
 
 def plan_digest(shards: Sequence[PlannedShard], **identity: object) -> str:
-    """sha256 of the plan and of everything else that decides the bytes (`identity`: data set, split, versions, …)."""
+    """sha256 of the plan and everything else that determines the bytes (`identity`: data set, split, versions, …)."""
     table = [[[unit.key, unit.expected] for unit in shard.units] for shard in shards]
     return hashlib.sha256(canonical_json({"shards": table, "identity": identity}).encode()).hexdigest()

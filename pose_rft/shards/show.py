@@ -1,4 +1,4 @@
-"""Draws one sample: picture, box, 2D joints, the 3D joints where the camera says they are, and the body's mesh."""
+"""Draws one sample: image, box, 2D joints, 3D joints projected by the camera, and the body mesh."""
 
 import io
 import textwrap
@@ -17,7 +17,7 @@ from pose_rft.record import Record
 from pose_rft.render.bodies import body_vertices, draw_body, portrait_camera
 from pose_rft.shards.loader import ShardSet
 
-SMALLEST = 512  # px, longer side of the drawing; small pictures are enlarged
+SMALLEST = 512  # px, longer side of the drawing; smaller images are enlarged
 BOX, LEFT, RIGHT, MIDDLE, JOINT_3D = "#f5d90a", "#f76808", "#0091ff", "#ffffff", "#e93d82"
 TEXT_WIDTH, LINE, MOST_LINES = 90, 14, 200  # characters, px, lines of text below a drawing
 
@@ -26,9 +26,9 @@ def show(folder: Path, key: str, out: Path, body_model: Path | None = None) -> R
     """Writes the drawing of the sample `key` as a PNG and returns the sample.
 
     Args:
-        body_model: `data.body_model`; without it, or where the sample has no body, no mesh is drawn.
+        body_model: `data.body_model`; without it, or if the sample has no body, no mesh is drawn.
     Raises:
-        PoseRftError: no such folder or key, a damaged sample, a picture that does not decode, or `out` not writable.
+        PoseRftError: no such folder or key, a damaged sample, an image that does not decode, or `out` not writable.
     """
     shard_set = ShardSet(folder)
     record = shard_set.record(shard_set.row(key))
@@ -42,7 +42,7 @@ def show(folder: Path, key: str, out: Path, body_model: Path | None = None) -> R
 
 
 def draw(record: Record, body_model: Path | None = None) -> PIL.Image.Image:
-    """Left joints orange, right ones blue, projected 3D joints as crosses, the mesh under them; texts below."""
+    """Draws left joints orange, right ones blue, projected 3D joints as crosses, the mesh under them; texts below."""
     picture, scale = _picture(record)
     if body_model is not None and record.smpl is not None:
         _mesh(record, picture, scale, body_model)
@@ -67,7 +67,7 @@ def draw(record: Record, body_model: Path | None = None) -> PIL.Image.Image:
 
 
 def _mesh(record: Record, picture: PIL.Image.Image, scale: float, body_model: Path) -> None:
-    """The body where its camera sees it; a body that no camera saw (PoseScript) as from the front."""
+    """Draws the body as its camera sees it, or from the front if it has no camera (PoseScript)."""
     assert record.smpl is not None
     camera = record.camera
     if record.smpl.frame == "amass":
@@ -80,7 +80,7 @@ def _mesh(record: Record, picture: PIL.Image.Image, scale: float, body_model: Pa
 
 
 def _picture(record: Record) -> tuple[PIL.Image.Image, float]:
-    """The decoded picture, enlarged if it is small, and by how much; a blank one for a sample without."""
+    """Returns the decoded image, enlarged if it is small, and the scale; a blank one for a sample without image."""
     if record.image is None:
         return PIL.Image.new("RGB", (SMALLEST, SMALLEST if record.smpl else 8), "white"), 1.0
     try:

@@ -1,4 +1,4 @@
-"""What a folder of shards holds, computed from its index: for metrics, the report and `pose-rft shards stats`."""
+"""Statistics of a folder of shards, computed from its index: for metrics, the report and `pose-rft shards stats`."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pose_rft.shards.manifest import INDEX, Manifest
 
 
 def statistics(index: pl.DataFrame) -> dict[str, Any]:
-    """Counts and sizes as plain numbers; pixels for sizes, fractions for visibility. Absent things are left out."""
+    """Computes counts, sizes (pixels) and visibility (a fraction) as plain numbers; what is absent is left out."""
     result: dict[str, Any] = {
         "images": index["image_digest"].drop_nulls().n_unique(),
         "with_image": int(index["has_image"].sum()),
@@ -39,7 +39,7 @@ def statistics(index: pl.DataFrame) -> dict[str, Any]:
 
 
 def stats(folder: Path) -> pl.DataFrame:
-    """The statistics of one folder as a table of two columns, `what` and `value`.
+    """Returns the statistics of one folder as a table of two columns, `what` and `value`.
 
     Raises:
         PoseRftError: the folder holds no finished conversion.

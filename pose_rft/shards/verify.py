@@ -1,6 +1,6 @@
 """Checks a folder of shards against its manifest, its index and the schema; every problem is one sentence.
 
-WebDataset itself reads a truncated tar as a shorter one; this finds it.
+WebDataset itself silently reads a truncated tar as a shorter one; this check detects it.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from pose_rft.shards.manifest import DEFECTS, INDEX, Manifest, Marker, marker_na
 from pose_rft.shards.stats import statistics
 from pose_rft.shards.writer import BLOCK, RECORD
 
-ROUNDED = ("joints2d_visible",)  # counted before confidences are stored in steps
+ROUNDED = ("joints2d_visible",)  # counted before confidences are quantised for storage
 MEND = "delete {folder} and convert again (or `dvc checkout` it)"
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was looked at, and what is wrong with it (nothing: `ok`)."""
+    """What was checked, and the problems found (none: `ok`)."""
 
     folder: Path
     shards: int
@@ -41,9 +41,9 @@ class VerifyReport:
 
 
 def verify(folder: Path, schema: bool = True) -> VerifyReport:
-    """Compares every shard with marker, manifest and index; with `schema` every sample is read as a Record too.
+    """Compares every shard with marker, manifest and index; with `schema`, also reads every sample as a Record.
 
-    Problems are found, not raised: also a missing manifest or index is one.
+    Problems are returned, not raised; a missing manifest or index is one too.
     """
     folder = Path(folder)
     fix = MEND.format(folder=folder)
@@ -77,7 +77,7 @@ def verify(folder: Path, schema: bool = True) -> VerifyReport:
 
 
 def shard_problems(folder: Path, number: int, marker: Marker, rows: pl.DataFrame, schema: bool) -> list[str]:
-    """What is wrong with one shard; rows: those of the index that lie in it. See `verify`."""
+    """Returns the problems of one shard; rows: the index rows of its samples. See `verify`."""
     fix = MEND.format(folder=folder)
     path = folder / marker.shard
     if Marker.read(folder / marker_name(number)) != marker:
@@ -94,7 +94,7 @@ def shard_problems(folder: Path, number: int, marker: Marker, rows: pl.DataFrame
 
 
 def _member_problems(content: bytes, marker: Marker, rows: pl.DataFrame, schema: bool) -> list[str]:
-    """Whether the members are those of the index, in its places, and make Records."""
+    """Checks that the members are those of the index, at its offsets, and form valid Records."""
     try:
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             stored = {member.name: (member.offset_data, member.size) for member in tar}
@@ -131,8 +131,8 @@ def _member_problems(content: bytes, marker: Marker, rows: pl.DataFrame, schema:
 
 
 def other_columns(record: Record, row: dict[str, Any]) -> list[str]:
-    """What the index says of a sample and the sample does not: filters and statistics believe the index. Keypoints of
-    another number than their joint set has are among it."""
+    """Returns the index columns that differ from the sample, because filters and statistics trust the index. Keypoint
+    sets whose size differs from their joint set's are included."""
     offsets = {member["name"]: (member["offset"], member["size"]) for member in row["members"]}
     start = min(offset for offset, _ in offsets.values()) - BLOCK
     expected = index_row(record, row["unit"], row["shard"], start, offsets)

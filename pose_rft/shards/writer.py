@@ -1,9 +1,9 @@
 """Writes one shard: a WebDataset tar, the index rows of its samples, and last the marker that completes it.
 
-The tar holds, byte for byte, what webdataset's TarWriter writes when everything is fixed that it takes from the clock
-or the user; written here, because importing webdataset imports torch, which takes longer than many a conversion. A
-shard is written beside its final name, synced, checked for the end-of-archive that a cut tar lacks (WebDataset reads a
-tar cut at a member boundary without complaint), and renamed. A shard without marker does not count.
+The tar is byte-identical to the output of webdataset's TarWriter with clock and user values fixed. It is written here
+because importing webdataset imports torch, which takes longer than many a conversion. A shard is written to a temporary
+name, synced, checked for the end-of-archive that a truncated tar lacks (WebDataset reads a tar truncated at a member
+boundary without complaint), and renamed. A shard without marker does not count.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ from pose_rft.record import Defect, Record
 from pose_rft.shards.index import index_row
 from pose_rft.shards.manifest import Marker, marker_name, shard_name
 
-BLOCK = 512  # bytes of a tar header, and the unit to which members are padded
+BLOCK = 512  # bytes; size of a tar header, and the unit to which members are padded
 RECORD = 20 * BLOCK  # a tar ends in two empty blocks, padded to a full record
 LONGEST_MEMBER = 100  # characters of a member name in a USTAR header
 
 
 class _Tar:
-    """A tar under construction; knows the sha256 and the size of what was written to it."""
+    """A tar under construction; tracks the sha256 and the size of what was written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256, self.size = file, hashlib.sha256(), 0
@@ -39,7 +39,7 @@ class _Tar:
         self.file.write(content)
 
     def add(self, name: str, content: bytes) -> tuple[int, int]:
-        """Appends a member; (offset of its content, its size) in bytes."""
+        """Appends a member; returns (offset of its content, its size) in bytes."""
         self.write(header(name, len(content)))
         offset = self.size
         self.write(content)
@@ -47,16 +47,16 @@ class _Tar:
         return offset, len(content)
 
     def end(self) -> None:
-        """Two empty blocks, then padding to a full record."""
+        """Writes two empty blocks, then padding to a full record."""
         self.write(bytes(2 * BLOCK + -(self.size + 2 * BLOCK) % RECORD))
 
 
 def header(name: str, size: int) -> bytes:
-    """The USTAR header of a read-only file of root's from 1970. A template: tarfile takes 20 times as long."""
+    """Returns the USTAR header of a read-only file of root from 1970. Uses a template: tarfile is 20 times slower."""
     block = bytearray(TEMPLATE)
     block[: len(name)] = name.encode("ascii")
     block[124:135] = b"%011o" % size
-    # The checksum is counted with spaces in its own place.
+    # The checksum is computed with its own field filled with spaces.
     block[148:155] = b"%06o\0" % (sum(block) - sum(block[148:156]) + 8 * ord(" "))
     return bytes(block)
 
@@ -71,15 +71,15 @@ TEMPLATE = _template()
 
 
 def write_shard(folder: Path, work: Path, index: int, items: Iterable[tuple[str, Record | Defect]]) -> Marker:
-    """Writes `NNNNN.tar` and `NNNNN.json` to `folder`; rows of index and defects, and what is unfinished, to `work`.
+    """Writes `NNNNN.tar` and `NNNNN.json` to `folder`; index and defect rows, and temporary files, to `work`.
 
     Args:
         items: (unit key, record or defect), in the order in which records are stored.
     Raises:
-        PoseRftError: the disk is full or not writable, a key is too long or comes twice. Nothing half-written stays.
+        PoseRftError: the disk is full or not writable, a key is too long or duplicate. No partial file is left behind.
     """
     path = folder / shard_name(index)
-    # On a cluster, workers of several machines share the folder.
+    # On a cluster, workers on several machines share the folder.
     temporary = work / f"{path.name}.tmp-{os.uname().nodename}-{os.getpid()}"
     try:
         with open(temporary, "wb") as file:
@@ -132,15 +132,15 @@ def _write_samples(
 
 
 def rows_path(work: Path, index: int) -> Path:
-    """Index and defect rows of one shard, kept until the folder's tables are written from all of them."""
+    """Path of one shard's index and defect rows, kept until the folder's tables are written from all of them."""
     return work / f"{index:05d}.rows.json"
 
 
 def read_rows(work: Path, index: int) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a finished shard.
+    """Reads the index and defect rows of a finished shard.
 
     Raises:
-        PoseRftError: they are not there, or not those that were written.
+        PoseRftError: the file is missing, or has changed since it was written.
     """
     path = rows_path(work, index)
     stored = read_json(path, dict)
@@ -155,7 +155,7 @@ def _utf8(text: str) -> bytes:
 
 
 def complete(folder: Path, work: Path, index: int) -> Marker | None:
-    """The marker of a shard that is whole on disk: marker, size, sha256 and rows agree; else None."""
+    """Returns the marker of a shard that is complete on disk (marker, size, sha256 and rows agree), else None."""
     marker = Marker.read(folder / marker_name(index))
     path = folder / shard_name(index)
     try:
@@ -172,10 +172,10 @@ def complete(folder: Path, work: Path, index: int) -> Marker | None:
 
 
 def check_end_of_archive(path: Path) -> None:
-    """Refuses a tar that lacks its end.
+    """Rejects a truncated tar.
 
     Raises:
-        PoseRftError: the tar does not end as a whole tar does.
+        PoseRftError: the tar lacks its end-of-archive.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
