@@ -70,8 +70,8 @@ def frames(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (index, image) of the wanted frames, in the video's order.
 
-    Without `wanted`: the frames from `start` on whose index is a multiple of `every`. Of the frames in between, only
-    those that other frames are predicted from are decoded.
+    Without `wanted`: every frame from `start` on whose index is a multiple of `every`. With `wanted`, the other frames
+    are decoded only if frames are predicted from them.
 
     Yields:
         index from 0, and (H, W, 3) uint8 BGR, OpenCV's channel order; wanted frames beyond the end are omitted.

@@ -1,4 +1,4 @@
-"""A check: one thing that was looked at, its value, what it should be, and how it ended; and how checks are told."""
+"""Validation checks (a measured value, the expected one, and a verdict) and their output as metrics and reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 Verdict = Literal["ok", "note", "failed"]
-LARGEST = 1e9  # stands for infinity, which JSON has not
+LARGEST = 1e9  # replaces infinity, which JSON lacks
 COLUMNS = ("split", "check", "value", "expected", "verdict", "remark")
 
 
 @dataclass(frozen=True)
 class Check:
-    """`split` may name two; `note`: worth knowing, no error, as real releases have such things."""
+    """One check. `split` may name two splits; verdict `note`: worth knowing but no error, normal in real releases."""
 
     dataset: str
     split: str
@@ -24,12 +24,12 @@ class Check:
 
 
 def verdict(good: bool) -> Verdict:
-    """A verdict from whether something holds."""
+    """Returns `ok` or `failed`."""
     return "ok" if good else "failed"
 
 
 def metrics(checks: Sequence[Check]) -> dict[str, Any]:
-    """Numbers for DVC: how many checks failed, and every value below `validate.DATASET.SPLIT`."""
+    """DVC metrics: the number of failed checks and of notes, and every value under `validate.DATASET.SPLIT`."""
     values: dict[str, Any] = {
         "failed": sum(check.verdict == "failed" for check in checks),
         "notes": sum(check.verdict == "note" for check in checks),
@@ -41,12 +41,12 @@ def metrics(checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def as_rows(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """The checks as plain JSON, for the report."""
+    """Returns the checks as JSON-compatible rows, for the report."""
     return [asdict(check) | {"value": _number(check.value)} for check in checks]
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One table per data set from what `as_rows` made: {title, header, rows of cells}."""
+    """Returns one table per data set from the rows of `as_rows`: {title, header, rows of cells}."""
     return [
         {
             "title": dataset,
@@ -62,7 +62,7 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """A Markdown page with one table per data set."""
+    """Returns a Markdown page with one table per data set."""
     failed = [check for check in checks if check.verdict == "failed"]
     lines = ["# Validation of the shards", "", f"{len(checks)} checks, {len(failed)} failed.", ""]
     for table in tables(as_rows(checks)):
@@ -73,7 +73,7 @@ def report(checks: Sequence[Check]) -> str:
 
 
 def failure(checks: Sequence[Check], where: Path) -> str | None:
-    """One sentence about what failed, None if nothing did."""
+    """Returns one sentence about the failed checks, or None if there are none."""
     failed = [check for check in checks if check.verdict == "failed"]
     if not failed:
         return None

@@ -1,7 +1,7 @@
-"""What training and test data share: keys, pictures and people, inside a data set and between data sets.
+"""Leakage checks: keys, images and people shared by training and test data, within and between data sets.
 
-Pictures are compared by the sha256 of their bytes. COCO's photographs also by their number, because they lie in several
-data sets under two names each: train2017, which LLaVA-Instruct uses, is train2014 and 35,000 pictures of val2014.
+Images are compared by the sha256 of their bytes, COCO's by their number, because they occur in several data sets under
+two names each: train2017, which LLaVA-Instruct uses, is train2014 plus 35,000 images of val2014.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +14,13 @@ from pose_rft.validation.checks import Check, Verdict
 
 TRAINING = ("train",)
 OF_COCO = "COCO's train2017 holds pictures of val2014 and LLaVA-Instruct takes its own from train2017"
-BETWEEN = "between"  # stands where a check names its data set
+BETWEEN = "between"  # in place of a data set's name, for checks between data sets
 
 
 def between_splits(name: str, splits: Mapping[str, pl.DataFrame]) -> Iterator[Check]:
-    """Keys and pictures must not be in two splits of a data set, subjects only where the protocol allows it.
+    """Checks that splits share no keys or images, and no subjects unless the protocol allows it.
 
-    splits: rows of the index of each split.
+    splits: index rows of each split.
     """
     for first, second in combinations(sorted(splits), 2):
         for column, what in (("key", "keys"), ("image_digest", "pictures"), ("subject", "subjects")):
@@ -33,9 +33,9 @@ def between_splits(name: str, splits: Mapping[str, pl.DataFrame]) -> Iterator[Ch
 
 
 def between_sets(sets: Mapping[str, Mapping[str, pl.DataFrame]], strict: bool) -> Iterator[Check]:
-    """Pictures of one data set's training split that another one tests with.
+    """Checks for images in the training split of one data set and a test split of another.
 
-    Known overlaps (COCO's photographs in LLaVA-Instruct) are notes; others fail if `strict`.
+    Known overlaps (COCO's images in LLaVA-Instruct) are notes; others fail if `strict`.
     """
     named = [(name, split, rows) for name, splits in sorted(sets.items()) for split, rows in sorted(splits.items())]
     for (first, a, rows_a), (second, b, rows_b) in combinations(named, 2):
@@ -44,14 +44,14 @@ def between_sets(sets: Mapping[str, Mapping[str, pl.DataFrame]], strict: bool) -
         known = facts(first).coco_pictures and facts(second).coco_pictures
         both = shared(*((_numbers if known else _digests)(rows) for rows in (rows_a, rows_b)))
         if not both and not known:
-            continue  # a line for each pair of data sets would hide the lines that say something
+            continue  # a line for each pair of data sets would hide the informative ones
         verdict: Verdict = "ok" if not both else "note" if known or not strict else "failed"
         remark = f"{_instance(both)}; {OF_COCO}" if both and known else _instance(both)
         yield Check(BETWEEN, f"{first}/{a}+{second}/{b}", "shared pictures", len(both), "0", verdict, remark)
 
 
 def shared(first: pl.Series, second: pl.Series) -> list[str]:
-    """Values that occur in both, sorted."""
+    """Returns the values that occur in both, sorted."""
     return sorted(set(first.drop_nulls().unique()) & set(second.drop_nulls().unique()))
 
 
@@ -60,7 +60,7 @@ def _digests(rows: pl.DataFrame) -> pl.Series:
 
 
 def _numbers(rows: pl.DataFrame) -> pl.Series:
-    """COCO's number of each picture, 12 digits, from names such as COCO_val2014_000000000042."""
+    """Returns COCO's 12-digit number of each image, from names such as COCO_val2014_000000000042."""
     return rows["sequence"].str.slice(-12)
 
 

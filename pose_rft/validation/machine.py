@@ -1,4 +1,4 @@
-"""What this machine and account must have, and what other accounts must not: `pose-rft doctor machine`."""
+"""Checks the set-up of this machine and account, and that other accounts have no access: `pose-rft doctor machine`."""
 
 import configparser
 import os
@@ -13,12 +13,12 @@ from pose_rft.errors import PoseRftError
 from pose_rft.io.private import own_folder, problem_with
 
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
-SHARED_BY_ALL = Path("/var/tmp/dvc")  # what DVC takes when it is told nothing
+SHARED_BY_ALL = Path("/var/tmp/dvc")  # DVC's default
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `problem` is None where it is as it should be."""
+    """The result of one check; `problem` says what to do, None if all is well."""
 
     what: str
     state: str
@@ -26,12 +26,12 @@ class Finding:
 
 
 def examine(root: Path) -> list[Finding]:
-    """Looks at everything; changes nothing but for the private folder of DVC's notes."""
+    """Runs all checks; changes nothing except that it may create the private folder of DVC's site cache."""
     return [_git(root), _account(), _home(), _dvc(root), _secrets(root), *_shared()]
 
 
 def table(findings: list[Finding]) -> str:
-    """Lines for people: what, how it is, and what to do where it is not as it should be."""
+    """Formats the findings as text: what was checked, its state, and how to fix a problem."""
     lines = []
     for finding in findings:
         lines.append(f"{'ok' if finding.problem is None else 'PROBLEM':<8} {finding.what:<18} {finding.state}")
@@ -75,7 +75,7 @@ def _home() -> Finding:
 
 
 def _dvc(root: Path) -> Finding:
-    """Where DVC keeps its notes of files; it unpickles some of them."""
+    """Checks the folder of DVC's site cache, because DVC unpickles some of its files."""
     folder = Path(os.environ.get(SITE_CACHE) or _configured(root) or SHARED_BY_ALL)
     remedy = "`make install`, or `python -m flows.private_dvc`, gives DVC a folder of your own"
     try:
@@ -113,7 +113,7 @@ def _secrets(root: Path) -> Finding:
 
 
 def _shared() -> Iterator[Finding]:
-    """The folders that several accounts may share (docs/operations.md)."""
+    """Checks the folders that several accounts may share (docs/operations.md), and the temporary folder."""
     for variable in ("POSE_RFT_CACHE", "POSE_RFT_SCRATCH"):
         if not (named := os.environ.get(variable)):
             continue

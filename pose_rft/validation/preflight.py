@@ -1,9 +1,9 @@
-"""`pose-rft doctor data`: is everything there, before hours are spent on converting it?
+"""`pose-rft doctor data`: checks that everything is there before hours are spent on converting it.
 
-Looks at names and sizes, plans every split (annotations are read, no picture is decoded), and estimates time and disk
-of the shards. What a data set needs and costs stands in its `facts`; what a reader finds wrong is its own sentence.
-Disk comes from the sizes of the release's own pictures, which pass into the shards as they are, or for videos from the
-frames that the benchmark encoded. Both are for telling minutes from hours.
+Looks at names and sizes, plans every split (reads annotations, decodes no images), and estimates conversion time and
+disk space. A data set's `facts` define what it needs and costs; a reader's error is reported in its own words. The disk
+estimate uses the sizes of the release's images, which enter the shards unchanged, or for videos the sizes of frames
+encoded in a benchmark. Both estimates only distinguish minutes from hours.
 """
 
 import math
@@ -27,7 +27,7 @@ GENDERED = ("smpl/*_MALE.pkl", "smpl/*_FEMALE.pkl")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination: what was looked for, whether it is enough, and what to do if not."""
+    """One line of the examination: what was looked for, what was found, whether it suffices, and what to do if not."""
 
     dataset: str
     what: str
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All findings; samples, seconds and bytes of the shards of every data set that could be planned; `free` bytes."""
+    """All findings; `costs`: samples, seconds and bytes of shards per data set that could be planned; `free` bytes."""
 
     findings: tuple[Finding, ...]
     costs: Mapping[str, tuple[int, float, int]]
@@ -46,7 +46,7 @@ class Examination:
 
     @property
     def ok(self) -> bool:
-        """Whether everything is there."""
+        """Whether nothing is missing."""
         return all(finding.ok for finding in self.findings)
 
 
@@ -106,14 +106,14 @@ def _examine_set(
 
 
 def _count(place: Path, patterns: Patterns) -> int:
-    """How many match any of the patterns; an array of a whole split counts as its videos."""
+    """Counts the files that match any pattern; an array file of a whole split counts as all of its videos."""
     if not place.is_dir():
         return 0
     return sum(h36m.VIDEOS if pattern in h36m.ARRAYS else 1 for pattern in patterns for _ in place.glob(pattern))
 
 
 def _examine_body(folder: Path, gendered: bool) -> Iterator[Finding]:
-    """Neutral body and regressor; some data sets' truth needs the male and the female body too."""
+    """Looks for neutral body and regressor; some data sets' ground truth also needs the male and female bodies."""
     where = (
         "get SMPL from https://smpl.is.tue.mpg.de (licence: non-commercial research), J_regressor_h36m.npy from SPIN"
     )
@@ -123,14 +123,14 @@ def _examine_body(folder: Path, gendered: bool) -> Iterator[Finding]:
 
 
 def _by_old_name(folder: Path, pattern: str) -> list[str]:
-    """v1.0.0 and v1.1.0 call the files basicModel_neutral_…, basicmodel_m_… and basicmodel_f_…"""
+    """Finds a body under its name in v1.0.0 or v1.1.0: basicModel_neutral_…, basicmodel_m_… or basicmodel_f_…"""
     old = {"NEUTRAL": "neutral", "FEMALE": "f", "MALE": "m"}
     kind = next((letter for word, letter in old.items() if f"_{word}." in pattern), None)
     return [path.name for path in folder.glob(f"smpl/*asic*odel_{kind}_*.pkl")] if kind else []
 
 
 def table(examination: Examination) -> str:
-    """The examination as text for a terminal, one block per data set, advice below what is missing."""
+    """Formats the examination as text for a terminal: one block per data set, with advice below missing items."""
     lines: list[str] = []
     for dataset in dict.fromkeys(finding.dataset for finding in examination.findings):
         own = [finding for finding in examination.findings if finding.dataset == dataset]

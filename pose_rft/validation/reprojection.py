@@ -1,8 +1,8 @@
-"""Does a record agree with itself? One row of measurements per record, for `pose_rft.validation.run`.
+"""Measures the self-consistency of records, one row per record, for `pose_rft.validation.run`.
 
-Three things go wrong in converters and show nowhere else: a camera or frame convention (3D joints and bodies then do
-not project onto the 2D joints), a lens model (they miss by a pixel), and left and right exchanged (everything still
-projects well). The side tests need no threshold of their own: with the wrong side they fail for nearly everybody.
+Three converter bugs show nowhere else: a wrong camera or frame convention (3D joints and bodies do not project onto the
+2D joints), a wrong lens model (they miss by a pixel), and swapped left and right (everything still projects well). The
+side tests need no per-sample threshold: with sides swapped they fail for nearly everybody.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from pose_rft.body.lbs_numpy import NumpyBody
 from pose_rft.io import pictures
 from pose_rft.record import Image, Record
 
-SIDEWAYS = 0.5  # a body axis has a side in the picture when its x component is at least this
+SIDEWAYS = 0.5  # left and right differ in the image if the x component of the body's left axis is at least this
 FEWEST_LIMB_JOINTS = 4
 IS_LIMB = np.isin(SMPL24.joints, LIMB_JOINTS)
 MEASURED = [joint for joint in LIMB_JOINTS if not joint.endswith("_hip")]  # by markers or images, in every release
-BEHIND_CAMERA = 1e6  # stands for a distance when a seen joint lies behind the camera
+BEHIND_CAMERA = 1e6  # reported as the distance if a visible joint lies behind the camera
 
 MEASUREMENTS: dict[str, Any] = {
     "key": pl.String,
@@ -33,19 +33,19 @@ MEASUREMENTS: dict[str, Any] = {
     "largest_beta": pl.Float64,
     "reprojection": pl.Float64,  # px, worst joint of arms and legs: 3D joints onto 2D joints
     "reprojection_rest": pl.Float64,  # mm at the joint's depth, worst of the others, hips among them
-    "smpl_reprojection": pl.Float64,  # median limb joint of the SMPL body onto 2D joints, parts of the box side
+    "smpl_reprojection": pl.Float64,  # median limb joint of the SMPL body onto 2D joints, as fraction of the box side
     "smpl_joints_mm": pl.Float64,  # worst joint of the body, where the 3D labels are SMPL's own joints
-    "side_by_feet": pl.Boolean,  # 3D joints: left x up points where the feet do
-    "side_by_smpl_3d": pl.Boolean,  # 3D joints: the hips lie along the SMPL root's left
-    "side_by_smpl_2d": pl.Boolean,  # 2D joints: likewise in the picture, where the root is seen from front or back
+    "side_by_feet": pl.Boolean,  # 3D joints: left × up points where the feet do
+    "side_by_smpl_3d": pl.Boolean,  # 3D joints: right-to-left hip points along the SMPL root's left axis
+    "side_by_smpl_2d": pl.Boolean,  # 2D joints: likewise in the image, if the root is seen from front or back
 }
 
 
 def measure(records: Sequence[Record], body_model: Callable[[str], NumpyBody]) -> pl.DataFrame:
-    """One row per record with the columns of `MEASUREMENTS`; null where a record lacks what a measurement needs.
+    """Returns one row per record with the columns of `MEASUREMENTS`; null if a record lacks the necessary data.
 
     Args:
-        body_model: gives the model of a gender; asked only when a record has SMPL in a camera that is known.
+        body_model: returns the model of a gender; called only if a record has SMPL in the frame of a known camera.
     """
     bodies, lefts = camera_bodies(records, body_model), camera_lefts(records)
     rows = []
@@ -71,7 +71,7 @@ def measure(records: Sequence[Record], body_model: Callable[[str], NumpyBody]) -
 
 
 def is_finite(record: Record) -> bool:
-    """Whether no number of the record is NaN or infinite."""
+    """Whether all numbers of the record are finite."""
     groups = (vars(group) for group in (record.smpl, record.joints3d, record.joints2d, record.camera) if group)
     arrays = [value for group in groups for value in group.values() if isinstance(value, np.ndarray)]
     box = np.array([*record.box.center, record.box.side] if record.box else [])
@@ -79,7 +79,7 @@ def is_finite(record: Record) -> bool:
 
 
 def is_as_declared(image: Image) -> bool:
-    """Whether the encoded picture has the size and the format that the record declares."""
+    """Whether the encoded image has the size and format that the record declares."""
     try:
         return pictures.header(image.data) == pictures.Header(image.extension, image.width, image.height)
     except pictures.BadPicture:
@@ -87,10 +87,10 @@ def is_as_declared(image: Image) -> bool:
 
 
 def reprojection(record: Record) -> tuple[float | None, float | None]:
-    """Worst distances between projected 3D joints and 2D joints of the same joint set (both with confidence).
+    """Returns the largest distances of projected 3D joints to the 2D joints (same joint set, both with confidence > 0).
 
-    Arms and legs, which every release measures, in px; all other joints in mm at their depth: MPI-INF-3DHP interpolates
-    hips and spine separately in 2D and 3D, so they miss by millimetres, which are more pixels where they are nearer.
+    For arms and legs, which every release measures, in px. For all other joints, in mm at their depth: MPI-INF-3DHP
+    interpolates hips and spine separately in 2D and 3D, so they miss by millimetres, which are more px at close range.
     """
     camera, joints3d, joints2d = record.camera, record.joints3d, record.joints2d
     if camera is None or joints3d is None or joints2d is None or joints3d.joint_set != joints2d.joint_set:
@@ -107,7 +107,7 @@ def reprojection(record: Record) -> tuple[float | None, float | None]:
 
 
 def smpl_reprojection(record: Record, joints: np.ndarray) -> float | None:
-    """Median distance of a body's projected limb joints to the 2D joints, as part of the box side.
+    """Returns the median distance of a body's projected limb joints to the 2D joints, as fraction of the box side.
 
     joints: (24, 3) metres, camera frame.
     """
@@ -124,7 +124,7 @@ def smpl_reprojection(record: Record, joints: np.ndarray) -> float | None:
 
 
 def smpl_joints_error(record: Record, joints: np.ndarray) -> float | None:
-    """Largest distance, mm, of a body's joints (24, 3) to 3D labels that were regressed from the same body (3DPW)."""
+    """Returns the largest distance, mm, of a body's joints (24, 3) to 3D labels regressed from the same body (3DPW)."""
     if record.joints3d is None or record.joints3d.joint_set != SMPL24.name:
         return None
     known = record.joints3d.points[:, 3] > 0
@@ -133,7 +133,7 @@ def smpl_joints_error(record: Record, joints: np.ndarray) -> float | None:
 
 
 def camera_bodies(records: Sequence[Record], body_model: Callable[[str], NumpyBody]) -> dict[int, np.ndarray]:
-    """(24, 3) joints, metres, camera frame, of every record (by number) that has SMPL before a known camera."""
+    """Maps record number → (24, 3) joints, metres, camera frame, for records with SMPL, 2D joints and a camera."""
     bodies: dict[int, np.ndarray] = {}
     by_gender: dict[str, list[int]] = {}
     for number, record in enumerate(records):
@@ -149,7 +149,7 @@ def camera_bodies(records: Sequence[Record], body_model: Callable[[str], NumpyBo
 
 
 def camera_lefts(records: Sequence[Record]) -> dict[int, np.ndarray]:
-    """(3,) where the person's left is in the camera frame, of every record (by number) whose SMPL root is in it."""
+    """Maps record number → (3,) the person's left in the camera frame, for records whose SMPL root is in that frame."""
     roots = {n: r.smpl.global_orient for n, r in enumerate(records) if r.smpl is not None and r.smpl.frame == "camera"}
     if not roots:
         return {}
@@ -157,7 +157,7 @@ def camera_lefts(records: Sequence[Record]) -> dict[int, np.ndarray]:
 
 
 def sides(record: Record, left: np.ndarray | None) -> dict[str, bool]:
-    """The side tests that the record allows: True where left is the person's left; `left`: see `camera_lefts`."""
+    """Runs the side tests that the record allows: True if left is the person's left; `left`: see `camera_lefts`."""
     result: dict[str, bool] = {}
     if record.joints3d is not None:
         points, kind = record.joints3d.points, joint_set(record.joints3d.joint_set)
@@ -176,7 +176,7 @@ def sides(record: Record, left: np.ndarray | None) -> dict[str, bool]:
 
 
 def _between(points: np.ndarray, kind: JointSet, start: str, stop: str) -> np.ndarray | None:
-    """The vector from one joint to another, both seen; the last column of `points` is their confidence."""
+    """Returns the vector between two joints, None unless both are visible; last column of `points`: confidence."""
     if start not in kind or stop not in kind:
         return None
     first, second = points[kind.index(start)], points[kind.index(stop)]
@@ -184,7 +184,7 @@ def _between(points: np.ndarray, kind: JointSet, start: str, stop: str) -> np.nd
 
 
 def _toes(points: np.ndarray, kind: JointSet) -> np.ndarray | None:
-    """Where both feet point together."""
+    """Returns the sum of both feet's directions, from ankle to toe."""
     toe = next((name for name in ("toe", "foot") if f"left_{name}" in kind), None)
     if toe is None:
         return None

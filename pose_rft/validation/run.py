@@ -1,9 +1,9 @@
-"""Are the shards what the releases promise, and do the samples agree with themselves?
+"""Validates the shards: do they match the releases, and is every sample consistent in itself?
 
-Reads every sample once. A check ends as `ok`, as `note` (worth knowing, no error: real releases have such things), or
-as `failed`. Limits come from the releases' own precision: Human3.6M's 3D joints meet its 2D joints within 0.01 px under
-its own lens model, MPI-INF-3DHP's arms and legs within 1 px; bodies fitted to a picture need not meet its joints
-exactly. Counts are compared with the published ones; an unexplained difference fails if `strict`.
+Reads every sample once. A check's verdict is `ok`, `note` (worth knowing but no error, normal in real releases) or
+`failed`. Limits come from the releases' own precision: Human3.6M's 3D joints match its 2D joints within 0.01 px under
+its own lens model, MPI-INF-3DHP's arms and legs within 1 px; fitted bodies need not match an image's joints exactly.
+Counts are compared with the published ones; a difference without known explanation fails if `strict`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,17 +30,17 @@ from pose_rft.validation.checks import Check, Verdict, verdict
 from pose_rft.validation.leakage import between_sets, between_splits
 from pose_rft.validation.reprojection import measure
 
-SMPL_REPROJECTION = 0.1  # median person: half of the limb joints within a tenth of the box side
-SIDES_AGREE = 0.8  # people bend and lie; exchanged sides agree for hardly anybody
+SMPL_REPROJECTION = 0.1  # for the median person, half of the limb joints lie within a tenth of the box side
+SIDES_AGREE = 0.8  # not 1, because people bend and lie down; with swapped sides, hardly anybody agrees
 FEWEST_VOTES = 20
 CAMERA_ERROR = 1e-4
 LARGEST_BETA = 10.0
-SMPL_JOINTS_MM = 10.0  # labels that were regressed from the very body: 3DPW's jointPositions
+SMPL_JOINTS_MM = 10.0  # for labels regressed from the same body: 3DPW's jointPositions
 
 
 class ValidateParams(Section):
-    """`validate` in params.yaml. strict: unexplained differences from published counts, and pictures that one data set
-    trains and another one tests with, fail instead of being noted."""
+    """Section `validate` of params.yaml. strict: unexplained differences from published counts, and images shared by
+    one data set's training and another's test split, fail instead of being notes."""
 
     strict: bool
 
@@ -67,14 +67,14 @@ def validate(
     shards: ShardParams,
     strict: bool,
 ) -> list[Check]:
-    """Every check of every data set, in a fixed order.
+    """Runs every check of every data set, and returns them in a fixed order.
 
     Args:
         folders: data set → split → folder of shards.
-        published: data set → what its owners counted; {} for the embedded sample.
+        published: data set → counts that its owners published; {} for the embedded sample.
         body_model: `data.body_model`.
     Raises:
-        PoseRftError: a folder without finished conversion, no body model.
+        PoseRftError: a folder without a finished conversion, or no body model.
     """
     sets = {name: {split: ShardSet(folder) for split, folder in splits.items()} for name, splits in folders.items()}
     jobs = [
@@ -103,7 +103,7 @@ def validate(
 
 
 def _look_at_shard(job: _Job) -> _ShardFindings:
-    """A worker's job: the shard's integrity, and the measurements of its samples."""
+    """Checks a shard's integrity and measures its samples; runs in a worker."""
     shard_set = _shard_set(job.folder, job.fingerprint)
     rows = shard_set.rows.with_row_index("number").filter(pl.col("shard") == job.shard)
     marker = shard_set.manifest.shards[job.shard]
@@ -122,7 +122,7 @@ def _look_at_shard(job: _Job) -> _ShardFindings:
 
 @lru_cache(maxsize=2)
 def _shard_set(folder: Path, fingerprint: str) -> ShardSet:
-    """The index once per folder and state, not once per shard."""
+    """Loads the index once per folder and state, not once per shard."""
     return ShardSet(folder)
 
 
@@ -134,7 +134,7 @@ def _model(folder: Path, gender: Any) -> NumpyBody:
 def _whole(name: str, split: str, shard_set: ShardSet, findings: Sequence[_ShardFindings]) -> Iterator[Check]:
     problems = [problem for found in findings for problem in found.problems]
     held = (shard_set.manifest.dataset, shard_set.manifest.split)
-    if held != (name, split):  # a folder that was copied: what is tested on might be what was trained on
+    if held != (name, split):  # e.g. a copied folder, which could turn training data into test data
         problems.insert(0, f"{shard_set.folder} holds {' '.join(held)}, expected {name} {split}; convert again.")
     yield Check(name, split, "damaged", len(problems), "0", verdict(not problems), " ".join(problems[:3]))
 
@@ -152,7 +152,7 @@ def _counts(name: str, split: str, shard_set: ShardSet) -> Iterator[Check]:
 def _published(
     name: str, splits: Mapping[str, ShardSet], published: Sequence[Published], strict: bool
 ) -> Iterator[Check]:
-    """What was counted elsewhere beside what was found; a split that was not converted is not compared."""
+    """Compares published counts with those found; a split that was not converted is skipped."""
     for count in published:
         wanted = list(splits) if count.split == ALL else [split for split in splits if split == count.split]
         if not wanted:
@@ -169,7 +169,7 @@ def _published(
 
 
 def geometry_checks(name: str, split: str, table: pl.DataFrame) -> Iterator[Check]:
-    """Checks from the measurements of a split (`shards.geometry`); what no sample allows is left out."""
+    """Yields checks of a split's measurements (`validation.reprojection`), except those that no sample allows."""
 
     def worst(by: pl.Series) -> str:
         return f"worst is {table['key'][int(by.fill_null(-np.inf).arg_max() or 0)]}"
