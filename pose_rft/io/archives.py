@@ -34,7 +34,7 @@ def tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
                     yield member.name, _content(tar, member, path)
     except PoseRftError:
         raise
-    except Exception as error:  # tarfile lets errors of zlib, lzma and of its own header parser through
+    except Exception as error:  # tarfile does not wrap errors of zlib, lzma and its header parser
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise PoseRftError(f"{path} is not a readable tar ({cause}); download it again.") from None
 

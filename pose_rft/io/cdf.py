@@ -57,6 +57,6 @@ def read_variable(path: Path, name: str) -> NDArray[np.float64]:
             return np.asarray(_CDF(str(path)).varget(name), np.float64)
     except PoseRftError:
         raise
-    except Exception as error:  # cdflib raises whatever its byte parsing trips over
+    except Exception as error:  # cdflib does not wrap its parsing errors
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         raise PoseRftError(f"{path} is not a CDF file with {name!r} ({cause}); download it again.") from None

@@ -23,7 +23,7 @@ def tags(data: bytes) -> dict[int, Any]:
         with warnings.catch_warnings(action="ignore"), PilImage.open(io.BytesIO(data), formats=FORMATS) as picture:
             found = picture.getexif()
             return {**found, **found.get_ifd(CAMERA_TAGS)}
-    except (*DAMAGE, OSError, SyntaxError, PilImage.DecompressionBombError):  # the pixels are fine all the same
+    except (*DAMAGE, OSError, SyntaxError, PilImage.DecompressionBombError):  # the image itself is still usable
         return {}
 
 

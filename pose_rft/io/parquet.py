@@ -18,7 +18,7 @@ MAGIC, LARGEST_FOOTER, DEEPEST = b"PAR1", 1 << 26, 16
 FREE_VALUES, VALUES_PER_BYTE = 20_000_000, 4
 FREE_BYTES, INFLATION = 1 << 28, 200
 ROW_GROUPS, COLUMNS = 4, 1  # fields of FileMetaData and RowGroup
-PLACE, META, VALUES, PLAIN_SIZE = 1, 3, 5, 6  # of ColumnChunk and ColumnMetaData
+PLACE, META, VALUES, PLAIN_SIZE = 1, 3, 5, 6  # fields of ColumnChunk and ColumnMetaData
 
 
 def read_parquet(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:

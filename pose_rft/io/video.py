@@ -26,7 +26,7 @@ EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEX
 Codec = Literal["h264", "xvid"]
 CODECS = ("h264", "hevc", "mpeg4", "msmpeg4v3", "mpeg2video", "mjpeg")
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-MOST_PIXELS = 50_000_000  # of a frame
+MOST_PIXELS = 50_000_000  # per frame
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _numbers(path: Path) -> dict[int, int]:
         first = None
         for packet in container.demux(video=0):
             first = first or next(iter(packet.decode()), None)
-            if first is not None and first.interlaced_frame:  # two fields may be two packets
+            if first is not None and first.interlaced_frame:  # its two fields may be separate packets
                 return {}
             if packet.size and not packet.is_discard:
                 stamps.append(packet.pts)

@@ -39,7 +39,7 @@ SCHEMA: dict[str, Any] = {
     "has_smpl": pl.Boolean,
     "smpl_source": pl.String,
     "smpl_frame": pl.String,
-    "smpl_labelled": pl.Int32,  # joints of 24
+    "smpl_labelled": pl.Int32,  # labelled joints, of 24
     "has_joints2d": pl.Boolean,
     "joints2d": pl.Int32,
     "joints2d_visible": pl.Int32,  # confidence > 0

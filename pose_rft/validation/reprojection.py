@@ -21,7 +21,7 @@ from pose_rft.record import Image, Record
 SIDEWAYS = 0.5  # left and right differ in the image if the x component of the body's left axis is at least this
 FEWEST_LIMB_JOINTS = 4
 IS_LIMB = np.isin(SMPL24.joints, LIMB_JOINTS)
-MEASURED = [joint for joint in LIMB_JOINTS if not joint.endswith("_hip")]  # by markers or images, in every release
+MEASURED = [joint for joint in LIMB_JOINTS if not joint.endswith("_hip")]  # in every release, by markers or from images
 BEHIND_CAMERA = 1e6  # reported as the distance if a visible joint lies behind the camera
 
 MEASUREMENTS: dict[str, Any] = {
@@ -32,7 +32,7 @@ MEASUREMENTS: dict[str, Any] = {
     "camera_error": pl.Float64,  # largest |RᵀR - I|
     "largest_beta": pl.Float64,
     "reprojection": pl.Float64,  # px, worst joint of arms and legs: 3D joints onto 2D joints
-    "reprojection_rest": pl.Float64,  # mm at the joint's depth, worst of the others, hips among them
+    "reprojection_rest": pl.Float64,  # mm at the joint's depth, worst of the other joints, including hips
     "smpl_reprojection": pl.Float64,  # median limb joint of the SMPL body onto 2D joints, as fraction of the box side
     "smpl_joints_mm": pl.Float64,  # worst joint of the body, where the 3D labels are SMPL's own joints
     "side_by_feet": pl.Boolean,  # 3D joints: left × up points where the feet do
