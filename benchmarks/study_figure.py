@@ -38,9 +38,11 @@ def reliability(evaluations: Mapping[str, Sequence[Path]], path: Path, dataset: 
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import cycler, pyplot
 
     figure, axes = pyplot.subplots(figsize=(5.6, 4.6), constrained_layout=True)
+    # A group has more methods than the cycle has colours.
+    axes.set_prop_cycle(cycler(linestyle=["-", "--"]) * matplotlib.rcParams["axes.prop_cycle"])
     axes.plot([0, 1], [0, 1], color="0.5", linestyle=":", linewidth=1.2, label="calibrated")
     for label, folders in evaluations.items():
         levels, covered = coverage(folders, dataset)
