@@ -24,7 +24,7 @@ from pose_rft.progress import Progress
 from pose_rft.record import Box
 from pose_rft.report.notice import SAMPLE_NOTICE
 
-MOST_PIXELS = 1 << 26  # channel values in total, of the pictures that wait for a batch
+MOST_VALUES = 1 << 26  # channel values in total, of the pictures that wait for a batch
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Run:
     def _full(self) -> bool:
         people = sum(len(looked.seen) for _, looked in self.waiting)
         pixels = sum(looked.photograph.pixels.size for _, looked in self.waiting)
-        return people >= self.request.batch or pixels >= MOST_PIXELS
+        return people >= self.request.batch or pixels >= MOST_VALUES
 
     def _pictures(self, job: Job, path: Path) -> Iterator[Looked]:
         """Yields the pictures of an input that have no lines yet, with the people in them."""
