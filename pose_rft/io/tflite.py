@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from pose_rft.errors import PoseRftError
+from pose_rft.io import door
 from pose_rft.io.flatbuffer import Table
 from pose_rft.io.parsing import parsing
 
@@ -52,10 +52,7 @@ def read_tflite(path: Path) -> tuple[Graph, Weights]:
     Raises:
         PoseRftError: no such file, not a .tflite file, damaged, or with unsupported operations.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise PoseRftError(f"{path} cannot be read ({error.strerror}).") from None
+    data = door.read_file(path)
     with parsing(path, "a .tflite network of convolutions"):
         return _Reader(data).read()
 

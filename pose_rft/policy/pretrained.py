@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pose_rft.errors import PoseRftError
-from pose_rft.io import atomic
+from pose_rft.io import atomic, door
 from pose_rft.policy import packaged
 
 FOLDER_VARIABLE = "POSE_RFT_NETWORKS"
@@ -89,8 +89,8 @@ def find(source: Source) -> Path:
     """
     path = packaged.network(source.file) or cache_folder() / source.file
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        found = hashlib.sha256(door.read_file(path)).hexdigest()
+    except door.Unreadable:
         raise PoseRftError(f"{path} cannot be read; {_remedy(source)}.") from None
     if found != source.sha256:
         raise PoseRftError(f"{path} is not the file of {source.package} (another sha256); {_remedy(source)}.")

@@ -76,7 +76,7 @@ class PreparedTexts:
 
     def __init__(self, folder: Path) -> None:
         self._flat = open_array(folder / "flat.npy")
-        self._ends = np.load(folder / "ends.npy", allow_pickle=False)
+        self._ends = open_array(folder / "ends.npy")
         texts = (folder / "texts.txt").read_text().split("\n")
         self._row = {text: i for i, text in enumerate(texts)}
 

@@ -16,13 +16,17 @@ from pose_rft.evaluation.terminal import print_tables
 from pose_rft.io import atomic, door
 from pose_rft.io.archives import tar_members
 from pose_rft.io.cdf import read_variable
+from pose_rft.io.checkpoints import read_checkpoint
 from pose_rft.io.json_files import read_json
+from pose_rft.io.mapped import open_array
 from pose_rft.io.matlab import mat_version, open_hdf5, read_mat
+from pose_rft.io.model_folder import check_safetensors, read_config
 from pose_rft.io.npz import names_in_npz, read_npy, read_npz
 from pose_rft.io.parquet import read_parquet
 from pose_rft.io.text import InvalidText, is_text
+from pose_rft.io.tflite import read_tflite
 from pose_rft.io.unpickle import read_pickle
-from pose_rft.io.video import frames
+from pose_rft.io.video import facts, frames
 from pose_rft.io.xml_files import read_xml
 from pose_rft.io.yaml_files import parse_yaml
 from pose_rft.params_file import read_yaml
@@ -61,6 +65,12 @@ READERS = {
     "picture": picture,
     "pose": read_pose,
     "summary": print_tables,
+    "tflite": read_tflite,
+    "checkpoint": lambda path: read_checkpoint(path, "a checkpoint"),
+    "safetensors": check_safetensors,
+    "configuration": read_config,
+    "array": open_array,
+    "video's facts": facts,
 }
 
 

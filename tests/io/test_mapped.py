@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pose_rft.errors import PoseRftError
 from pose_rft.io.mapped import new_array, open_array
 
 
@@ -17,6 +18,17 @@ def test_what_the_block_writes_comes_back(tmp_path: Path, shape: tuple[int, ...]
     back = open_array(tmp_path / "a.npy")
     assert back.shape == shape and back.dtype == np.float16 and (np.asarray(back) == 2).all()
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), back)
+
+
+@pytest.mark.parametrize("kept", [0, 6, 60, -1])
+def test_a_damaged_array_is_one_sentence_that_says_what_to_remove(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "cache" / "a.npy"
+    path.parent.mkdir()
+    with new_array(path, np.float16, (7, 5)) as array:
+        array[...] = 2
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(PoseRftError, match=rf"a\.npy is damaged; remove {path.parent}, "):
+        open_array(path)
 
 
 def test_the_space_is_taken_before_the_file_is_mapped(tmp_path: Path) -> None:

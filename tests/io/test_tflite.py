@@ -102,7 +102,7 @@ def test_a_foreign_file_is_named(tmp_path, data):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(PoseRftError, match=r"gone\.tflite cannot be read"):
+    with pytest.raises(PoseRftError, match=r"gone\.tflite does not exist"):
         read_tflite(tmp_path / "gone.tflite")
 
 
