@@ -11,7 +11,7 @@ from pose_rft.errors import PoseRftError
 
 RELEASES = ("h36m", "mpi_inf_3dhp", "coco", "mpii", "posescript", "bedlam", "3dpw", "llava_instruct")
 LABELS = ("label_files", "hmr2_tars")  # training data that others prepared from the releases
-TESTS = ("emdb", "chatpose")  # never trained on; off unless the user has a copy (docs/data.md)
+TESTS = ("emdb", "chatpose")  # never trained on; users who have a copy switch them on (docs/data.md)
 DATASETS = RELEASES + LABELS + TESTS
 FOLDERS = {"3dpw": "pw3d"}  # a module name cannot start with a digit
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pose_rft.errors import PoseRftError
 from pose_rft.io import door, limits
 
-FIXED_READS, BYTES_PER_READ = 10_000, 8  # bytes; the smallest record that a link can point to is larger
+FIXED_READS, BYTES_PER_READ = 10_000, 8  # reads, bytes; the smallest record that a link can point to is larger
 
 
 class _Counted(io.BufferedReader):

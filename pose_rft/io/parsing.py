@@ -18,7 +18,7 @@ def parsing(path: Path, kind: str) -> Iterator[None]:
     """Runs a block that parses `path`, within memory and time limits; if parsing fails, the file is not `kind`.
 
     Raises:
-        PoseRftError: the block raised an exception of `DAMAGE`, or a PoseRftError, which passes unchanged.
+        PoseRftError: the block raised an exception of `DAMAGE`, exceeded a limit, or raised a PoseRftError (unchanged).
     """
     try:
         with limits.bounded(path):

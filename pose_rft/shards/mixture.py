@@ -62,7 +62,7 @@ class Mixture:
         return Draw(name, int(self._order(name, epoch)[offset]))
 
     def _arrangement(self, block: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (BLOCK,) the source at each place, (BLOCK,) the number of earlier places with the same source."""
+        """Returns (BLOCK,) source at each place, (BLOCK,) number of earlier places of the block with that source."""
         cached = self._block
         if cached is None or cached[0] != block:
             who = np.repeat(np.arange(len(self.names)), self.places)

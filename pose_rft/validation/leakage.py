@@ -1,7 +1,7 @@
 """Leakage checks: keys, images and people shared by training and test data, within and between data sets.
 
-Images are compared by the sha256 of their bytes, COCO's by their number, because they occur in several data sets under
-two names each: train2017, which LLaVA-Instruct uses, is train2014 plus 35,000 images of val2014.
+Images are compared by the sha256 of their bytes; between two data sets of COCO's images by COCO's number, because these
+occur under two names each: train2017, which LLaVA-Instruct uses, is train2014 plus 35,000 images of val2014.
 """
 
 from collections.abc import Iterator, Mapping

@@ -256,7 +256,7 @@ def _units(folder: str, people: Sequence[Someone]) -> Iterator[Unit]:
 def _captions(
     file: LabelFile, people: tuple[Someone, ...], body_model: Path, number: int
 ) -> Mapping[int, tuple[Caption, ...]]:
-    """Returns captions of these people by row; broken rows are left out."""
+    """Returns captions of these people by row; a broken row has none."""
     rows = read_rows(file)
     numbers = [person.row for person in people]
     sound = [person for person, finite in zip(people, rows["finite"][numbers], strict=True) if finite]

@@ -28,7 +28,7 @@ def read_eft(path: Path) -> list[StillFit]:
     """Reads all fits of an EFT JSON file, in file order.
 
     Raises:
-        PoseRftError: not an EFT file, a row without image name, or no valid fit at all.
+        PoseRftError: not an EFT file, a row that does not say whose fit it is, or no valid fit at all.
     """
     content = read_json(path, dict)
     if not isinstance(content.get("data"), list):
@@ -66,7 +66,7 @@ def _fit(row: dict[str, Any]) -> StillFit:
     """Returns the fit of a row; `problem` says what is wrong if the body or its placement is invalid.
 
     Raises:
-        KeyError, ValueError, …: the row does not identify an image.
+        KeyError, ValueError, …: the row has no image name, or an annotation id that is no number.
     """
     number = row.get("annotId")
     annotation = None if number is None else int(number)

@@ -48,7 +48,7 @@ WHERE = {
 
 
 class FitSource(Section):
-    """One entry of `fits`: the source, its file below the release's root, and the index file that names its rows."""
+    """One entry of `fits`: the source, its file below the release's root, and the file that names its rows, if any."""
 
     source: FitKind
     path: str

@@ -147,7 +147,7 @@ def read_test_annotations(path: Path, frames: Sequence[int], joints3d: str) -> t
     """Returns joints2d (N, 17, 2) px, joints3d (N, 17, 3) metres, camera frame, and the camera of a test sequence.
 
     Args:
-        frames: the frames to use; the camera is a least-squares fit of `annot2` to `annot3` in them.
+        frames: the frames to use; the camera maps their `annot3` to `annot2`, by least squares.
         joints3d: the variable that holds the 3D joints, `annot3` or `univ_annot3`.
     Raises:
         PoseRftError: the file does not exist, is damaged, or is too short. Non-finite numbers are returned unchanged.

@@ -218,7 +218,7 @@ class MpiInf3dhp(Reader):
         """Yields the wanted frames in order, from the video or its extracted frames.
 
         Raises:
-            Incomplete: there is neither; the video is damaged, too short or of the wrong size; or all frames are read.
+            Incomplete: there is neither; the video is damaged, too short or of the wrong size; or more is asked for.
         """
         path = self.root / wanted.folder / "imageSequence" / f"video_{wanted.camera}.avi"
         names = extracted_frames(self.root, wanted.subject, wanted.sequence, wanted.camera)
