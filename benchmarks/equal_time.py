@@ -31,8 +31,8 @@ PROBE_STEPS = 12
 START = "SFT, the start"
 CHOSEN_WITH = {"seed.train": 21}  # the start of the groups for selection
 RFT_SEEDS = (1, 2, 3)
-# Labels stay those of the preset, so that the same columns read both: `3dpw` is 3DPW's `train` split, which nothing is
-# trained on, `h36m_p2` is BEDLAM's validation split.
+# Labels stay those of the preset, so that the same columns read both: `3dpw` is the `train` split of a 3DPW-like set,
+# which nothing is trained on, `h36m_p2` is BEDLAM's validation split.
 VALIDATION = {
     "evaluate.image_sets.3dpw": "3dpw/train",
     "evaluate.image_sets.h36m_p2": "bedlam/val",
@@ -152,7 +152,7 @@ def table(
 
 
 def ledger(group: str, timings: Sequence[Timed], starts: Sequence[Mapping[str, Any]], measured_on: str) -> str:
-    """Returns lines for docs/results.md: what was run with which seeds and values, and on which sets it was tested."""
+    """Returns lines for docs/results.md: what was run with which seeds and values, on which sets it was measured."""
     seeds = "; ".join(", ".join(f"{key} {value}" for key, value in start.items() if "seed" in key) for start in starts)
     lines = [f"{group}, measured on {measured_on}; {seeds}"]
     for entry in timings:

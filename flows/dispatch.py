@@ -37,7 +37,7 @@ def on_agent(name: str, root: Path, deployment: str, limit: float | None, log: L
     send_inputs(root, name)
     for attempt in count():
         run = _begin(name, root, deployment, limit, f"{name}-{key}-{attempt}")
-        old = run.state is not None and run.state.is_final()  # an earlier parent's run: retry if it failed
+        old = run.state is not None and run.state.is_final()  # an earlier parent's run: used if restorable
         if not old:
             log(f"waits for flow run {run.name} of {deployment}")
             run = _wait(run, processes)

@@ -22,7 +22,7 @@ FOUND, NOT_FOUND = 0, 3  # exit statuses when this file runs as a command
 
 @dataclass(frozen=True)
 class StageGraph:
-    """The stages that each stage depends on: `upstream[name]` are those whose outs `name` reads, in topological order.
+    """The stages, in topological order as keys of `upstream`: `upstream[name]` are those whose outs `name` reads.
 
     A name is what `dvc repro` accepts at the root: `rft@hygrpo`, but `stages/dvc.yaml:inventory` for a folder with a
     dvc.yaml of its own.

@@ -1,6 +1,6 @@
 """Reads sections of params.yaml into types that are declared by the code that uses them.
 
-`params.yaml` is the only configuration file. Each package declares its own `Section` beside its code, so a new `rft`
+`params.yaml` is the one place for choices. Each package declares its own `Section` beside its code, so a new `rft`
 key changes nothing that conversion depends on. Unknown keys and out-of-range values raise an error that says in one
 sentence what is allowed.
 """
