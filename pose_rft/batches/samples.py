@@ -137,7 +137,8 @@ def _write(folder: Path, records: Iterator[Record], n: int) -> None:
 def measured_joints(record: Record) -> np.ndarray | None:
     """The 14 evaluation joints of a record as measured by its data set, relative to its own pelvis: (14, 3) metres.
 
-    None if a joint is missing from its joint set (SMPL has no top of the head) or not labelled.
+    None without 3D joints, or if one of these or the pelvis is unlabelled or not in the joint set (SMPL has no top of
+    the head).
     """
     if record.joints3d is None:
         return None

@@ -24,7 +24,7 @@ Variant = Literal["hygrpo", "grpo"]
 
 
 class StopParams(Section):
-    """Limits on a step's metrics; the run ends at the first step that exceeds one. `null`: no limit."""
+    """Limits on a step's metrics; the run ends at the first step that crosses one. `null`: no limit."""
 
     kl: Positive | None = None  # KL of the answers to the SFT policy, nats per token
     pose_kl: Positive | None = None  # KL of the poses, nats per number

@@ -69,7 +69,7 @@ def next_token_probs(logits: Tensor, temperature: float) -> Tensor:
 def inverse_sample(probs: Tensor, uniform: Tensor) -> Tensor:
     """The first token whose cumulative probability exceeds `uniform`: (..., V), (...) in [0, 1) → (...).
 
-    Sums are float64: in float32, rounding would cost rare tokens of a 32,000-word vocabulary part of their mass.
+    Sums are float64: in float32, rounding would cost rare tokens of a 32,000-token vocabulary part of their mass.
     """
     cumulative = probs.cumsum(-1, dtype=torch.float64)
     place = uniform[..., None].double() * cumulative[..., -1:]

@@ -4,7 +4,7 @@ It holds a LLaVA (CLIP tower, its projector W_a, Llama), a pose-aware encoder be
 pose head on the hidden state that predicts `<POSE>`. The sample's tiny model and the 7B model are this class with
 different configurations. LLaVA stays a complete `LlavaForConditionalGeneration`, so hub checkpoints load through their
 own class and names (`hub.py`). There is no `generate`: sampling and scoring must share one distribution (see
-`rollout.py`).
+`inference/sampling.py`).
 """
 
 import re

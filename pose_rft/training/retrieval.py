@@ -108,7 +108,7 @@ def caption_of(texts: Sequence[str], row: int) -> str:
 
 
 def ground_truth_recall(model: TextPoseModel, pairs: Pairs) -> dict[str, Any]:
-    """Recall of true poses for their human captions over the whole split: the upper bound of Table 2."""
+    """Recall of true poses and their human captions, both ways, over the whole split: the upper bound of Table 2."""
     pairs = pairs.with_human()
     captions = [caption_of(texts, i) for i, texts in enumerate(pairs.human)]
     scores = model.embed_text(captions) @ model.embed_pose(pairs.rotations).T

@@ -118,7 +118,7 @@ def stepper(
 def supervision(
     collator: Collator, image_tokens: ImageTokenSource, body: BodyModel, weights: LossParams, device: torch.device
 ) -> Callable[[PoseLlava, Sequence[Example], float], Tensor]:
-    """Returns the supervised loss, for a training that adds it to its own; its float is `batch_loss`'s `poses`."""
+    """Returns the supervised loss as a function, for a training that adds it; its float is `batch_loss`'s `poses`."""
 
     def loss(model: PoseLlava, examples: Sequence[Example], poses: float) -> Tensor:
         batch = collator(examples).to(device)
