@@ -1,8 +1,8 @@
 """Stage `evaluate`: one run's answers on test and validation sets, per sample and aggregated (results/evaluate_RUN).
 
 `--run` is a folder below models/: sft_point, sft_gaussian, rft_grpo, rft_hygrpo. Sets that the run does not have are
-missing from the tables; without PoseScript there is no recall, and nothing is evaluated. The per-sample tables cover
-the test sets; metrics on the validation sets are under `validation` in metrics.json.
+missing from the tables; without the captions of `evaluate.text_set` the stage ends with an error. The per-sample tables
+cover the test sets; metrics on the validation sets are under `validation` in metrics.json.
 """
 
 import argparse
