@@ -42,7 +42,10 @@ def turned(matrices: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 class NumpyBody:
-    """A body model of one gender. Rotations are local; the output is in the frame of the root (joint 0)."""
+    """A body model of one gender.
+
+    Rotations are local, the root's (joint 0) relative to any outer frame; the output is in that outer frame.
+    """
 
     def __init__(self, folder: Path, gender: Gender = "neutral") -> None:
         """

@@ -58,8 +58,9 @@ def _full_precision(method: Method) -> Method:
 
 
 class BodyModel(nn.Module):
-    """A frozen SMPL body in float32, metres. Rotations are local; the output is in the frame of the root (joint 0).
+    """A frozen SMPL body in float32, metres.
 
+    Rotations are local, the root's (joint 0) relative to any outer frame; the output is in that outer frame.
     `...` stands for any leading dimensions.
     """
 

@@ -46,7 +46,7 @@ class EvaluateParams(Section):
         "posescript/test"  # captions with poses: for recall, posecodes and the distribution from sentences
     )
     reasoning_sets: tuple[SetName, ...] = ()  # ChatPose's benchmarks: chatpose/rpe_pose, …, chatpose/spg
-    image_samples: Count | None = None  # of each image test set, evenly spaced
+    image_samples: Count | None = None  # of each image set, test or validation, evenly spaced
     text_samples: Count | None = None
     vqa_samples: Count | None = None
     # The mean-pose baseline averages the training poses of these data sets.

@@ -1,7 +1,7 @@
 """Poses of the embedded sample: named key poses, and a sampler that mixes, blends and perturbs them.
 
 A key pose says where the limbs point, as directions (outward, up, front) that mean the same for the left and the right
-side. Elbows and knees bend only about their hinge axis; the upper limb twists to allow it. Everything is in SMPL's
+side. Elbows and knees bend about their hinge axis; the upper limb twists to allow it. Everything is in SMPL's
 body frame (y up, z front, x to the person's left); a person with identity root faces +z. No camera here.
 """
 
@@ -31,8 +31,8 @@ ON_HIP: Arm = ((0.75, -0.8, -0.3), (-0.75, -0.55, 0.4))
 
 @dataclass(frozen=True)
 class KeyPose:
-    """Angles in degrees: spine (bent forward, bent to the right, twisted to the left), head (down, turned to the left),
-    root (tilted forward, tilted to the right)."""
+    """Angles in degrees: spine (bent forward, bent to the left, twisted to the left), head (down, turned to the left),
+    root (tilted forward, tilted to the left)."""
 
     left_arm: Arm
     right_arm: Arm
