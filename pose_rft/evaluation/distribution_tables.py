@@ -140,7 +140,7 @@ def table4(content: Content) -> Table:
         tuple(rows),
         "100 draws a sample: expected MPJPE of the best of n; share of 6D numbers inside their central interval, "
         "and of joints inside their ellipsoid; standardised deviation; density at the truth; mean distance between two "
-        "draws. Behind the stroke σ is calibrated on validation data, as predict has it. FID and diversity: in the "
+        "draws. After the slash σ is calibrated on validation data, as in `predict`. FID and diversity: in the "
         "judge's feature space. A point has no density; the encoder's lifter has no distribution and no row.",
     )
 
@@ -159,7 +159,7 @@ def table5(content: Content) -> Table:
         tuple(rows),
         "A judge without training: the predicted pose's own posecodes against those that the caption states, precision "
         "only where the caption speaks. Captions are written from the test poses, in the grammar of the automatic "
-        "captions and in one that no training has; poses from human captions are compared with all facts of the truth.",
+        "captions and in one that is never trained on; human captions: compared with all facts of the true pose.",
     )
 
 

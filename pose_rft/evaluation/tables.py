@@ -198,7 +198,7 @@ def table2(content: Mapping[str, Any], retriever: str = "reward") -> Table:
             for direction in DIRECTIONS
         ]
         rows.append(Row(LABELS[run], tuple(cells), "bound" if run in ("chance", "ground_truth") else "ours"))
-    judge = "the model that also gives the reward" if retriever == "reward" else "a judge that no training has seen"
+    judge = "the model that also gives the reward" if retriever == "reward" else "an independent judge"
     return Table(
         f"Table 2: pose from text, recall in percent at K = 5/10/20, by {judge}",
         tuple(f"{pool.replace('_', ' ')} {label}" for pool in POOLS for label in DIRECTIONS.values()),
